@@ -1,0 +1,300 @@
+/**
+ * The native addon's whole surface, typed. Nothing else in lib/ touches the addon.
+ *
+ * Every asynchronous call runs on the executor's own thread (which holds the CUDA context), in the order of the calls, and
+ * never on JavaScript's. Errors are `LadderError`s: the class is handed over when the addon is loaded.
+ * Buffers passed in must not be changed until the promise settles; buffers handed out are fresh ArrayBuffers.
+ */
+import { createRequire } from 'node:module';
+import type { DataType } from './artifact/dtype.js';
+import type { Fill } from './artifact/manifest.js';
+import type { Operator } from './artifact/operators.js';
+import { LadderError } from './errors.js';
+
+/** What the CUDA driver and NVML say of one device. All clocks in MHz. */
+export interface NativeDevice {
+  readonly ordinal: number;
+  readonly name: string;
+  readonly uuid: string;
+  /** e.g. [9, 0] */
+  readonly computeCapability: readonly [number, number];
+  readonly multiprocessors: number;
+  readonly memoryBytes: number;
+  readonly l2Bytes: number;
+  readonly sharedMemoryPerBlockBytes: number;
+}
+
+/** NVML's reading at one moment; null where NVML is absent or does not say. */
+export interface NativeDeviceState {
+  readonly smClockMHz: number | null;
+  readonly memoryClockMHz: number | null;
+  readonly maxSmClockMHz: number | null;
+  readonly temperatureC: number | null;
+  readonly powerW: number | null;
+  /** Names of the active clock-event (throttle) reasons: 'sw_power_cap', 'hw_thermal_slowdown', … ('gpu_idle' included). */
+  readonly throttleReasons: readonly string[] | null;
+}
+
+/** What of the CUDA side is there. Never throws: absence is an answer. */
+export interface NativeCudaStatus {
+  /** libcuda.so.1 was found and cuInit succeeded. */
+  readonly available: boolean;
+  /** e.g. 13000, or 0 */
+  readonly driverApiVersion: number;
+  /** From NVML, e.g. "580.159.04", or null */
+  readonly driverVersion: string | null;
+  readonly nvml: boolean;
+  readonly deviceCount: number;
+  /** Why not available, with the CUDA name, or null */
+  readonly reason: string | null;
+}
+
+/** One tensor entry of the graph. */
+export interface PlanEntry {
+  readonly shape: readonly number[];
+  readonly dtype: DataType;
+  /** Index into `storages`. */
+  readonly storage: number;
+  /** Bytes of the tensor. */
+  readonly sizeBytes: number;
+}
+
+/** One buffer; entries that share it are aliases. */
+export interface PlanStorage {
+  readonly sizeBytes: number;
+  /** Where it lives: DLPack's device type, 1 CPU or 2 CUDA. */
+  readonly deviceType: 1 | 2;
+}
+
+/** One step of the flat loop. `__nop` nodes are not steps. */
+export interface PlanOperator {
+  readonly node: string;
+  readonly functionName: string;
+  readonly inputs: readonly number[];
+  readonly outputs: readonly number[];
+  /** flatten_data = "1": tensors are passed as 1-D. */
+  readonly flatten: boolean;
+  /** packed: call `functionName` of model.so; copy: `__copy`; reference: run `semantics` on the host. */
+  readonly kind: 'packed' | 'copy' | 'reference';
+  /** Ours: what it computes. Needed for `reference`, and for `verifyOperator`. */
+  readonly semantics: Operator | null;
+}
+
+/** One kernel of the module blob. */
+export interface PlanKernel {
+  readonly name: string;
+  readonly argumentTypes: readonly DataType[];
+  /** blockIdx.x … threadIdx.z, tir.use_dyn_shared_memory; in the order in which their values follow the arguments. */
+  readonly launchTags: readonly string[];
+  /** cudaLaunchAttributeProgrammaticStreamSerialization (only honoured where the device has compute capability ≥ 9.0). */
+  readonly programmaticStreamSerialization: boolean;
+}
+
+/** A device image of the blob and its kernels. */
+export interface PlanImage {
+  /** ptx, cubin or fatbin: all go to cuModuleLoadDataEx. */
+  readonly format: string;
+  readonly bytes: Uint8Array;
+  readonly kernels: readonly PlanKernel[];
+}
+
+/** A constant of a `const_loader` entry. */
+export interface PlanConstant {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly dtype: DataType;
+  readonly bytes: Uint8Array;
+}
+
+/** model.so. */
+export interface PlanModule {
+  readonly path: string;
+  readonly images: readonly PlanImage[];
+  readonly constants: readonly PlanConstant[];
+  /** const_loader: per symbol, the constants that it needs (called as `symbol` with them at load, TVM's "__init_" rule). */
+  readonly constantUsers: readonly { readonly symbol: string; readonly constants: readonly string[] }[];
+}
+
+/** All that an executor needs; checked by lib/artifact before it comes here. */
+export interface ExecutorPlan {
+  /** 1 CPU, 2 CUDA. */
+  readonly deviceType: 1 | 2;
+  readonly deviceOrdinal: number;
+  readonly entries: readonly PlanEntry[];
+  readonly storages: readonly PlanStorage[];
+  readonly operators: readonly PlanOperator[];
+  /** null when every operator is `reference`. */
+  readonly module: PlanModule | null;
+}
+
+/** Times of load phases, host milliseconds. */
+export interface NativeLoadTimes {
+  readonly dlopenMs: number;
+  /** cuModuleLoadData, including JIT of PTX where it happens. */
+  readonly moduleMs: number;
+  readonly allocateMs: number;
+}
+
+/** A copy from a file into an entry; the file is mapped. */
+export interface ParamCopy {
+  readonly entry: number;
+  readonly fileOffset: number;
+  readonly sizeBytes: number;
+}
+
+/** Reports how far a measurement has come, 0…1, at most every 100 ms. */
+export type NativeProgress = (fraction: number) => void;
+
+export interface PaperOptions {
+  readonly launch: 'stream' | 'graph';
+  /** TVM's number = 5. */
+  readonly number: number;
+  /** TVM's repeat = 5. */
+  readonly repeat: number;
+  /** TVM's min_repeat_ms = 500. */
+  readonly minRepeatMs: number;
+}
+
+export interface PaperResult {
+  /** One value per repeat: mean milliseconds per inference over `numbers[i]` inferences. */
+  readonly valuesMs: Float64Array;
+  readonly numbers: Float64Array;
+}
+
+export interface SamplesOptions {
+  readonly launch: 'stream' | 'graph';
+  /** cold: the L2 is overwritten before each inference, outside the events. */
+  readonly l2: 'hot' | 'cold';
+  readonly warmupMs: number;
+  /** Stop at `maxSamples`, or after `maxMs` once `minSamples` are there. */
+  readonly minSamples: number;
+  readonly maxSamples: number;
+  readonly maxMs: number;
+}
+
+export interface SamplesResult {
+  /** Time between the event pair of each inference, milliseconds. On the CPU: host time. */
+  readonly gpuMs: Float64Array;
+  /** Host time to enqueue each inference, milliseconds. */
+  readonly enqueueMs: Float64Array;
+  /** Host time of the whole measurement with a synchronisation at its end, divided by its inferences, milliseconds. */
+  readonly hostMsPerInference: number;
+}
+
+/** Whether the operators could be captured into a CUDA graph. */
+export interface CaptureResult {
+  readonly captured: boolean;
+  /** Why not: e.g. "operator X launched on the legacy stream". */
+  readonly reason: string | null;
+  readonly kernelNodes: number;
+  /** Edges with programmatic dependent launch. */
+  readonly programmaticEdges: number;
+}
+
+export interface ProfileResult {
+  /** [operator][sample] milliseconds, flattened: `operators.length × samples`. Each operator alone between two events. */
+  readonly operatorMs: Float64Array;
+  readonly samples: number;
+}
+
+/** Which part of an operator's outputs is compared with the reference. */
+export interface VerifyOptions {
+  /** Seed of the random activations and of the sampled rows and columns. */
+  readonly seed: bigint;
+  /** Fill of each input entry, by position; null keeps what is in it (weights). */
+  readonly inputs: readonly (Fill | null)[];
+  /** At most this many output columns (n) and rows (m) are computed by the reference; 0 = all. */
+  readonly maxColumns: number;
+  readonly maxRows: number;
+}
+
+export interface VerifyOutput {
+  /** Elements compared. */
+  readonly compared: number;
+  /** Elements in all. */
+  readonly elements: number;
+  /** Elements of the whole output still holding the poison pattern in two runs with different poisons. */
+  readonly unwritten: number;
+  readonly nonFinite: number;
+  /** max |device − reference| */
+  readonly maxAbsolute: number;
+  /** ‖device − reference‖₂ / ‖reference‖₂ over the compared elements */
+  readonly relativeL2: number;
+  /** max |device − reference| / rms(reference) */
+  readonly maxOverRms: number;
+  /** Integer codes only: share of elements that differ at all, and by more than one step. */
+  readonly differing: number;
+  readonly differingByMore: number;
+  /** Whether two runs on the same inputs gave the same bits. */
+  readonly deterministic: boolean;
+}
+
+/** A loaded checkpoint on one device. Created by `openExecutor`; `dispose` frees all, in-flight work first, twice is fine. */
+export interface NativeExecutor {
+  readonly loadTimes: NativeLoadTimes;
+  /** Copies `bytes` into the entry. */
+  write(entry: number, bytes: Uint8Array): Promise<void>;
+  /** The entry's bytes, `offset`…`offset+length` (default: all). */
+  read(entry: number, offset?: number, length?: number): Promise<ArrayBuffer>;
+  fill(entry: number, fill: Fill, key: bigint): Promise<void>;
+  /** Sets every byte of the entry. */
+  setBytes(entry: number, value: number): Promise<void>;
+  loadParams(path: string, copies: readonly ParamCopy[]): Promise<void>;
+  /** One inference, synchronised. */
+  run(): Promise<void>;
+  /** One operator, synchronised. */
+  runOperator(operator: number): Promise<void>;
+  capture(): Promise<CaptureResult>;
+  measurePaper(options: PaperOptions, progress: NativeProgress | null): Promise<PaperResult>;
+  measureSamples(options: SamplesOptions, progress: NativeProgress | null): Promise<SamplesResult>;
+  profile(samples: number, progress: NativeProgress | null): Promise<ProfileResult>;
+  /** Fills inputs, poisons outputs, runs the operator (twice, with two poisons), compares with the reference on the device's own inputs. One result per output. */
+  verifyOperator(operator: number, options: VerifyOptions): Promise<readonly VerifyOutput[]>;
+  /** Makes the measurement in flight end with `ABORTED` at the next inference. Returns at once. */
+  cancel(): void;
+  dispose(): Promise<void>;
+}
+
+/** What one host-side run of a reference operator needs: for tests, and for the `--device cpu` path's own checks. */
+export interface ReferenceCall {
+  readonly semantics: Operator;
+  readonly inputs: readonly Uint8Array[];
+  /** Written. */
+  readonly outputs: readonly Uint8Array[];
+}
+
+export interface NativeAddon {
+  /** Hands over the class of the errors that native code throws: (code, message, context). Called once, here. */
+  setErrorClass(errorClass: typeof LadderError): void;
+  cudaStatus(): NativeCudaStatus;
+  devices(): readonly NativeDevice[];
+  deviceState(ordinal: number): NativeDeviceState;
+  /** Reads `sizeBytes` of device memory `repeats` times; resolves to the best bytes/s. */
+  measureReadBandwidth(ordinal: number, sizeBytes: number, repeats: number): Promise<number>;
+  openExecutor(plan: ExecutorPlan): Promise<NativeExecutor>;
+  referenceRun(call: ReferenceCall): Promise<void>;
+  /** The generator of `Fill` on the host: bytes `offset`… of a tensor of that type. */
+  fillBytes(fill: Fill, key: bigint, dtype: DataType, firstElement: number, target: Uint8Array): void;
+  /** Bytes now allocated by all executors, on the host and on the devices: what leak tests read. */
+  allocatedBytes(): { readonly host: number; readonly device: number };
+}
+
+let loaded: NativeAddon | undefined;
+
+/**
+ * Loads the addon on first use.
+ * @throws LadderError `ADDON` with the remedy when it is not built for this Node.js
+ */
+export function native(): NativeAddon {
+  if (loaded) return loaded;
+  const require = createRequire(import.meta.url);
+  let addon: NativeAddon;
+  try {
+    addon = require('../build/Release/ladder.node') as NativeAddon;
+  } catch (cause) {
+    throw new LadderError('ADDON', `the native addon could not be loaded; build it with \`node native/build.mjs\` in the package's folder (needs a C++17 compiler, make and python3): ${(cause as Error).message}`, {}, { cause });
+  }
+  addon.setErrorClass(LadderError);
+  loaded = addon;
+  return addon;
+}

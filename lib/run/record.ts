@@ -1,0 +1,105 @@
+/**
+ * Result records: one JSON file per measured case, ours or a rival's, with everything that says what the figure means.
+ * Figures in tables and charts come from these files only. Field names carry their units.
+ */
+import { z } from 'zod';
+import { LadderError } from '../errors.js';
+
+/** What the clock saw; figures of different kinds are never compared silently. */
+export const clockKinds = ['gpu-events', 'gpu-compute', 'host-sync', 'host-copies', 'host-nosync', 'cpu-host'] as const;
+export type ClockKind = (typeof clockKinds)[number];
+
+const ms = z.number().nonnegative();
+
+/** Order statistics of per-inference samples. Percentiles are nearest rank, null where there are too few samples. */
+export const sampleStatsSchema = z.strictObject({
+  count: z.number().int().positive(),
+  medianMs: ms, iqrMs: ms, minMs: ms, maxMs: ms, meanMs: ms, stdMs: ms,
+  p5Ms: ms.nullable(), p95Ms: ms.nullable(), p99Ms: ms.nullable(),
+});
+export type SampleStats = z.infer<typeof sampleStatsSchema>;
+
+/** TVM's rule: five means over many inferences; std is the population's. */
+export const paperStatsSchema = z.strictObject({
+  valuesMs: z.array(ms).min(1), numbers: z.array(z.number().positive()),
+  meanMs: ms, medianMs: ms, minMs: ms, maxMs: ms, stdMs: ms,
+});
+export type PaperStats = z.infer<typeof paperStatsSchema>;
+
+/** Clocks and throttling at one moment. */
+export const deviceStateSchema = z.strictObject({
+  smClockMHz: z.number().nullable(), memoryClockMHz: z.number().nullable(), maxSmClockMHz: z.number().nullable(),
+  temperatureC: z.number().nullable(), powerW: z.number().nullable(), throttleReasons: z.array(z.string()).nullable(),
+});
+
+export const recordSchema = z.strictObject({
+  schema: z.literal('ladder-record/1'),
+  /** `ladder.node` for ours; `pytorch-eager`, `pytorch-inductor`, … for a rival. */
+  system: z.string().min(1),
+  /** Version of that system. */
+  systemVersion: z.string(),
+  /** As in Figure 8's data: llama2-70b, …; for a foreign checkpoint its folder's name. */
+  model: z.string().min(1),
+  /** bs1_seq1, bs32_seq1, bs1_seq4096, bs1, bs128. */
+  setting: z.string().min(1),
+  /** W_FP16 A_FP16, … */
+  format: z.string().min(1),
+  /** Checkpoint folder's name; null for a rival. */
+  checkpoint: z.string().nullable(),
+  status: z.enum(['ok', 'invalid', 'failed']),
+  /** Why it is invalid or failed; null when ok. */
+  reason: z.string().nullable(),
+  warnings: z.array(z.string()),
+  clock: z.enum(clockKinds),
+  mode: z.enum(['paper', 'samples']),
+  launch: z.enum(['stream', 'graph']),
+  l2: z.enum(['hot', 'cold']),
+  /** The headline: median of samples, or the mean of the paper's five values. Null when failed. */
+  latencyMs: ms.nullable(),
+  samples: sampleStatsSchema.nullable(),
+  paper: paperStatsSchema.nullable(),
+  /** Raw per-inference samples. */
+  rawMs: z.array(ms).nullable(),
+  enqueueMedianMs: ms.nullable(),
+  hostMsPerInference: ms.nullable(),
+  load: z.strictObject({ buildMs: ms, dlopenMs: ms, moduleMs: ms, allocateMs: ms, fillMs: ms }).nullable(),
+  roofline: z.strictObject({
+    bytes: z.number().nonnegative(), flops: z.number().nonnegative(),
+    bytesPerSecond: z.number().nonnegative(), flopsPerSecond: z.number().nonnegative(),
+    ceilingBytesPerSecond: z.number().positive(), ceilingFlopsPerSecond: z.number().positive().nullable(),
+    /** Floor over measured time: the larger of the two terms, 0…1. */
+    fraction: z.number().nonnegative(),
+  }).nullable(),
+  verified: z.boolean().nullable(),
+  device: z.strictObject({
+    kind: z.enum(['cuda', 'cpu']),
+    name: z.string(), computeCapability: z.string().nullable(), driverVersion: z.string().nullable(),
+    multiprocessors: z.number().nullable(), memoryBytes: z.number(), l2Bytes: z.number().nullable(),
+  }),
+  stateBefore: deviceStateSchema.nullable(),
+  stateAfter: deviceStateSchema.nullable(),
+  /** ISO 8601, UTC. */
+  date: z.string(),
+  /** Commit of this project the figure was measured with; "unknown" outside a clone; "+dirty" appended for uncommitted changes. */
+  commit: z.string(),
+});
+export type BenchRecord = z.infer<typeof recordSchema>;
+
+/**
+ * Parses one record.
+ * @throws LadderError `BAD_RECORD` naming the field
+ */
+export function parseRecord(text: string, source: string): BenchRecord {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new LadderError('BAD_RECORD', `${source} is not JSON: ${(cause as Error).message}`, { source }, { cause });
+  }
+  const result = recordSchema.safeParse(json);
+  if (!result.success) {
+    const issue = result.error.issues[0];
+    throw new LadderError('BAD_RECORD', `${source}: ${issue?.path.join('.') || 'root'}: ${issue?.message ?? 'does not fit the schema'}`, { source });
+  }
+  return result.data;
+}
