@@ -59,8 +59,8 @@ export const manifestSchema = z.strictObject({
     /** Bytes that must cross device memory, each once: weights, scales, activations in and out. */
     bytes: count,
     flops: count,
-    /** Range that verification draws each activation input from, uniform; by input position. */
-    probe: z.array(z.strictObject({ low: z.number(), high: z.number() }).nullable()),
+    /** How verification fills each activation input, by input position; null keeps what is there (weights and the like). */
+    probe: z.array(fillSchema.nullable()),
   })),
   bytes: count,
   flops: count,
