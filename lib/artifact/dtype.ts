@@ -45,3 +45,16 @@ export function parseDataType(name: string): DataType {
 export function elementBytes(type: DataType): number {
   return Math.ceil((type.bits * type.lanes) / 8);
 }
+
+/** The type with these DLPack numbers, named as TVM names it; null for a code or size that there is not. */
+export function dataTypeOf(code: number, bits: number, lanes: number): DataType | null {
+  const prefix = kPrefixes.find((entry) => entry[1] === code);
+  if (!prefix || bits < 1 || bits > 64 || lanes < 1 || lanes > 9999) return null;
+  const base = code === 1 && bits === 1 ? (lanes === 1 ? 'bool' : 'uint1') : code === 3 && bits === 64 ? 'handle' : `${prefix[0]}${bits}`;
+  return { name: lanes === 1 ? base : `${base}x${lanes}`, code: prefix[1], bits, lanes };
+}
+
+/** Whether two types have the same bytes: code, bits and lanes; names may differ (`bool`, `uint1`). */
+export function sameDataType(a: DataType, b: DataType): boolean {
+  return a.code === b.code && a.bits === b.bits && a.lanes === b.lanes;
+}

@@ -39,7 +39,7 @@ export const manifestSchema = z.strictObject({
   format: z.strictObject({
     weight: z.enum(weightFormats),
     activation: z.enum(activationFormats),
-    group: z.number().int(),
+    group: z.union([z.literal(-1), z.literal(32), z.literal(64), z.literal(128)]),
     /** As the paper writes it: `W_INT4 A_FP16`. */
     label: z.string().min(1),
   }),
