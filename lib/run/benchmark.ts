@@ -1,0 +1,186 @@
+/**
+ * Timing one loaded checkpoint: chooses the launch, runs the native measurement, watches the device beside it, and turns
+ * samples into a result that says what it is worth. The two modes are never mixed: `paper` is TVM's rule (five means),
+ * `samples` is one event pair per inference.
+ */
+import type { Manifest } from '../artifact/manifest.js';
+import { LadderError } from '../errors.js';
+import { native, type CaptureResult, type NativeDeviceState, type NativeExecutor } from '../native.js';
+import { ordinalOf, type DeviceInfo } from './device.js';
+import { judgeMeasurement } from './judgement.js';
+import { throwIfAborted, type CheckedBenchmarkOptions } from './options.js';
+import type { ClockKind, PaperStats, SampleStats } from './record.js';
+import { checkpointRoofline, type Roofline } from './roofline.js';
+import { median, summarisePaper, summariseSamples } from './statistics.js';
+
+/** One measurement. Times in milliseconds per inference. */
+export interface BenchmarkResult {
+  /** `invalid`: measured, but not to be quoted; `reason` says why. */
+  readonly status: 'ok' | 'invalid';
+  readonly reason: string | null;
+  readonly warnings: readonly string[];
+  readonly mode: 'samples' | 'paper';
+  /** How it was launched in the end. */
+  readonly launch: 'stream' | 'graph';
+  /** Why `auto` did not use a graph; null where it did, or was not asked. */
+  readonly launchReason: string | null;
+  readonly l2: 'hot' | 'cold';
+  /** What the clock saw. */
+  readonly clock: ClockKind;
+  /** The headline: the median of samples, or the mean of the paper's five values. */
+  readonly latencyMs: number;
+  /** mode `samples` */
+  readonly samples: SampleStats | null;
+  /** mode `paper` */
+  readonly paper: PaperStats | null;
+  /** Every sample, in order of time. */
+  readonly rawMs: readonly number[] | null;
+  /** Host time to enqueue one inference, median. */
+  readonly enqueueMedianMs: number | null;
+  /** Host time of the whole measurement over its inferences, cold caches' flushes included. */
+  readonly hostMsPerInference: number | null;
+  readonly roofline: Roofline | null;
+  readonly device: DeviceInfo;
+  readonly stateBefore: NativeDeviceState | null;
+  readonly stateAfter: NativeDeviceState | null;
+  /** ISO 8601, UTC: when it ended. */
+  readonly date: string;
+}
+
+/** What is timed. */
+export interface Subject {
+  readonly executor: NativeExecutor;
+  readonly device: DeviceInfo;
+  readonly manifest: Manifest | null;
+}
+
+/** Times between readings of the device's state while it works: rare enough not to disturb what is timed. */
+const kWatchIntervalMs = 250;
+
+/**
+ * Measures `subject`.
+ * @throws LadderError `UNSUPPORTED` for launch `graph` where the checkpoint cannot be captured; `ABORTED`; what operators throw
+ */
+export async function measure(subject: Subject, options: CheckedBenchmarkOptions): Promise<BenchmarkResult> {
+  const { executor, device, manifest } = subject;
+  if (device.kind === 'cpu') refuseOnCpu(options);
+  if (options.mode === 'paper' && options.l2 === 'cold') {
+    throw new LadderError('BAD_ARGUMENT', "expected 'hot' for `l2` in mode 'paper', whose events span many inferences, but received \"cold\"");
+  }
+  throwIfAborted(options.signal);
+  const { launch, launchReason } = await chooseLaunch(subject, options);
+  const watch = new DeviceWatch(device);
+  const progress = (fraction: number): void => {
+    watch.glance();
+    options.onProgress?.({ phase: 'measure', fraction, detail: null });
+  };
+  const figures = await cancellable(executor, options.signal, () =>
+    options.mode === 'paper' ? measurePaper(executor, launch, options, progress) : measureSamples(executor, launch, device, options, progress));
+  const stateAfter = watch.read();
+
+  const warnings: string[] = [];
+  let roofline: Roofline | null = null;
+  if (options.roofline) {
+    try {
+      roofline = await checkpointRoofline(manifest, device, figures.latencyMs);
+    } catch (error) {
+      if (!(error instanceof LadderError) || error.code !== 'OUT_OF_MEMORY') throw error;
+      warnings.push('no gigabyte of device memory was free to measure the read bandwidth: the result is not rated against the roofline');
+    }
+  }
+  const verdict = judgeMeasurement({
+    latencyMs: figures.latencyMs, launch, l2: options.l2, enqueueMedianMs: figures.enqueueMedianMs, statesDuring: watch.during,
+    rooflineFraction: roofline?.fraction ?? null, bytes: manifest?.bytes ?? null, l2Bytes: device.l2Bytes,
+  });
+  return {
+    status: verdict.invalid === null ? 'ok' : 'invalid', reason: verdict.invalid, warnings: [...warnings, ...verdict.warnings],
+    mode: options.mode, launch, launchReason, l2: options.l2, clock: device.kind === 'cuda' ? 'gpu-events' : 'cpu-host',
+    ...figures, roofline, device, stateBefore: watch.before, stateAfter, date: new Date().toISOString(),
+  };
+}
+
+type Figures = Pick<BenchmarkResult, 'latencyMs' | 'samples' | 'paper' | 'rawMs' | 'enqueueMedianMs' | 'hostMsPerInference'>;
+
+async function measurePaper(executor: NativeExecutor, launch: 'stream' | 'graph', options: CheckedBenchmarkOptions, progress: (fraction: number) => void): Promise<Figures> {
+  const { number, repeat, minRepeatMs } = options;
+  const result = await executor.measurePaper({ launch, number, repeat, minRepeatMs }, progress);
+  const paper = summarisePaper(result.valuesMs, result.numbers);
+  return { latencyMs: paper.meanMs, samples: null, paper, rawMs: null, enqueueMedianMs: null, hostMsPerInference: null };
+}
+
+async function measureSamples(executor: NativeExecutor, launch: 'stream' | 'graph', device: DeviceInfo, options: CheckedBenchmarkOptions, progress: (fraction: number) => void): Promise<Figures> {
+  const onGpu = device.kind === 'cuda';
+  const minSamples = options.minSamples ?? Math.min(onGpu ? 100 : 2, options.maxSamples ?? Infinity);
+  const maxSamples = options.maxSamples ?? Math.max(onGpu ? 2000 : 20, minSamples);
+  if (minSamples > maxSamples) {
+    throw new LadderError('BAD_ARGUMENT', `expected at least ${minSamples}, \`minSamples\`, for \`maxSamples\` but received ${maxSamples}`);
+  }
+  const result = await executor.measureSamples(
+    { launch, l2: options.l2, warmupMs: options.warmupMs ?? (onGpu ? 200 : 0), minSamples, maxSamples, maxMs: options.maxMs ?? 3000 }, progress);
+  const samples = summariseSamples(result.gpuMs);
+  return {
+    latencyMs: samples.medianMs, samples, paper: null, rawMs: Array.from(result.gpuMs),
+    enqueueMedianMs: onGpu ? median(result.enqueueMs) : null, hostMsPerInference: result.hostMsPerInference,
+  };
+}
+
+function refuseOnCpu(options: CheckedBenchmarkOptions): void {
+  if (options.launch === 'graph') throw new LadderError('UNSUPPORTED', "the CPU has no CUDA graphs; use launch 'stream' or 'auto'");
+  if (options.l2 === 'cold') throw new LadderError('UNSUPPORTED', "the CPU's caches cannot be flushed here; use l2 'hot'");
+}
+
+async function chooseLaunch({ executor, device }: Subject, options: CheckedBenchmarkOptions): Promise<{ launch: 'stream' | 'graph'; launchReason: string | null }> {
+  if (options.launch === 'stream') return { launch: 'stream', launchReason: null };
+  if (device.kind === 'cpu') return { launch: 'stream', launchReason: 'the CPU has no CUDA graphs' };
+  options.onProgress?.({ phase: 'capture', fraction: null, detail: null });
+  const capture: CaptureResult = await executor.capture();
+  if (capture.captured) return { launch: 'graph', launchReason: null };
+  const reason = capture.reason ?? 'the driver gave no reason';
+  if (options.launch === 'graph') {
+    throw new LadderError('UNSUPPORTED', `the checkpoint cannot be captured into a CUDA graph: ${reason}; use launch 'stream', or 'auto'`, { reason });
+  }
+  return { launch: 'stream', launchReason: reason };
+}
+
+/** Runs `task` so that the signal cancels it: the executor ends the measurement with `ABORTED` at its next inference. */
+export async function cancellable<T>(executor: NativeExecutor, signal: AbortSignal | undefined, task: () => Promise<T>): Promise<T> {
+  throwIfAborted(signal);
+  const cancel = (): void => executor.cancel();
+  signal?.addEventListener('abort', cancel, { once: true });
+  try {
+    return await task();
+  } finally {
+    signal?.removeEventListener('abort', cancel);
+  }
+}
+
+/** Reads NVML before, while and after the device works. */
+class DeviceWatch {
+  readonly before: NativeDeviceState | null;
+  private readonly readings: NativeDeviceState[] = [];
+  private lastReadingMs = performance.now();
+
+  constructor(private readonly device: DeviceInfo) {
+    this.before = this.state();
+  }
+
+  get during(): readonly NativeDeviceState[] {
+    return this.readings;
+  }
+
+  /** Called with the measurement's progress. */
+  glance(): void {
+    if (performance.now() - this.lastReadingMs >= kWatchIntervalMs) this.read();
+  }
+
+  read(): NativeDeviceState | null {
+    const state = this.state();
+    if (state) this.readings.push(state);
+    this.lastReadingMs = performance.now();
+    return state;
+  }
+
+  private state(): NativeDeviceState | null {
+    return this.device.kind === 'cuda' ? native().deviceState(ordinalOf(this.device)) : null;
+  }
+}

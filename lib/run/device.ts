@@ -1,0 +1,83 @@
+/**
+ * Devices: what there is, which one an option means, and what a record says of it.
+ */
+import { cpus, totalmem } from 'node:os';
+import { LadderError } from '../errors.js';
+import { native } from '../native.js';
+import { parseOptions, loadOptionsSchema } from './options.js';
+import type { BenchRecord } from './record.js';
+
+/** One device that a checkpoint can run on. */
+export interface DeviceInfo {
+  /** What the `device` option takes: `cuda:0` or `cpu`. */
+  readonly id: string;
+  readonly kind: 'cuda' | 'cpu';
+  readonly name: string;
+  /** e.g. "9.0"; null for the CPU. */
+  readonly computeCapability: string | null;
+  readonly driverVersion: string | null;
+  /** Multiprocessors; logical cores of the CPU. */
+  readonly multiprocessors: number;
+  readonly memoryBytes: number;
+  readonly l2Bytes: number | null;
+  readonly uuid: string | null;
+}
+
+function cpuDevice(): DeviceInfo {
+  const cores = cpus();
+  return {
+    id: 'cpu', kind: 'cpu', name: cores[0]?.model.trim() || 'CPU', computeCapability: null, driverVersion: null,
+    multiprocessors: cores.length, memoryBytes: totalmem(), l2Bytes: null, uuid: null,
+  };
+}
+
+/**
+ * The CUDA devices of this machine, then its CPU. A machine without a driver has only the CPU.
+ * @throws LadderError `ADDON` when the addon is not built
+ * @example for (const device of listDevices()) console.log(device.id, device.name);
+ */
+export function listDevices(): readonly DeviceInfo[] {
+  const status = native().cudaStatus();
+  const cuda = status.available ? native().devices() : [];
+  return [
+    ...cuda.map((device): DeviceInfo => ({
+      id: `cuda:${device.ordinal}`, kind: 'cuda', name: device.name, computeCapability: device.computeCapability.join('.'),
+      driverVersion: status.driverVersion, multiprocessors: device.multiprocessors, memoryBytes: device.memoryBytes,
+      l2Bytes: device.l2Bytes, uuid: device.uuid,
+    })),
+    cpuDevice(),
+  ];
+}
+
+/**
+ * The device that `auto`, `cpu`, `cuda` or `cuda:<ordinal>` means here.
+ * @throws LadderError `NO_DRIVER`, `NO_DEVICE` where a CUDA device is asked for by name and is not there; `BAD_ARGUMENT`
+ */
+export function selectDevice(wanted: string): DeviceInfo {
+  const { device: name } = parseOptions(loadOptionsSchema, { device: wanted });
+  const devices = name === 'cpu' ? [cpuDevice()] : listDevices();
+  if (name === 'auto') return devices[0] ?? cpuDevice();
+  const found = devices.find((device) => device.id === (name === 'cuda' ? 'cuda:0' : name));
+  if (found) return found;
+  const status = native().cudaStatus();
+  if (!status.available) {
+    throw new LadderError('NO_DRIVER', `no CUDA driver could be used (${status.reason ?? 'unknown reason'}); install an NVIDIA driver, or use the CPU with device 'cpu'; \`ladder doctor\` says what is missing`, { device: name });
+  }
+  throw new LadderError('NO_DEVICE', `expected one of ${devices.map((device) => device.id).join(', ')} for \`device\` but received ${JSON.stringify(name)}`, { device: name });
+}
+
+/** Ordinal of a CUDA device; 0 for the CPU, which has only one. */
+export function ordinalOf(device: DeviceInfo): number {
+  return device.kind === 'cuda' ? Number(device.id.slice('cuda:'.length)) : 0;
+}
+
+/** The device as a record holds it. */
+export function deviceForRecord(device: DeviceInfo): BenchRecord['device'] {
+  const { kind, name, computeCapability, driverVersion, multiprocessors, memoryBytes, l2Bytes } = device;
+  return { kind, name, computeCapability, driverVersion, multiprocessors, memoryBytes, l2Bytes };
+}
+
+/** A device's name as a folder: `nvidia-h100-80gb-hbm3`. */
+export function deviceFolder(device: { readonly name: string }): string {
+  return device.name.toLowerCase().replace(/[^a-z0-9]+/g, '-').replace(/^-|-$/g, '') || 'device';
+}

@@ -1,0 +1,82 @@
+/**
+ * Whether a measurement may be believed: throttling, idle clocks, enqueueing, caches and impossible rates.
+ * Pure: readings and figures in, warnings and the reason for invalidity out.
+ */
+import type { NativeDeviceState } from '../native.js';
+
+/** Events after which a GPU runs slower than it was asked to: the figure is not the GPU's. */
+const invalidating: readonly string[] = ['hw_slowdown', 'sw_thermal_slowdown', 'hw_thermal_slowdown', 'hw_power_brake_slowdown'];
+/** Below this share of the highest clock, a power cap has shaped the figure. */
+const kCappedClockShare = 0.9;
+/** Below this share, the GPU had not left its idle clocks. */
+const kIdleClockShare = 0.5;
+/** The ceiling itself is measured, to about 2 %. */
+const kCeilingTolerance = 0.02;
+/** Above this share of the GPU time, launches arrive too late to keep the GPU busy. */
+const kEnqueueShare = 0.8;
+
+/** What is known when a measurement is over. */
+export interface Evidence {
+  /** The headline latency. */
+  readonly latencyMs: number;
+  readonly launch: 'stream' | 'graph';
+  readonly l2: 'hot' | 'cold';
+  readonly enqueueMedianMs: number | null;
+  /** Readings while the device worked, the last one right at the end; empty on the CPU. */
+  readonly statesDuring: readonly NativeDeviceState[];
+  /** Fraction of the roofline, or null. */
+  readonly rooflineFraction: number | null;
+  /** Bytes that the checkpoint must read per inference, and the L2 cache's size; null where unknown. */
+  readonly bytes: number | null;
+  readonly l2Bytes: number | null;
+}
+
+export interface Judgement {
+  /** null: the measurement stands. */
+  readonly invalid: string | null;
+  readonly warnings: readonly string[];
+}
+
+/** Judges a measurement. */
+export function judgeMeasurement(evidence: Evidence): Judgement {
+  const invalid: string[] = [];
+  const warnings: string[] = [];
+  const reasons = new Set(evidence.statesDuring.flatMap((state) => state.throttleReasons ?? []));
+  const slowdowns = invalidating.filter((reason) => reasons.has(reason));
+  if (slowdowns.length > 0) invalid.push(`the GPU was throttled (${slowdowns.join(', ')})`);
+
+  const share = clockShare(evidence.statesDuring);
+  if (reasons.has('sw_power_cap')) {
+    const text = `the power limit was reached${share === null ? '' : `, at ${Math.round(100 * share)} % of the highest clock`}`;
+    if (share !== null && share >= kCappedClockShare) warnings.push(text);
+    else invalid.push(text);
+  } else if (share !== null && share < kIdleClockShare) {
+    warnings.push(`the GPU ran at ${Math.round(100 * share)} % of its highest clock without a power or thermal limit: it may not have left its idle clocks`);
+  }
+  if (evidence.statesDuring.length > 0 && evidence.statesDuring.every((state) => state.throttleReasons === null)) {
+    warnings.push('NVML says nothing of clocks and throttling, so that neither could be checked');
+  }
+
+  if (evidence.rooflineFraction !== null && evidence.rooflineFraction > 1 + kCeilingTolerance) {
+    const fraction = `${(100 * evidence.rooflineFraction).toFixed(1)} % of the roofline`;
+    if (evidence.l2 === 'hot' && fitsIn(evidence.bytes, evidence.l2Bytes)) warnings.push(`${fraction}, as the data stayed in the L2 cache`);
+    else invalid.push(`${fraction} is more than the device can do: the work was not all done, or its bytes or FLOPs are miscounted`);
+  }
+  if (evidence.l2 === 'hot' && fitsIn(evidence.bytes, evidence.l2Bytes)) {
+    warnings.push('L2-resident: the checkpoint fits in the L2 cache, so that its weights need not come from device memory');
+  }
+  if (evidence.enqueueMedianMs !== null && evidence.enqueueMedianMs > kEnqueueShare * evidence.latencyMs) {
+    warnings.push(`enqueueing takes ${Math.round((100 * evidence.enqueueMedianMs) / evidence.latencyMs)} % of the GPU's time: the host may set the pace${evidence.launch === 'stream' ? '; launch as a graph' : ''}`);
+  }
+  return { invalid: invalid.length > 0 ? invalid.join('; ') : null, warnings };
+}
+
+/** Lowest SM clock over the highest possible one; null where NVML does not say. */
+function clockShare(states: readonly NativeDeviceState[]): number | null {
+  const shares = states.flatMap(({ smClockMHz, maxSmClockMHz }) => (smClockMHz !== null && maxSmClockMHz ? [smClockMHz / maxSmClockMHz] : []));
+  return shares.length > 0 ? Math.min(...shares) : null;
+}
+
+function fitsIn(bytes: number | null, l2Bytes: number | null): boolean {
+  return bytes !== null && l2Bytes !== null && bytes <= l2Bytes;
+}
