@@ -1,0 +1,71 @@
+/**
+ * tuned/<arch>.json of a checkpoint: the template parameters that the tuner found fastest on one GPU architecture,
+ * by operator, and how they were found.
+ */
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import type { Operator } from '../artifact/operators.js';
+import { LadderError } from '../errors.js';
+import type { Tuning } from './kernel.js';
+
+export const tunedSchema = z.strictObject({
+  schema: z.literal('ladder-tuned/1'),
+  /** nvcc's name of the architecture, e.g. sm_90a. */
+  arch: z.string().min(1),
+  gpu: z.string().min(1),
+  /** ISO 8601, UTC. */
+  date: z.string(),
+  commit: z.string(),
+  /** Wall-clock time of the search, builds included. */
+  seconds: z.number().nonnegative(),
+  operators: z.record(z.string(), z.strictObject({
+    parameters: z.record(z.string(), z.number()),
+    /** Median latency of the whole checkpoint with these parameters and with the defaults, in the same run. */
+    latencyMs: z.number().positive(),
+    defaultLatencyMs: z.number().positive(),
+    candidates: z.number().int().positive(),
+  })),
+});
+export type Tuned = z.infer<typeof tunedSchema>;
+
+/** Name of an operator's semantics: the same operator in another layer or checkpoint has the same key. */
+export function operatorKey(operator: Operator): string {
+  const digest = createHash('sha256').update(JSON.stringify(operator)).digest('hex').slice(0, 12);
+  return operator.op === 'dense' ? `dense_m${operator.m}_n${operator.n}_k${operator.k}_${digest}` : `${operator.op}_${digest}`;
+}
+
+/** Reads tuned/<arch>.json below a checkpoint's folder; null when the checkpoint was not tuned for it. */
+export async function readTuned(folder: string, arch: string): Promise<Tuned | null> {
+  const path = join(folder, 'tuned', `${arch}.json`);
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw new LadderError('IO', `${path} could not be read: ${(cause as Error).message}`, { path }, { cause });
+  }
+  return parseTuned(text, path);
+}
+
+/** @throws LadderError `BAD_RECORD` naming the field */
+export function parseTuned(text: string, source: string): Tuned {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new LadderError('BAD_RECORD', `${source} is not JSON: ${(cause as Error).message}; delete it or tune again`, { source }, { cause });
+  }
+  const result = tunedSchema.safeParse(json);
+  if (!result.success) {
+    const issue = result.error.issues[0];
+    throw new LadderError('BAD_RECORD', `${source}: ${issue?.path.join('.') || 'root'}: ${issue?.message ?? 'does not fit the schema'}; delete it or tune again`, { source });
+  }
+  return result.data;
+}
+
+/** The parameters of one operator: the tuned ones, or none, which means the planner's defaults. */
+export function tuningOf(tuned: Tuned | null, operator: Operator): Tuning {
+  return tuned?.operators[operatorKey(operator)]?.parameters ?? {};
+}

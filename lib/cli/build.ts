@@ -1,0 +1,56 @@
+/** `ladder build`: makes a checkpoint of a known model. */
+import { resolve } from 'node:path';
+import { buildCheckpoint } from '../build/build.js';
+import { modelNames } from '../build/models/index.js';
+import { kDefaultSeed, parseRequest } from '../build/request.js';
+import type { Command } from './command.js';
+
+interface BuildOptions {
+  readonly batch: string;
+  readonly seq: string;
+  readonly weight: string;
+  readonly act?: string;
+  readonly group: string;
+  readonly format: 'e5m2' | 'e4m3';
+  readonly layers: string;
+  readonly seed: string;
+  readonly weights?: string;
+  readonly out: string;
+  readonly compile: boolean;
+  readonly json?: boolean;
+}
+
+export const buildCommand: Command = {
+  register(program, io) {
+    program
+      .command('build')
+      .description('build a checkpoint: graph.json, checkpoint.json and, with nvcc, model.so')
+      .argument('<model>', modelNames().join(', '))
+      .option('--batch <n>', 'sequences', '1')
+      .option('--seq <n>', 'tokens per sequence', '1')
+      .option('--weight <format>', 'fp16, int4, nf4, fp8, mxfp8 or int1', 'fp16')
+      .option('--act <format>', 'fp16, fp8, mxfp8, int8 or int4 (default: what Figure 8 pairs with the weights)')
+      .option('--group <n>', 'weights per scale along k: 64, 128, or -1 for one scale per output channel', '-1')
+      .option('--format <kind>', 'kind of FP8 elements: e5m2 or e4m3', 'e5m2')
+      .option('--layers <n>', 'decoder layers', '1')
+      .option('--seed <n>', 'seed of the fake weights', String(kDefaultSeed))
+      .option('--weights <file>', 'safetensors file of one decoder layer, to quantise and pack into graph.params')
+      .option('--out <folder>', 'where <model>/<name>/ is made', 'checkpoints/Figure8/ladder/checkpoint')
+      .option('--no-compile', 'leave model.so to the first use')
+      .option('--json', 'machine-readable result')
+      .action(async (model: string, options: BuildOptions) => {
+        const request = parseRequest({
+          model, batch: Number(options.batch), seq: Number(options.seq), layers: Number(options.layers), weight: options.weight,
+          ...(options.act !== undefined && { act: options.act }), group: Number(options.group), format: options.format, seed: Number(options.seed),
+        });
+        const onProgress = (fraction: number, label: string): void => io.progress(label, fraction);
+        const result = await buildCheckpoint(request, {
+          root: resolve(options.out), ...(!options.compile && { compile: false }), onProgress, signal: io.signal,
+          ...(options.weights !== undefined && { weights: resolve(options.weights) }),
+        });
+        io.endProgress();
+        if (options.json) return io.out(JSON.stringify(result));
+        io.out(result.compiled ? `${result.folder}: built in ${(result.buildMs / 1000).toFixed(1)} s` : `${result.folder}: described; model.so is built on first use (needs nvcc)`);
+      });
+  },
+};

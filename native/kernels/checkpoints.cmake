@@ -1,0 +1,33 @@
+# Builds model.so of any number of checkpoints: one unit per folder of LADDER_UNITS, with the builder's generated
+# kernels<i>.cu (device code), host.c (packed functions) and blob.S (the module blob, which includes kernels<i>.fatbin).
+# Included by the CMakeLists.txt that lib/build/compile.ts writes beside the units; driven by cmake-js.
+#   LADDER_NVCC     path of nvcc            LADDER_KERNELS  this folder
+#   LADDER_GENCODE  list of -gencode values LADDER_UNITS    list of folders
+
+set(gencode "")
+foreach(target IN LISTS LADDER_GENCODE)
+  list(APPEND gencode -gencode ${target})
+endforeach()
+
+foreach(unit IN LISTS LADDER_UNITS)
+  get_filename_component(name ${unit} NAME)
+  file(GLOB sources ${unit}/kernels*.cu)
+  set(images "")
+  foreach(source IN LISTS sources)
+    get_filename_component(stem ${source} NAME_WE)
+    set(image ${unit}/${stem}.fatbin)
+    add_custom_command(
+      OUTPUT ${image}
+      COMMAND ${LADDER_NVCC} -fatbin -std=c++17 -O3 ${gencode} -I ${LADDER_KERNELS} -o ${image} ${source}
+      DEPENDS ${source}
+      COMMENT "nvcc ${name} ${stem}"
+      VERBATIM)
+    list(APPEND images ${image})
+  endforeach()
+  add_library(${name} MODULE ${unit}/host.c ${unit}/blob.S)
+  # The assembler reads the images by itself, so CMake must be told of them.
+  set_source_files_properties(${unit}/blob.S PROPERTIES OBJECT_DEPENDS "${images}" COMPILE_OPTIONS "-Wa,-I${unit}")
+  set_target_properties(${name} PROPERTIES
+    C_STANDARD 11 C_VISIBILITY_PRESET hidden POSITION_INDEPENDENT_CODE ON
+    PREFIX "" OUTPUT_NAME model SUFFIX .so LIBRARY_OUTPUT_DIRECTORY ${unit})
+endforeach()
