@@ -51,6 +51,9 @@ const kSymbolBytes = 24;
 /** DT_NEEDED entries or sections past this are damage. */
 const kMaxTableEntries = 1 << 16;
 const kNoBits = 8;
+/** Names may share tails in the string table; a damaged one must not make every symbol's name the whole table. */
+const kMaxNameSharing = 16;
+const kMinNameBytes = 1 << 16;
 
 /**
  * Reads a shared object's dynamic symbols.
@@ -108,6 +111,7 @@ class ElfParser {
   private readonly dynamic = new Map<number, number>();
   private readonly neededOffsets: number[] = [];
   private strings: Buffer = Buffer.alloc(0);
+  private nameBytesLeft = 0;
 
   constructor(private readonly source: ByteSource) {}
 
@@ -205,11 +209,14 @@ class ElfParser {
     const length = this.dynamicValue(Tag.StringTableBytes, 'string table size');
     const offset = this.locate(this.dynamicValue(Tag.StringTable, 'string table'), length, 'string table');
     this.strings = Buffer.from(this.source.read(offset, length));
+    this.nameBytesLeft = length * kMaxNameSharing + kMinNameBytes;
   }
 
   private string(offset: number, what: string): string {
     const end = this.strings.indexOf(0, offset);
     if (offset >= this.strings.length || end < 0) throw this.fail(`name of ${what} lies outside the string table`);
+    this.nameBytesLeft -= end - offset;
+    if (this.nameBytesLeft < 0) throw this.fail('the symbols\' names overlap without end');
     return this.strings.toString('utf8', offset, end);
   }
 

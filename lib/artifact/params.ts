@@ -4,7 +4,7 @@
  *
  *   u64 magic │ u64 reserved │ u64 n, n × string name │ u64 n, n × (NDArray header, data)
  */
-import { open } from 'node:fs/promises';
+import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { LadderError } from '../errors.js';
 import { ByteReader, type ByteSource, ByteWriter, FileSource } from './byte-source.js';
 import { type DataType, elementBytes } from './dtype.js';
@@ -66,7 +66,8 @@ export interface ParamInput {
 }
 
 /**
- * Writes graph.params, one tensor's pieces after the other; only one piece is held at a time.
+ * Writes graph.params, one tensor's pieces after the other; only one piece is held at a time, and the file gets its name
+ * when it is complete.
  * @throws LadderError `BAD_ARGUMENT` when names repeat or a tensor's pieces do not add up to its shape; `IO`
  *
  * @example
@@ -74,36 +75,40 @@ export interface ParamInput {
  */
 export async function writeParams(path: string, tensors: readonly ParamInput[]): Promise<void> {
   if (new Set(tensors.map(({ name }) => name)).size !== tensors.length) throw new LadderError('BAD_ARGUMENT', 'expected distinct tensor names');
-  let file;
+  const partial = `${path}.partial`;
   try {
-    file = await open(path, 'w');
-  } catch (cause) {
-    throw new LadderError('IO', `cannot write ${path}: ${(cause as Error).message}`, { path }, { cause });
-  }
-  try {
-    const head = new ByteWriter().u64(kListMagic).u64(0).u64(tensors.length);
-    for (const { name } of tensors) head.string(name);
-    head.u64(tensors.length);
-    await file.writeFile(head.finish());
-    for (const { name, dtype, shape, chunks } of tensors) {
-      const sizeBytes = safeProduct(shape, elementBytes(dtype));
-      if (sizeBytes === null) throw new LadderError('BAD_ARGUMENT', `tensor ${name} has more than 2^53 bytes`, { tensor: name });
-      const header = new ByteWriter();
-      writeArrayHeader(header, { dtype, shape, sizeBytes });
-      await file.writeFile(header.finish());
-      let written = 0;
-      for await (const chunk of chunks) {
-        await file.writeFile(chunk);
-        written += chunk.length;
-      }
-      if (written !== sizeBytes) {
-        throw new LadderError('BAD_ARGUMENT', `expected ${sizeBytes} bytes for \`${name}\` but received ${written}`, { tensor: name });
-      }
+    const file = await open(partial, 'w');
+    try {
+      await writeTensors(file, tensors);
+    } finally {
+      await file.close();
     }
+    await rename(partial, path);
   } catch (cause) {
+    await rm(partial, { force: true });
     if (cause instanceof LadderError) throw cause;
     throw new LadderError('IO', `cannot write ${path}: ${(cause as Error).message}`, { path }, { cause });
-  } finally {
-    await file.close();
+  }
+}
+
+async function writeTensors(file: FileHandle, tensors: readonly ParamInput[]): Promise<void> {
+  const head = new ByteWriter().u64(kListMagic).u64(0).u64(tensors.length);
+  for (const { name } of tensors) head.string(name);
+  head.u64(tensors.length);
+  await file.writeFile(head.finish());
+  for (const { name, dtype, shape, chunks } of tensors) {
+    const sizeBytes = safeProduct(shape, elementBytes(dtype));
+    if (sizeBytes === null) throw new LadderError('BAD_ARGUMENT', `tensor ${name} has more than 2^53 bytes`, { tensor: name });
+    const header = new ByteWriter();
+    writeArrayHeader(header, { dtype, shape, sizeBytes });
+    await file.writeFile(header.finish());
+    let written = 0;
+    for await (const chunk of chunks) {
+      await file.writeFile(chunk);
+      written += chunk.length;
+    }
+    if (written !== sizeBytes) {
+      throw new LadderError('BAD_ARGUMENT', `expected ${sizeBytes} bytes for \`${name}\` but received ${written}`, { tensor: name });
+    }
   }
 }
