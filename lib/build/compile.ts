@@ -52,8 +52,13 @@ export async function findExecutable(name: string, folders: readonly string[] = 
   return null;
 }
 
-/** Path of nvcc: on the PATH, below CUDA_HOME or CUDA_PATH, or in /usr/local/cuda; null when there is none. */
-export function findNvcc(): Promise<string | null> {
+/**
+ * Path of nvcc: what LADDER_NVCC says ("" means none), else on the PATH, below CUDA_HOME or CUDA_PATH, or in
+ * /usr/local/cuda; null when there is none.
+ */
+export async function findNvcc(): Promise<string | null> {
+  const chosen = process.env['LADDER_NVCC'];
+  if (chosen !== undefined) return chosen || null;
   const homes = [process.env['CUDA_HOME'], process.env['CUDA_PATH'], '/usr/local/cuda'].filter((home) => home !== undefined && home !== '');
   return findExecutable('nvcc', homes.map((home) => join(home!, 'bin')));
 }

@@ -1,0 +1,104 @@
+// From generated sources to a model.so: compiled by nvcc where there is one, read back by the artifact parsers.
+import { copyFile, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { fileRangeAt, readElf, readExportedString } from '../../lib/artifact/elf.js';
+import { parseModuleBlob } from '../../lib/artifact/module-blob.js';
+import { generateSources, type PlannedOperator } from '../../lib/build/codegen.js';
+import { compileModules, findNvcc } from '../../lib/build/compile.js';
+import type { LoweredModel, LoweredOperator } from '../../lib/build/lower.js';
+
+const nvcc = await findNvcc();
+if (!nvcc) console.log('skipping the compiled part of build-module.test.ts: nvcc is not on this machine');
+
+function scaleOperator(node: string, input: string, output: string): LoweredOperator {
+  return {
+    node, inputs: [input], outputs: [{ name: output, shape: [8], dtype: 'float32' }], probe: [null], bytes: 64, flops: 8,
+    semantics: { op: 'quantise', m: 1, k: 8, activation: 'fp16' },
+  };
+}
+
+function planned(operator: LoweredOperator, factor: number, dynamicSharedBytes: number): PlannedOperator {
+  return {
+    operator,
+    plan: {
+      includes: [], workspaceBytes: 16,
+      definitions: `extern "C" __global__ void ${operator.node}_kernel(const float* x, float* y, float* scratch) { y[threadIdx.x] = ${factor}.0f * x[threadIdx.x]; }`,
+      launches: [{
+        name: `${operator.node}_kernel`, grid: [1, 1, 1], block: [8, 1, 1], dynamicSharedBytes, programmatic: false,
+        arguments: [{ kind: 'input', index: 0 }, { kind: 'output', index: 0 }, { kind: 'workspace', offsetBytes: 0 }],
+      }],
+    },
+  };
+}
+
+const first = scaleOperator('twice', 'x', 'y');
+const second = scaleOperator('thrice', 'y', 'z');
+const model: LoweredModel = {
+  tensors: [{ name: 'x', shape: [8], dtype: 'float32', role: 'input', fill: { kind: 'bits' } }], operators: [first, second], output: 'z',
+};
+const plans = [planned(first, 2, 0), planned(second, 3, 1024)];
+const hash = 'ab'.repeat(32);
+
+describe('generated sources', () => {
+  it('are the same for the same plan, and name no machine or time', () => {
+    expect(generateSources(model, plans, hash)).toEqual(generateSources(model, plans, hash));
+  });
+
+  it('pass data pointers, then launch tags, with the dynamic shared memory last', () => {
+    const { host } = generateSources(model, plans, hash);
+    expect(host).toContain('static const int64_t tags[] = {1, 1, 1, 8, 1, 1, 1024};');
+    expect(host).toContain('(char*)workspace + 0');
+  });
+});
+
+describe.skipIf(!nvcc)('a compiled model.so', () => {
+  let folder: string;
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'ladder-test-'));
+    const labels: string[] = [];
+    const options = { targets: ['compute_80', 'sm_90a'], onProgress: (_: number, label: string) => labels.push(label) };
+    await compileModules([{ name: 'unit', sources: generateSources(model, plans, hash) }], options, (_, path) => copyFile(path, join(folder, 'model.so')));
+    expect(labels.some((label) => label.includes('nvcc'))).toBe(true);
+  });
+  afterAll(() => rm(folder, { recursive: true, force: true }));
+
+  it('exports the operators, the context and the hash of its sources', async () => {
+    const elf = readElf(join(folder, 'model.so'));
+    for (const name of ['twice', 'thrice', '__tvm_module_ctx', '__TVMFuncCall', '__tvm_dev_mblob']) expect(elf.exported.has(name)).toBe(true);
+    expect(elf.exported.has('launch')).toBe(false);
+    expect(await readExportedString(join(folder, 'model.so'), '__ladder_sources')).toBe(hash);
+  });
+
+  it('needs nothing of TVM at link time: the loader sets its pointers', () => {
+    const elf = readElf(join(folder, 'model.so'));
+    expect(elf.undefined.filter(({ name }) => name.includes('TVM'))).toEqual([]);
+  });
+
+  it('carries one image per operator, whose lengths the assembler filled in', async () => {
+    const path = join(folder, 'model.so');
+    const elf = readElf(path);
+    const symbol = elf.exported.get('__tvm_dev_mblob')!;
+    const range = fileRangeAt(elf, symbol.address)!;
+    const bytes = (await readFile(path)).subarray(range.offset, range.offset + symbol.sizeBytes);
+    const { images } = parseModuleBlob(bytes);
+    expect(images.map(({ kernels }) => kernels.map(({ name }) => name))).toEqual([['twice_kernel'], ['thrice_kernel']]);
+    for (const { bytes: image } of images) expect(Buffer.from(image).readUInt32LE(0)).toBe(0xba55ed50);
+    expect(images[1]!.kernels[0]!.launchTags.at(-1)).toBe('tir.use_dyn_shared_memory');
+  });
+});
+
+describe('compileModules', () => {
+  it.skipIf(!nvcc)('hands on the compiler\'s words when a kernel is wrong', async () => {
+    const broken = [{ ...plans[0]!, plan: { ...plans[0]!.plan, definitions: 'extern "C" __global__ void twice_kernel() { no_such_thing(); }' } }, plans[1]!];
+    const units = [{ name: 'broken', sources: generateSources(model, broken, hash) }];
+    await expect(compileModules(units, { targets: ['compute_80'] }, async () => {})).rejects.toMatchObject({ code: 'BUILD_FAILED', message: expect.stringContaining('no_such_thing') });
+  });
+
+  it('says what to install where nvcc is missing', async () => {
+    vi.stubEnv('LADDER_NVCC', '');
+    await expect(compileModules([], {}, async () => {})).rejects.toMatchObject({ code: 'NO_COMPILER', message: expect.stringContaining('CUDA toolkit') });
+    vi.unstubAllEnvs();
+  });
+});
