@@ -3,9 +3,9 @@
  * the copies to and from the device are native.
  */
 import { elementBytes, type DataType } from '../artifact/dtype.js';
+import { bfloatToFloat, floatToBfloat, floatToHalf, halfToFloat } from '../build/formats.js';
 import { LadderError } from '../errors.js';
 import { describeValue } from './options.js';
-import { fromBfloat16, fromHalf, toBfloat16, toHalf } from './half.js';
 
 /** What `setInput` takes and `getOutput` gives. FP16 and bfloat16 are their bits; FP8 and types below 8 bits are one byte each. */
 export type TensorArray =
@@ -69,7 +69,7 @@ export function bytesForTensor(info: TensorInfo, type: DataType, data: unknown):
     throw new LadderError('WRONG_LENGTH', `expected ${length} elements for \`${info.name}\` (shape [${info.shape.join(', ')}]) but received ${received}`, { tensor: info.name, expected: length, received });
   }
   if (converts) {
-    const convert = isHalf(type) ? toHalf : toBfloat16;
+    const convert = isHalf(type) ? floatToHalf : floatToBfloat;
     return new Uint8Array(Uint16Array.from(data as Float32Array, convert).buffer);
   }
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
@@ -85,8 +85,8 @@ export function arrayFromBytes(type: DataType, bytes: ArrayBuffer): TensorArray 
  * @throws LadderError `WRONG_TYPE` for types whose values a byte does not say (FP8 codes, packed lanes)
  */
 export function float32FromBytes(info: TensorInfo, type: DataType, bytes: ArrayBuffer): Float32Array {
-  if (isHalf(type)) return Float32Array.from(new Uint16Array(bytes), fromHalf);
-  if (isBfloat16(type)) return Float32Array.from(new Uint16Array(bytes), fromBfloat16);
+  if (isHalf(type)) return Float32Array.from(new Uint16Array(bytes), halfToFloat);
+  if (isBfloat16(type)) return Float32Array.from(new Uint16Array(bytes), bfloatToFloat);
   const array = arrayFromBytes(type, bytes);
   if ((type.code === 2 && type.bits < 16) || type.code > 2 || type.bits % 8 !== 0) {
     throw new LadderError('WRONG_TYPE', `\`${info.name}\` (${info.dtype}) has no FP32 form; take it as ${arrayTypeOf(type).name}`, { tensor: info.name, dtype: info.dtype });

@@ -1,0 +1,51 @@
+/** `ladder list`: the checkpoints that names on the command line can mean. */
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { parseManifest, type Manifest } from '../artifact/manifest.js';
+import { listCheckpoints, type FoundCheckpoint } from '../run/package.js';
+import { caseOf, type CheckpointCase } from '../run/names.js';
+import type { Command } from './command.js';
+import { formatBytes, renderTable } from './table.js';
+
+/** One line of the list. */
+export interface ListedCheckpoint extends FoundCheckpoint, CheckpointCase {
+  /** Whether checkpoint.json describes it. */
+  readonly described: boolean;
+  readonly hasModule: boolean;
+  readonly hasParams: boolean;
+  /** Bytes that one inference must move, by its manifest. */
+  readonly bytes: number | null;
+}
+
+async function describe(found: FoundCheckpoint): Promise<ListedCheckpoint> {
+  const manifestPath = join(found.path, 'checkpoint.json');
+  const manifest: Manifest | null = existsSync(manifestPath) ? parseManifest(await readFile(manifestPath, 'utf8')) : null;
+  return {
+    ...found, ...caseOf(found.path, manifest), described: manifest !== null,
+    hasModule: existsSync(join(found.path, 'model.so')), hasParams: existsSync(join(found.path, 'graph.params')), bytes: manifest?.bytes ?? null,
+  };
+}
+
+export const listCommand: Command = {
+  register(program, io) {
+    program
+      .command('list')
+      .description('list the checkpoints below checkpoints/')
+      .argument('[folder]', 'a folder of <model>/<name>/ checkpoints (default: checkpoints/Figure8/ladder/checkpoint)')
+      .option('--json', 'machine-readable result')
+      .action(async (folder: string | undefined, options: { json?: boolean }) => {
+        const listed = await Promise.all(listCheckpoints(folder).map(describe));
+        if (options.json) return io.out(JSON.stringify(listed));
+        if (listed.length === 0) return io.out('no checkpoints; `ladder build` makes one');
+        io.out(renderTable(
+          [{ title: 'checkpoint' }, { title: 'setting' }, { title: 'format' }, { title: 'moves', align: 'right' }, { title: 'model.so' }, { title: 'weights' }],
+          listed.map((one) => [
+            one.name, one.setting, one.format, one.bytes === null ? '—' : formatBytes(one.bytes),
+            one.hasModule ? 'there' : one.described ? 'built on first use' : 'absent',
+            one.hasParams ? 'graph.params' : one.described ? 'seeded' : 'fake',
+          ]),
+        ));
+      });
+  },
+};

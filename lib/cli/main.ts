@@ -1,0 +1,86 @@
+#!/usr/bin/env node
+/**
+ * `ladder`: parses the command line, runs one command, and turns errors into messages and exit statuses
+ * (0 ok, 1 failed, 2 usage, 3 mismatch, 4 invalid measurement under --strict, 130 aborted).
+ * The commands themselves are listed in commands.ts.
+ */
+import { realpathSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { Command as Program, CommanderError } from 'commander';
+import { LadderError } from '../errors.js';
+import { packageVersion } from '../run/package.js';
+import { exitCodes, type CliIo, type ExitCode } from './command.js';
+import { commands } from './commands.js';
+import { makeIo, type OutputStream, type ProcessIo } from './io.js';
+
+/** The whole command line as a commander program, writing through `io`. */
+export function makeProgram(io: CliIo): Program {
+  const program = new Program('ladder');
+  program
+    .description('Runs, times, verifies and builds prebuilt Ladder checkpoints, without TVM or Python')
+    .version(packageVersion())
+    .exitOverride()
+    .configureOutput({ writeOut: (text) => io.out(text.trimEnd()), writeErr: (text) => io.note(text.trimEnd()) })
+    .showHelpAfterError('(`ladder --help` lists the commands, `ladder <command> --help` their options)');
+  for (const command of commands) command.register(program, io);
+  // Subcommands do not inherit an exitOverride that is set after they are made, nor output settings.
+  for (const command of program.commands) command.copyInheritedSettings(program);
+  return program;
+}
+
+/**
+ * The authors' script is called as `--prebuilt_path PATH` without a command: that is `run`, by the paper's rule.
+ * @param args without node and script
+ */
+export function rewriteAuthorsCall(args: readonly string[]): readonly string[] {
+  const first = args[0];
+  return first !== undefined && /^--prebuilt_path(=|$)/.test(first) ? ['run', '--authors', ...args] : args;
+}
+
+/** Runs the command line and returns its exit status. Never throws. */
+export async function runCli(args: readonly string[], stdout: OutputStream, stderr: OutputStream, signal: AbortSignal): Promise<ExitCode> {
+  const io: ProcessIo = makeIo(stdout, stderr, signal);
+  const json = args.includes('--json');
+  try {
+    await makeProgram(io).parseAsync([...rewriteAuthorsCall(args)], { from: 'user' });
+    io.endProgress();
+    return signal.aborted ? exitCodes.aborted : io.exitCode;
+  } catch (error) {
+    io.endProgress();
+    return report(error, io, json, signal);
+  }
+}
+
+function report(error: unknown, io: ProcessIo, json: boolean, signal: AbortSignal): ExitCode {
+  // commander has printed its message, or the help that was asked for.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+  if (signal.aborted || (error instanceof LadderError && error.code === 'ABORTED')) {
+    io.note('ladder: aborted');
+    return exitCodes.aborted;
+  }
+  if (error instanceof LadderError) {
+    if (json) io.out(JSON.stringify({ error: { code: error.code, message: error.message, context: error.context } }));
+    io.note(`ladder: ${error.message} [${error.code}]`);
+    return error.code === 'BAD_ARGUMENT' ? exitCodes.usage : exitCodes.failed;
+  }
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  if (json) io.out(JSON.stringify({ error: { code: 'INTERNAL', message: text, context: {} } }));
+  io.note(`ladder: a defect of this package: ${text} [INTERNAL]`);
+  return exitCodes.failed;
+}
+
+async function main(): Promise<void> {
+  const controller = new AbortController();
+  // The first signal ends the work in order; the second one ends the process.
+  const onSignal = (): void => {
+    if (controller.signal.aborted) process.exit(exitCodes.aborted);
+    controller.abort();
+  };
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  // A reader that has gone (`ladder list | head`) is no error of ours.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? exitCodes.ok : exitCodes.failed));
+  process.exitCode = await runCli(process.argv.slice(2), process.stdout, process.stderr, controller.signal);
+}
+
+if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) await main();

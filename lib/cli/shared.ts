@@ -1,0 +1,69 @@
+/**
+ * What several commands share: the checkpoint argument, the device option, numbers, and progress in words.
+ */
+import type { Command as Program } from 'commander';
+import { LadderError } from '../errors.js';
+import { resolveCheckpoint } from '../run/package.js';
+import type { Progress } from '../run/options.js';
+import type { CliIo } from './command.js';
+
+/** Options of a command that works on one checkpoint. */
+export interface CheckpointOptions {
+  readonly prebuilt_path?: string;
+  readonly device: string;
+  readonly seed?: number;
+  readonly build: boolean;
+  readonly json?: boolean;
+}
+
+/** Adds the checkpoint argument and `--prebuilt_path`, either of which names the checkpoint. */
+export function addCheckpointArgument(command: Program): Program {
+  return command
+    .argument('[checkpoint]', "its folder, or its name below checkpoints/, e.g. 'llama2-70b/llama2_bs1_seq1_async'")
+    .option('--prebuilt_path <path>', "the same, as in the authors' script");
+}
+
+/** Adds the options of loading. */
+export function addLoadOptions(command: Program): Program {
+  return command
+    .option('--device <device>', "'auto', 'cpu', 'cuda' or 'cuda:<ordinal>'", 'auto')
+    .option('--seed <n>', 'seed of weights and inputs that no file holds', wholeNumber)
+    .option('--no-build', 'do not build a missing or stale model.so')
+    .option('--json', 'machine-readable result');
+}
+
+/**
+ * The checkpoint's folder from the argument or `--prebuilt_path`.
+ * @throws LadderError `BAD_ARGUMENT` for none or both, `NOT_A_CHECKPOINT`
+ */
+export function checkpointOf(argument: string | undefined, options: { readonly prebuilt_path?: string }): string {
+  if ((argument === undefined) === (options.prebuilt_path === undefined)) {
+    throw new LadderError('BAD_ARGUMENT', 'expected one checkpoint, as an argument or with --prebuilt_path; `ladder list` names those that are there');
+  }
+  return resolveCheckpoint((argument ?? options.prebuilt_path)!);
+}
+
+/** Reads a non-negative whole number of the command line. */
+export function wholeNumber(text: string): number {
+  if (!/^(0|[1-9][0-9]{0,15})$/.test(text)) throw new LadderError('BAD_ARGUMENT', `expected a whole number but received ${JSON.stringify(text)}`);
+  return Number(text);
+}
+
+/** Reads non-negative milliseconds of the command line. */
+export function milliseconds(text: string): number {
+  if (!/^[0-9]+(\.[0-9]+)?$/.test(text)) throw new LadderError('BAD_ARGUMENT', `expected milliseconds but received ${JSON.stringify(text)}`);
+  return Number(text);
+}
+
+const phases: Readonly<Record<Progress['phase'], string>> = {
+  build: 'building model.so', load: 'loading', fill: 'filling weights', capture: 'capturing the graph',
+  measure: 'measuring', profile: 'profiling', verify: 'verifying',
+};
+
+/** Progress as a line of text. */
+export function progressTo(io: CliIo): (progress: Progress) => void {
+  return ({ phase, fraction, detail }) => {
+    // On a terminal the detail changes with the operator; in a log each phase is one line.
+    io.progress(detail !== null && io.columns !== null ? `${phases[phase]}: ${detail}` : phases[phase], fraction);
+  };
+}

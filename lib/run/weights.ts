@@ -1,0 +1,96 @@
+/**
+ * What every `null` node of the graph holds before the first run: bytes of graph.params, the manifest's seeded fills, or,
+ * for a foreign checkpoint, random values of its types ("fake weights": right for timing, meaningless as numbers).
+ * Only plans; the executor copies and generates.
+ */
+import type { DataType } from '../artifact/dtype.js';
+import type { Fill, Manifest } from '../artifact/manifest.js';
+import { LadderError } from '../errors.js';
+
+const kMask64 = (1n << 64n) - 1n;
+
+/** 64-bit FNV-1a over UTF-8 bytes. */
+function fnv1a64(text: string): bigint {
+  let hash = 0xcbf29ce484222325n;
+  for (const byte of new TextEncoder().encode(text)) hash = ((hash ^ BigInt(byte)) * 0x100000001b3n) & kMask64;
+  return hash;
+}
+
+/** One step of SplitMix64 from state `x`. */
+function splitmix64(x: bigint): bigint {
+  let z = (x + 0x9e3779b97f4a7c15n) & kMask64;
+  z = ((z ^ (z >> 30n)) * 0xbf58476d1ce4e5b9n) & kMask64;
+  z = ((z ^ (z >> 27n)) * 0x94d049bb133111ebn) & kMask64;
+  return z ^ (z >> 31n);
+}
+
+/** The generator's key of a tensor: splitmix64(seed XOR fnv1a64(name)), as artifact/manifest.ts defines it. */
+export function fillKey(seed: number, name: string): bigint {
+  return splitmix64(BigInt(seed) ^ fnv1a64(name));
+}
+
+/** Where a foreign tensor's random values come from: finite, never all zero, and safe where integers are indices. */
+export function foreignFill(type: DataType, shape: readonly number[]): Fill {
+  if (type.code === 2 && type.bits === 8) {
+    // FP8 codes of magnitude 1/8 … 15/8, both signs, without NaN.
+    return type.name.startsWith('e5m2') ? { kind: 'code', base: 0x30, mask: 0x0f, signed: true } : { kind: 'code', base: 0x20, mask: 0x1f, signed: true };
+  }
+  if (type.code === 2 || type.code === 4) {
+    // Matrices get a mean square of about 1/k, so that activations keep their size through any number of layers.
+    const k = shape[shape.length - 1] ?? 1;
+    const limit = shape.length >= 2 && k >= 64 ? Math.sqrt(3 / k) : 1;
+    return { kind: 'uniform', low: -limit, high: limit };
+  }
+  // Packed weights are bytes; wider integers may be indices, for which 0 and 1 are nearly always valid.
+  return type.bits === 8 || type.bits === 4 ? { kind: 'bits' } : { kind: 'uniform', low: 0, high: 2 };
+}
+
+/** One `null` node of the graph. */
+export interface ArgumentTensor {
+  readonly name: string;
+  readonly entry: number;
+  readonly shape: readonly number[];
+  readonly dtype: DataType;
+}
+
+/** What is generated into an entry. */
+export interface PlannedFill {
+  readonly name: string;
+  readonly entry: number;
+  readonly fill: Fill;
+  readonly key: bigint;
+}
+
+/** Where the weights came from; `fake`: random values, because no file and no manifest says what they are. */
+export type WeightSource = 'file' | 'seeded' | 'fake' | 'none';
+
+export interface WeightPlan {
+  readonly fills: readonly PlannedFill[];
+  /** Names of the arguments that the caller sets: activations. */
+  readonly inputNames: readonly string[];
+  readonly source: WeightSource;
+}
+
+/**
+ * Plans what fills each argument that graph.params does not hold.
+ * @param inFile names that graph.params holds; null without the file
+ * @throws LadderError `MISSING_PARAMETER` where a manifest's checkpoint has a graph.params that lacks a weight
+ */
+export function planWeights(tensors: readonly ArgumentTensor[], manifest: Manifest | null, inFile: ReadonlySet<string> | null, seed: number | undefined): WeightPlan {
+  const usedSeed = seed ?? manifest?.seed ?? 0;
+  const fills: PlannedFill[] = [];
+  const inputNames: string[] = [];
+  for (const { name, entry, shape, dtype } of tensors) {
+    if (inFile?.has(name)) continue;
+    const described = manifest?.tensors[name];
+    const isInput = described ? described.role === 'input' : true;
+    if (!isInput && inFile) {
+      throw new LadderError('MISSING_PARAMETER', `graph.params lacks \`${name}\` (${described?.role}), which the graph reads; pack it again, or delete graph.params to run with seeded weights`, { parameter: name });
+    }
+    if (isInput) inputNames.push(name);
+    fills.push({ name, entry, fill: described?.fill ?? foreignFill(dtype, shape), key: fillKey(usedSeed, name) });
+  }
+  const weightsGenerated = fills.length > inputNames.length;
+  const source = inFile ? 'file' : manifest ? (weightsGenerated ? 'seeded' : 'none') : 'fake';
+  return { fills, inputNames, source };
+}
