@@ -54,7 +54,13 @@ export function storageConflicts(graph: Graph, limit = 20): readonly string[] {
     const [output] = node.outputs;
     const [source] = node.inputs;
     if (node.functionName === '__nop' && graph.entries[output!]!.storageId === graph.entries[source!]!.storageId) valueOf[output!] = valueOf[source!]!;
-    else node.outputs.forEach(write);
+    else {
+      for (const made of node.outputs) {
+        const clash = node.inputs.find((entry) => graph.entries[entry]!.storageId === graph.entries[made]!.storageId);
+        if (clash !== undefined && problems.length < limit) problems.push(`${node.name.slice(0, 80)} writes ${name(made)} over its own input ${name(clash)}`);
+        write(made);
+      }
+    }
   }
   for (const entry of graph.heads) check(entry, 'the output');
   for (const node of graph.argumentNodes) check(graph.nodes[node]!.outputs[0]!, 'the next inference');

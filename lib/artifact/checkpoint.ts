@@ -1,0 +1,213 @@
+/**
+ * A checkpoint read from its folder: all four files parsed and checked against each other, nothing loaded or run.
+ * Parsers are in graph.ts, params.ts, elf.ts, module-blob.ts and manifest.ts; checks between files in checks.ts.
+ */
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { open, readFile, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { LadderError } from '../errors.js';
+import { checkManifest, checkModule, checkParams, checkParamsComplete } from './checks.js';
+import { type ElfObject, fileRangeAt, readElf, readExportedString } from './elf.js';
+import { type Graph, parseGraph } from './graph.js';
+import { kGraphFile, kManifestFile, kModuleFile, kParamsFile, locateCheckpoint } from './locate.js';
+import { type Manifest, parseManifest } from './manifest.js';
+import { type ModuleBlob, parseModuleBlob } from './module-blob.js';
+import { type CheckpointName, parseCheckpointName } from './names.js';
+import { type ParamTensor, readParams } from './params.js';
+
+export const kBlobSymbol = '__tvm_dev_mblob';
+
+/** graph.params: where its tensors lie. */
+export interface CheckpointParams {
+  readonly path: string;
+  readonly tensors: readonly ParamTensor[];
+}
+
+/** model.so, unloaded. */
+export interface CheckpointModule {
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly elf: ElfObject;
+  /** null: the device code is linked in (route 1), or there is none. */
+  readonly blob: ModuleBlob | null;
+}
+
+/** A checkpoint, read and checked. */
+export interface Checkpoint {
+  /** Absolute. */
+  readonly folder: string;
+  /** The folder's name. */
+  readonly name: string;
+  /** What the name says, if it is one of the authors' kind. */
+  readonly parsedName: CheckpointName | null;
+  /** The manifest's model, or the name of the folder above. */
+  readonly model: string;
+  readonly graph: Graph;
+  /** null: weights are filled, not read. */
+  readonly params: CheckpointParams | null;
+  /** null: model.so is absent. */
+  readonly module: CheckpointModule | null;
+  /** null: a foreign checkpoint. */
+  readonly manifest: Manifest | null;
+}
+
+/**
+ * Reads a checkpoint.
+ * @param path the folder, or a file in it; `ladder/checkpoint/` and `ladder/checkpoints/` both do
+ * @throws LadderError `NOT_A_CHECKPOINT`, `BAD_GRAPH`, `BAD_PARAMS`, `MISSING_PARAMETER`, `BAD_MODULE`, `MISSING_SYMBOL`, `BAD_MANIFEST`, `IO`
+ *
+ * @example const checkpoint = await readCheckpoint('checkpoints/Figure8/ladder/checkpoint/llama2-70b/llama2_bs1_seq1_async');
+ */
+export async function readCheckpoint(path: string): Promise<Checkpoint> {
+  const folder = await locateCheckpoint(path);
+  const graph = await readGraph(folder);
+  const manifest = await readManifest(folder);
+  if (manifest) checkManifest(graph, manifest);
+  const params = await readParamsIndex(folder);
+  if (params) checkParams(graph, params.tensors);
+  if (params && manifest) checkParamsComplete(manifest, params.tensors);
+  const module = await readModule(folder);
+  if (module) checkModule(graph, module.elf);
+  const name = basename(folder);
+  const parent = basename(dirname(folder));
+  return { folder, name, parsedName: parseCheckpointName(name, parent), model: manifest?.model ?? parent, graph, params, module, manifest };
+}
+
+/**
+ * Names of the graph's inputs that the caller sets, in order: those that the manifest calls inputs; without one, those that
+ * graph.params does not hold (all, where there is no graph.params: nothing then tells weights from inputs).
+ */
+export function inputNames({ graph, manifest, params }: Pick<Checkpoint, 'graph' | 'manifest' | 'params'>): readonly string[] {
+  const stored = new Set(params?.tensors.map(({ name }) => name));
+  const names = graph.argumentNodes.map((node) => graph.nodes[node]!.name);
+  if (!manifest) return names.filter((name) => !stored.has(name));
+  const roles = new Map(Object.entries(manifest.tensors));
+  return names.filter((name) => roles.get(name)?.role === 'input');
+}
+
+/** Reads graph.json of a folder. @throws LadderError `BAD_GRAPH`, `IO` */
+export async function readGraph(folder: string): Promise<Graph> {
+  const text = await readText(join(folder, kGraphFile), 'BAD_GRAPH');
+  if (text === null) throw new LadderError('NOT_A_CHECKPOINT', `${folder} holds no graph.json`, { path: folder });
+  return parseGraph(text);
+}
+
+/** Reads checkpoint.json of a folder; null when there is none. @throws LadderError `BAD_MANIFEST`, `IO` */
+export async function readManifest(folder: string): Promise<Manifest | null> {
+  const text = await readText(join(folder, kManifestFile), 'BAD_MANIFEST');
+  return text === null ? null : parseManifest(text);
+}
+
+/** Reads the headers of graph.params; null when there is none. @throws LadderError `BAD_PARAMS`, `IO` */
+export async function readParamsIndex(folder: string): Promise<CheckpointParams | null> {
+  const path = join(folder, kParamsFile);
+  return (await fileSize(path)) === null ? null : { path, tensors: readParams(path) };
+}
+
+/** Reads model.so's symbols and module blob; null when there is none. @throws LadderError `BAD_MODULE`, `IO` */
+export async function readModule(folder: string): Promise<CheckpointModule | null> {
+  const path = join(folder, kModuleFile);
+  const sizeBytes = await fileSize(path);
+  if (sizeBytes === null) return null;
+  const elf = readElf(path);
+  const bytes = await readBlob(path, elf);
+  return { path, sizeBytes, elf, blob: bytes && parseModuleBlob(bytes) };
+}
+
+/** A file of the folder against the manifest's hash, or model.so's kernel sources against the manifest's. */
+export interface HashCheck {
+  readonly file: string;
+  readonly expected: string;
+  /** null: the file is missing, or says nothing of its sources. */
+  readonly actual: string | null;
+  readonly matches: boolean;
+}
+
+/**
+ * Compares the folder's files with the manifest's hashes, reading them whole as streams, and model.so's record of its
+ * sources with the manifest's. Empty for a foreign checkpoint.
+ * @throws LadderError `IO`
+ */
+export async function checkHashes({ folder, manifest, module }: Checkpoint): Promise<readonly HashCheck[]> {
+  if (!manifest) return [];
+  const results: HashCheck[] = [];
+  for (const [file, expected] of Object.entries(manifest.files)) {
+    const actual = await hashFile(join(folder, file));
+    results.push({ file, expected, actual, matches: actual === expected });
+  }
+  if (module) {
+    const actual = await readExportedString(module.path, '__ladder_sources');
+    results.push({ file: `${kModuleFile} (sources)`, expected: manifest.build.sources, actual, matches: actual === manifest.build.sources });
+  }
+  return results;
+}
+
+async function hashFile(path: string): Promise<string | null> {
+  const hash = createHash('sha256');
+  try {
+    for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Uint8Array);
+  } catch (cause) {
+    if (isMissing(cause)) return null;
+    throw ioError(path, cause);
+  }
+  return hash.digest('hex');
+}
+
+/** The bytes of the module blob, size prefix included; null when the module has none. */
+async function readBlob(path: string, elf: ElfObject): Promise<Uint8Array | null> {
+  const symbol = elf.exported.get(kBlobSymbol);
+  if (!symbol) return null;
+  const range = fileRangeAt(elf, symbol.address);
+  if (!range || symbol.sizeBytes > range.sizeBytes || range.sizeBytes < 8) {
+    throw new LadderError('BAD_MODULE', `${path}: ${kBlobSymbol} does not lie in the file`, { path, symbol: kBlobSymbol });
+  }
+  const file = await open(path, 'r').catch((cause: unknown) => { throw ioError(path, cause); });
+  try {
+    // A symbol without a size is as long as its prefix says.
+    const prefix = Buffer.alloc(8);
+    await file.read(prefix, 0, 8, range.offset);
+    const length = prefix.readBigUInt64LE() + 8n;
+    if (length > BigInt(symbol.sizeBytes || range.sizeBytes)) {
+      throw new LadderError('BAD_MODULE', `${path}: ${kBlobSymbol} announces ${length} bytes but has ${symbol.sizeBytes || range.sizeBytes}`, { path, symbol: kBlobSymbol });
+    }
+    const bytes = new Uint8Array(Number(length));
+    const { bytesRead } = await file.read(bytes, 0, bytes.length, range.offset);
+    if (bytesRead !== bytes.length) throw new LadderError('BAD_MODULE', `${path} became shorter while it was read`, { path });
+    return bytes;
+  } finally {
+    await file.close();
+  }
+}
+
+async function readText(path: string, code: 'BAD_GRAPH' | 'BAD_MANIFEST'): Promise<string | null> {
+  let bytes: Uint8Array;
+  try {
+    bytes = await readFile(path);
+  } catch (cause) {
+    if (isMissing(cause)) return null;
+    throw ioError(path, cause);
+  }
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch (cause) {
+    throw new LadderError(code, `${path} is not UTF-8`, { path }, { cause });
+  }
+}
+
+async function fileSize(path: string): Promise<number | null> {
+  try {
+    return (await stat(path)).size;
+  } catch (cause) {
+    if (isMissing(cause)) return null;
+    throw ioError(path, cause);
+  }
+}
+
+function isMissing(cause: unknown): boolean {
+  return (cause as NodeJS.ErrnoException).code === 'ENOENT';
+}
+
+function ioError(path: string, cause: unknown): LadderError {
+  return new LadderError('IO', `cannot read ${path}: ${(cause as Error).message}`, { path }, { cause });
+}

@@ -1,0 +1,122 @@
+/**
+ * Whether a checkpoint's files fit each other: graph against parameters, module and manifest. Each file by itself is
+ * checked by its parser. All are pure; readCheckpoint throws what they throw, inspectPrebuilt collects it.
+ */
+import { LadderError } from '../errors.js';
+import { parseDataType, sameDataType } from './dtype.js';
+import type { ElfObject } from './elf.js';
+import { argumentEntries, type Graph } from './graph.js';
+import { layoutExtents } from './layout.js';
+import type { Manifest } from './manifest.js';
+import { type Operand, signatureOf } from './operands.js';
+import type { ParamTensor } from './params.js';
+
+/** Functions that the executor provides itself. */
+const kExecutorFunctions = new Set(['__nop', '__copy']);
+const kMaxListed = 10;
+
+/** Every function that the graph calls must be exported. @throws LadderError `MISSING_SYMBOL`, with all that are missing */
+export function checkModule(graph: Graph, elf: ElfObject): void {
+  const missing = [...new Set(graph.nodes.flatMap(({ functionName }) => functionName ?? []))]
+    .filter((name) => !kExecutorFunctions.has(name) && (elf.exported.get(name)?.kind ?? 'object') === 'object');
+  if (missing.length === 0) return;
+  throw new LadderError('MISSING_SYMBOL', `model.so does not export ${missing.length} function(s) that graph.json calls: ${list(missing)}; the two are not of one build`, { symbols: missing });
+}
+
+/** Every tensor of graph.params must be a `null` node of that shape and type. @throws LadderError `BAD_PARAMS` */
+export function checkParams(graph: Graph, tensors: readonly ParamTensor[]): void {
+  const entries = argumentEntries(graph);
+  for (const { name, dtype, shape } of tensors) {
+    const id = entries.get(name);
+    if (id === undefined) throw new LadderError('BAD_PARAMS', `graph.params holds ${quote(name)}, which is no input of the graph`, { tensor: name });
+    const entry = graph.entries[id]!;
+    if (!sameDataType(dtype, entry.dtype) || shape.length !== entry.shape.length || shape.some((extent, i) => extent !== entry.shape[i])) {
+      throw new LadderError('BAD_PARAMS', `graph.params holds ${quote(name)} as ${dtype.name} [${shape.join(', ')}], but the graph wants ${entry.dtype.name} [${entry.shape.join(', ')}]`, { tensor: name });
+    }
+  }
+}
+
+/**
+ * A checkpoint of ours that has graph.params has all its parameters there: they are never half real, half made up.
+ * @throws LadderError `MISSING_PARAMETER`, with all that are missing
+ */
+export function checkParamsComplete(manifest: Manifest, tensors: readonly ParamTensor[]): void {
+  const present = new Set(tensors.map(({ name }) => name));
+  const missing = Object.entries(manifest.tensors).filter(([name, { role }]) => role !== 'input' && !present.has(name)).map(([name]) => name);
+  if (missing.length === 0) return;
+  throw new LadderError('MISSING_PARAMETER', `graph.params lacks ${missing.length} parameter(s): ${list(missing)}; pack all of them with \`ladder build … --weights\`, or remove graph.params to run with made-up weights`, { tensors: missing });
+}
+
+/**
+ * checkpoint.json must describe exactly this graph: its tensors, its operators in order, and operands of the right number,
+ * type and size.
+ * @throws LadderError `BAD_MANIFEST` naming node or tensor
+ */
+export function checkManifest(graph: Graph, manifest: Manifest): void {
+  const entries = argumentEntries(graph);
+  const described = new Map(Object.entries(manifest.tensors));
+  for (const name of entries.keys()) if (!described.has(name)) throw bad(`the graph's input ${quote(name)} is not among \`tensors\``, { tensor: name });
+  for (const [name, tensor] of described) {
+    const id = entries.get(name);
+    if (id === undefined) throw bad(`\`tensors\` describes ${quote(name)}, which is no input of the graph`, { tensor: name });
+    if (tensor.layout) within(`tensors.${name}`, () => layoutExtents(tensor.layout!));
+  }
+  for (const name of Object.keys(manifest.files)) {
+    if (name === '' || name === '.' || name === '..' || /[/\\\0]/.test(name)) throw bad(`\`files\` names ${quote(name)}, which is no file of the folder`, { file: name });
+  }
+  const nodes = graph.nodes.filter(({ op }) => op === 'tvm_op');
+  if (nodes.length !== manifest.operators.length) throw bad(`\`operators\` describes ${manifest.operators.length} operators but the graph has ${nodes.length}`);
+  manifest.operators.forEach((operator, i) => {
+    const node = nodes[i]!;
+    if (operator.node !== node.name) throw bad(`operators.${i} describes ${quote(operator.node)} but the graph has ${quote(node.name)} there`, { node: node.name });
+    if (operator.probe.length !== node.inputs.length) throw bad(`operators.${i}.probe has ${operator.probe.length} items for ${node.inputs.length} inputs of ${quote(node.name)}`, { node: node.name });
+    const signature = within(node.name, () => signatureOf(operator.semantics));
+    checkOperands(graph, node.name, 'input', node.inputs, signature.inputs);
+    checkOperands(graph, node.name, 'output', node.outputs, signature.outputs);
+    checkWeightLayout(graph, manifest, operator, node.inputs, signature.inputs);
+  });
+}
+
+function checkOperands(graph: Graph, node: string, side: 'input' | 'output', entries: readonly number[], operands: readonly Operand[]): void {
+  if (entries.length !== operands.length) throw bad(`${quote(node)} has ${entries.length} ${side}s where its semantics have ${operands.length}`, { node });
+  operands.forEach(({ role, dtype, sizeBytes }, i) => {
+    const entry = graph.entries[entries[i]!]!;
+    if (!sameDataType(entry.dtype, parseDataType(dtype)) || entry.sizeBytes !== sizeBytes) {
+      throw bad(`${quote(node)}: ${side} ${i} (${role}) is ${entry.dtype.name} [${entry.shape.join(', ')}], ${entry.sizeBytes} bytes, where its semantics want ${dtype}, ${sizeBytes} bytes`, { node, operand: role });
+    }
+  });
+}
+
+/** The stored order is written twice, with the tensor (for packing) and with the operator (for running): they must agree. */
+function checkWeightLayout(graph: Graph, manifest: Manifest, { node, semantics }: Manifest['operators'][number], inputs: readonly number[], operands: readonly Operand[]): void {
+  if (semantics.op !== 'dense') return;
+  const layouts = { weight: semantics.weightLayout, scale: semantics.scaleLayout };
+  operands.forEach(({ role }, i) => {
+    if (role !== 'weight' && role !== 'scale') return;
+    const name = graph.nodes[graph.entries[inputs[i]!]!.node]!.name;
+    const stored = Object.hasOwn(manifest.tensors, name) ? manifest.tensors[name]?.layout : undefined;
+    if (stored && JSON.stringify(stored) !== JSON.stringify(layouts[role])) throw bad(`${quote(node)} reads ${quote(name)} in another order than \`tensors\` says it is stored in`, { node, tensor: name });
+  });
+}
+
+/** Prefixes what a pure check of part of the manifest throws. */
+function within<T>(place: string, check: () => T): T {
+  try {
+    return check();
+  } catch (cause) {
+    if (cause instanceof LadderError) throw bad(`${quote(place)}: ${cause.message}`, cause.context);
+    throw cause;
+  }
+}
+
+function bad(message: string, context: LadderError['context'] = {}): LadderError {
+  return new LadderError('BAD_MANIFEST', `checkpoint.json: ${message}; rebuild it with \`ladder build\``, context);
+}
+
+function quote(name: string): string {
+  return JSON.stringify(name.length > 80 ? `${name.slice(0, 80)}…` : name);
+}
+
+function list(names: readonly string[]): string {
+  return `${names.slice(0, kMaxListed).map((name) => name.slice(0, 120)).join(', ')}${names.length > kMaxListed ? ` and ${names.length - kMaxListed} more` : ''}`;
+}
