@@ -1,0 +1,85 @@
+/**
+ * What a rival system's adapter is: it says whether it can run here, and runs one case of Figure 8 into one record.
+ * A case that fails is a record with `status: 'failed'` and its reason; only an abort throws. Which adapters there are,
+ * and running many of them: index.ts. Logs of earlier runs are read elsewhere (../scan.ts).
+ */
+import { LadderError } from '../../errors.js';
+import { packageCommit } from '../../run/package.js';
+import type { BenchRecord, ClockKind } from '../../run/record.js';
+import { isLlm, models, type Model } from '../case-names.js';
+
+/** One place of Figure 8: what every system is given. */
+export interface BaselineCase {
+  readonly model: Model;
+  /** bs1_seq1, bs32_seq1, bs1_seq4096 for layers; bs1, bs128 for networks. */
+  readonly setting: string;
+}
+
+/** Whether a system can run on this machine. The reason says what is missing and how to get it. */
+export type Availability = { readonly ok: true; readonly version: string } | { readonly ok: false; readonly reason: string };
+
+/** How far a case is. */
+export interface BaselineProgress {
+  /** import, build, reference, compile, capture, warmup, samples, paper; a system's own words otherwise. */
+  readonly stage: string;
+  /** 0…1, or null where nothing can be counted. */
+  readonly fraction: number | null;
+  readonly detail: string | null;
+}
+
+/** What a run may be told. Defaults are those of our own measurements, so that both sides follow one protocol. */
+export interface AdapterOptions {
+  /** Ends the run with `ABORTED`; child processes are killed. */
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: BaselineProgress) => void) | undefined;
+  /** Which figure is the headline; a system that gives both records both. Default `samples`. */
+  readonly mode?: 'samples' | 'paper' | undefined;
+  /** CUDA ordinal. Default 0. */
+  readonly ordinal?: number | undefined;
+  readonly warmupMs?: number | undefined;
+  readonly minSamples?: number | undefined;
+  readonly maxSamples?: number | undefined;
+  readonly maxMs?: number | undefined;
+  readonly number?: number | undefined;
+  readonly repeat?: number | undefined;
+  readonly minRepeatMs?: number | undefined;
+  /** Wall-clock limit of one case, ms; each adapter has its own default. */
+  readonly timeoutMs?: number | undefined;
+}
+
+export interface BaselineAdapter {
+  /** As in records: `pytorch-eager`, `tensorrt`, … */
+  readonly system: string;
+  /** Looks for the system; asked once and remembered. Never throws. */
+  available(): Promise<Availability>;
+  /**
+   * Runs one case.
+   * @throws LadderError `ABORTED`; `BAD_ARGUMENT` for a case that Figure 8 does not have
+   */
+  run(case_: BaselineCase, options?: AdapterOptions): Promise<BenchRecord>;
+}
+
+/** Batch and tokens per sequence of a case. @throws LadderError `BAD_ARGUMENT` */
+export function shapeOf(case_: BaselineCase): { readonly batch: number; readonly seq: number } {
+  const layer = isLlm(case_.model);
+  const match = (layer ? /^bs([1-9]\d{0,5})_seq([1-9]\d{0,5})$/ : /^bs([1-9]\d{0,5})$/).exec(case_.setting);
+  if (!(models as readonly string[]).includes(case_.model) || match === null) {
+    throw new LadderError('BAD_ARGUMENT', `expected a setting such as ${layer ? 'bs1_seq4096' : 'bs128'} of one of ${models.join(', ')} for \`case\` but received ${case_.model} ${case_.setting}`, { model: case_.model, setting: case_.setting });
+  }
+  return { batch: Number(match[1]), seq: Number(match[2] ?? 1) };
+}
+
+/** A device that nothing could be learnt of: a system that failed before it saw one. */
+export const unknownDevice: BenchRecord['device'] = {
+  kind: 'cuda', name: 'unknown', computeCapability: null, driverVersion: null, multiprocessors: null, memoryBytes: 0, l2Bytes: null,
+};
+
+/** What a record holds before anything was measured: identity, date and commit. */
+export function emptyRecord(system: string, systemVersion: string, case_: BaselineCase, clock: ClockKind): BenchRecord {
+  return {
+    schema: 'ladder-record/1', system, systemVersion, model: case_.model, setting: case_.setting, format: 'W_FP16 A_FP16', checkpoint: null,
+    status: 'failed', reason: 'not run', warnings: [], clock, mode: 'samples', launch: 'stream', l2: 'hot', latencyMs: null,
+    samples: null, paper: null, rawMs: null, enqueueMedianMs: null, hostMsPerInference: null, load: null, roofline: null, verified: null,
+    device: unknownDevice, stateBefore: null, stateAfter: null, date: new Date().toISOString(), commit: packageCommit(),
+  };
+}

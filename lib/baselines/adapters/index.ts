@@ -1,0 +1,119 @@
+/**
+ * The rival systems that `ladder bench --reproduce` measures on this machine, beside our checkpoints, and the loop over
+ * their cases. One file per case, written before the next begins, so that an interrupted run goes on where it stopped.
+ */
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { LadderError } from '../../errors.js';
+import { throwIfAborted } from '../../run/options.js';
+import { parseRecord, type BenchRecord } from '../../run/record.js';
+import { shapeOf, type AdapterOptions, type Availability, type BaselineAdapter, type BaselineCase, type BaselineProgress } from './adapter.js';
+import { OnnxRuntimeAdapter } from './onnxruntime.js';
+import { PyTorchAdapter } from './pytorch.js';
+import { TensorRtAdapter } from './tensorrt.js';
+import { TunerAdapter } from './tuners.js';
+
+export type { AdapterOptions, Availability, BaselineAdapter, BaselineCase, BaselineProgress } from './adapter.js';
+
+/** The systems that can be measured without a search of days, in the figure's order. */
+export function baselineAdapters(): readonly BaselineAdapter[] {
+  return [new PyTorchAdapter('eager'), new PyTorchAdapter('inductor'), new OnnxRuntimeAdapter(), new TensorRtAdapter()];
+}
+
+/** AMOS and TensorIR: `--force-tune`. */
+export function tunerAdapters(): readonly BaselineAdapter[] {
+  return [new TunerAdapter('amos'), new TunerAdapter('tensorir')];
+}
+
+/** The file of a rival's record: `pytorch-eager.llama2-70b.bs1_seq1.json`. */
+export function baselineFileName(system: string, case_: BaselineCase): string {
+  return `${system}.${case_.model}.${case_.setting}.json`;
+}
+
+export interface ReproduceOptions extends Omit<AdapterOptions, 'onProgress'> {
+  /** Where the records go; made if missing. */
+  readonly folder: string;
+  /** Default: {@link baselineAdapters}. */
+  readonly adapters?: readonly BaselineAdapter[] | undefined;
+  /** Measures again what is there already. Failed records are always tried again. Default false. */
+  readonly again?: boolean | undefined;
+  /** Told of every case; `cases` counts all of all available systems. */
+  readonly onProgress?: ((progress: ReproduceProgress) => void) | undefined;
+}
+
+export interface ReproduceProgress extends BaselineProgress {
+  readonly system: string;
+  readonly case: BaselineCase;
+  /** Position of this case, from 0, and how many there are. */
+  readonly index: number;
+  readonly cases: number;
+}
+
+export interface ReproduceResult {
+  /** One per system and case, the resumed ones included; failed ones too. */
+  readonly records: readonly { readonly path: string; readonly record: BenchRecord; readonly resumed: boolean }[];
+  /** Systems that cannot run here, with what is missing. */
+  readonly unavailable: readonly { readonly system: string; readonly reason: string }[];
+}
+
+/** A record on disk that stands for its case, or null. A file that is not a record is an error, never overwritten silently. */
+function existingRecord(path: string, system: string, case_: BaselineCase, mode: 'samples' | 'paper'): BenchRecord | null {
+  if (!existsSync(path)) return null;
+  const record = parseRecord(readFileSync(path, 'utf8'), path);
+  if (record.system !== system || record.model !== case_.model || record.setting !== case_.setting) {
+    throw new LadderError('BAD_RECORD', `${path} holds a record of ${record.system} ${record.model} ${record.setting}; expected ${system} ${case_.model} ${case_.setting}; move it away`, { path });
+  }
+  return record.status === 'failed' || record.mode !== mode ? null : record;
+}
+
+function writeRecord(path: string, record: BenchRecord): void {
+  try {
+    writeFileSync(`${path}.partial`, `${JSON.stringify(record)}\n`);
+    renameSync(`${path}.partial`, path);
+  } catch (cause) {
+    throw new LadderError('IO', `could not write ${path}: ${(cause as Error).message}`, { path }, { cause });
+  }
+}
+
+/**
+ * Measures every case with every system that is here, and leaves one record each in `options.folder`. A system that
+ * fails leaves a record that says why; one that is not here is only listed.
+ * @throws LadderError `ABORTED`, after which the same call resumes; `BAD_ARGUMENT` for a case without such a setting; `IO`
+ * @example
+ * const { records, unavailable } = await reproduceBaselines([{ model: 'llama2-70b', setting: 'bs1_seq1' }], { folder: 'out' });
+ */
+export async function reproduceBaselines(cases: readonly BaselineCase[], options: ReproduceOptions): Promise<ReproduceResult> {
+  for (const case_ of cases) shapeOf(case_);
+  const { folder, adapters = baselineAdapters(), again = false, onProgress, ...adapterOptions } = options;
+  throwIfAborted(options.signal);
+  const here: BaselineAdapter[] = [];
+  const unavailable: { system: string; reason: string }[] = [];
+  for (const adapter of adapters) {
+    const found: Availability = await adapter.available();
+    if (found.ok) here.push(adapter);
+    else unavailable.push({ system: adapter.system, reason: found.reason });
+  }
+  mkdirSync(folder, { recursive: true });
+  const records: { path: string; record: BenchRecord; resumed: boolean }[] = [];
+  const total = cases.length * here.length;
+  // Systems inside cases: figures that are compared with each other are measured minutes apart, not hours.
+  for (const case_ of cases) {
+    for (const adapter of here) {
+      throwIfAborted(options.signal);
+      const path = join(folder, baselineFileName(adapter.system, case_));
+      const known = again ? null : existingRecord(path, adapter.system, case_, options.mode ?? 'samples');
+      if (known) {
+        records.push({ path, record: known, resumed: true });
+        continue;
+      }
+      const index = records.length;
+      const record = await adapter.run(case_, {
+        ...adapterOptions,
+        onProgress: onProgress && ((progress) => onProgress({ ...progress, system: adapter.system, case: case_, index, cases: total })),
+      });
+      writeRecord(path, record);
+      records.push({ path, record, resumed: false });
+    }
+  }
+  return { records, unavailable };
+}

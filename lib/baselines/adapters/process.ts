@@ -1,0 +1,135 @@
+/**
+ * Rival systems run as child processes in a process group of their own: a crash, a hang or a poisoned CUDA context costs
+ * one result, and an abort or a time limit ends the compilers that they started, too. Programs are found on the PATH
+ * without a shell, and no argument goes through one.
+ */
+import { spawn } from 'node:child_process';
+import { accessSync, constants, statSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { LadderError } from '../../errors.js';
+import { throwIfAborted } from '../../run/options.js';
+
+/** Kept of each stream's end: enough for a traceback and for any answer of bench/baselines. */
+const kKeptBytes = 4 * 2 ** 20;
+/** Between the request to end and the order. */
+const kGraceMs = 3000;
+
+export interface ChildOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly timeoutMs: number;
+  /** Each complete line of stderr, without its end. */
+  readonly onErrorLine?: ((line: string) => void) | undefined;
+  readonly cwd?: string | undefined;
+}
+
+/** How a child ended. Failing to start, a signal and a time-out are results, too. */
+export interface ChildResult {
+  /** Exit status; null where it did not exit by itself. */
+  readonly status: number | null;
+  /** What ended it: null for its own exit; else the words for a message. */
+  readonly ended: string | null;
+  readonly stdout: string;
+  /** Last lines of stderr. */
+  readonly stderr: string;
+}
+
+/** The end of a stream, bounded. */
+class Tail {
+  private chunks: Buffer[] = [];
+  private size = 0;
+
+  push(chunk: Buffer): void {
+    this.chunks.push(chunk);
+    this.size += chunk.length;
+    if (this.size > 2 * kKeptBytes) {
+      const kept = Buffer.concat(this.chunks).subarray(-kKeptBytes);
+      this.chunks = [kept];
+      this.size = kept.length;
+    }
+  }
+
+  text(): string {
+    return Buffer.concat(this.chunks).toString('utf8');
+  }
+}
+
+/** The path of a program on the PATH, or null. */
+export function findProgram(name: string): string | null {
+  const folders = name.includes('/') ? [''] : (process.env.PATH ?? '').split(delimiter).filter((folder) => folder !== '');
+  for (const folder of folders) {
+    const path = folder === '' ? name : join(folder, name);
+    try {
+      accessSync(path, constants.X_OK);
+      if (statSync(path).isFile()) return path;
+    } catch {
+      // Not here: the next folder.
+    }
+  }
+  return null;
+}
+
+/**
+ * Runs a program to its end.
+ * @throws LadderError `ABORTED`, once the whole group has been told to end
+ */
+export async function runChild(program: string, args: readonly string[], options: ChildOptions): Promise<ChildResult> {
+  throwIfAborted(options.signal);
+  const child = spawn(program, args, { detached: true, stdio: ['ignore', 'pipe', 'pipe'], cwd: options.cwd });
+  let ended: string | null = null;
+  let forced: NodeJS.Timeout | undefined;
+  const killGroup = (signal: NodeJS.Signals): void => {
+    if (child.pid === undefined) return;
+    try {
+      process.kill(-child.pid, signal);
+    } catch {
+      // The group is gone already.
+    }
+  };
+  const end = (why: string): void => {
+    if (ended !== null) return;
+    ended = why;
+    killGroup('SIGTERM');
+    forced = setTimeout(() => killGroup('SIGKILL'), kGraceMs);
+  };
+  const onAbort = (): void => end('aborted');
+  const onExit = (): void => killGroup('SIGKILL');
+  const timer = setTimeout(() => end(`stopped after its time limit of ${Math.round(options.timeoutMs / 1000)} s`), options.timeoutMs);
+  options.signal?.addEventListener('abort', onAbort, { once: true });
+  process.once('exit', onExit);
+
+  const stdout = new Tail();
+  const stderr = new Tail();
+  let line = '';
+  child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));
+  child.stderr.on('data', (chunk: Buffer) => {
+    stderr.push(chunk);
+    if (!options.onErrorLine) return;
+    const lines = (line + chunk.toString('utf8')).split(/\r?\n/);
+    // A line without end is not kept for ever.
+    line = (lines.pop() ?? '').slice(-65_536);
+    for (const complete of lines) options.onErrorLine(complete);
+  });
+  try {
+    return await new Promise<ChildResult>((resolve) => {
+      child.once('error', (error) => resolve({ status: null, ended: `could not be started: ${error.message}`, stdout: '', stderr: '' }));
+      child.once('close', (status, signal) => {
+        // Compile workers may outlive their parent.
+        killGroup('SIGKILL');
+        resolve({ status, ended: ended ?? (signal === null ? null : `ended by ${signal}`), stdout: stdout.text(), stderr: stderr.text() });
+      });
+    }).then((result) => {
+      if (ended === 'aborted') throw new LadderError('ABORTED', `${program} was ended by the AbortSignal`, { program });
+      return result;
+    });
+  } finally {
+    clearTimeout(timer);
+    clearTimeout(forced);
+    options.signal?.removeEventListener('abort', onAbort);
+    process.removeListener('exit', onExit);
+  }
+}
+
+/** The last line of a text that says something, for a message. */
+export function lastLine(text: string): string {
+  return text.trimEnd().split(/\r?\n/).at(-1)?.trim().slice(0, 500) ?? '';
+}
