@@ -82,6 +82,8 @@ export const recordSchema = z.strictObject({
   date: z.string(),
   /** Commit of this project the figure was measured with; "unknown" outside a clone; "+dirty" appended for uncommitted changes. */
   commit: z.string(),
+  /** A rival's further facts, which have no field of their own: versions of its libraries, compile time, memory format, … */
+  provenance: z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null()])).optional(),
 });
 export type BenchRecord = z.infer<typeof recordSchema>;
 
