@@ -46,6 +46,28 @@ def throttled_progress(stage):
     return report
 
 
+class DeviceWatch:
+    """Reads NVML before, every quarter of a second while the GPU works, and right at the end."""
+
+    def __init__(self, nvml):
+        self._nvml, self._last = nvml, time.monotonic()
+        self.before, self.during = nvml.state(), []
+
+    def read(self):
+        self._last = time.monotonic()
+        state = self._nvml.state()
+        if state is not None:
+            self.during.append(state)
+        return state
+
+    def glancing(self, progress):
+        def report(fraction):
+            if time.monotonic() - self._last >= 0.25:
+                self.read()
+            progress(fraction)
+        return report
+
+
 class Heartbeat:
     """Says every few seconds that a stage without a fraction is alive, so that nobody takes an autotuner for a hang."""
 
@@ -206,10 +228,11 @@ def measure(arguments, torch):
             warnings.append(f"not captured into a CUDA graph, launched from Python instead: {str(error).splitlines()[0]}")
 
     log_progress("warmup")
+    watch = DeviceWatch(nvml)
     protocol.warm_up(call, arguments.warmup_ms)
-    state_before = nvml.state()
-    result = protocol.measure_samples(call, arguments.min_samples, arguments.max_samples, arguments.max_ms, throttled_progress("samples"))
-    state_after = nvml.state()
+    result = protocol.measure_samples(call, arguments.min_samples, arguments.max_samples, arguments.max_ms,
+                                      watch.glancing(throttled_progress("samples")))
+    state_after = watch.read()
     paper = protocol.measure_paper(call, arguments.number, arguments.repeat, arguments.min_repeat_ms, throttled_progress("paper"))
 
     # Checked last, on the path that was timed: a graph's output is what its last replay wrote.
@@ -225,7 +248,7 @@ def measure(arguments, torch):
         "parameters": models.count_parameters(model), "outputShape": list(output.shape),
         "relativeL2": error, "tolerance": TOLERANCE, "numericsOk": None if error is None else error <= TOLERANCE,
         "samples": result, "paper": paper,
-        "stateBefore": state_before, "stateAfter": state_after, "warnings": warnings,
+        "stateBefore": watch.before, "statesDuring": watch.during, "stateAfter": state_after, "warnings": warnings,
     })
     return answer
 
