@@ -1,0 +1,49 @@
+// A loaded model.so with its device code and constants: everything that its operators reach by `__tvm_module_ctx`.
+// Which route it is (embedded launches, or kernels launched here) follows from whether it has device images.
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <memory>
+
+#include "../cuda/module.h"
+#include "../tvm_abi/packed_function.h"
+#include "kernel_function.h"
+#include "model_library.h"
+#include "plan.h"
+#include "storage.h"
+
+namespace ladder::runtime {
+
+class ModelModule final : public tvm_abi::FunctionSource {
+ public:
+  /// @param stream where kernels go; must outlive the module; null for a CPU executor
+  /// @throws Error MISSING_SYMBOL, LOAD_FAILED, WRONG_ARCHITECTURE, CUDA, BAD_MODULE, OPERATOR
+  ModelModule(const PlanModule& plan, int deviceType, int ordinal, const cuda::Stream* stream, LoadTimes& times);
+  ~ModelModule() override;
+  ModelModule(const ModelModule&) = delete;
+  ModelModule& operator=(const ModelModule&) = delete;
+
+  tvm_abi::PackedFunction* find(const std::string& name) override;
+
+  /// The operator `name`.
+  /// @throws Error MISSING_SYMBOL
+  tvm_abi::PackedCFunction operatorFunction(const std::string& name) const;
+
+ private:
+  void bindRuntime();
+  void loadImages(const PlanModule& plan, int ordinal, const cuda::Stream& stream);
+  void loadConstants(const PlanModule& plan, int deviceType, int ordinal);
+  std::chrono::steady_clock::time_point started_;  // before library_, whose loading it times
+  ModelLibrary library_;
+  std::vector<cuda::Module> images_;
+  std::map<std::string, std::unique_ptr<tvm_abi::PackedFunction>> functions_;
+  std::vector<Storage> constants_;
+};
+
+/// Calls an operator and turns a non-zero result into an Error: what a function of ours threw below it, or OPERATOR with
+/// the text that it left.
+/// @param what names the operator in the message: "operator `f` (node `n`)"
+void callOperator(tvm_abi::PackedCFunction function, tvm_abi::Value* arguments, int* codes, int count, const std::string& what);
+
+}  // namespace ladder::runtime
