@@ -52,17 +52,23 @@ export class FileSource implements ByteSource {
     if (from >= 0 && from + length <= this.window.length) return this.window.subarray(from, from + length);
     const wanted = Math.min(Math.max(length, kWindowBytes), this.sizeBytes - offset);
     const bytes = new Uint8Array(wanted);
-    let filled = 0;
-    while (filled < wanted) {
-      const got = readSync(this.descriptor, bytes, filled, wanted - filled, offset + filled);
-      if (got === 0) throw new LadderError('IO', `${this.name} became shorter while it was read`, { path: this.name, offset });
-      filled += got;
-    }
+    for (let filled = 0; filled < wanted;) filled += this.readInto(bytes, filled, offset);
     if (wanted <= kWindowBytes) {
       this.window = bytes;
       this.windowOffset = offset;
     }
     return bytes.subarray(0, length);
+  }
+
+  private readInto(bytes: Uint8Array, filled: number, offset: number): number {
+    let got: number;
+    try {
+      got = readSync(this.descriptor, bytes, filled, bytes.length - filled, offset + filled);
+    } catch (cause) {
+      throw new LadderError('IO', `cannot read ${this.name}: ${(cause as Error).message}`, { path: this.name, offset }, { cause });
+    }
+    if (got === 0) throw new LadderError('IO', `${this.name} became shorter while it was read`, { path: this.name, offset });
+    return got;
   }
 
   close(): void {

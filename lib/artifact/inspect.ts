@@ -1,0 +1,172 @@
+/**
+ * What a checkpoint folder holds, as plain data for people and machines: no GPU, no dlopen. Problems are listed instead of
+ * thrown, each with the code that loading would throw.
+ */
+import { basename, dirname } from 'node:path';
+import { type ErrorCode, LadderError } from '../errors.js';
+import { checkManifest, checkModule, checkParams, checkParamsComplete } from './checks.js';
+import { type Checkpoint, type CheckpointModule, inputNames, readGraph, readManifest, readModule, readParamsIndex } from './checkpoint.js';
+import { FileSource } from './byte-source.js';
+import { fatbinArchitectures, imageArchitectures } from './fatbin.js';
+import type { Graph } from './graph.js';
+import { locateCheckpoint } from './locate.js';
+import type { Manifest } from './manifest.js';
+import { type CheckpointName, parseCheckpointName } from './names.js';
+import { measureStorage, storageConflicts } from './storage.js';
+
+/** Something that would keep the checkpoint from loading, or make its results wrong. */
+export interface InspectedProblem {
+  readonly code: ErrorCode;
+  readonly message: string;
+}
+
+export interface InspectedTensor {
+  readonly name: string;
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly sizeBytes: number;
+  /** input: set by the caller; operator: computed; params: read from graph.params; fill: made by a generator. */
+  readonly source: 'input' | 'params' | 'fill' | 'operator';
+}
+
+export interface InspectedOperator {
+  readonly node: string;
+  readonly functionName: string;
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+  /** What it computes, of our own checkpoints: dense, norm, quantise, attention. */
+  readonly semantics: string | null;
+}
+
+export interface InspectedModule {
+  readonly sizeBytes: number;
+  readonly machine: string;
+  /** 1: kernels are launched by the object itself; 2: by the loader, from the blob; cpu: no device code. */
+  readonly route: '1' | '2' | 'cpu';
+  readonly architectures: readonly string[];
+  readonly kernels: readonly { readonly name: string; readonly arguments: number; readonly launchTags: readonly string[] }[];
+  readonly constants: number;
+  readonly undefinedSymbols: readonly string[];
+  readonly needed: readonly string[];
+}
+
+/** What `inspectPrebuilt` says: plain data, fit for JSON. */
+export interface Inspection {
+  readonly folder: string;
+  readonly name: string;
+  readonly model: string;
+  readonly parsedName: CheckpointName | null;
+  /** Null parts are absent from the folder, or unreadable: then `problems` says why. */
+  readonly graph: {
+    readonly nodes: number;
+    readonly inputs: readonly InspectedTensor[];
+    readonly outputs: readonly InspectedTensor[];
+    readonly operators: readonly InspectedOperator[];
+    /** Device types that the graph names: 1 CPU, 2 CUDA. */
+    readonly deviceTypes: readonly number[];
+    readonly storages: number;
+    readonly sharedBytes: number;
+    readonly unsharedBytes: number;
+  } | null;
+  readonly params: { readonly tensors: number; readonly sizeBytes: number } | null;
+  readonly module: InspectedModule | null;
+  readonly manifest: Pick<Manifest, 'layers' | 'batch' | 'seq' | 'format' | 'seed' | 'bytes' | 'flops' | 'targets' | 'build'> | null;
+  readonly problems: readonly InspectedProblem[];
+}
+
+/**
+ * Inspects a checkpoint.
+ * @param path the folder, or a file in it
+ * @throws LadderError `NOT_A_CHECKPOINT`; all else is in `problems`
+ *
+ * @example (await inspectPrebuilt(path)).module?.architectures // ['compute_80', 'sm_80', 'sm_90a']
+ */
+export async function inspectPrebuilt(path: string): Promise<Inspection> {
+  const folder = await locateCheckpoint(path);
+  const problems: InspectedProblem[] = [];
+  const attempt = async <T>(read: () => T | Promise<T>): Promise<T | null> => {
+    try {
+      return await read();
+    } catch (cause) {
+      if (!(cause instanceof LadderError)) throw cause;
+      problems.push({ code: cause.code, message: cause.message });
+      return null;
+    }
+  };
+  const graph = await attempt(() => readGraph(folder));
+  const manifest = await attempt(() => readManifest(folder));
+  const params = await attempt(() => readParamsIndex(folder));
+  const module = await attempt(() => readModule(folder));
+  if (graph && manifest) await attempt(() => checkManifest(graph, manifest));
+  if (graph && params) await attempt(() => checkParams(graph, params.tensors));
+  if (params && manifest) await attempt(() => checkParamsComplete(manifest, params.tensors));
+  if (graph && module) await attempt(() => checkModule(graph, module.elf));
+  if (graph) for (const message of storageConflicts(graph)) problems.push({ code: 'BAD_GRAPH', message });
+  const name = basename(folder);
+  const parent = basename(dirname(folder));
+  return {
+    folder, name, model: manifest?.model ?? parent, parsedName: parseCheckpointName(name, parent),
+    graph: graph && describeGraph({ graph, manifest, params }),
+    params: params && { tensors: params.tensors.length, sizeBytes: params.tensors.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0) },
+    module: module && describeModule(module),
+    manifest: manifest && summarise(manifest),
+    problems,
+  };
+}
+
+function describeGraph({ graph, manifest, params }: Pick<Checkpoint, 'graph' | 'manifest' | 'params'>): NonNullable<Inspection['graph']> {
+  const inputs = new Set(inputNames({ graph, manifest, params }));
+  const stored = new Set(params?.tensors.map(({ name }) => name));
+  const semantics = new Map(manifest?.operators.map((operator) => [operator.node, operator.semantics.op]));
+  const sourceOf = (name: string): InspectedTensor['source'] => (stored.has(name) ? 'params' : inputs.has(name) ? 'input' : 'fill');
+  const { storages, sharedBytes, unsharedBytes } = measureStorage(graph);
+  return {
+    nodes: graph.nodes.length,
+    inputs: graph.argumentNodes.map((index) => tensor(graph, graph.nodes[index]!.outputs[0]!, sourceOf(graph.nodes[index]!.name))),
+    outputs: graph.heads.map((entry) => tensor(graph, entry, 'operator')),
+    operators: graph.nodes.flatMap((node): InspectedOperator[] => (node.functionName === null ? [] : [{
+      node: node.name, functionName: node.functionName,
+      inputs: node.inputs.map((entry) => describeEntry(graph, entry)), outputs: node.outputs.map((entry) => describeEntry(graph, entry)),
+      semantics: semantics.get(node.name) ?? null,
+    }])),
+    deviceTypes: [...new Set(graph.entries.flatMap(({ deviceType }) => deviceType ?? []))].sort((a, b) => a - b),
+    storages, sharedBytes, unsharedBytes,
+  };
+}
+
+function tensor(graph: Graph, id: number, source: InspectedTensor['source']): InspectedTensor {
+  const { node, dtype, shape, sizeBytes } = graph.entries[id]!;
+  return { name: graph.nodes[node]!.name, dtype: dtype.name, shape, sizeBytes, source };
+}
+
+function describeEntry(graph: Graph, id: number): string {
+  const { dtype, shape } = graph.entries[id]!;
+  return `${dtype.name}[${shape.join(', ')}]`;
+}
+
+function describeModule({ path, sizeBytes, elf, blob }: CheckpointModule): InspectedModule {
+  const images = blob?.images ?? [];
+  const linked = elf.sections.find(({ name }) => name === '.nv_fatbin');
+  const architectures = new Set(images.flatMap(imageArchitectures));
+  if (linked) {
+    const source = new FileSource(path);
+    try {
+      for (const architecture of fatbinArchitectures(source.read(linked.offset, linked.sizeBytes))) architectures.add(architecture);
+    } finally {
+      source.close();
+    }
+  }
+  return {
+    sizeBytes, machine: elf.machine,
+    route: images.length > 0 ? '2' : linked || elf.needed.some((library) => library.startsWith('libcuda')) ? '1' : 'cpu',
+    architectures: [...architectures].sort(),
+    kernels: images.flatMap(({ kernels }) => kernels.map(({ name, argumentTypes, launchTags }) => ({ name, arguments: argumentTypes.length, launchTags }))),
+    constants: blob?.constants.length ?? 0,
+    undefinedSymbols: elf.undefined.filter(({ weak }) => !weak).map(({ name }) => name),
+    needed: elf.needed,
+  };
+}
+
+function summarise({ layers, batch, seq, format, seed, bytes, flops, targets, build }: Manifest): Inspection['manifest'] {
+  return { layers, batch, seq, format, seed, bytes, flops, targets, build };
+}
