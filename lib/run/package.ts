@@ -75,18 +75,13 @@ function subfolders(path: string): readonly string[] {
 }
 
 /**
- * The folder that a checkpoint argument means: a path, or a name such as `llama2-70b/llama2_bs1_seq1_async`.
- * @throws LadderError `NOT_A_CHECKPOINT` naming where it was looked for
+ * The path that a checkpoint argument means: itself where it exists, else a name such as
+ * `llama2-70b/llama2_bs1_seq1_async` below the project's checkpoints. What is found nowhere is returned as it is: reading
+ * the checkpoint then reports what lies near it.
  */
 export function resolveCheckpoint(pathOrName: string): string {
-  const path = resolve(pathOrName);
-  if (existsSync(path)) return path;
-  const folders = checkpointFolders();
-  for (const folder of folders) {
-    const named = join(folder, pathOrName);
-    if (existsSync(named)) return named;
-  }
-  throw new LadderError('NOT_A_CHECKPOINT', `expected a checkpoint's path or name but received ${JSON.stringify(pathOrName)}; \`ladder list\` names those below checkpoints/`, { path });
+  if (existsSync(pathOrName)) return resolve(pathOrName);
+  return checkpointFolders().map((folder) => join(folder, pathOrName)).find((path) => existsSync(path)) ?? pathOrName;
 }
 
 /** `<model>/<name>` of a checkpoint's folder. */

@@ -5,7 +5,6 @@
  */
 import type { DataType } from '../artifact/dtype.js';
 import type { Fill, Manifest } from '../artifact/manifest.js';
-import { LadderError } from '../errors.js';
 
 const kMask64 = (1n << 64n) - 1n;
 
@@ -64,33 +63,22 @@ export interface PlannedFill {
 /** Where the weights came from; `fake`: random values, because no file and no manifest says what they are. */
 export type WeightSource = 'file' | 'seeded' | 'fake' | 'none';
 
-export interface WeightPlan {
-  readonly fills: readonly PlannedFill[];
-  /** Names of the arguments that the caller sets: activations. */
-  readonly inputNames: readonly string[];
-  readonly source: WeightSource;
+/** Where a checkpoint's weights come from. Its parts are as `readCheckpoint` checked them. */
+export function weightSource(manifest: Manifest | null, hasParams: boolean): WeightSource {
+  if (hasParams) return 'file';
+  if (!manifest) return 'fake';
+  return Object.values(manifest.tensors).some(({ role }) => role !== 'input') ? 'seeded' : 'none';
 }
 
 /**
  * Plans what fills each argument that graph.params does not hold.
- * @param inFile names that graph.params holds; null without the file
- * @throws LadderError `MISSING_PARAMETER` where a manifest's checkpoint has a graph.params that lacks a weight
+ * @param inFile names that graph.params holds
+ * @param seed default: the manifest's, or 0
  */
-export function planWeights(tensors: readonly ArgumentTensor[], manifest: Manifest | null, inFile: ReadonlySet<string> | null, seed: number | undefined): WeightPlan {
+export function planFills(tensors: readonly ArgumentTensor[], manifest: Manifest | null, inFile: ReadonlySet<string>, seed: number | undefined): readonly PlannedFill[] {
   const usedSeed = seed ?? manifest?.seed ?? 0;
-  const fills: PlannedFill[] = [];
-  const inputNames: string[] = [];
-  for (const { name, entry, shape, dtype } of tensors) {
-    if (inFile?.has(name)) continue;
-    const described = manifest?.tensors[name];
-    const isInput = described ? described.role === 'input' : true;
-    if (!isInput && inFile) {
-      throw new LadderError('MISSING_PARAMETER', `graph.params lacks \`${name}\` (${described?.role}), which the graph reads; pack it again, or delete graph.params to run with seeded weights`, { parameter: name });
-    }
-    if (isInput) inputNames.push(name);
-    fills.push({ name, entry, fill: described?.fill ?? foreignFill(dtype, shape), key: fillKey(usedSeed, name) });
-  }
-  const weightsGenerated = fills.length > inputNames.length;
-  const source = inFile ? 'file' : manifest ? (weightsGenerated ? 'seeded' : 'none') : 'fake';
-  return { fills, inputNames, source };
+  const described = new Map(Object.entries(manifest?.tensors ?? {}));
+  return tensors
+    .filter(({ name }) => !inFile.has(name))
+    .map(({ name, entry, shape, dtype }) => ({ name, entry, fill: described.get(name)?.fill ?? foreignFill(dtype, shape), key: fillKey(usedSeed, name) }));
 }

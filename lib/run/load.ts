@@ -1,0 +1,121 @@
+/**
+ * From a path to a checkpoint that is ready to run: device, model.so (built where it is ours and missing or stale), plan,
+ * executor, weights. What can be done with it is prebuilt.ts's.
+ */
+import { artifactDeviceType, planExecutor } from '../artifact/plan.js';
+import { readCheckpoint, readManifest, type Checkpoint } from '../artifact/checkpoint.js';
+import { argumentEntries } from '../artifact/graph.js';
+import { locateCheckpoint } from '../artifact/locate.js';
+import { LadderError } from '../errors.js';
+import { native, type ExecutorPlan, type NativeExecutor } from '../native.js';
+import { ordinalOf, selectDevice, type DeviceInfo } from './device.js';
+import { throwIfAborted, type CheckedLoadOptions, type TaskOptions } from './options.js';
+import type { BenchRecord } from './record.js';
+import { planFills, weightSource, type ArgumentTensor, type PlannedFill, type WeightSource } from './weights.js';
+
+export type LoadTimes = NonNullable<BenchRecord['load']>;
+
+/** A checkpoint on a device. Whoever has it disposes of `executor`. */
+export interface Loaded {
+  readonly checkpoint: Checkpoint;
+  readonly device: DeviceInfo;
+  readonly plan: ExecutorPlan;
+  readonly executor: NativeExecutor;
+  /** The operators are the host's reference operators; model.so is not used. */
+  readonly usesReference: boolean;
+  readonly weights: WeightSource;
+  readonly fills: readonly PlannedFill[];
+  readonly times: LoadTimes;
+  /** What the user should know before believing a result. */
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Loads a checkpoint.
+ * @throws LadderError what reading, building, planning and loading throw; `ABORTED`
+ */
+export async function openCheckpoint(path: string, options: CheckedLoadOptions): Promise<Loaded> {
+  throwIfAborted(options.signal);
+  const folder = await locateCheckpoint(path);
+  const wanted = selectDevice(options.device);
+  const warnings: string[] = [];
+  let buildMs = 0;
+  if (wanted.kind === 'cuda' && options.build && (await readManifest(folder)) !== null) {
+    const result = await buildIfStale(folder, wanted, options);
+    buildMs = result.buildMs;
+    if (result.warning !== null) warnings.push(result.warning);
+  }
+  options.onProgress?.({ phase: 'load', fraction: null, detail: null });
+  const checkpoint = await readCheckpoint(folder);
+  const device = deviceFor(checkpoint, wanted, options.device);
+  const usesReference = device.kind === 'cpu' && checkpoint.manifest !== null;
+  const plan = planExecutor(checkpoint, { deviceType: device.kind === 'cuda' ? 2 : 1, deviceOrdinal: ordinalOf(device), useReference: usesReference });
+  throwIfAborted(options.signal);
+  const executor = await native().openExecutor(plan);
+  try {
+    const started = performance.now();
+    const fills = await fillWeights(checkpoint, executor, options.seed, options);
+    const fillMs = performance.now() - started;
+    const weights = weightSource(checkpoint.manifest, checkpoint.params !== null);
+    if (weights === 'fake') warnings.push('fake weights: neither graph.params nor checkpoint.json says what they are, so that they are random; right for timing, meaningless as numbers');
+    return { checkpoint, device, plan, executor, usesReference, weights, fills, times: { buildMs, ...executor.loadTimes, fillMs }, warnings };
+  } catch (error) {
+    await executor.dispose();
+    throw error;
+  }
+}
+
+async function buildIfStale(folder: string, device: DeviceInfo, options: CheckedLoadOptions): Promise<{ buildMs: number; warning: string | null }> {
+  // Loaded only here: the builder is large, and most processes never build.
+  const { archOf, ensureModule } = await import('../build/ensure.js');
+  const [major = 0, minor = 0] = (device.computeCapability ?? '').split('.').map(Number);
+  return ensureModule(folder, {
+    arch: archOf([major, minor]),
+    onProgress: (fraction, label) => options.onProgress?.({ phase: 'build', fraction, detail: label }),
+    ...(options.signal && { signal: options.signal }),
+  });
+}
+
+/** The device to use: a foreign artifact runs only where it was compiled for. */
+function deviceFor(checkpoint: Checkpoint, wanted: DeviceInfo, option: string): DeviceInfo {
+  if (checkpoint.manifest) return wanted;
+  const needs = artifactDeviceType(checkpoint) === 2 ? 'cuda' : 'cpu';
+  if (needs === wanted.kind) return wanted;
+  if (needs === 'cpu') {
+    if (option === 'auto') return selectDevice('cpu');
+    throw new LadderError('UNSUPPORTED', `${checkpoint.name} was compiled for the CPU; use device 'cpu'`, { checkpoint: checkpoint.name });
+  }
+  // The message for a machine without a GPU names what is missing there.
+  if (option === 'auto') return selectDevice('cuda');
+  throw new LadderError('UNSUPPORTED', `${checkpoint.name} was compiled for CUDA and has no checkpoint.json, which says what its operators compute: it cannot run on the CPU`, { checkpoint: checkpoint.name });
+}
+
+/** The `null` nodes of the graph. */
+export function argumentTensors({ graph }: Checkpoint): readonly ArgumentTensor[] {
+  return [...argumentEntries(graph)].map(([name, entry]) => {
+    const { shape, dtype } = graph.entries[entry]!;
+    return { name, entry, shape, dtype };
+  });
+}
+
+/** Copies graph.params and generates everything else; returns what was generated. */
+export async function fillWeights(checkpoint: Checkpoint, executor: NativeExecutor, seed: number | undefined, options: TaskOptions): Promise<readonly PlannedFill[]> {
+  const tensors = argumentTensors(checkpoint);
+  const { params, manifest } = checkpoint;
+  const entryOf = new Map(tensors.map(({ name, entry }) => [name, entry]));
+  if (params) {
+    options.onProgress?.({ phase: 'fill', fraction: 0, detail: params.path });
+    await executor.loadParams(params.path, params.tensors.map(({ name, fileOffset, sizeBytes }) => ({ entry: entryOf.get(name)!, fileOffset, sizeBytes })));
+  }
+  const fills = planFills(tensors, manifest, new Set(params?.tensors.map(({ name }) => name)), seed);
+  const sizes = fills.map(({ entry }) => checkpoint.graph.entries[entry]!.sizeBytes);
+  const total = sizes.reduce((sum, size) => sum + size, 0);
+  let done = 0;
+  for (const [i, { name, entry, fill, key }] of fills.entries()) {
+    throwIfAborted(options.signal);
+    options.onProgress?.({ phase: 'fill', fraction: total > 0 ? done / total : null, detail: name });
+    await executor.fill(entry, fill, key);
+    done += sizes[i]!;
+  }
+  return fills;
+}

@@ -1,0 +1,82 @@
+// What makes a measurement invalid, and what only deserves a warning.
+import { describe, expect, it } from 'vitest';
+import type { NativeDeviceState } from '../../lib/native.js';
+import { arithmeticCeiling } from '../../lib/run/ceilings.js';
+import { judgeMeasurement, type Evidence } from '../../lib/run/judgement.js';
+import { mixedCeiling, rooflineOf } from '../../lib/run/roofline.js';
+
+const state = (throttleReasons: string[] | null, smClockMHz: number | null = 1980): NativeDeviceState =>
+  ({ smClockMHz, memoryClockMHz: 2619, maxSmClockMHz: 1980, temperatureC: 45, powerW: 400, throttleReasons });
+
+const good: Evidence = {
+  latencyMs: 0.6, launch: 'graph', l2: 'hot', enqueueMedianMs: 0.01, statesDuring: [state([])],
+  rooflineFraction: 0.92, bytes: 1.7e9, l2Bytes: 50e6,
+};
+const judge = (change: Partial<Evidence>): ReturnType<typeof judgeMeasurement> => judgeMeasurement({ ...good, ...change });
+
+describe('judgeMeasurement', () => {
+  it('lets a clean measurement stand, at idle before or after or not', () => {
+    expect(judge({})).toEqual({ invalid: null, warnings: [] });
+    expect(judge({ statesDuring: [state(['gpu_idle'])] }).invalid).toBeNull();
+  });
+
+  it.each(['hw_slowdown', 'sw_thermal_slowdown', 'hw_thermal_slowdown', 'hw_power_brake_slowdown'])('is invalid after %s, even once', (reason) => {
+    expect(judge({ statesDuring: [state([]), state([reason]), state([])] }).invalid).toContain(reason);
+  });
+
+  it('takes a power cap as a warning at 90 % of the clock, and as invalid below or when the clock is not known', () => {
+    const mild = judge({ statesDuring: [state(['sw_power_cap'], 1800)] });
+    expect(mild.invalid).toBeNull();
+    expect(mild.warnings.join()).toMatch(/power limit.*91 %/);
+    expect(judge({ statesDuring: [state([], 1980), state(['sw_power_cap'], 1500)] }).invalid).toMatch(/power limit.*76 %/);
+    expect(judge({ statesDuring: [state(['sw_power_cap'], null)] }).invalid).toMatch(/power limit/);
+  });
+
+  it('warns of idle clocks and of an NVML that says nothing', () => {
+    expect(judge({ statesDuring: [state([], 345)] }).warnings.join()).toMatch(/17 % of its highest clock/);
+    expect(judge({ statesDuring: [state(null, null)] }).warnings.join()).toMatch(/NVML says nothing/);
+  });
+
+  it('is invalid above 102 % of the roofline, not at 101 %', () => {
+    expect(judge({ rooflineFraction: 1.01 }).invalid).toBeNull();
+    expect(judge({ rooflineFraction: 1.03 }).invalid).toMatch(/103.0 % of the roofline/);
+  });
+
+  it('warns where the weights fit in the L2 cache, and does not call that impossible', () => {
+    const resident = judge({ bytes: 40e6, rooflineFraction: 1.4 });
+    expect(resident.invalid).toBeNull();
+    expect(resident.warnings.join('\n')).toMatch(/140.0 %[^]*L2-resident/);
+    expect(judge({ bytes: 40e6, l2: 'cold', rooflineFraction: 0.8 }).warnings).toEqual([]);
+    expect(judge({ bytes: 40e6, l2: 'cold', rooflineFraction: 1.4 }).invalid).not.toBeNull();
+  });
+
+  it('warns when enqueueing takes more than 80 % of the time', () => {
+    expect(judge({ enqueueMedianMs: 0.47 }).warnings).toEqual([]);
+    expect(judge({ enqueueMedianMs: 0.54, launch: 'stream' }).warnings.join()).toMatch(/90 %.*launch as a graph/);
+  });
+
+  it('has nothing to say of a CPU', () => {
+    expect(judge({ statesDuring: [], rooflineFraction: null, enqueueMedianMs: null, bytes: null, l2Bytes: null })).toEqual({ invalid: null, warnings: [] });
+  });
+});
+
+describe('roofline', () => {
+  it('rates by the larger of both terms', () => {
+    const memory = rooflineOf({ bytes: 3.1e9, flops: 1e9 }, 2, 3.1e12, 710e12);
+    expect(memory.fraction).toBeCloseTo(0.5, 12);
+    expect(memory.bytesPerSecond).toBeCloseTo(1.55e12, 0);
+    const arithmetic = rooflineOf({ bytes: 1e6, flops: 7.1e12 }, 20, 3.1e12, 710e12);
+    expect(arithmetic.fraction).toBeCloseTo(0.5, 12);
+    expect(rooflineOf({ bytes: 3.1e9, flops: 1e15 }, 2, 3.1e12, null).fraction).toBeCloseTo(0.5, 12);
+  });
+
+  it('mixes the ceilings of formats by the time that each takes', () => {
+    const dense = { op: 'dense', activation: 'fp8_e5m2' } as Parameters<typeof mixedCeiling>[1][number]['semantics'];
+    const attention = { op: 'attention' } as typeof dense;
+    const h100 = 'NVIDIA H100 80GB HBM3';
+    const mixed = mixedCeiling(h100, [{ semantics: dense, flops: 1258e12 }, { semantics: attention, flops: 710e12 }]);
+    expect(mixed).toBeCloseTo((1258e12 + 710e12) / 2, -6);
+    expect(mixedCeiling('a GPU of tomorrow', [{ semantics: dense, flops: 1 }])).toBeNull();
+    expect(arithmeticCeiling(h100, 'int4')).toBe(arithmeticCeiling(h100, 'int8'));
+  });
+});
