@@ -1,0 +1,37 @@
+/** `ladder tune`: searches the kernels' parameters on this GPU. */
+import { tuneCheckpoint } from '../build/tuner.js';
+import { resolveCheckpoint } from '../run/package.js';
+import type { Command } from './command.js';
+import { wholeNumber } from './shared.js';
+import { formatMs, renderTable } from './table.js';
+
+export const tuneCommand: Command = {
+  register(program, io) {
+    program
+      .command('tune')
+      .description("search the kernels' parameters on this GPU; interrupt and run again to go on")
+      .argument('<checkpoint...>', "folders, or names below checkpoints/, e.g. 'llama2-70b/llama2_bs1_seq1_async'")
+      .option('--device <ordinal>', 'CUDA device', wholeNumber, 0)
+      .option('--candidates <n>', 'tunings tried per operator', wholeNumber, 12)
+      .option('--json', 'machine-readable result')
+      .action(async (checkpoints: readonly string[], options: { device: number; candidates: number; json?: boolean }) => {
+        for (const checkpoint of checkpoints) {
+          const tuned = await tuneCheckpoint(resolveCheckpoint(checkpoint), {
+            deviceOrdinal: options.device, candidates: options.candidates, signal: io.signal,
+            onProgress: (fraction, label, remaining) => io.progress(remaining === null ? label : `${label} (about ${Math.ceil(remaining)} s left)`, fraction),
+          });
+          io.endProgress();
+          if (options.json) {
+            io.out(JSON.stringify({ checkpoint, ...tuned }));
+            continue;
+          }
+          io.out(`${checkpoint} on ${tuned.gpu} (${tuned.arch}), ${tuned.seconds.toFixed(0)} s`);
+          io.out(renderTable(
+            [{ title: 'operator' }, { title: 'candidates', align: 'right' }, { title: 'default ms', align: 'right' }, { title: 'tuned ms', align: 'right' }, { title: 'parameters' }],
+            Object.entries(tuned.operators).map(([key, { parameters, latencyMs, defaultLatencyMs, candidates }]) =>
+              [key, String(candidates), formatMs(defaultLatencyMs), formatMs(latencyMs), Object.keys(parameters).length === 0 ? 'defaults' : JSON.stringify(parameters)]),
+          ));
+        }
+      });
+  },
+};
