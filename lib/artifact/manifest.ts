@@ -95,5 +95,10 @@ export function parseManifest(text: string): Manifest {
     const issue = result.error.issues[0];
     throw new LadderError('BAD_MANIFEST', `checkpoint.json: ${issue?.path.join('.') || 'root'}: ${issue?.message ?? 'does not fit the schema'}; rebuild it with \`ladder build\``);
   }
+  // The schema library drops this key from records without a word; nothing may vanish from a manifest.
+  const { tensors, launch, files } = json as Record<'tensors' | 'launch' | 'files', object>;
+  for (const [field, record] of Object.entries({ tensors, launch, files })) {
+    if (Object.hasOwn(record, '__proto__')) throw new LadderError('BAD_MANIFEST', `checkpoint.json: ${field}.__proto__: not a possible name`, { field });
+  }
   return result.data;
 }
