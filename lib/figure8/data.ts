@@ -1,0 +1,114 @@
+/**
+ * The published numbers in checkpoints/Figure8: what the paper plots, what its authors measured again for the artifact,
+ * compile times, and Ladder's own operators, each with its provenance. Both sets are kept apart and shown as they are.
+ * AMOS's and TensorIR's logs below the same folder are read from here too: the authors' archive may lie over them.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { LadderError } from '../errors.js';
+import { models } from '../baselines/case-names.js';
+import { scanLogs, type BaselineEntry } from '../baselines/scan.js';
+import { packageRoot } from '../run/package.js';
+import { clockKinds } from '../run/record.js';
+
+/** The two published sets. */
+export const setNames = ['paper', 'artifact'] as const;
+export type SetName = (typeof setNames)[number];
+
+const latency = z.number().positive().nullable();
+
+/** What is odd about one published value; shown beside it. */
+export const markSchema = z.strictObject({
+  setting: z.string(),
+  kind: z.enum(['repeats-fp16', 'maximum', 'stale', 'not-from-log', 'other-checkpoint', 'other-format']),
+  note: z.string().min(1),
+});
+export type Mark = z.infer<typeof markSchema>;
+
+export const figureSetSchema = z.strictObject({
+  schema: z.literal('ladder-figure8/1'),
+  set: z.enum(setNames),
+  title: z.string(), gpu: z.string(), unit: z.literal('ms'), note: z.string(),
+  /** `clock` is null where the system's log does not say what it is. */
+  systems: z.record(z.string(), z.strictObject({ clock: z.enum(clockKinds).nullable(), clockNote: z.string() })),
+  models: z.array(z.strictObject({
+    model: z.enum(models), settings: z.array(z.string()).min(1),
+    /** `latencyMs` null: the system could not compile the model. */
+    rows: z.array(z.strictObject({ system: z.string(), format: z.string(), latencyMs: z.record(z.string(), latency), marks: z.array(markSchema) })),
+  })),
+}).superRefine((set, context) => {
+  for (const model of set.models) {
+    for (const row of model.rows) {
+      const where = `${model.model}, ${row.system} ${row.format}`;
+      if (set.systems[row.system] === undefined) context.addIssue({ code: 'custom', message: `${where}: the system is not described` });
+      if (Object.keys(row.latencyMs).join() !== model.settings.join()) context.addIssue({ code: 'custom', message: `${where}: expected the settings ${model.settings.join(', ')}` });
+      for (const mark of row.marks) {
+        if (!model.settings.includes(mark.setting)) context.addIssue({ code: 'custom', message: `${where}: a mark for the unknown setting ${mark.setting}` });
+      }
+    }
+  }
+});
+export type FigureSet = z.infer<typeof figureSetSchema>;
+
+const compileTimesSchema = z.strictObject({
+  schema: z.literal('ladder-compile-times/1'), title: z.string(), unit: z.literal('min'), gpu: z.string(), note: z.string(),
+  rows: z.array(z.strictObject({ model: z.enum(models), setting: z.string(), minutes: z.record(z.string(), z.number().positive()) })),
+});
+export type CompileTimes = z.infer<typeof compileTimesSchema>;
+
+const ms = z.number().nonnegative();
+const ladderOperatorsSchema = z.strictObject({
+  schema: z.literal('ladder-operators/1'), title: z.string(), gpu: z.string(), clock: z.enum(clockKinds), unit: z.string(), note: z.string(),
+  runs: z.array(z.strictObject({
+    checkpoint: z.string(), model: z.enum(models),
+    summaryMs: z.strictObject({ mean: ms, median: ms, max: ms, min: ms, std: ms }),
+    /** Name, microseconds, shapes of the outputs, number of inputs. */
+    operators: z.array(z.tuple([z.string(), z.number().positive(), z.array(z.array(z.number().int().positive())), z.number().int().nonnegative()])).min(1),
+  })),
+});
+export type LadderOperators = z.infer<typeof ladderOperatorsSchema>;
+
+/** The folder of the published data. */
+export const figure8Folder = join(packageRoot, 'checkpoints', 'Figure8');
+
+function load<T>(schema: z.ZodType<T>, file: string): T {
+  const path = join(figure8Folder, file);
+  let json: unknown;
+  try {
+    json = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (cause) {
+    throw new LadderError('BAD_RECORD', `cannot read ${path}: ${(cause as Error).message}`, { path }, { cause });
+  }
+  const result = schema.safeParse(json);
+  if (!result.success) {
+    const issue = result.error.issues[0];
+    throw new LadderError('BAD_RECORD', `${path}: ${issue?.path.join('.') || 'root'}: ${issue?.message ?? 'does not fit the schema'}`, { path });
+  }
+  return result.data;
+}
+
+/** The paper's or the artifact's values. @throws LadderError `BAD_RECORD` */
+export function loadFigureSet(set: SetName): FigureSet {
+  const data = load(figureSetSchema, `${set}.json`);
+  if (data.set !== set) throw new LadderError('BAD_RECORD', `${set}.json holds the set "${data.set}"`);
+  return data;
+}
+
+/** Table 2. @throws LadderError `BAD_RECORD` */
+export function loadCompileTimes(): CompileTimes {
+  return load(compileTimesSchema, 'compile-times.json');
+}
+
+/** Ladder's operators on the A100. @throws LadderError `BAD_RECORD` */
+export function loadLadderOperators(): LadderOperators {
+  return load(ladderOperatorsSchema, 'ladder-operators.json');
+}
+
+/** Every log of AMOS and TensorIR below checkpoints/Figure8, ours or the authors'. @throws LadderError `IO` */
+export async function loadArchiveLogs(folder = figure8Folder): Promise<BaselineEntry[]> {
+  const [amos, tensorIr] = await Promise.all([
+    scanLogs(join(folder, 'amos', 'logs'), { system: 'AMOS' }), scanLogs(join(folder, 'tensorir', 'logs'), { system: 'TensorIR' }),
+  ]);
+  return [...amos.map((e) => ({ ...e, path: `amos/logs/${e.path}` })), ...tensorIr.map((e) => ({ ...e, path: `tensorir/logs/${e.path}` }))];
+}

@@ -1,0 +1,189 @@
+/**
+ * One form for every number that can be compared or drawn: published sets, logs of other systems, our saved records.
+ * An entry knows what the clock saw, on which GPU, and where the number comes from; a case without a number knows why.
+ */
+import { existsSync, statSync } from 'node:fs';
+import { readdir, readFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { LadderError } from '../errors.js';
+import { scanLogs, type BaselineEntry } from '../baselines/scan.js';
+import { parseRecord, type BenchRecord, type ClockKind } from '../run/record.js';
+import { figure8Folder, loadArchiveLogs, loadFigureSet, setNames, type FigureSet, type Mark, type SetName } from './data.js';
+import { systemFamily } from './names.js';
+import { publishedRoof, type Roof } from './roofs.js';
+
+/** Where the true latency lies, and what says so. */
+export interface Interval {
+  readonly lowMs: number;
+  readonly highMs: number;
+  /** 95 % confidence interval of the median from the samples' order, or the smallest and largest value that was printed. */
+  readonly kind: 'median-ci95' | 'range';
+}
+
+export interface Entry {
+  /** As recorded: `Ladder`, `TensorRT`, `ladder.node`, `pytorch-eager`, … */
+  readonly system: string;
+  /** As Figure 8 spells it; ours and the authors' Ladder are one family. */
+  readonly family: string;
+  readonly model: string;
+  readonly setting: string;
+  readonly format: string;
+  /** Null where there is no valid number; then `reason` says why. */
+  readonly latencyMs: number | null;
+  readonly reason: string | null;
+  readonly interval: Interval | null;
+  readonly clock: ClockKind | null;
+  readonly gpu: string | null;
+  readonly l2: 'hot' | 'cold' | null;
+  readonly roof: Roof | null;
+  readonly marks: readonly Mark[];
+  /** Set, log or record file. */
+  readonly source: string;
+  readonly date: string | null;
+  readonly commit: string | null;
+}
+
+/**
+ * Nonparametric 95 % confidence interval of the median: ranks n/2 ± 1.96·√n/2 of the sorted samples. Null below
+ * six samples, where no such pair of ranks exists.
+ */
+export function medianInterval(samples: readonly number[]): Interval | null {
+  const n = samples.length;
+  if (n < 6) return null;
+  const sorted = [...samples].sort((a, b) => a - b);
+  const half = (1.96 * Math.sqrt(n)) / 2;
+  const low = sorted[Math.max(0, Math.floor(n / 2 - half))];
+  const high = sorted[Math.min(n - 1, Math.ceil(n / 2 + half) - 1)];
+  return low === undefined || high === undefined ? null : { lowMs: low, highMs: high, kind: 'median-ci95' };
+}
+
+/** The entries of a published set. */
+export function entriesOfSet(set: FigureSet): Entry[] {
+  return set.models.flatMap((model) => model.rows.flatMap((row) => model.settings.map((setting): Entry => {
+    const latencyMs = row.latencyMs[setting] ?? null;
+    return {
+      system: row.system, family: systemFamily(row.system), model: model.model, setting, format: row.format, latencyMs,
+      reason: latencyMs === null ? 'not supported' : null, interval: null, clock: set.systems[row.system]?.clock ?? null, gpu: set.gpu,
+      // TVM's benchmark repeats one inference with its inputs in place; the other systems' scripts do not say.
+      l2: row.system === 'Ladder' ? 'hot' : null,
+      roof: latencyMs === null ? null : publishedRoof(model.model, setting, row.format, latencyMs),
+      marks: row.marks.filter((mark) => mark.setting === setting), source: `${set.set} (OSDI 2024)`, date: null, commit: null,
+    };
+  })));
+}
+
+/** The entry of a log. @param gpu where the log does not say it */
+export function entryOfLog(log: BaselineEntry, gpu: string | null): Entry | null {
+  if (log.system === null || log.model === null || log.setting === null || log.format === null) return null;
+  const { result } = log;
+  return {
+    system: log.system, family: systemFamily(log.system), model: log.model, setting: log.setting, format: log.format,
+    latencyMs: result?.latencyMs ?? null, reason: log.result === null ? log.reason : null,
+    interval: result?.range === null || result?.range === undefined ? null : { lowMs: result.range.lowMs, highMs: result.range.highMs, kind: 'range' },
+    clock: result?.clock ?? null, gpu, l2: log.system === 'Ladder' ? 'hot' : null, roof: null, marks: [], source: log.path, date: null, commit: null,
+  };
+}
+
+/** The entry of a saved record. @param source its file */
+export function entryOfRecord(record: BenchRecord, source: string): Entry {
+  const ok = record.status === 'ok';
+  const interval = record.mode === 'samples' && record.rawMs !== null ? medianInterval(record.rawMs)
+    : record.paper !== null ? { lowMs: record.paper.minMs, highMs: record.paper.maxMs, kind: 'range' as const } : null;
+  return {
+    system: record.system, family: systemFamily(record.system), model: record.model, setting: record.setting, format: record.format,
+    latencyMs: ok ? record.latencyMs : null, reason: ok ? null : `${record.status}: ${record.reason ?? 'no reason recorded'}`,
+    interval: ok ? interval : null, clock: record.clock, gpu: record.device.name, l2: record.l2,
+    roof: record.roofline === null || !ok ? null : { ...record.roofline, ceilings: 'measured' },
+    marks: [], source, date: record.date, commit: record.commit,
+  };
+}
+
+/** A saved record and its file. */
+export interface SavedRecord {
+  readonly record: BenchRecord;
+  readonly path: string;
+}
+
+/**
+ * Every record (`*.json` with our schema) below a folder, or in one file: one record or a list of them.
+ * Other JSON files are passed over; a broken record is an error.
+ * @throws LadderError `IO`, `BAD_RECORD`
+ */
+export async function loadRecords(path: string): Promise<SavedRecord[]> {
+  let files: string[];
+  try {
+    files = statSync(path).isDirectory()
+      ? (await readdir(path, { recursive: true })).filter((name) => name.endsWith('.json')).sort().map((name) => join(path, name)) : [path];
+  } catch (cause) {
+    throw new LadderError('IO', `cannot read ${path}: ${(cause as Error).message}`, { path }, { cause });
+  }
+  const found: SavedRecord[] = [];
+  for (const file of files) {
+    const text = await readFile(file, 'utf8');
+    if (!text.includes('"ladder-record/')) continue;
+    let json: unknown;
+    try {
+      json = JSON.parse(text);
+    } catch {
+      json = null;
+    }
+    const items = Array.isArray(json) ? json.map((item) => JSON.stringify(item)) : [text];
+    for (const item of items) found.push({ record: parseRecord(item, file), path: file });
+  }
+  return found;
+}
+
+/** Of several records of one case, the newest valid one; without a valid one, the newest. */
+export function newest(entries: readonly Entry[]): Entry[] {
+  const best = new Map<string, Entry>();
+  for (const entry of entries) {
+    const key = [entry.system, entry.model, entry.setting, entry.format, entry.gpu].join('|');
+    const old = best.get(key);
+    const better = old === undefined || (entry.latencyMs !== null && old.latencyMs === null)
+      || ((entry.latencyMs !== null) === (old.latencyMs !== null) && (entry.date ?? '') >= (old.date ?? ''));
+    if (better) best.set(key, entry);
+  }
+  return [...best.values()];
+}
+
+/** Entries under a name for tables. */
+export interface EntrySet {
+  readonly name: string;
+  readonly entries: readonly Entry[];
+  /** Logs without a case, and other remarks. */
+  readonly remarks: readonly string[];
+}
+
+/** A published set; the artifact's AMOS and TensorIR values come from the logs below checkpoints/Figure8. */
+export async function loadSet(name: SetName, folder = figure8Folder): Promise<Entry[]> {
+  const set = loadFigureSet(name);
+  const entries = entriesOfSet(set);
+  if (name === 'paper') return entries;
+  const logs = (await loadArchiveLogs(folder)).map((log) => entryOfLog(log, set.gpu));
+  return entries.map((entry) => {
+    const log = logs.find((l) => l !== null && l.system === entry.system && l.model === entry.model && l.setting === entry.setting && l.format === entry.format);
+    return log === undefined || log === null ? entry : { ...log, marks: entry.marks };
+  });
+}
+
+/**
+ * What an argument of `ladder compare` means: `paper`, `artifact`, a record file, a folder of records, or a folder of
+ * logs. @throws LadderError `BAD_ARGUMENT`, `IO`, `BAD_RECORD`
+ */
+export async function loadEntries(spec: string): Promise<EntrySet> {
+  if ((setNames as readonly string[]).includes(spec) && !existsSync(spec)) return { name: spec, entries: await loadSet(spec as SetName), remarks: [] };
+  if (!existsSync(spec)) throw new LadderError('BAD_ARGUMENT', `expected paper, artifact, a record file or a folder of records or logs but received "${spec}"`, { spec });
+  const records = await loadRecords(spec);
+  if (records.length > 0) return { name: spec, entries: newest(records.map(({ record, path }) => entryOfRecord(record, path))), remarks: [] };
+  // The logs that lie with the published data are the A100's; others do not say their GPU.
+  const published = resolve(spec).startsWith(figure8Folder);
+  const remarks: string[] = [];
+  const entries: Entry[] = [];
+  for (const log of await scanLogs(spec)) {
+    const entry = entryOfLog(log, published ? loadFigureSet('artifact').gpu : null);
+    if (entry === null) remarks.push(`${log.path}: ${log.result === null ? log.reason : 'its name does not say which case it is'}`);
+    else entries.push(entry);
+  }
+  if (entries.length === 0) throw new LadderError('BAD_ARGUMENT', `${spec} holds neither records nor logs`, { spec });
+  return { name: spec, entries, remarks };
+}
