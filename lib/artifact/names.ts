@@ -11,8 +11,8 @@
 import { LadderError } from '../errors.js';
 import type { ActivationFormat, WeightFormat } from './operators.js';
 
-/** Models by the name of the folder that holds their checkpoints: Figure 8's, and what names below begin with. */
-const kLanguageModels: readonly string[] = ['llama2-70b', 'bloom-176b'];
+/** Models by the name of the folder that holds their checkpoints: Figure 8's (and small ones for tests), and what names below begin with. */
+const kLanguageModels: readonly string[] = ['llama2-70b', 'bloom-176b', 'llama2-tiny', 'bloom-tiny'];
 const kNetworks = new Map([['resnet-50', 'resnet-50'], ['shufflenet', 'shufflenet-v2'], ['Conformer', 'conformer'], ['vit', 'vit']]);
 
 /** What a checkpoint's name says. */
