@@ -263,6 +263,32 @@ export interface ReferenceCall {
   readonly outputs: readonly Uint8Array[];
 }
 
+/** D [m, n] = A [m, k] · B [n, k]ᵀ by the vendor's library. FP16 and FP8 accumulate in FP32 and give FP16, INT8 gives INT32. */
+export interface NativeMatmul {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  readonly type: 'fp16' | 'fp8_e4m3' | 'int8';
+  /** A libcublasLt.so to try first, or null for the usual places. */
+  readonly library: string | null;
+}
+
+export interface NativeMatmulResult {
+  /** Median of single products, CUDA events, milliseconds. */
+  readonly ms: number;
+  /** 2·m·n·k over `ms`; integer types: operations. */
+  readonly flopsPerSecond: number;
+  /** Operands and result, each once, over `ms`. */
+  readonly bytesPerSecond: number;
+  /** How many of the library's algorithms were timed; the fastest counts. */
+  readonly algorithms: number;
+  readonly samples: number;
+  /** e.g. 130000 */
+  readonly libraryVersion: number;
+  /** B was rotated over as many copies, so that it came from device memory. */
+  readonly weightCopies: number;
+}
+
 export interface NativeAddon {
   /** Hands over the class of the errors that native code throws: (code, message, context). Called once, here. */
   setErrorClass(errorClass: typeof LadderError): void;
@@ -271,6 +297,8 @@ export interface NativeAddon {
   deviceState(ordinal: number): NativeDeviceState;
   /** Reads `sizeBytes` of device memory `repeats` times; resolves to the best bytes/s. */
   measureReadBandwidth(ordinal: number, sizeBytes: number, repeats: number): Promise<number>;
+  /** Times the fastest algorithm that cuBLASLt has for a product. `UNSUPPORTED` without the library, or where it has none. */
+  measureMatmul(ordinal: number, matmul: NativeMatmul): Promise<NativeMatmulResult>;
   openExecutor(plan: ExecutorPlan): Promise<NativeExecutor>;
   referenceRun(call: ReferenceCall): Promise<void>;
   /** The generator of `Fill` on the host: bytes `offset`… of a tensor of that type. */

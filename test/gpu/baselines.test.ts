@@ -1,0 +1,85 @@
+// The rival systems on a real GPU: the PyTorch scripts' own check of all six models, one real case through the adapter,
+// and cuBLASLt's products. Each part is skipped, with its reason, where its system is not installed.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
+import type { Availability } from '../../lib/baselines/adapters/adapter.js';
+import { cublasLtAvailable, matmulCeilings, type DenseShape } from '../../lib/baselines/adapters/cublaslt.js';
+import { reproduceBaselines } from '../../lib/baselines/adapters/index.js';
+import { findProgram, runChild } from '../../lib/baselines/adapters/process.js';
+import { PyTorchAdapter } from '../../lib/baselines/adapters/pytorch.js';
+import { native } from '../../lib/native.js';
+import { packageRoot } from '../../lib/run/package.js';
+
+const selftestMs = 20 * 60_000;
+
+describe('PyTorch', () => {
+  let eager: Availability;
+  let inductor: Availability;
+  beforeAll(async () => {
+    eager = await new PyTorchAdapter('eager').available();
+    inductor = await new PyTorchAdapter('inductor').available();
+  }, 300_000);
+
+  it.each(['eager', 'inductor'] as const)('builds, runs and checks all six models, %s', async (mode) => {
+    const found = mode === 'eager' ? eager : inductor;
+    if (!found.ok) return skip(found.reason);
+    const python = findProgram(process.env.LADDER_PYTHON ?? 'python3') ?? 'python3';
+    const result = await runChild(python, [join(packageRoot, 'bench', 'baselines', 'pytorch.py'), '--selftest', '--mode', mode], { timeoutMs: selftestMs });
+    expect(JSON.parse(result.stdout) as unknown, result.stderr.slice(-4000)).toMatchObject({ ok: true, mode });
+    expect(result.status).toBe(0);
+  }, selftestMs + 60_000);
+
+  it('times the LLAMA layer at BS1 SEQ1: weights read no faster than the memory gives them', async () => {
+    if (!eager.ok) return skip(eager.reason);
+    const folder = mkdtempSync(join(tmpdir(), 'ladder-baselines-'));
+    try {
+      const { records } = await reproduceBaselines([{ model: 'llama2-70b', setting: 'bs1_seq1' }], {
+        folder, adapters: [new PyTorchAdapter('eager')], minSamples: 20, maxSamples: 50, minRepeatMs: 50,
+      });
+      const record = records[0]?.record;
+      expect(record?.reason ?? null).toBeNull();
+      expect(record).toMatchObject({ status: 'ok', verified: true, clock: 'gpu-events', launch: 'stream' });
+      // 1.71 GB of weights; 8 TB/s is more than any GPU's memory that this test may meet.
+      expect(record?.latencyMs).toBeGreaterThan((855_638_016 * 2) / 8e12 * 1e3);
+      expect(Math.abs((record?.paper?.meanMs ?? NaN) / (record?.latencyMs ?? NaN) - 1)).toBeLessThan(0.25);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  }, 600_000);
+});
+
+describe('cuBLASLt', () => {
+  const shape: DenseShape = { model: 'llama2-70b', name: 'o', n: 8192, k: 8192 };
+  let found: Availability;
+  beforeAll(async () => {
+    found = await cublasLtAvailable();
+  }, 120_000);
+
+  it('multiplies faster for FP8 than for FP16 at 4096 rows, and as fast as the memory at 1', async () => {
+    if (!found.ok) return skip(found.reason);
+    const major = native().devices()[0]?.computeCapability[0] ?? 0;
+    const types = major >= 9 ? (['fp16', 'fp8_e4m3'] as const) : (['fp16'] as const);
+    const ceilings = await matmulCeilings({ shapes: [shape], rows: [1, 4096], types });
+    const at = (m: number, type: string) => ceilings.find((ceiling) => ceiling.m === m && ceiling.type === type)?.result ?? null;
+    for (const { result } of ceilings.filter(({ type }) => type === 'fp16')) {
+      expect(result?.algorithms).toBeGreaterThan(0);
+      expect(result?.flopsPerSecond).toBeCloseTo((2 * (result === at(1, 'fp16') ? 1 : 4096) * 8192 * 8192) / ((result?.ms ?? NaN) * 1e-3), -6);
+    }
+    const bandwidth = await native().measureReadBandwidth(0, 2 ** 30, 10);
+    const decode = (at(1, 'fp16')?.bytesPerSecond ?? NaN) / bandwidth;
+    expect(decode).toBeGreaterThan(0.4);
+    expect(decode).toBeLessThan(1.1);
+    if (major >= 9) expect((at(4096, 'fp8_e4m3')?.flopsPerSecond ?? NaN) / (at(4096, 'fp16')?.flopsPerSecond ?? NaN)).toBeGreaterThan(1.2);
+  }, 300_000);
+
+  it('refuses shapes that are none', async () => {
+    if (!found.ok) return skip(found.reason);
+    await expect(native().measureMatmul(0, { m: 0, n: 8, k: 8, type: 'fp16', library: null })).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+  });
+});
+
+function skip(reason: string): void {
+  console.log(`skipped: ${reason}`);
+}
