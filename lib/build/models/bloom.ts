@@ -12,6 +12,9 @@ export interface BloomConfig {
 
 export const kBloom176b: BloomConfig = { hidden: 14336, heads: 112, eps: 1e-5 };
 
+/** The same layer at a size that tests can afford. */
+export const kBloomTiny: BloomConfig = { hidden: 512, heads: 4, eps: 1e-5 };
+
 /**
  * `layers` decoder layers over x [batch·seq, hidden].
  * Weights by layer i: `layer<i>.qkv` [3·hidden, hidden] (rows per head: q, k, v), `.dense`, `.up` [4·hidden, hidden], `.down`.

@@ -1,8 +1,8 @@
-/** The models that the builder knows, by Figure 8's names. */
+/** The models that the builder knows, by Figure 8's names; `-tiny` ones are for tests. */
 import { LadderError } from '../../errors.js';
 import type { IrGraph } from '../ir.js';
-import { bloom, kBloom176b } from './bloom.js';
-import { kLlama2_70b, llama } from './llama.js';
+import { bloom, kBloom176b, kBloomTiny } from './bloom.js';
+import { kLlama2_70b, kLlama2Tiny, llama } from './llama.js';
 
 /** Makes a model's graph for `batch` sequences of `seq` tokens and `layers` layers. */
 export type ModelFactory = (batch: number, seq: number, layers: number) => IrGraph;
@@ -10,6 +10,8 @@ export type ModelFactory = (batch: number, seq: number, layers: number) => IrGra
 const kModels: ReadonlyMap<string, ModelFactory> = new Map<string, ModelFactory>([
   ['llama2-70b', (batch, seq, layers) => llama(kLlama2_70b, batch, seq, layers)],
   ['bloom-176b', (batch, seq, layers) => bloom(kBloom176b, batch, seq, layers)],
+  ['llama2-tiny', (batch, seq, layers) => llama(kLlama2Tiny, batch, seq, layers)],
+  ['bloom-tiny', (batch, seq, layers) => bloom(kBloomTiny, batch, seq, layers)],
 ]);
 
 /** Names that `modelFactory` accepts. */

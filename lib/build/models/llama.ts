@@ -19,6 +19,9 @@ export const kLlama2_70b: LlamaConfig = {
   hidden: 8192, heads: 64, kvHeads: 8, headDim: 128, intermediate: 28672, eps: 1e-5, ropeBase: 10000,
 };
 
+/** The same layer at a size that tests can afford. */
+export const kLlama2Tiny: LlamaConfig = { ...kLlama2_70b, hidden: 512, heads: 4, kvHeads: 2, intermediate: 1024 };
+
 /**
  * `layers` decoder layers over x [batch·seq, hidden].
  * Weights by layer i: `layer<i>.qkv` [(heads+2·kvHeads)·headDim, hidden], `.o`, `.gate_up` [2·intermediate, hidden], `.down`.
