@@ -1,0 +1,161 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+/**
+ * A loaded checkpoint as the public API has it: inputs, outputs, runs, measurements. Each call goes to the executor's own
+ * thread in the order of the calls; nothing here blocks the event loop.
+ */
+import { inputNames as inputNamesOf } from '../artifact/checkpoint.js';
+import { LadderError } from '../errors.js';
+import { measure, type BenchmarkResult } from './benchmark.js';
+import type { DeviceInfo } from './device.js';
+import { argumentTensors, openCheckpoint, type Loaded, type LoadTimes } from './load.js';
+import { caseOf, type CheckpointCase } from './names.js';
+import {
+  benchmarkOptionsSchema, describeValue, loadOptionsSchema, parseOptions, profileOptionsSchema, verifyOptionsSchema,
+  type BenchmarkOptions, type LoadOptions, type TaskOptions, type VerifyRunOptions,
+} from './options.js';
+import { profileLoaded, type ProfileReport } from './profile.js';
+import { arrayFromBytes, bytesForTensor, float32FromBytes, tensorInfo, type TensorArray, type TensorInfo } from './tensors.js';
+import { verifyLoaded, type VerifyReport } from './verify.js';
+import type { WeightSource } from './weights.js';
+
+/**
+ * A checkpoint on a device. Made by `loadPrebuilt`; `dispose()` (or `await using`) frees its memory.
+ *
+ * @example
+ * const layer = await loadPrebuilt('llama2-70b/llama2_bs1_seq1_async');
+ * await layer.setInput(layer.inputNames[0], new Float32Array(8192).fill(0.5));
+ * await layer.run();
+ * const y = await layer.getOutput(0, { as: 'float32' });
+ * await layer.dispose();
+ */
+export class Prebuilt implements AsyncDisposable {
+  /** The checkpoint's folder. */
+  readonly path: string;
+  /** Model, setting and format. */
+  readonly case: CheckpointCase;
+  readonly device: DeviceInfo;
+  /** Names that `setInput` is meant for: activations. For a foreign checkpoint without graph.params, all. */
+  readonly inputNames: readonly string[];
+  readonly outputNames: readonly string[];
+  /** Every tensor that `setInput` takes, weights included, by name. */
+  readonly inputs: ReadonlyMap<string, TensorInfo>;
+  readonly outputs: readonly TensorInfo[];
+  /** Where the weights came from. */
+  readonly weights: WeightSource;
+  readonly loadTimes: LoadTimes;
+  /** What to know before believing a result, e.g. that weights are fake. */
+  readonly warnings: readonly string[];
+  private readonly loaded: Loaded;
+  private disposing: Promise<void> | null = null;
+
+  private constructor(loaded: Loaded) {
+    this.loaded = loaded;
+    const { checkpoint } = loaded;
+    const { graph } = checkpoint;
+    this.path = checkpoint.folder;
+    this.case = caseOf(checkpoint.folder, checkpoint.manifest);
+    this.device = loaded.device;
+    this.inputNames = inputNamesOf(checkpoint);
+    this.inputs = new Map(argumentTensors(checkpoint).map(({ name, shape, dtype }) => [name, tensorInfo(name, shape, dtype)]));
+    this.outputs = graph.heads.map((entry) => {
+      const { node, shape, dtype } = graph.entries[entry]!;
+      return tensorInfo(graph.nodes[node]!.name, shape, dtype);
+    });
+    this.outputNames = this.outputs.map(({ name }) => name);
+    this.weights = loaded.weights;
+    this.loadTimes = loaded.times;
+    this.warnings = loaded.warnings;
+  }
+
+  /** @internal Use `loadPrebuilt`. */
+  static async load(path: string, options?: LoadOptions): Promise<Prebuilt> {
+    if (typeof path !== 'string') throw new LadderError('BAD_ARGUMENT', `expected a string for \`path\` but received ${describeValue(path)}`);
+    return new Prebuilt(await openCheckpoint(path, parseOptions(loadOptionsSchema, options)));
+  }
+
+  /** Steps of one inference. */
+  get operatorCount(): number {
+    return this.loaded.plan.operators.length;
+  }
+
+  /** Whether `dispose` was called. */
+  get disposed(): boolean {
+    return this.disposing !== null;
+  }
+
+  /**
+   * Sets an input, or any weight. `data` must not change until the promise settles.
+   * @param data the tensor's typed array (`inputs.get(name).arrayType`); for FP16 and bfloat16 also a `Float32Array`, which is rounded
+   * @throws LadderError `UNKNOWN_INPUT`, `WRONG_TYPE`, `WRONG_LENGTH`, `DISPOSED`
+   */
+  async setInput(name: string, data: TensorArray): Promise<void> {
+    const { plan, executor, checkpoint } = this.use();
+    const info = this.inputs.get(name);
+    if (!info) {
+      const known = [...this.inputs.keys()];
+      throw new LadderError('UNKNOWN_INPUT', `expected one of ${known.slice(0, 8).join(', ')}${known.length > 8 ? `, … (${known.length} in all)` : ''} for \`name\` but received ${describeValue(name)}`, { checkpoint: checkpoint.name });
+    }
+    const { entry } = argumentTensors(checkpoint).find((tensor) => tensor.name === name)!;
+    await executor.write(entry, bytesForTensor(info, plan.entries[entry]!.dtype, data));
+  }
+
+  /** Runs one inference. @throws LadderError `OPERATOR` and CUDA errors naming the operator, `DISPOSED` */
+  async run(): Promise<void> {
+    await this.use().executor.run();
+  }
+
+  /**
+   * An output's contents, copied.
+   * @param index position in `outputs`
+   * @param options `as: 'float32'` for values instead of the stored bits
+   * @throws LadderError `BAD_ARGUMENT` for another index, `WRONG_TYPE` where FP32 is asked of FP8 codes, `DISPOSED`
+   */
+  getOutput(index?: number, options?: { readonly as?: 'bits' }): Promise<TensorArray>;
+  getOutput(index: number, options: { readonly as: 'float32' }): Promise<Float32Array>;
+  async getOutput(index = 0, options: { readonly as?: 'bits' | 'float32' } = {}): Promise<TensorArray> {
+    const { executor, checkpoint } = this.use();
+    const info = Number.isSafeInteger(index) ? this.outputs[index] : undefined;
+    if (!info) throw new LadderError('BAD_ARGUMENT', `expected 0…${this.outputs.length - 1} for \`index\` but received ${describeValue(index)}`);
+    if (options.as !== undefined && options.as !== 'bits' && options.as !== 'float32') {
+      throw new LadderError('BAD_ARGUMENT', `expected 'bits' or 'float32' for \`as\` but received ${describeValue(options.as)}`);
+    }
+    const entry = checkpoint.graph.heads[index]!;
+    const { dtype } = checkpoint.graph.entries[entry]!;
+    const bytes = await executor.read(entry);
+    return options.as === 'float32' ? float32FromBytes(info, dtype, bytes) : arrayFromBytes(dtype, bytes);
+  }
+
+  /**
+   * Times the checkpoint.
+   * @throws LadderError `BAD_ARGUMENT`, `UNSUPPORTED` (launch `graph` where it cannot be captured), `ABORTED`, `DISPOSED`
+   */
+  async benchmark(options?: BenchmarkOptions): Promise<BenchmarkResult> {
+    const { executor, device, checkpoint } = this.use();
+    return measure({ executor, device, manifest: checkpoint.manifest }, parseOptions(benchmarkOptionsSchema, options));
+  }
+
+  /** Times each operator by itself. @throws LadderError `BAD_ARGUMENT`, `ABORTED`, `DISPOSED` */
+  async profile(options?: TaskOptions & { readonly samples?: number | undefined }): Promise<ProfileReport> {
+    return profileLoaded(this.use(), parseOptions(profileOptionsSchema, options));
+  }
+
+  /** Checks structure and numbers; overwrites inputs that were set. A mismatch is `passed: false`, not an error. @throws LadderError `BAD_ARGUMENT`, `ABORTED`, `DISPOSED` */
+  async verify(options?: VerifyRunOptions): Promise<VerifyReport> {
+    return verifyLoaded(this.use(), parseOptions(verifyOptionsSchema, options));
+  }
+
+  /** Frees everything, after work in flight has ended. Any number of calls do. */
+  dispose(): Promise<void> {
+    this.disposing ??= this.loaded.executor.dispose();
+    return this.disposing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  private use(): Loaded {
+    if (this.disposing) throw new LadderError('DISPOSED', `${this.loaded.checkpoint.name} was disposed of; load it again`);
+    return this.loaded;
+  }
+}

@@ -1,0 +1,228 @@
+/**
+ * Whether a checkpoint computes what it says: structure, then every operator against the reference on the device's own
+ * inputs, then the whole. Tolerances are tolerance.ts's; the comparison itself is native. Checkpoints without a manifest
+ * are checked as far as that needs no semantics (verify-foreign.ts).
+ */
+import { freemem } from 'node:os';
+import { checkHashes, type Checkpoint } from '../artifact/checkpoint.js';
+import { planExecutor } from '../artifact/plan.js';
+import { native, type NativeExecutor } from '../native.js';
+import { cancellable } from './benchmark.js';
+import type { DeviceInfo } from './device.js';
+import { fillWeights, type Loaded } from './load.js';
+import { throwIfAborted, type CheckedVerifyOptions } from './options.js';
+import { float32FromBytes, tensorInfo } from './tensors.js';
+import { endToEndTolerance, judge, toleranceOf } from './tolerance.js';
+import { verifyForeignOperators } from './verify-foreign.js';
+
+/** One thing that was checked without running anything. */
+export interface StructureCheck {
+  readonly name: string;
+  readonly passed: boolean;
+  readonly detail: string;
+}
+
+/** One output of one operator. */
+export interface OperatorVerdict {
+  readonly node: string;
+  /** Which of its outputs. */
+  readonly output: number;
+  readonly shape: readonly number[];
+  readonly dtype: string;
+  readonly passed: boolean;
+  /** Why it did not pass; empty when it did. */
+  readonly failures: readonly string[];
+  readonly elements: number;
+  /** Elements compared with the reference; 0 for a foreign checkpoint. */
+  readonly compared: number;
+  /** Null where there is no reference. */
+  readonly maxAbsolute: number | null;
+  readonly relativeL2: number | null;
+  readonly maxOverRms: number | null;
+  /** What `relativeL2` may be; for quantised codes the share that may differ by a step. Null where there is no reference. */
+  readonly tolerance: number | null;
+  /** Share of codes that differ; null for outputs that are no codes. */
+  readonly differing: number | null;
+  /** How the tolerance came about. */
+  readonly terms: readonly string[];
+  /** Two runs on the same inputs gave the same bits. */
+  readonly deterministic: boolean;
+}
+
+/** One output of the whole checkpoint, from two runs. */
+export interface EndToEndVerdict {
+  readonly name: string;
+  readonly elements: number;
+  readonly passed: boolean;
+  readonly failures: readonly string[];
+  readonly nonFinite: number;
+  readonly bitEqual: boolean;
+  /** Largest difference between the two runs; 0 when bit-equal. */
+  readonly maxDifference: number;
+  /** ‖device − reference‖₂ / ‖reference‖₂; null where the reference did not run through. */
+  readonly relativeL2: number | null;
+  readonly tolerance: number | null;
+}
+
+export interface VerifyReport {
+  readonly passed: boolean;
+  /** semantic: against the reference; structural: a foreign checkpoint, whose operators' meaning is not known. */
+  readonly kind: 'semantic' | 'structural';
+  readonly structure: readonly StructureCheck[];
+  readonly operators: readonly OperatorVerdict[];
+  readonly endToEnd: readonly EndToEndVerdict[];
+  /** What the end-to-end check did, and what it left out. */
+  readonly endToEndScope: string;
+  readonly device: DeviceInfo;
+  readonly seed: number;
+}
+
+/** The whole layer through the reference takes seconds below these: a 70B layer of one token fits, a prefill does not. */
+const kCheapFlops = 2e10;
+const kCheapBytes = 6e9;
+
+/**
+ * Verifies a loaded checkpoint. Inputs that were set are overwritten.
+ * @throws LadderError `ABORTED`, what operators throw; a mismatch is no error but `passed: false`
+ */
+export async function verifyLoaded(loaded: Loaded, options: CheckedVerifyOptions): Promise<VerifyReport> {
+  const { checkpoint, device } = loaded;
+  const structure = await verifyStructure(loaded);
+  const operators = checkpoint.manifest
+    ? await verifyOperators(loaded, options)
+    : await verifyForeignOperators(loaded, options);
+  const { outputs: endToEnd, scope } = await verifyEndToEnd(loaded, options);
+  return {
+    passed: [...structure, ...operators, ...endToEnd].every(({ passed }) => passed),
+    kind: checkpoint.manifest ? 'semantic' : 'structural', structure, operators, endToEnd, endToEndScope: scope, device, seed: options.seed,
+  };
+}
+
+/** What reading and planning have checked already, in words, and the hashes. */
+async function verifyStructure({ checkpoint, plan, usesReference }: Loaded): Promise<readonly StructureCheck[]> {
+  const { graph, manifest, params, module } = checkpoint;
+  const passed = (name: string, detail: string): StructureCheck => ({ name, passed: true, detail });
+  const functions = new Set(plan.operators.filter(({ kind }) => kind === 'packed').map(({ functionName }) => functionName)).size;
+  return [
+    passed('graph.json', `${graph.nodes.length} nodes, ${graph.entries.length} tensors in ${plan.storages.length} buffers; indices, shapes and types fit`),
+    usesReference
+      ? passed('model.so', 'not used: the reference operators run on the CPU')
+      : passed('model.so', `${functions} functions called, all exported; ${module?.blob?.images.reduce((sum, { kernels }) => sum + kernels.length, 0) ?? 0} kernels in its blob`),
+    passed('graph.params', params ? `${params.tensors.length} tensors, all of the graph's shapes and types` : 'absent: weights are generated'),
+    manifest ? passed('checkpoint.json', `describes each of ${manifest.operators.length} operators; operands fit`) : passed('checkpoint.json', 'absent: a foreign checkpoint'),
+    ...(await checkHashes(checkpoint)).filter(({ file }) => !usesReference || !file.startsWith('model.so')).map(({ file, matches, expected, actual }): StructureCheck => ({
+      name: file, passed: matches, detail: matches ? `SHA-256 ${expected.slice(0, 12)}… as in checkpoint.json` : `SHA-256 is ${actual?.slice(0, 12) ?? 'absent'}, checkpoint.json says ${expected.slice(0, 12)}`,
+    })),
+  ];
+}
+
+async function verifyOperators({ checkpoint, plan, executor }: Loaded, options: CheckedVerifyOptions): Promise<readonly OperatorVerdict[]> {
+  const described = new Map(checkpoint.manifest?.operators.map((operator) => [operator.node, operator]));
+  const verdicts: OperatorVerdict[] = [];
+  for (const [index, operator] of plan.operators.entries()) {
+    const described_ = described.get(operator.node);
+    if (!described_ || !operator.semantics) continue;
+    const { semantics } = operator;
+    options.onProgress?.({ phase: 'verify', fraction: index / plan.operators.length, detail: operator.node });
+    const results = await cancellable(executor, options.signal, () => executor.verifyOperator(index, {
+      seed: BigInt(options.seed), inputs: described_.probe, maxColumns: options.maxColumns, maxRows: options.maxRows,
+    }));
+    results.forEach((result, output) => {
+      const entry = plan.entries[operator.outputs[output]!]!;
+      const tolerance = toleranceOf(semantics, output);
+      const failures = judge(tolerance, result);
+      const isCodes = tolerance.kind === 'codes';
+      verdicts.push({
+        node: operator.node, output, shape: entry.shape, dtype: entry.dtype.name, passed: failures.length === 0, failures,
+        elements: result.elements, compared: result.compared, maxAbsolute: result.maxAbsolute, relativeL2: result.relativeL2, maxOverRms: result.maxOverRms,
+        tolerance: isCodes ? tolerance.differing : tolerance.relativeL2, differing: isCodes ? result.differing : null,
+        terms: tolerance.terms, deterministic: result.deterministic,
+      });
+    });
+  }
+  return verdicts;
+}
+
+async function verifyEndToEnd(loaded: Loaded, options: CheckedVerifyOptions): Promise<{ outputs: readonly EndToEndVerdict[]; scope: string }> {
+  if (options.endToEnd === 'off') return { outputs: [], scope: 'not run (endToEnd off)' };
+  const { checkpoint, executor } = loaded;
+  const heads = checkpoint.graph.heads;
+  options.onProgress?.({ phase: 'verify', fraction: null, detail: 'two runs of the whole' });
+  const first = await poisonAndRun(loaded, executor, heads, 0xff);
+  const second = await poisonAndRun(loaded, executor, heads, 0xfe);
+  const { why, run } = referencePlan(loaded, options);
+  const reference = run ? await referenceOutputs(loaded, options) : null;
+  const tolerance = reference ? endToEndTolerance(checkpoint.manifest?.operators.map(({ semantics }) => semantics) ?? []).relativeL2 : null;
+  const outputs = heads.map((entry, i): EndToEndVerdict => {
+    const { shape, dtype, node } = checkpoint.graph.entries[entry]!;
+    const info = tensorInfo(checkpoint.graph.nodes[node]!.name, shape, dtype);
+    const values = valuesOf(info, dtype, first[i]!);
+    const again = valuesOf(info, dtype, second[i]!);
+    const nonFinite = values ? values.reduce((count, value) => count + (Number.isFinite(value) ? 0 : 1), 0) : 0;
+    const bitEqual = Buffer.compare(Buffer.from(first[i]!), Buffer.from(second[i]!)) === 0;
+    const expected = reference && valuesOf(info, dtype, reference[i]!);
+    const relativeL2 = values && expected ? relativeError(values, expected) : null;
+    const failures: string[] = [];
+    if (nonFinite > 0) failures.push(`${nonFinite} elements are not finite`);
+    if (relativeL2 !== null && tolerance !== null && !(relativeL2 <= tolerance)) failures.push(`relative L2 error ${relativeL2.toExponential(2)} exceeds ${tolerance.toExponential(2)}`);
+    return {
+      name: info.name, elements: info.elements, passed: failures.length === 0, failures, nonFinite, bitEqual,
+      maxDifference: bitEqual || !values || !again ? 0 : values.reduce((most, value, j) => Math.max(most, Math.abs(value - again[j]!)), 0), relativeL2, tolerance,
+    };
+  });
+  return { outputs, scope: `two runs, outputs poisoned before: finite, and compared bit by bit; ${why}` };
+}
+
+/** Whether the whole also runs through the reference, and why (not). */
+function referencePlan({ checkpoint: { manifest }, usesReference }: Loaded, { endToEnd }: CheckedVerifyOptions): { run: boolean; why: string } {
+  if (!manifest) return { run: false, why: 'without checkpoint.json there is no reference to compare with' };
+  if (usesReference) return { run: false, why: 'this is the reference itself' };
+  if (endToEnd === 'full') return { run: true, why: 'compared with all operators chained through the reference' };
+  if (manifest.flops > kCheapFlops || manifest.bytes > kCheapBytes || manifest.bytes > 0.6 * freemem()) {
+    return { run: false, why: 'too large to chain through the reference in seconds, so not compared with it (endToEnd full does it all the same)' };
+  }
+  return { run: true, why: 'compared with all operators chained through the reference' };
+}
+
+/** Generates the inputs anew, poisons the outputs, runs, and reads the outputs. */
+async function poisonAndRun({ checkpoint, fills, plan }: Loaded, executor: NativeExecutor, heads: readonly number[], poison: number): Promise<readonly ArrayBuffer[]> {
+  const inputs = new Set(checkpoint.manifest ? Object.entries(checkpoint.manifest.tensors).filter(([, { role }]) => role === 'input').map(([name]) => name) : []);
+  for (const { name, entry, fill, key } of fills) if (inputs.has(name)) await executor.fill(entry, fill, key);
+  // An output may alias an input (`__nop` shares storage): that one holds what must not be lost.
+  const storageOf = (entry: number): number => plan.entries[entry]!.storage;
+  const argumentStorages = new Set(checkpoint.graph.argumentNodes.flatMap((node) => checkpoint.graph.nodes[node]!.outputs.map(storageOf)));
+  for (const entry of heads) if (!argumentStorages.has(storageOf(entry))) await executor.setBytes(entry, poison);
+  await executor.run();
+  return Promise.all(heads.map((entry) => executor.read(entry)));
+}
+
+/** The outputs of all operators chained through the reference, on the same weights and inputs. */
+async function referenceOutputs(loaded: Loaded, options: CheckedVerifyOptions): Promise<readonly ArrayBuffer[]> {
+  const { checkpoint, fills } = loaded;
+  throwIfAborted(options.signal);
+  options.onProgress?.({ phase: 'verify', fraction: null, detail: 'the whole through the reference' });
+  const executor = await native().openExecutor(planExecutor(checkpoint, { deviceType: 1, deviceOrdinal: 0, useReference: true }));
+  try {
+    await fillWeights(checkpoint, executor, undefined, { signal: options.signal });
+    // The loaded checkpoint may have been given another seed.
+    for (const { entry, fill, key } of fills) await executor.fill(entry, fill, key);
+    return await poisonAndRun(loaded, executor, checkpoint.graph.heads, 0xff);
+  } finally {
+    await executor.dispose();
+  }
+}
+
+function valuesOf(info: ReturnType<typeof tensorInfo>, dtype: Checkpoint['graph']['entries'][number]['dtype'], bytes: ArrayBuffer): Float32Array | null {
+  const isNumbers = (dtype.code === 2 && dtype.bits >= 16) || dtype.code === 4 || (dtype.code < 2 && dtype.bits % 8 === 0 && dtype.lanes === 1);
+  return isNumbers ? float32FromBytes(info, dtype, bytes) : null;
+}
+
+function relativeError(values: Float32Array, expected: Float32Array): number {
+  let difference = 0;
+  let norm = 0;
+  for (let i = 0; i < values.length; i += 1) {
+    difference += (values[i]! - expected[i]!) ** 2;
+    norm += expected[i]! ** 2;
+  }
+  return Math.sqrt(difference) / Math.sqrt(norm);
+}
