@@ -32,7 +32,7 @@ __device__ __forceinline__ void rotate(float& low, float& high, int position, Fr
 }
 
 /// The largest power of two not above `value`.
-constexpr int powerOfTwoBelow(int value) { return value < 2 ? 1 : 2 * powerOfTwoBelow(value / 2); }
+__host__ __device__ constexpr int powerOfTwoBelow(int value) { return value < 2 ? 1 : 2 * powerOfTwoBelow(value / 2); }
 
 /// Slope of a head. Heads beyond the largest power of two p take every other slope of 2p heads.
 template <int kHeads>
