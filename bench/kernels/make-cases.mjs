@@ -1,0 +1,94 @@
+// Writes what layer_bench.cu runs: one CUDA file per chain of operators (a decoder layer, or a single odd shape) as the
+// builder plans it, and cases.txt, which describes operators, launches and layouts.
+// Usage: node bench/kernels/make-cases.mjs DIST OUT [name=REGEX] [tuning=JSON] (DIST: compiled lib/)
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { pathToFileURL } from 'node:url';
+import { resolve, join } from 'node:path';
+
+const [dist, out, ...options] = process.argv.slice(2);
+const option = (name) => options.find((text) => text.startsWith(`${name}=`))?.slice(name.length + 1);
+const { denseLayouts, planDense } = await import(pathToFileURL(resolve(dist, 'build/dense-kernels.js')));
+
+const formats = {
+  fp16: ['fp16', 'fp16', -1], int4: ['int4', 'fp16', -1], int4g128: ['int4', 'fp16', 128], int4g64: ['int4', 'fp16', 64], nf4: ['nf4', 'fp16', -1], nf4g128: ['nf4', 'fp16', 128],
+  e5m2: ['fp8_e5m2', 'fp8_e5m2', -1], e4m3: ['fp8_e4m3', 'fp8_e4m3', -1], mxe5m2: ['mxfp8_e5m2', 'mxfp8_e5m2', 32], mxe4m3: ['mxfp8_e4m3', 'mxfp8_e4m3', 32],
+  int1: ['int1', 'int8', -1],
+};
+const weights = ['fp16', 'int4', 'nf4', 'fp8_e5m2', 'fp8_e4m3', 'mxfp8_e5m2', 'mxfp8_e4m3', 'int1'];
+const activations = ['fp16', 'fp8_e5m2', 'fp8_e4m3', 'mxfp8_e5m2', 'mxfp8_e4m3', 'int8'];
+const norms = ['none', 'rms', 'layer'], functions = ['none', 'silu_mul', 'gelu_tanh'];
+
+const models = {
+  llama: { norm: 'rms', bias: false, heads: 64, kvHeads: 8, interleaved: 0, hidden: 8192, qkv: 10240, up: 57344, inner: 28672, function: 'silu_mul' },
+  bloom: { norm: 'layer', bias: true, heads: 112, kvHeads: 112, interleaved: 1, hidden: 14336, qkv: 43008, up: 57344, inner: 57344, function: 'gelu_tanh' },
+};
+
+const filter = new RegExp(option('name') ?? '.');
+const tuning = JSON.parse(option('tuning') ?? '{}');
+const variant = option('variant') ?? '';
+if (!options.includes('append')) rmSync(out, { recursive: true, force: true });
+mkdirSync(out, { recursive: true });
+const lines = [];
+
+function chain(name, timed, m, build) {
+  if (!filter.test(name)) return;
+  name += variant;
+  const includes = new Set(), definitions = [], text = [];
+  let count = 0;
+  const ops = {
+    attention(spec, from) { text.push(['attention', 'attention', m, spec.heads, spec.kvHeads, spec.interleaved, from].join(' ')); return count++; },
+    dense(short, shape, x, residual) {
+      const [weight, activation, group] = formats[shape.format];
+      let from = x, norm = { kind: shape.norm ?? 'none', eps: 1e-5 }, input = 'fp16';
+      if (m > 1 && (norm.kind !== 'none' || activation !== 'fp16')) {
+        text.push(['prepare', `${short}_prepare`, m, shape.k, norms.indexOf(norm.kind), 1e-5, activations.indexOf(activation), from].join(' '));
+        from = count++;
+        norm = { kind: 'none', eps: 1e-5 };
+        if (activation !== 'fp16') input = 'quantised';
+      }
+      const operator = { op: 'dense', m, n: shape.n, k: shape.k, weight, activation, group, input, norm, bias: shape.bias ?? false, function: shape.function ?? 'none', residual: residual !== null };
+      const layouts = denseLayouts(operator);
+      const full = { ...operator, weightLayout: layouts.weightLayout, scaleLayout: layouts.scaleLayout };
+      const plan = planDense(full, `${name.replace(/[^A-Za-z0-9]/g, '_')}__${short}`, { ...(tuning[short] ?? {}), ...(tuning.all ?? {}) });
+      plan.includes.forEach((header) => includes.add(header));
+      definitions.push(plan.definitions);
+      const launch = plan.launches[0];
+      const members = ['x', ...(input === 'quantised' ? ['xScale'] : []), 'weight', ...(weight === 'fp16' ? [] : ['scale']), ...(norm.kind === 'none' ? [] : ['gain']),
+        ...(norm.kind === 'layer' ? ['beta'] : []), ...(operator.bias ? ['bias'] : []), ...(operator.residual ? ['residual'] : []), 'y'];
+      const layoutText = (digits) => [digits?.length ?? 0, ...(digits ?? []).flatMap((d) => [d.axis, d.stride, d.size])];
+      text.push(['dense', launch.name, m, operator.n, operator.k, weights.indexOf(weight), group, activations.indexOf(activation), input === 'quantised' ? 1 : 0,
+        norms.indexOf(norm.kind), 1e-5, operator.bias ? 1 : 0, functions.indexOf(operator.function), operator.residual ? 1 : 0, from, residual ?? -1,
+        ...launch.grid, launch.block[0], launch.dynamicSharedBytes, members.length, ...members, ...layoutText(layouts.weightLayout), ...layoutText(layouts.scaleLayout)].join(' '));
+      return count++;
+    },
+  };
+  build(ops);
+  writeFileSync(join(out, `${name}.cu`), [...[...includes].sort().map((header) => `#include "${header}"`), ...definitions, ''].join('\n'));
+  lines.push(`chain ${name} ${timed ? 1 : 0} ${m}`, ...text);
+}
+
+for (const m of [1, 32]) {
+  for (const [model, s] of Object.entries(models)) {
+    for (const format of Object.keys(formats)) {
+      chain(`${model}_${format}_bs${m}`, true, m, (ops) => {
+        const qkv = ops.dense('qkv', { format, n: s.qkv, k: s.hidden, norm: s.norm, bias: s.bias }, -1, null);
+        const o = ops.dense('o', { format, n: s.hidden, k: s.hidden, bias: s.bias }, ops.attention(s, qkv), -1);
+        const up = ops.dense('up', { format, n: s.up, k: s.hidden, norm: s.norm, bias: s.bias, function: s.function }, o, null);
+        ops.dense('down', { format, n: s.hidden, k: s.inner, bias: s.bias }, up, o);
+      });
+    }
+  }
+}
+// Odd shapes: few tiles, one group along k, every token count class, all epilogues.
+for (const format of Object.keys(formats)) {
+  const k = format === 'int1' ? 256 : 128;
+  for (const m of process.env.MS ? JSON.parse(process.env.MS) : [1, 2, 5, 8, 9, 16, 17, 31, 48, 64]) {
+    chain(`odd_${format}_m${m}`, false, m, (ops) => {
+      ops.dense('tiny', { format, n: 16, k, norm: m === 1 ? 'rms' : 'none' }, -1, null);
+      ops.dense('silu', { format, n: 176, k: k * 5, function: 'silu_mul', norm: m === 1 ? 'layer' : 'none', bias: true }, -1, null);
+      ops.dense('gelu', { format, n: 2128 + 16, k: k * 11, function: 'gelu_tanh', bias: true }, -1, -1);
+    });
+  }
+}
+writeFileSync(join(out, 'cases.txt'), lines.join('\n') + '\n', options.includes('append') ? { flag: 'a' } : undefined);
+console.log(`${lines.filter((line) => line.startsWith('chain')).length} chains in ${out}`);

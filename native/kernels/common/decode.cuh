@@ -1,0 +1,182 @@
+// How stored weights become the A operand of mma.sync (16 rows × k), and activations its B operand (k × 8 tokens).
+// Each weight tile is 16 rows; a *unit* is what one warp reads of a tile at once, 16 bytes (FP16: 32) per lane, in the very
+// order in which the lanes use it: no shuffles. A unit is consumed in *steps* of two mma, for which each lane reads one
+// contiguous run of activations. Any order of k is right for mma as long as both operands agree on it.
+// The layouts' description as data: lib/build/dense-kernels.ts; formats: OCP FP8 v1.0, OCP MX v1.0, QLoRA appendix E.
+//
+//   lane = 4·g + t (g = 0…7, t = 0…3) holds rows g and g+8 of the tile, and of a step's k the run t
+//
+//   format  bits  unit k  bytes   steps  a lane's 32-bit words (row g, row h = g+8)
+//   fp16      16      32   1024       1  g: k 0…7, h: k 0…7
+//   int4       4      64    512       2  g k 0…7 | h k 0…7 | g k 32…39 | h k 32…39, nibbles k 0 2 4 6 1 3 5 7 from the low end
+//   nf4        4      64    512       2  the same, nibbles k 0 1 2 3 4 5 6 7
+//   fp8, mx    8      32    512       1  g k 0…3 | g k 4…7 | h k 0…3 | h k 4…7
+//   int1       1     256    512       4  g k 0…127 | h | g k 128…255 | h; bit 8q + 4r + i is k = 64r + 4i + q
+#pragma once
+#include "common/ptx.cuh"
+
+namespace ladder {
+
+enum class WeightFormat { kFp16, kInt4, kNf4, kFp8E5m2, kFp8E4m3, kMxE5m2, kMxE4m3, kInt1 };
+
+template <WeightFormat F>
+struct FormatTraits {
+  static constexpr bool kIsMx = F == WeightFormat::kMxE5m2 || F == WeightFormat::kMxE4m3;
+  static constexpr bool kIsE4m3 = F == WeightFormat::kFp8E4m3 || F == WeightFormat::kMxE4m3;
+  static constexpr bool kIsFp8 = kIsMx || kIsE4m3 || F == WeightFormat::kFp8E5m2;
+  static constexpr bool kIsInt1 = F == WeightFormat::kInt1;
+  static constexpr bool kIsNibble = F == WeightFormat::kInt4 || F == WeightFormat::kNf4;
+  /// k of a unit, bytes of a unit, steps of a unit.
+  static constexpr int kUnitK = kIsInt1 ? 256 : kIsNibble ? 64 : 32;
+  static constexpr int kUnitBytes = F == WeightFormat::kFp16 ? 1024 : 512;
+  static constexpr int kSteps = kIsInt1 ? 4 : kIsNibble ? 2 : 1;
+  /// 32-bit words of a unit that one lane holds.
+  static constexpr int kWords = kUnitBytes / 128;
+  /// Activations as they lie in shared memory: bytes of one, and bytes of a lane's run in a step (16, FP8: 8).
+  static constexpr int kActivationBytes = kIsFp8 || kIsInt1 ? 1 : 2;
+  static constexpr int kRunBytes = kUnitK / kSteps / 4 * kActivationBytes;
+  /// E4M3 is decoded to half with its bits in place, which divides by 2^8, in both operands.
+  static constexpr float kProductScale = kIsE4m3 ? 65536.0f : 1.0f;
+};
+
+/// FP32 sums, or INT32 ones for INT1 × INT8.
+template <WeightFormat F> struct AccumulatorOf { using Type = float; };
+template <> struct AccumulatorOf<WeightFormat::kInt1> { using Type = int32_t; };
+template <WeightFormat F> using Accumulator = typename AccumulatorOf<F>::Type;
+
+// ---- NF4: a byte (two weights) to half2 through a table in shared memory, one copy per bank: no conflicts -----------------
+// entry(byte, lane) at byte·128 + lane·4
+
+constexpr int kNf4TableBytes = 256 * 128;
+
+__device__ __forceinline__ uint32_t nf4Half(uint32_t code) {
+  constexpr float kValues[16] = {-1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f, -0.28444138169288635f,
+                                 -0.18477343022823334f, -0.09105003625154495f, 0.0f, 0.07958029955625534f, 0.16093020141124725f,
+                                 0.24611230194568634f, 0.33791524171829224f, 0.44070982933044434f, 0.5626170039176941f,
+                                 0.7229568362236023f, 1.0f};
+  float value = kValues[0];
+#pragma unroll
+  for (int i = 1; i < 16; ++i) value = code == i ? kValues[i] : value;
+  return __half_as_ushort(__float2half_rn(value));
+}
+
+/// Filled by `warps` warps together; the caller synchronises.
+__device__ __forceinline__ void fillNf4Table(uint32_t table, int warp, int warps, int lane) {
+  for (int first = warp * 32; first < 256; first += warps * 32) {
+    const uint32_t byte = first + lane;
+    const uint32_t pair = nf4Half(byte & 15) | nf4Half(byte >> 4) << 16;
+    for (int i = 0; i < 32; ++i) {
+      const uint32_t v = __shfl_sync(0xffffffffu, pair, i);
+      asm volatile("st.shared.u32 [%0], %1;" ::"r"(table + (first + i) * 128 + lane * 4), "r"(v) : "memory");
+    }
+  }
+}
+
+// ---- Weights ------------------------------------------------------------------------------------------------------------
+
+/// Reads a lane's words of a unit.
+template <WeightFormat F>
+__device__ __forceinline__ void loadUnit(uint32_t unit, int lane, uint32_t (&words)[FormatTraits<F>::kWords]) {
+#pragma unroll
+  for (int i = 0; i < FormatTraits<F>::kWords; i += 4) {
+    const uint4 v = loadShared16(unit + i * 128 + lane * 16);
+    words[i] = v.x, words[i + 1] = v.y, words[i + 2] = v.z, words[i + 3] = v.w;
+  }
+}
+
+/// The eight nibbles of a word as half2, two's complement: (0,4) (1,5) (2,6) (3,7).
+/// 0x6400 is 1024 in half, where a step of the last mantissa bit is 1: nibble ^ 8 in the low bits gives 1024 + value + 8;
+/// four bits higher it gives 1024 + 16·(value + 8). One lop3 per pair, and an exact subtraction or multiply-add.
+__device__ __forceinline__ void decodeInt4(uint32_t word, uint32_t (&pairs)[4]) {
+  const __half2 kLow = __half2half2(__ushort_as_half(0x6408));       // 1032
+  const __half2 kSixteenth = __half2half2(__ushort_as_half(0x2c00));  // 1/16
+  const __half2 kHigh = __half2half2(__ushort_as_half(0xd480));       // −72
+  const uint32_t upper = word >> 8;
+  const uint32_t raw[4] = {lop3<kAndXor>(word, 0x000f000f, 0x64086408), lop3<kAndXor>(word, 0x00f000f0, 0x64806480),
+                           lop3<kAndXor>(upper, 0x000f000f, 0x64086408), lop3<kAndXor>(upper, 0x00f000f0, 0x64806480)};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const __half2 h = *reinterpret_cast<const __half2*>(&raw[i]);
+    const __half2 value = i & 1 ? __hfma2(h, kSixteenth, kHigh) : __hsub2(h, kLow);
+    pairs[i] = *reinterpret_cast<const uint32_t*>(&value);
+  }
+}
+
+/// Four FP8 codes to two half2: bytes (0,2) and (1,3). E5M2 is the upper byte of a half; E4M3 moves down by one bit, which
+/// leaves value · 2^-8 (subnormals included: the formats' mantissas nest).
+template <bool kIsE4m3>
+__device__ __forceinline__ void decodeFp8(uint32_t word, uint32_t& even, uint32_t& odd) {
+  const uint32_t moved = word << 8;
+  if (kIsE4m3) {
+    even = (moved & 0x80008000u) | ((word << 7) & 0x3f803f80u);
+    odd = (word & 0x80008000u) | ((word >> 1) & 0x3f803f80u);
+  } else {
+    even = moved & 0xff00ff00u;
+    odd = word & 0xff00ff00u;
+  }
+}
+
+/// The two A operands of a step.
+template <WeightFormat F>
+__device__ __forceinline__ void decodeStep(const uint32_t (&w)[FormatTraits<F>::kWords], int step, uint32_t table, uint32_t (&a)[2][4]) {
+  using T = FormatTraits<F>;
+  if constexpr (F == WeightFormat::kFp16) {
+    a[0][0] = w[0], a[0][1] = w[4], a[0][2] = w[1], a[0][3] = w[5];
+    a[1][0] = w[2], a[1][1] = w[6], a[1][2] = w[3], a[1][3] = w[7];
+  } else if constexpr (T::kIsNibble) {
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      const uint32_t word = w[step * 2 + row];
+      uint32_t pairs[4];
+      if constexpr (F == WeightFormat::kInt4) {
+        decodeInt4(word, pairs);
+      } else {
+        pairs[0] = loadShared4(table + ((word << 7) & 0x7f80u));
+        pairs[1] = loadShared4(table + ((word >> 1) & 0x7f80u));
+        pairs[2] = loadShared4(table + ((word >> 9) & 0x7f80u));
+        pairs[3] = loadShared4(table + ((word >> 17) & 0x7f80u));
+      }
+      a[0][row] = pairs[0], a[0][2 + row] = pairs[1], a[1][row] = pairs[2], a[1][2 + row] = pairs[3];
+    }
+  } else if constexpr (T::kIsFp8) {
+    decodeFp8<T::kIsE4m3>(w[0], a[0][0], a[0][2]);
+    decodeFp8<T::kIsE4m3>(w[2], a[0][1], a[0][3]);
+    decodeFp8<T::kIsE4m3>(w[1], a[1][0], a[1][2]);
+    decodeFp8<T::kIsE4m3>(w[3], a[1][1], a[1][3]);
+  } else {
+    // Bits to bytes 0 and 1; the product of ±1 weights follows from 2·Σ bit·x − Σ x.
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int shift = step % 2 * 4 + i;
+#pragma unroll
+      for (int row = 0; row < 2; ++row) a[i / 2][i % 2 * 2 + row] = (w[step / 2 * 2 + row] >> shift) & 0x01010101u;
+    }
+  }
+}
+
+// ---- Activations --------------------------------------------------------------------------------------------------------
+
+/// The B operands of a step's two mma, from a lane's run: FP16 or INT8 as they are, FP8 decoded like the weights.
+template <WeightFormat F>
+__device__ __forceinline__ void loadActivations(uint32_t run, uint32_t (&b)[4]) {
+  using T = FormatTraits<F>;
+  if constexpr (T::kIsFp8) {
+    const uint2 v = loadShared8(run);
+    decodeFp8<T::kIsE4m3>(v.x, b[0], b[1]);
+    decodeFp8<T::kIsE4m3>(v.y, b[2], b[3]);
+  } else {
+    const uint4 v = loadShared16(run);
+    b[0] = v.x, b[1] = v.y, b[2] = v.z, b[3] = v.w;
+  }
+}
+
+template <WeightFormat F>
+__device__ __forceinline__ void multiply(Accumulator<F> (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  if constexpr (FormatTraits<F>::kIsInt1) mmaU8S8(d, a, b0, b1);
+  else mmaFp16(d, a, b0, b1);
+}
+
+/// E8M0: 2^(code − 127), as FP32 bits. Code 0 is the subnormal 2^-127; 255 (NaN) does not occur.
+__device__ __forceinline__ float e8m0(uint32_t code) { return __uint_as_float(code == 0 ? 0x00400000u : code << 23); }
+
+}  // namespace ladder
