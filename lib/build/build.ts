@@ -1,10 +1,14 @@
 /** Builds a whole checkpoint folder: description, fake or real weights' layout, and model.so where nvcc is there. */
 import { join } from 'node:path';
+import { checkpointName } from '../artifact/names.js';
 import { findNvcc } from './compile.js';
 import { type CheckpointRequest, designCheckpoint } from './design.js';
-import { ensureModule, type EnsureOptions } from './ensure.js';
+import { type EnsureOptions, ensureModules } from './ensure.js';
 import { readTuned } from './tuned.js';
 import { writeDescription } from './write.js';
+
+/** Whose tuning is taken unless another is asked for. */
+const kDefaultArch = 'sm_90a';
 
 export interface BuildOptions extends EnsureOptions {
   /** Folder below which `<model>/<name>/` is made. */
@@ -21,16 +25,24 @@ export interface BuildResult {
 }
 
 /**
- * Builds a checkpoint.
+ * Builds one checkpoint.
  * @example await buildCheckpoint({model: 'llama2-70b', batch: 1, seq: 1, layers: 1, format: {weight: 'int4', activation: 'fp16', group: -1}, seed: 1}, {root})
  * @throws LadderError `BAD_ARGUMENT`, `UNSUPPORTED`, `NO_COMPILER`, `BUILD_FAILED`, `IO`, `ABORTED`
  */
 export async function buildCheckpoint(request: CheckpointRequest, options: BuildOptions): Promise<BuildResult> {
-  const name = designCheckpoint(request, null).name;
-  const folder = join(options.root, request.model, name);
-  const design = designCheckpoint(request, await readTuned(folder, options.arch ?? 'sm_90a'));
-  await writeDescription(folder, design);
-  if (!(options.compile ?? (await findNvcc()) !== null)) return { folder, compiled: false, buildMs: 0 };
-  const { buildMs } = await ensureModule(folder, options);
-  return { folder, compiled: true, buildMs };
+  const results = await buildCheckpoints([request], options);
+  return results[0]!;
+}
+
+/** Builds many, whose kernels compile in parallel. */
+export async function buildCheckpoints(requests: readonly CheckpointRequest[], options: BuildOptions): Promise<readonly BuildResult[]> {
+  const folders: string[] = [];
+  for (const request of requests) {
+    const folder = join(options.root, request.model, checkpointName(request));
+    await writeDescription(folder, designCheckpoint(request, await readTuned(folder, options.arch ?? kDefaultArch)));
+    folders.push(folder);
+  }
+  if (!(options.compile ?? (await findNvcc()) !== null)) return folders.map((folder) => ({ folder, compiled: false, buildMs: 0 }));
+  const results = await ensureModules(folders, options);
+  return results.map(({ buildMs }, i) => ({ folder: folders[i]!, compiled: true, buildMs }));
 }

@@ -1,6 +1,7 @@
 /** `ladder build`: makes a checkpoint of a known model. */
 import { resolve } from 'node:path';
-import { buildCheckpoint } from '../build/build.js';
+import { buildCheckpoints } from '../build/build.js';
+import { figure8Requests } from '../build/figure8.js';
 import { modelNames } from '../build/models/index.js';
 import { kDefaultSeed, parseRequest } from '../build/request.js';
 import type { Command } from './command.js';
@@ -25,7 +26,7 @@ export const buildCommand: Command = {
     program
       .command('build')
       .description('build a checkpoint: graph.json, checkpoint.json and, with nvcc, model.so')
-      .argument('<model>', modelNames().join(', '))
+      .argument('<model>', `${modelNames().join(', ')}; figure8: all that Figure 8 shows and the builder knows, options of format and shape aside`)
       .option('--batch <n>', 'sequences', '1')
       .option('--seq <n>', 'tokens per sequence', '1')
       .option('--weight <format>', 'fp16, int4, nf4, fp8, mxfp8 or int1', 'fp16')
@@ -39,18 +40,18 @@ export const buildCommand: Command = {
       .option('--no-compile', 'leave model.so to the first use')
       .option('--json', 'machine-readable result')
       .action(async (model: string, options: BuildOptions) => {
-        const request = parseRequest({
+        const requests = model === 'figure8' ? figure8Requests() : [parseRequest({
           model, batch: Number(options.batch), seq: Number(options.seq), layers: Number(options.layers), weight: options.weight,
           ...(options.act !== undefined && { act: options.act }), group: Number(options.group), format: options.format, seed: Number(options.seed),
-        });
+        })];
         const onProgress = (fraction: number, label: string): void => io.progress(label, fraction);
-        const result = await buildCheckpoint(request, {
+        const results = await buildCheckpoints(requests, {
           root: resolve(options.out), ...(!options.compile && { compile: false }), onProgress, signal: io.signal,
           ...(options.weights !== undefined && { weights: resolve(options.weights) }),
         });
         io.endProgress();
-        if (options.json) return io.out(JSON.stringify(result));
-        io.out(result.compiled ? `${result.folder}: built in ${(result.buildMs / 1000).toFixed(1)} s` : `${result.folder}: described; model.so is built on first use (needs nvcc)`);
+        if (options.json) return io.out(JSON.stringify(results));
+        for (const { folder, compiled } of results) io.out(compiled ? `${folder}: built` : `${folder}: described; model.so is built on first use (needs nvcc)`);
       });
   },
 };
