@@ -1,10 +1,12 @@
 /** Builds a whole checkpoint folder: description, fake or real weights' layout, and model.so where nvcc is there. */
 import { join } from 'node:path';
 import { checkpointName } from '../artifact/names.js';
+import { LadderError } from '../errors.js';
 import { findNvcc } from './compile.js';
 import { type CheckpointRequest, designCheckpoint } from './design.js';
 import { type EnsureOptions, ensureModules } from './ensure.js';
 import { readTuned } from './tuned.js';
+import { packSafetensors } from './weights.js';
 import { writeDescription } from './write.js';
 
 /** Whose tuning is taken unless another is asked for. */
@@ -13,6 +15,8 @@ const kDefaultArch = 'sm_90a';
 export interface BuildOptions extends EnsureOptions {
   /** Folder below which `<model>/<name>/` is made. */
   readonly root: string;
+  /** safetensors file of Llama decoder layers, packed into graph.params; for one request only. Default: fake weights. */
+  readonly weights?: string;
   /** false: only graph.json and checkpoint.json; model.so follows on first use. Default: build it when nvcc is there. */
   readonly compile?: boolean;
 }
@@ -36,10 +40,13 @@ export async function buildCheckpoint(request: CheckpointRequest, options: Build
 
 /** Builds many, whose kernels compile in parallel. */
 export async function buildCheckpoints(requests: readonly CheckpointRequest[], options: BuildOptions): Promise<readonly BuildResult[]> {
+  if (options.weights !== undefined && requests.length !== 1) throw new LadderError('BAD_ARGUMENT', '`weights` go into one checkpoint at a time');
   const folders: string[] = [];
   for (const request of requests) {
     const folder = join(options.root, request.model, checkpointName(request));
-    await writeDescription(folder, designCheckpoint(request, await readTuned(folder, options.arch ?? kDefaultArch)));
+    const design = designCheckpoint(request, await readTuned(folder, options.arch ?? kDefaultArch));
+    if (options.weights !== undefined) await packSafetensors(options.weights, design, folder);
+    await writeDescription(folder, design);
     folders.push(folder);
   }
   if (!(options.compile ?? (await findNvcc()) !== null)) return folders.map((folder) => ({ folder, compiled: false, buildMs: 0 }));
