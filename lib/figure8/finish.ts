@@ -1,0 +1,191 @@
+/**
+ * The end of a bench, and all of `ladder plot`: Figure 8 as files, the roofline and operator charts, report.html, and
+ * the comparison as text. Gathers what the other files of this folder make; measures nothing.
+ */
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { basename, join, relative } from 'node:path';
+import { models } from '../baselines/case-names.js';
+import { LadderError } from '../errors.js';
+import { packageRoot } from '../run/package.js';
+import { compilerTable, ladderMeansTable, systemsTable } from './compare-table.js';
+import { loadArchiveLogs, loadCompileTimes, loadFigureSet, loadLadderOperators, type SetName } from './data.js';
+import { drawEnd2End } from './end2end.js';
+import { entriesOfSet, entryOfLog, entryOfRecord, loadRecords, loadSet, newest, type Entry } from './entries.js';
+import { publishedFigure, reproducedFigure, type Figure } from './figure-model.js';
+import { gpuSlug, modelLabel, ownSystem, settingLabel } from './names.js';
+import { drawOperators, parseProfile, publishedProfile, type OperatorProfile } from './operators-chart.js';
+import { writePicture, writeWhole } from './output.js';
+import { provenanceTable, reportHtml, type ReportFigure, type ReportTable } from './report.js';
+import { drawRoofline } from './roofline-chart.js';
+
+export interface FinishOptions {
+  /** Where `svg/`, `png/`, `pdf/` and `report.html` go. Default: bench/out. */
+  readonly out?: string;
+  /** Folders or files with saved records. Default: bench/results, where it exists. */
+  readonly results?: readonly string[];
+  /** The published set that is drawn. Default: paper. */
+  readonly set?: SetName;
+  /** Draw what was measured on this machine, with the paper's bars beside it. */
+  readonly reproduce?: boolean;
+  /** Print each bar's value. */
+  readonly values?: boolean;
+  /** The GPU whose records are drawn and listed first, when there are records of several; default: that of the newest. */
+  readonly gpu?: string;
+  /** What `ladder profile --json` printed, for the operator chart; default: a published run on the A100. */
+  readonly profile?: string;
+}
+
+export interface FinishResult {
+  /** Every file written, absolute. */
+  readonly files: readonly string[];
+  /** The comparison, for the terminal. */
+  readonly text: string;
+  readonly html: string;
+}
+
+const defaultResults = join(packageRoot, 'bench', 'results');
+/** Where the figures go unless told otherwise. */
+export const defaultOut = join(packageRoot, 'bench', 'out');
+
+/** The newest record of each case, of every GPU. */
+async function measuredEntries(folders: readonly string[]): Promise<Entry[]> {
+  const found: Entry[] = [];
+  for (const folder of folders) {
+    for (const { record, path } of await loadRecords(folder)) found.push(entryOfRecord(record, relative(packageRoot, path).startsWith('..') ? path : relative(packageRoot, path)));
+  }
+  return newest(found);
+}
+
+const isGpu = (entry: Entry): boolean => entry.clock !== 'cpu-host';
+const newestDate = (entries: readonly Entry[]): string => entries.map((entry) => entry.date ?? '').sort().at(-1) ?? '';
+
+/** The GPU to draw: the one asked for, else that of the newest record. */
+function chooseGpu(entries: readonly Entry[], wanted: string | undefined): string | null {
+  const onGpu = entries.filter(isGpu);
+  if (wanted !== undefined) {
+    const found = onGpu.find((entry) => entry.gpu === wanted || gpuSlug(entry.gpu ?? '') === wanted.toLowerCase());
+    if (found?.gpu === null || found === undefined) throw new LadderError('BAD_ARGUMENT', `no record of the GPU ${wanted}`, { gpu: wanted });
+    return found.gpu;
+  }
+  return [...onGpu].sort((a, b) => ((a.date ?? '') < (b.date ?? '') ? 1 : -1))[0]?.gpu ?? null;
+}
+
+/** Numbers that differ by more than a tenth between the paper and the artifact. */
+function disagreements(): ReportTable {
+  const [paper, artifact] = [entriesOfSet(loadFigureSet('paper')), entriesOfSet(loadFigureSet('artifact'))];
+  const rows = paper.flatMap((entry) => {
+    const other = artifact.find((a) => a.system === entry.system && a.format === entry.format && a.model === entry.model && a.setting === entry.setting);
+    if (entry.latencyMs === null || other?.latencyMs === null || other?.latencyMs === undefined) return [];
+    const change = other.latencyMs / entry.latencyMs - 1;
+    return Math.abs(change) <= 0.1 ? [] : [[{ text: modelLabel(entry.model) }, { text: settingLabel(entry.setting) }, { text: `${entry.system} ${entry.format}` },
+      { text: String(entry.latencyMs), sort: entry.latencyMs }, { text: String(other.latencyMs), sort: other.latencyMs }, { text: `${(change * 100).toFixed(1)} %`, sort: change },
+      { text: [...entry.marks, ...other.marks].map((mark) => mark.note).join('; ') }]];
+  });
+  return {
+    title: 'Where the paper and its artifact differ by more than 10 %', note: 'Both sets are kept as published. Same GPU, same systems.',
+    columns: ['model', 'setting', 'system', 'paper, ms', 'artifact, ms', 'change', 'remark'], rows,
+  };
+}
+
+function clocksTable(set: SetName): ReportTable {
+  return {
+    title: 'What each clock saw', note: 'The systems of Figure 8 were timed in different ways; ratios between them carry that difference.',
+    columns: ['system', 'kind', 'what it is'],
+    rows: Object.entries(loadFigureSet(set).systems).map(([system, { clock, clockNote }]) => [{ text: system }, { text: clock ?? 'not stated' }, { text: clockNote }]),
+  };
+}
+
+/** The operators to draw: a profile's file, else Ladder's INT4 layer on the A100. */
+async function operatorsOf(profile: string | undefined): Promise<OperatorProfile> {
+  if (profile === undefined) return publishedProfile(loadLadderOperators(), 'llama2-70b', 'llama2_fq_0_int_4_-1_bs1_seq1_ci_False_async');
+  try {
+    return parseProfile(await readFile(profile, 'utf8'), basename(profile, '.json'));
+  } catch (cause) {
+    if (cause instanceof LadderError) throw cause;
+    throw new LadderError('IO', `cannot read ${profile}: ${(cause as Error).message}`, { profile }, { cause });
+  }
+}
+
+/** Own records as a table, when there are any. */
+function measuredText(own: readonly Entry[], gpu: string): string {
+  const here = own.filter((entry) => entry.gpu === gpu);
+  const parts = [`Measured on ${gpu} (${newestDate(here).slice(0, 10)}); its ratios to the A100's numbers above are no verdict:`];
+  const known = [...new Set(here.map((entry) => entry.model))];
+  return [...parts, ...known.map((model) => systemsTable(here, model))].join('\n\n');
+}
+
+/**
+ * Writes Figure 8 and the report, and returns the comparison as text.
+ * @throws LadderError `BAD_RECORD`, `BAD_ARGUMENT`, `IO`
+ */
+export async function finishBench(options: FinishOptions = {}): Promise<FinishResult> {
+  const out = options.out ?? defaultOut;
+  const set = options.set ?? 'paper';
+  const folders = options.results ?? (existsSync(defaultResults) ? [defaultResults] : []);
+  const [published, own] = [await loadSet(set), await measuredEntries(folders)];
+  const gpu = chooseGpu(own, options.gpu);
+  const onGpu = own.filter((entry) => isGpu(entry) && entry.gpu === gpu);
+  const files: string[] = [];
+  const figures: ReportFigure[] = [];
+  const add = async (picture: ReportFigure['picture'], name: string, title: string, caption: string): Promise<void> => {
+    files.push(...Object.values(await writePicture(picture, out, name, title)));
+    figures.push({ picture, title, caption });
+  };
+
+  const data = loadFigureSet(set);
+  const caption = `${data.gpu}. ${set === 'paper' ? 'Values plotted in the paper (OSDI 2024, Figure 8)' : "Values measured again for the paper's artifact"}; each system timed by its own clock.`;
+  const draw = (figure: Figure, name: string, title: string): Promise<void> =>
+    add(drawEnd2End(figure, name.replaceAll('_', '-'), { values: options.values === true }), name, title, figure.caption);
+  await draw(publishedFigure(published, caption), 'end2end_a100', `Figure 8, ${set === 'paper' ? 'as in the paper' : 'from the artifact'}`);
+  if (options.reproduce === true) {
+    if (gpu === null) throw new LadderError('BAD_ARGUMENT', `no record of a GPU in ${folders.join(', ') || defaultResults}: run \`ladder bench --reproduce\` on one first`);
+    const slug = gpuSlug(gpu);
+    const figure = reproducedFigure(await loadSet('paper'), onGpu, `${gpu}, ${newestDate(onGpu).slice(0, 10)}. Coloured: measured on this GPU. Grey: the paper's values, over the same system on its A100.`);
+    await draw(figure, slug === 'a100' ? 'end2end_a100_reproduced' : `end2end_${slug}`, `Figure 8, measured on ${gpu}`);
+  }
+
+  const ladderOnly = published.filter((entry) => entry.system === 'Ladder');
+  const publishedRoofs = drawRoofline(ladderOnly, 'roofline-a100', `Ladder on ${data.gpu}, ${set}; ceilings from NVIDIA's data sheet (1.935 TB/s; 312, 624 TOP/s), not measured.`);
+  const ownRoofs = gpu === null ? null : drawRoofline(onGpu.filter((entry) => entry.system === ownSystem), `roofline-${gpuSlug(gpu)}`, `This package on ${gpu}; ceilings measured on the same device.`);
+  if (ownRoofs !== null && gpu !== null) await add(ownRoofs, `roofline_${gpuSlug(gpu) === 'a100' ? 'a100_measured' : gpuSlug(gpu)}`, `Roofline, ${gpu}`, 'Achieved rate over the ceiling that binds each checkpoint.');
+  if (publishedRoofs !== null) await add(publishedRoofs, 'roofline_a100', "Roofline, Ladder's published numbers", 'Bytes and operations of one decoder layer by its definition; achieved rate over the ceiling that binds it.');
+  const profile = await operatorsOf(options.profile);
+  await add(drawOperators(profile, 'operators'), 'operators', `Operators: ${profile.title}`, `${profile.gpu}; ${profile.source}; clock ${profile.clock}.`);
+
+  const logs = await loadArchiveLogs();
+  const archive = logs.map((log) => entryOfLog(log, data.gpu)).filter((entry) => entry !== null);
+  const text = [
+    `Figure 8 compared (${data.title}; ${data.gpu})`,
+    'AMOS and TensorIR, from their logs in checkpoints/Figure8:',
+    compilerTable(published, archive, [], loadCompileTimes()),
+    ...models.map((model) => systemsTable(published, model)),
+    '* repeats the FP16 value, or is odd in its source: report.html says how.',
+    'Geometric means:', ladderMeansTable(published),
+    ...(gpu === null ? [] : [measuredText(own.filter(isGpu), gpu)]),
+  ].join('\n\n');
+
+  const welder = (list: readonly Entry[]) => (entry: Entry): Entry | undefined =>
+    list.find((other) => other.family === 'Welder' && other.model === entry.model && other.setting === entry.setting && other.gpu === entry.gpu);
+  const failed = logs.filter((log) => log.result === null);
+  const html = reportHtml({
+    title: 'Ladder checkpoints: Figure 8',
+    summary: [data.title, data.note, `Written ${new Date().toISOString().slice(0, 10)}. Every figure is drawn from the numbers in the tables below; each number keeps its clock, GPU and source.`],
+    figures,
+    tables: [
+      ...(own.length > 0 ? [provenanceTable('Measured on this machine', 'Saved records, the newest valid one of each case.', own, welder(own))] : []),
+      provenanceTable(`Published: ${set}`, data.title, published, welder(published)),
+      provenanceTable('AMOS and TensorIR logs', 'As read from checkpoints/Figure8: short logs of this project until the authors\' archive is unpacked over them.', archive, welder(published)),
+      {
+        title: 'Compile times', note: `${loadCompileTimes().title}. ${loadCompileTimes().note}`, columns: ['model', 'setting', 'system', 'minutes'],
+        rows: loadCompileTimes().rows.flatMap((row) => Object.entries(row.minutes).map(([system, minutes]) => [{ text: modelLabel(row.model) }, { text: settingLabel(row.setting) }, { text: system }, { text: String(minutes), sort: minutes }])),
+      },
+      disagreements(), clocksTable(set),
+      ...(failed.length > 0 ? [{ title: 'Logs without a result', note: 'Nothing is filled in from elsewhere.', columns: ['log', 'reason'], rows: failed.map((log) => [{ text: log.path }, { text: log.result === null ? log.reason : '' }]) }] : []),
+    ],
+  });
+  const page = join(out, 'report.html');
+  await writeWhole(page, html);
+  files.push(page);
+  return { files, text, html: page };
+}

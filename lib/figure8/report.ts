@@ -1,0 +1,131 @@
+/**
+ * `report.html`: the figures inline, every number behind them in sortable tables, and each number's provenance. One
+ * file that loads nothing: a content security policy forbids it. Text comes from data files and logs and is escaped.
+ */
+import type { Entry } from './entries.js';
+import { clockLabel, modelLabel, settingLabel, systemLabel } from './names.js';
+import type { Picture } from './svg.js';
+
+/** A picture and what stands below it. */
+export interface ReportFigure {
+  readonly picture: Picture;
+  readonly title: string;
+  readonly caption: string;
+}
+
+/** A cell: its text, and what it is sorted by where that is a number. */
+export interface ReportCell {
+  readonly text: string;
+  readonly sort?: number;
+}
+
+export interface ReportTable {
+  readonly title: string;
+  readonly note: string;
+  readonly columns: readonly string[];
+  readonly rows: readonly (readonly ReportCell[])[];
+}
+
+export interface Report {
+  readonly title: string;
+  /** Paragraphs below the title. */
+  readonly summary: readonly string[];
+  readonly figures: readonly ReportFigure[];
+  readonly tables: readonly ReportTable[];
+}
+
+const escapes: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
+
+/** Text as HTML. */
+export function escapeHtml(text: string): string {
+  return text.replace(/[&<>"']/g, (character) => escapes[character] ?? character);
+}
+
+const style = `
+:root { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; }
+body { max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+figure { margin: 1.5rem 0; } figure svg { width: 100%; height: auto; max-width: 60rem; display: block; }
+figcaption, .note { color: #4a4a4a; font-size: .9rem; max-width: 60rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .2rem .6rem; text-align: left; border-bottom: 1px solid #e3e3e3; vertical-align: top; }
+td.number { text-align: right; white-space: nowrap; }
+th { position: sticky; top: 0; background: #fff; white-space: nowrap; }
+th button { font: inherit; font-weight: 600; background: none; border: 0; padding: 0; cursor: pointer; color: inherit; }
+th[aria-sort=ascending] button::after { content: " ↑"; } th[aria-sort=descending] button::after { content: " ↓"; }
+@media print { th { position: static; } }
+`;
+
+// Sorts by data-sort as a number where every cell of the column has it, else by text; a second click turns round.
+const script = `
+for (const table of document.querySelectorAll('table')) {
+  const body = table.tBodies[0];
+  [...table.tHead.rows[0].cells].forEach((head, column) => head.firstElementChild.addEventListener('click', () => {
+    const down = head.getAttribute('aria-sort') === 'ascending';
+    for (const other of table.tHead.rows[0].cells) other.removeAttribute('aria-sort');
+    head.setAttribute('aria-sort', down ? 'descending' : 'ascending');
+    const key = (row) => { const cell = row.cells[column]; return cell.dataset.sort === undefined ? cell.textContent : Number(cell.dataset.sort); };
+    const rows = [...body.rows].sort((a, b) => {
+      const [x, y] = [key(a), key(b)];
+      const order = typeof x === 'number' && typeof y === 'number' ? x - y : typeof x === 'number' ? -1 : typeof y === 'number' ? 1 : x.localeCompare(y);
+      return down ? -order : order;
+    });
+    body.append(...rows);
+  }));
+}
+`;
+
+function tableHtml(table: ReportTable): string {
+  const head = table.columns.map((column) => `<th scope="col"><button type="button">${escapeHtml(column)}</button></th>`).join('');
+  const rows = table.rows.map((row) => `<tr>${row.map((cell) => (cell.sort === undefined ? `<td>${escapeHtml(cell.text)}</td>` : `<td class="number" data-sort="${cell.sort}">${escapeHtml(cell.text)}</td>`)).join('')}</tr>`);
+  return `<h2>${escapeHtml(table.title)}</h2>\n<p class="note">${escapeHtml(table.note)}</p>\n<div class="scroll"><table>\n<thead><tr>${head}</tr></thead>\n<tbody>\n${rows.join('\n')}\n</tbody>\n</table></div>`;
+}
+
+/** The whole page. */
+export function reportHtml(report: Report): string {
+  const figures = report.figures.map(({ picture, title, caption }) =>
+    `<h2>${escapeHtml(title)}</h2>\n<figure>${picture.toString()}<figcaption>${escapeHtml(caption)}</figcaption></figure>`);
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>${escapeHtml(report.title)}</title>
+<style>${style}</style>
+</head>
+<body>
+<h1>${escapeHtml(report.title)}</h1>
+${report.summary.map((text) => `<p>${escapeHtml(text)}</p>`).join('\n')}
+${figures.join('\n')}
+${report.tables.map(tableHtml).join('\n')}
+<script>${script}</script>
+</body>
+</html>
+`;
+}
+
+const number = (value: number | null | undefined, text: string): ReportCell => (value === null || value === undefined ? { text: '—' } : { text, sort: value });
+
+/** Every number with its provenance. `reference` gives the entry that a speed-up is over, or none. */
+export function provenanceTable(title: string, note: string, entries: readonly Entry[], reference: (entry: Entry) => Entry | undefined): ReportTable {
+  return {
+    title, note,
+    columns: ['model', 'setting', 'system', 'format', 'ms', 'interval, ms', 'over Welder', 'clock', 'GPU', 'L2', 'of roofline', 'source', 'date', 'commit', 'remark'],
+    rows: entries.map((entry): ReportCell[] => {
+      const base = reference(entry)?.latencyMs;
+      const speedUp = base === null || base === undefined || entry.latencyMs === null ? null : base / entry.latencyMs;
+      return [
+        { text: modelLabel(entry.model) }, { text: settingLabel(entry.setting) }, { text: systemLabel(entry.system) }, { text: entry.format },
+        number(entry.latencyMs, String(entry.latencyMs)),
+        { text: entry.interval === null ? '—' : `${entry.interval.lowMs} … ${entry.interval.highMs} (${entry.interval.kind})` },
+        number(speedUp, `${(speedUp ?? 0).toFixed(3)}×`),
+        { text: clockLabel(entry.clock) }, { text: entry.gpu ?? 'not stated' }, { text: entry.l2 ?? 'not stated' },
+        number(entry.roof?.fraction, `${((entry.roof?.fraction ?? 0) * 100).toFixed(1)} % (${entry.roof?.ceilings ?? ''})`),
+        { text: entry.source }, { text: entry.date ?? '—' }, { text: entry.commit ?? '—' },
+        { text: [entry.reason, ...entry.marks.map((mark) => mark.note)].filter((part) => part !== null).join('; ') },
+      ];
+    }),
+  };
+}
