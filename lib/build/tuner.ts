@@ -7,14 +7,13 @@ import { readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { type Checkpoint, readCheckpoint, readManifest } from '../artifact/checkpoint.js';
-import { argumentEntries } from '../artifact/graph.js';
 import { planExecutor } from '../artifact/plan.js';
 import { LadderError } from '../errors.js';
 import { type ExecutorPlan, native, type NativeExecutor } from '../native.js';
+import { fillWeights } from '../run/load.js';
 import { packageCommit } from '../run/package.js';
 import { median } from '../run/statistics.js';
 import { judge, toleranceOf } from '../run/tolerance.js';
-import { planFills } from '../run/weights.js';
 import { buildTargets, compileModules } from './compile.js';
 import { requestOf } from './design.js';
 import { archOf, ensureModule } from './ensure.js';
@@ -127,7 +126,7 @@ class Trials {
   async time(chosen: readonly number[], check: number | null): Promise<number> {
     const executor = await native().openExecutor(this.planWith(chosen));
     try {
-      await this.fill(executor);
+      await fillWeights(this.checkpoint, executor, undefined, {});
       if (check !== null) await this.verify(executor, this.variants.choices[check]!);
       const { captured, reason } = await executor.capture();
       if (!captured) throw new LadderError('UNSUPPORTED', `the checkpoint cannot be captured into a CUDA graph: ${reason ?? 'unknown reason'}`);
@@ -146,12 +145,6 @@ class Trials {
       operators: this.plan.operators.map((operator, node) => ({ ...operator, functionName: functionOf.get(node)! })),
       module: { ...this.plan.module!, images },
     };
-  }
-
-  private async fill(executor: NativeExecutor): Promise<void> {
-    const { graph, manifest } = this.checkpoint;
-    const tensors = [...argumentEntries(graph)].map(([name, entry]) => ({ name, entry, shape: graph.entries[entry]!.shape, dtype: graph.entries[entry]!.dtype }));
-    for (const { entry, fill, key } of planFills(tensors, manifest, new Set(), undefined)) await executor.fill(entry, fill, key);
   }
 
   private async verify(executor: NativeExecutor, { nodes }: Choice): Promise<void> {
