@@ -19,7 +19,7 @@ class RmsNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x):
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
 
 
 def rotary_tables(seq, head_dim, base):
@@ -96,7 +96,7 @@ class BloomLayer(nn.Module):
     def forward(self, x):
         batch, seq, hidden = x.shape
         qkv = self.qkv(self.input_norm(x)).view(batch, seq, self.heads, 3, self.head_dim)
-        q, k, v = (qkv[:, :, :, i].transpose(1, 2) for i in range(3))
+        q, k, v = qkv[:, :, :, 0].transpose(1, 2), qkv[:, :, :, 1].transpose(1, 2), qkv[:, :, :, 2].transpose(1, 2)
         bias = self.alibi.expand(batch, self.heads, seq, seq)
         a = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         x = x + self.dense(a.transpose(1, 2).reshape(batch, seq, hidden))

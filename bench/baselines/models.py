@@ -32,8 +32,9 @@ class ModelSpec:
     # Input and output shape without the batch, from the sizes and seq.
     input_shape: Callable[[Dict[str, Any], int], Tuple[int, ...]]
     output_shape: Callable[[Dict[str, Any], int], Tuple[int, ...]]
-    # Layout in which cuDNN's FP16 convolutions run without transposes.
-    channels_last: bool = False
+    # Modes in which the convolutions get channels-last data, where cuDNN's FP16 kernels need no transposes. Not
+    # ShuffleNet's in eager mode: its shuffles would undo the layout after every unit.
+    channels_last: Tuple[str, ...] = ()
 
 
 def _hidden(sizes, seq):
@@ -63,10 +64,10 @@ MODELS: Dict[str, ModelSpec] = {
         2_466_437_120, 2_466_250_752, True, _hidden, _hidden),
     "resnet-50": ModelSpec(
         ResNet50, {}, dict(blocks=(1, 1, 1, 1), stem=16, classes=10), 25_557_032, None, False, _image, _classes,
-        channels_last=True),
+        channels_last=("eager", "inductor")),
     "shufflenet-v2": ModelSpec(
         ShuffleNetV2, {}, dict(repeats=(2, 2, 2), channels=(8, 16, 32, 64, 64), classes=10), 2_278_604, None, False,
-        _image, _classes),
+        _image, _classes, channels_last=("inductor",)),
     "vit": ModelSpec(Vit, {}, dict(width=64, depth=2, heads=2, mlp=128, classes=10), 22_878_952, None, False, _image, _classes),
     "conformer": ModelSpec(Conformer, {}, dict(width=64, heads=2, ffn=64, depth=2), 34_940_928, None, False, _frames, _frames),
 }

@@ -17,6 +17,7 @@ import copy
 import functools
 import gc
 import json
+import math
 import os
 import sys
 import threading
@@ -148,18 +149,22 @@ def reference_output(torch, model, x):
     return reference, reason
 
 
-def compile_model(torch, model, x):
-    """Compiles and runs once; returns the callable and milliseconds."""
+def compile_model(torch, model, x, autotune):
+    """Compiles and runs once; returns the callable, milliseconds, and whether Inductor found the result of an earlier run."""
     import torch._inductor.config as inductor
+    from torch._dynamo.utils import counters
     if hasattr(inductor, "autotune_num_choices_displayed"):
         inductor.autotune_num_choices_displayed = 0
     torch._dynamo.reset()
+    counters.clear()
     start = time.perf_counter()
-    compiled = torch.compile(model, mode="max-autotune-no-cudagraphs", fullgraph=True, dynamic=False)
+    compiled = torch.compile(model, mode="max-autotune-no-cudagraphs" if autotune else None, fullgraph=True, dynamic=False)
     with Heartbeat("compile"):
         compiled(x)
         torch.cuda.synchronize()
-    return compiled, (time.perf_counter() - start) * 1e3
+    milliseconds = (time.perf_counter() - start) * 1e3
+    cached = counters["inductor"]["fxgraph_cache_hit"] + counters["aot_autograd"]["autograd_cache_hit"] > 0
+    return compiled, milliseconds, cached
 
 
 def capture_graph(torch, call):
@@ -208,16 +213,17 @@ def measure(arguments, torch):
 
     memory_format = arguments.memory_format
     if memory_format == "own":
-        memory_format = "channels_last" if spec.channels_last else "contiguous"
+        memory_format = "channels_last" if arguments.mode in spec.channels_last else "contiguous"
     if memory_format == "channels_last" and x.dim() == 4:
         model = model.to(memory_format=torch.channels_last)
         x = x.contiguous(memory_format=torch.channels_last)
 
-    compile_ms, folded, launch = None, 0, "stream"
+    compile_ms, cached, folded, launch = None, None, 0, "stream"
     call = functools.partial(model, x)
     if arguments.mode == "inductor":
         folded = networks.fold_batch_norms(model)
-        compiled, compile_ms = compile_model(torch, model, x)
+        # Tiny sizes try the path out, not the autotuner.
+        compiled, compile_ms, cached = compile_model(torch, model, x, autotune=not arguments.tiny)
         call = functools.partial(compiled, x)
         log_progress("capture")
         try:
@@ -244,9 +250,10 @@ def measure(arguments, torch):
         "schema": "ladder-pytorch/1", "ok": True,
         "mode": arguments.mode, "model": arguments.model, "batch": arguments.batch, "seq": arguments.seq,
         "tiny": arguments.tiny, "seed": arguments.seed,
-        "launch": launch, "memoryFormat": memory_format, "foldedBatchNorms": folded, "compileMs": compile_ms,
+        "launch": launch, "memoryFormat": memory_format, "foldedBatchNorms": folded, "compileMs": compile_ms, "compileCached": cached,
         "parameters": models.count_parameters(model), "outputShape": list(output.shape),
-        "relativeL2": error, "tolerance": TOLERANCE, "numericsOk": None if error is None else error <= TOLERANCE,
+        "relativeL2": error if error is not None and math.isfinite(error) else None, "tolerance": TOLERANCE,
+        "numericsOk": None if error is None else error <= TOLERANCE,
         "samples": result, "paper": paper,
         "stateBefore": watch.before, "statesDuring": watch.during, "stateAfter": state_after, "warnings": warnings,
     })
@@ -304,7 +311,7 @@ def parse_arguments():
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--min-repeat-ms", type=float, default=500)
     parser.add_argument("--memory-format", choices=["own", "contiguous", "channels_last"], default="own",
-                        help="own: channels_last for resnet-50, contiguous for the others")
+                        help="own: channels_last where models.py says that it is faster")
     parser.add_argument("--tiny", action="store_true", help="small sizes, to try the script out")
     parser.add_argument("--selftest", action="store_true")
     parser.add_argument("--probe", action="store_true")

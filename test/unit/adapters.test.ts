@@ -35,7 +35,7 @@ const state = { smClockMHz: 1900, memoryClockMHz: 2600, maxSmClockMHz: 1980, tem
 const environment = { torchVersion: '2.11.0', cudaVersion: '13.0', cudnnVersion: 91000, tritonVersion: '3.6.0', device };
 const answer = {
   schema: 'ladder-pytorch/1', ok: true, ...environment, mode: 'eager', model: 'llama2-70b', batch: 1, seq: 4096, tiny: false, seed: 0,
-  launch: 'stream', memoryFormat: 'contiguous', foldedBatchNorms: 0, compileMs: null, parameters: 855654400, outputShape: [1, 4096, 8192],
+  launch: 'stream', memoryFormat: 'contiguous', foldedBatchNorms: 0, compileMs: null, compileCached: null, parameters: 855654400, outputShape: [1, 4096, 8192],
   relativeL2: 4e-4, tolerance: 1e-2, numericsOk: true,
   samples: { rawMs: [3, 1, 2, 5, 4], enqueueMs: [0.1, 0.3, 0.2], hostMsPerInference: 3.5 },
   paper: { valuesMs: [2, 4], numbers: [100, 50] },

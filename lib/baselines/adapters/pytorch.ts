@@ -28,6 +28,7 @@ const answerSchema = z.object({
   schema: z.literal('ladder-pytorch/1'), ok: z.literal(true), ...environmentShape,
   mode: z.enum(['eager', 'inductor']), model: z.string(), batch: z.number(), seq: z.number(), seed: z.number(),
   launch: z.enum(['stream', 'graph']), memoryFormat: z.string(), foldedBatchNorms: z.number(), compileMs: z.number().nullable(),
+  compileCached: z.boolean().nullable(),
   parameters: z.number().positive(), outputShape: z.array(z.number()),
   relativeL2: z.number().nullable(), tolerance: z.number(), numericsOk: z.boolean().nullable(),
   samples: z.object({ rawMs: z.array(z.number().nonnegative()).min(1), enqueueMs: z.array(z.number().nonnegative()).min(1), hostMsPerInference: z.number() }),
@@ -170,7 +171,7 @@ function recordOf(system: string, case_: BaselineCase, answer: Answer, mode: 'sa
     provenance: {
       torch: answer.torchVersion, cuda: answer.cudaVersion, cudnn: answer.cudnnVersion, triton: answer.tritonVersion,
       compile: answer.mode === 'inductor' ? 'torch.compile(mode="max-autotune-no-cudagraphs", fullgraph=True, dynamic=False)' : null,
-      compileMs: answer.compileMs, memoryFormat: answer.memoryFormat, foldedBatchNorms: answer.foldedBatchNorms,
+      compileMs: answer.compileMs, compileCached: answer.compileCached, memoryFormat: answer.memoryFormat, foldedBatchNorms: answer.foldedBatchNorms,
       parameters: answer.parameters, relativeL2: answer.relativeL2, seed: answer.seed,
     },
   };
