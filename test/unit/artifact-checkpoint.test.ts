@@ -1,0 +1,250 @@
+import { cp, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { checkHashes, type Checkpoint, inputNames, readCheckpoint } from '../../lib/artifact/checkpoint.js';
+import { checkManifest } from '../../lib/artifact/checks.js';
+import { parseDataType } from '../../lib/artifact/dtype.js';
+import { parseGraph } from '../../lib/artifact/graph.js';
+import { inspectPrebuilt } from '../../lib/artifact/inspect.js';
+import { findCheckpoints } from '../../lib/artifact/locate.js';
+import { type Manifest, parseManifest } from '../../lib/artifact/manifest.js';
+import { encodeModuleBlob } from '../../lib/artifact/module-blob.js';
+import { writeParams } from '../../lib/artifact/params.js';
+import { artifactDeviceType, planExecutor, planMemory } from '../../lib/artifact/plan.js';
+import { compileModule, fixtureBlob, fixtureGraph, fixtureManifest, fixtureParams, fixtureSources, makeCheckpoint } from '../fixtures/artifact/checkpoint.js';
+import { foreignGraph } from '../fixtures/artifact/foreign-graph.js';
+
+let master: string;
+let root: string;
+let folder: string;
+beforeAll(async () => {
+  master = await mkdtemp(join(tmpdir(), 'ladder-checkpoint-'));
+  await makeCheckpoint(join(master, 'ladder', 'checkpoint'));
+});
+afterAll(() => rm(master, { recursive: true }));
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'ladder-copy-'));
+  await cp(master, root, { recursive: true });
+  folder = (await findCheckpoints(root))[0]!;
+});
+afterEach(() => rm(root, { recursive: true }));
+
+const file = (name: string) => join(folder, name);
+const cuda = { deviceType: 2, deviceOrdinal: 1, useReference: false } as const;
+const reference = { deviceType: 1, deviceOrdinal: 0, useReference: true } as const;
+
+describe('readCheckpoint', () => {
+  it('reads all four files', async () => {
+    const checkpoint = await readCheckpoint(folder);
+    expect(checkpoint).toMatchObject({ folder, name: basename(folder), model: 'llama2-70b', parsedName: { weight: 'int4', activation: 'fp16', batch: 1 } });
+    expect(checkpoint.graph).toEqual(parseGraph(fixtureGraph()));
+    expect(checkpoint.manifest).toEqual(fixtureManifest());
+    expect(checkpoint.params?.tensors).toHaveLength(4);
+    expect(checkpoint.module?.blob).toEqual(fixtureBlob());
+    expect(inputNames(checkpoint)).toEqual(['x']);
+  });
+
+  it('takes a file of the folder, and both spellings of ladder/checkpoint', async () => {
+    expect((await readCheckpoint(file('graph.json'))).folder).toBe(folder);
+    expect((await readCheckpoint(folder.replace('ladder/checkpoint/', 'ladder/checkpoints/'))).folder).toBe(folder);
+    await rename(join(root, 'ladder', 'checkpoint'), join(root, 'ladder', 'checkpoints'));
+    expect((await readCheckpoint(folder)).folder).toBe(folder.replace('ladder/checkpoint/', 'ladder/checkpoints/'));
+  });
+
+  it('says what is nearby when there is no checkpoint', async () => {
+    await expect(readCheckpoint(root)).rejects.toMatchObject({ code: 'NOT_A_CHECKPOINT', context: { nearby: [folder] } });
+    await expect(readCheckpoint(join(folder, '..', 'llama2_bs2_seq1_async'))).rejects.toMatchObject({ code: 'NOT_A_CHECKPOINT', context: { nearby: [folder] } });
+    await expect(readCheckpoint(join(root, 'no', 'such', 'place'))).rejects.toMatchObject({ code: 'NOT_A_CHECKPOINT', context: { nearby: [] } });
+  });
+
+  it('does without model.so, graph.params and checkpoint.json', async () => {
+    for (const name of ['model.so', 'graph.params', 'checkpoint.json']) await rm(file(name));
+    const checkpoint = await readCheckpoint(folder);
+    expect([checkpoint.module, checkpoint.params, checkpoint.manifest]).toEqual([null, null, null]);
+    expect(inputNames(checkpoint)).toHaveLength(5);
+    expect(await checkHashes(checkpoint)).toEqual([]);
+  });
+
+  it('names every function that model.so lacks', async () => {
+    await compileModule(file('model.so'), ['op_other'], encodeModuleBlob(fixtureBlob()));
+    await expect(readCheckpoint(folder)).rejects.toMatchObject({ code: 'MISSING_SYMBOL', context: { symbols: ['op_a', 'op_b'] } });
+  });
+
+  it('refuses parameters that do not fit', async () => {
+    const params = fixtureParams();
+    const zeros = { ...params[0]!, chunks: [new Uint8Array(params[0]!.shape.reduce((a, b) => a * b))] };
+    await writeParams(file('graph.params'), [...params, { ...zeros, name: 'stranger' }]);
+    await expect(readCheckpoint(folder)).rejects.toMatchObject({ code: 'BAD_PARAMS', context: { tensor: 'stranger' } });
+    await writeParams(file('graph.params'), [{ ...zeros, dtype: parseDataType('int8') }, ...params.slice(1)]);
+    await expect(readCheckpoint(folder)).rejects.toMatchObject({ code: 'BAD_PARAMS', context: { tensor: 'a.weight' } });
+    await writeParams(file('graph.params'), params.slice(2));
+    await expect(readCheckpoint(folder)).rejects.toMatchObject({ code: 'MISSING_PARAMETER', context: { tensors: ['a.weight', 'a.scale'] } });
+    await rm(file('checkpoint.json'));
+    expect(inputNames(await readCheckpoint(folder))).toEqual(['x', 'a.weight', 'a.scale']);
+  });
+
+  it('reads a blob whose symbol has no size', async () => {
+    const bytes = encodeModuleBlob(fixtureBlob());
+    await compileModule(file('model.so'), ['op_a', 'op_b'], null);
+    await writeFile(file('blob.s'), `.section .rodata\n.globl __tvm_dev_mblob\n__tvm_dev_mblob:\n.byte ${[...bytes].join(',')}\n.section .note.GNU-stack,"",%progbits\n`);
+    await compileModule(file('model.so'), ['op_a', 'op_b'], null, [file('blob.s')]);
+    const { module } = await readCheckpoint(folder);
+    expect(module?.elf.exported.get('__tvm_dev_mblob')?.sizeBytes).toBe(0);
+    expect(module?.blob).toEqual(fixtureBlob());
+  });
+
+  it('refuses a blob that is longer than its symbol', async () => {
+    const bytes = encodeModuleBlob(fixtureBlob());
+    new DataView(bytes.buffer).setBigUint64(0, BigInt(bytes.length), true);
+    await compileModule(file('model.so'), ['op_a', 'op_b'], bytes);
+    await expect(readCheckpoint(folder)).rejects.toMatchObject({ code: 'BAD_MODULE' });
+  });
+
+  it('wants UTF-8 and files, not folders', async () => {
+    await writeFile(file('graph.json'), Uint8Array.of(0xff, 0xfe));
+    await expect(readCheckpoint(folder)).rejects.toMatchObject({ code: 'BAD_GRAPH' });
+    await writeFile(file('graph.json'), fixtureGraph());
+    await rm(file('model.so'));
+    await mkdir(file('model.so'));
+    await expect(readCheckpoint(folder)).rejects.toMatchObject({ code: 'IO' });
+  });
+});
+
+describe('checkManifest', () => {
+  const graph = parseGraph(fixtureGraph());
+  const refuses = (change: (manifest: Manifest) => void, named: RegExp): void => {
+    const manifest = structuredClone(fixtureManifest());
+    change(manifest);
+    expect(() => checkManifest(graph, parseManifest(JSON.stringify(manifest)))).toThrow(expect.objectContaining({ code: 'BAD_MANIFEST', message: expect.stringMatching(named) }));
+  };
+  it('accepts the fixture', () => checkManifest(graph, fixtureManifest()));
+  it.each<[string, (manifest: Manifest) => void, RegExp]>([
+    ['a tensor too few', (m) => { delete m.tensors['x']; }, /"x"/],
+    ['a tensor too many', (m) => { m.tensors['constructor'] = m.tensors['x']!; }, /"constructor"/],
+    ['a layout that is no bijection', (m) => { m.tensors['b.weight']!.layout![0]!.stride = 2; }, /no bijection/],
+    ['operators in another order', (m) => { m.operators.reverse(); }, /operators\.0/],
+    ['an operator too few', (m) => { m.operators.pop(); }, /1 operators/],
+    ['probes too few', (m) => { m.operators[0]!.probe.pop(); }, /probe/],
+    ['semantics of another size', (m) => { const s = m.operators[1]!.semantics; if (s.op === 'dense') s.m = 2; }, /input 0 \(x\)/],
+    ['semantics with another operand', (m) => { const s = m.operators[1]!.semantics; if (s.op === 'dense') s.bias = true; }, /3 inputs where its semantics have 4/],
+    ['another stored order than the tensor\'s', (m) => { m.tensors['b.weight']!.layout!.reverse(); }, /another order/],
+    ['a file outside the folder', (m) => { m.files['../graph.json'] = 'a'.repeat(64); }, /\.\.\/graph\.json/],
+  ])('refuses %s', (_, change, named) => refuses(change, named));
+
+  it('refuses a record key that the schema library would drop', () => {
+    const text = JSON.stringify(fixtureManifest()).replace('"op_a_kernel"', '"__proto__"');
+    expect(() => parseManifest(text)).toThrow(/launch\.__proto__/);
+  });
+});
+
+describe('checkHashes', () => {
+  it('compares files, and the sources of model.so', async () => {
+    const hashes = await checkHashes(await readCheckpoint(folder));
+    expect(hashes.map(({ file: name, matches }) => [name, matches])).toEqual([['graph.json', true], ['model.so (sources)', true]]);
+    await writeFile(file('graph.json'), `${fixtureGraph()} `);
+    const manifest = fixtureManifest();
+    manifest.files['graph.params'] = 'b'.repeat(64);
+    manifest.build.sources = 'c'.repeat(64);
+    await writeFile(file('checkpoint.json'), JSON.stringify(manifest));
+    const changed = await readCheckpoint(folder);
+    await rm(file('graph.params'));
+    const after = await checkHashes(changed);
+    expect(after.map(({ matches }) => matches)).toEqual([false, false, false]);
+    expect(after[1]!.actual).toBeNull();
+    expect(after[2]!.actual).toBe(fixtureSources);
+  });
+});
+
+describe('planExecutor', () => {
+  it('plans packed calls on the GPU', async () => {
+    const checkpoint = await readCheckpoint(folder);
+    expect(artifactDeviceType(checkpoint)).toBe(2);
+    const plan = planExecutor(checkpoint, cuda);
+    expect(plan).toMatchObject({ deviceType: 2, deviceOrdinal: 1 });
+    expect(plan.operators.map(({ node, kind, inputs, outputs }) => ({ node, kind, inputs, outputs }))).toEqual([
+      { node: 'op_a', kind: 'packed', inputs: [0, 1, 2, 3], outputs: [5] },
+      { node: 'op_b', kind: 'packed', inputs: [5, 4, 5], outputs: [6] },
+    ]);
+    expect(plan.operators.map(({ semantics }) => semantics)).toEqual(fixtureManifest().operators.map(({ semantics }) => semantics));
+    expect(plan.storages.every(({ deviceType }) => deviceType === 2)).toBe(true);
+    expect(planMemory(plan)).toEqual({ hostBytes: 0, deviceBytes: 64 + 256 + 32 + 64 + 512 + 32 + 32 });
+    expect(plan.module?.images[0]?.kernels.map(({ name, programmaticStreamSerialization }) => [name, programmaticStreamSerialization])).toEqual([['op_a_kernel', true], ['op_b_kernel', false]]);
+    expect(plan.module?.constants[0]?.name).toBe('table');
+  });
+
+  it('plans reference operators on the CPU, without model.so', async () => {
+    await rm(file('model.so'));
+    const checkpoint = await readCheckpoint(folder);
+    expect(() => planExecutor(checkpoint, cuda)).toThrow(expect.objectContaining({ code: 'MISSING_MODULE' }));
+    const plan = planExecutor(checkpoint, reference);
+    expect(plan.operators.map(({ kind }) => kind)).toEqual(['reference', 'reference']);
+    expect(plan.module).toBeNull();
+    expect(planMemory(plan)).toEqual({ hostBytes: 992, deviceBytes: 0 });
+    expect(() => planExecutor({ ...checkpoint, manifest: null }, reference)).toThrow(expect.objectContaining({ code: 'UNSUPPORTED' }));
+  });
+
+  it('follows storage ids, __nop, __copy, flattening and device types as TVM does', async () => {
+    const base = await readCheckpoint(folder);
+    const foreign = (change: (graph: ReturnType<typeof foreignGraph>) => void = () => {}): Checkpoint => {
+      const graph = foreignGraph();
+      change(graph);
+      return { ...base, manifest: null, params: null, graph: parseGraph(JSON.stringify(graph)) };
+    };
+    const plan = planExecutor(foreign(), cuda);
+    expect(plan.entries.map(({ storage }) => storage)).toEqual([0, 1, 2, 3, 3, 4]);
+    expect(plan.storages.map(({ sizeBytes, deviceType }) => [sizeBytes, deviceType])).toEqual([[12, 2], [6, 2], [12, 2], [16, 2], [16, 1]]);
+    expect(plan.operators.map(({ node, kind, flatten }) => [node, kind, flatten])).toEqual([['split', 'packed', true], ['to_host', 'copy', false]]);
+    const unshared = planExecutor(foreign((graph) => { (graph.attrs['storage_id']![1] as number[])[4] = 6; }), cuda);
+    expect(unshared.operators.map(({ node, kind }) => [node, kind])).toEqual([['split', 'packed'], ['reshape', 'copy'], ['to_host', 'copy']]);
+    expect(() => planExecutor(foreign(), { ...cuda, deviceType: 1 })).toThrow(expect.objectContaining({ code: 'UNSUPPORTED' }));
+    expect(() => planExecutor(foreign((graph) => { (graph.attrs['device_index']![1] as number[])[5] = 8; }), cuda)).toThrow(/device type 8/);
+    const silent = foreign((graph) => { delete graph.attrs['device_index']; });
+    expect(planExecutor(silent, { ...cuda, deviceType: 1 }).storages.every(({ deviceType }) => deviceType === 1)).toBe(true);
+    expect(artifactDeviceType(silent)).toBe(2);
+    expect(artifactDeviceType({ ...silent, module: { ...base.module!, blob: null } })).toBe(1);
+  });
+
+  it('refuses an object of another machine', async () => {
+    const bytes = await readFile(file('model.so'));
+    bytes.writeUInt16LE(process.arch === 'x64' ? 183 : 62, 18);
+    await writeFile(file('model.so'), bytes);
+    const checkpoint = await readCheckpoint(folder);
+    expect(() => planExecutor(checkpoint, cuda)).toThrow(expect.objectContaining({ code: 'LOAD_FAILED' }));
+  });
+});
+
+describe('inspectPrebuilt', () => {
+  it('describes a checkpoint as plain data', async () => {
+    const inspection = await inspectPrebuilt(folder);
+    expect(JSON.parse(JSON.stringify(inspection))).toEqual(inspection);
+    expect(inspection).toMatchObject({
+      model: 'llama2-70b', problems: [],
+      graph: { nodes: 7, deviceTypes: [2], outputs: [{ name: 'op_b', dtype: 'float16', shape: [1, 16] }] },
+      params: { tensors: 4, sizeBytes: 864 },
+      module: { route: '2', architectures: ['compute_80'], constants: 1 },
+      manifest: { format: { label: 'W_INT4 A_FP16' } },
+    });
+    expect(inspection.graph?.inputs.map(({ name, source }) => [name, source])).toEqual([['x', 'input'], ['a.weight', 'params'], ['a.scale', 'params'], ['a.gain', 'params'], ['b.weight', 'params']]);
+    expect(inspection.graph?.operators[0]).toEqual({ node: 'op_a', functionName: 'op_a', inputs: ['float16[1, 32]', 'uint8[16, 16]', 'float16[16]', 'float16[32]'], outputs: ['float16[1, 16]'], semantics: 'dense' });
+    expect(inspection.module?.undefinedSymbols).toContain('TVMAPISetLastError');
+    expect(inspection.module?.kernels.map(({ name }) => name)).toEqual(['op_a_kernel', 'op_b_kernel']);
+  });
+
+  it('lists what is wrong instead of throwing', async () => {
+    await writeFile(file('graph.params'), 'damaged');
+    await compileModule(file('model.so'), ['op_a'], null);
+    const graph = JSON.parse(fixtureGraph()) as { attrs: { storage_id: [string, number[]] } };
+    graph.attrs.storage_id[1][6] = 4;
+    await writeFile(file('graph.json'), JSON.stringify(graph));
+    const inspection = await inspectPrebuilt(folder);
+    expect(inspection.problems.map(({ code }) => code)).toEqual(['BAD_PARAMS', 'MISSING_SYMBOL', 'BAD_GRAPH', 'BAD_GRAPH']);
+    expect(inspection.params).toBeNull();
+    expect(inspection.module?.route).toBe('cpu');
+    await writeFile(file('graph.json'), '{');
+    await writeFile(file('checkpoint.json'), '{}');
+    const worse = await inspectPrebuilt(folder);
+    expect(worse.graph).toBeNull();
+    expect(worse.problems.map(({ code }) => code)).toEqual(['BAD_GRAPH', 'BAD_MANIFEST', 'BAD_PARAMS']);
+  });
+});
