@@ -1,7 +1,18 @@
 /** The commands of `ladder`, in the order in which help lists them. */
+import { benchCaseCommand } from './bench-case.js';
+import { benchCommand } from './bench.js';
+import { baselinesCommand } from './baselines.js';
 import { buildCommand } from './build.js';
 import type { Command } from './command.js';
+import { compareCommand } from './compare.js';
 import { doctorCommand } from './doctor.js';
+import { inspectCommand } from './inspect.js';
 import { listCommand } from './list.js';
+import { plotCommand } from './plot.js';
+import { profileCommand } from './profile.js';
+import { runCommand } from './run.js';
+import { verifyCommand } from './verify.js';
 
-export const commands: readonly Command[] = [listCommand, buildCommand, doctorCommand];
+export const commands: readonly Command[] = [
+  listCommand, inspectCommand, runCommand, profileCommand, verifyCommand, benchCommand, buildCommand, doctorCommand, benchCaseCommand,
+];

@@ -1,0 +1,147 @@
+/**
+ * `ladder bench`: every checkpoint in its own process, records written as they come, a table at the end. What follows the
+ * table (comparison, Figure 8) is `endOfBench`.
+ */
+import { join, resolve } from 'node:path';
+import { LadderError } from '../errors.js';
+import { readCases, type BenchCase, type CaseTiming } from '../run/bench-cases.js';
+import { runBench, type BenchOutcome } from '../run/bench.js';
+import { selectDevice, type DeviceInfo } from '../run/device.js';
+import { checkpointName, listCheckpoints, packageRoot, resolveCheckpoint, type FoundCheckpoint } from '../run/package.js';
+import { exitCodes, type CliIo, type Command } from './command.js';
+import { addTimingOptions, timingOf, type TimingOptions } from './run.js';
+import { progressTo, wholeNumber } from './shared.js';
+import { formatMs, formatRate, renderTable } from './table.js';
+
+interface BenchCliOptions extends TimingOptions {
+  readonly device: string;
+  readonly checkpoints?: string;
+  readonly results: string;
+  readonly fresh?: boolean;
+  readonly verify?: boolean;
+  readonly caseTimeout: number;
+  readonly strict?: boolean;
+  readonly reproduce?: boolean;
+  readonly force_tune?: boolean;
+  readonly json?: boolean;
+}
+
+/** What a bench came to, for what follows it. */
+export interface FinishedBench {
+  readonly device: DeviceInfo;
+  readonly outcomes: readonly BenchOutcome[];
+  readonly resultsRoot: string;
+  /** The authors' `--reproduce`: measure the other systems on this machine, and draw from what was measured. */
+  readonly reproduce: boolean;
+  /** The authors' `--force_tune`: tune before measuring. */
+  readonly forceTune: boolean;
+}
+
+/** What follows the table of a bench, in order: the comparison with the other systems, and Figure 8. */
+export const endOfBench: readonly ((bench: FinishedBench, io: CliIo) => Promise<void>)[] = [];
+
+/** The checkpoints to measure: those named, or bench/cases.json's for this kind of device. */
+function chooseCheckpoints(names: readonly string[], folder: string | undefined, wanted: 'all' | readonly string[]): readonly FoundCheckpoint[] {
+  if (names.length > 0) return names.map((name) => ({ path: resolveCheckpoint(name), name: checkpointName(resolveCheckpoint(name)) }));
+  const there = listCheckpoints(folder);
+  if (there.length === 0) throw new LadderError('NOT_A_CHECKPOINT', `no checkpoints below ${folder ?? 'checkpoints/Figure8/ladder/'}; \`ladder build\` makes one`);
+  // A folder of one's own is measured whole.
+  if (wanted === 'all' || folder !== undefined) return there;
+  const missing = wanted.filter((name) => !there.some((found) => found.name === name));
+  if (missing.length > 0) throw new LadderError('NOT_A_CHECKPOINT', `checkpoints/ lacks ${missing.join(', ')}, which bench/cases.json names; \`ladder build\` makes it`);
+  return there.filter(({ name }) => wanted.includes(name));
+}
+
+/** The table at the end. */
+export function renderBench(outcomes: readonly BenchOutcome[]): string {
+  const rows = outcomes.map(({ case: { name }, record, resumed }) => {
+    const { samples, paper, roofline } = record;
+    return [
+      name, record.format, record.mode, record.device.kind === 'cpu' ? 'host' : `${record.launch}, L2 ${record.l2}`, formatMs(record.latencyMs),
+      samples ? `IQR ${formatMs(samples.iqrMs)}` : paper ? `std ${formatMs(paper.stdMs)}` : '—', samples ? String(samples.count) : paper ? String(paper.valuesMs.length) : '—',
+      roofline ? `${formatRate(roofline.bytesPerSecond, 'B/s')}, ${(100 * roofline.fraction).toFixed(0)} %` : '—',
+      record.verified === null ? '—' : record.verified ? 'yes' : 'NO', `${record.status}${resumed ? ' (earlier)' : ''}`,
+    ];
+  });
+  return renderTable(
+    [
+      { title: 'checkpoint' }, { title: 'format' }, { title: 'mode' }, { title: 'launch' }, { title: 'latency ms', align: 'right' }, { title: 'spread ms', align: 'right' },
+      { title: 'n', align: 'right' }, { title: 'rate, of roofline', align: 'right' }, { title: 'verified' }, { title: 'status' },
+    ],
+    rows,
+  );
+}
+
+/** Device, clock and mode of a bench, in words. */
+function describeBench(device: DeviceInfo, outcomes: readonly BenchOutcome[]): string {
+  const clock = device.kind === 'cuda'
+    ? `CUDA events; driver ${device.driverVersion ?? 'unknown'}, compute capability ${device.computeCapability}`
+    : `host clock of the CPU: no GPU was used, so that these are no GPU latencies; ${device.multiprocessors} cores`;
+  const modes = [...new Set(outcomes.map(({ record }) => record.mode))].map((mode) => (mode === 'samples' ? 'samples: latency is the median, one sample per inference' : "paper: latency is the mean of TVM's five means"));
+  return [`device  ${device.name}`, `clock   ${clock}`, ...modes.map((mode) => `mode    ${mode}`)].join('\n');
+}
+
+async function buildModules(cases: readonly BenchCase[], io: CliIo): Promise<void> {
+  // All in one parallel build; a case that cannot be built says so in its own record.
+  const { ensureModules } = await import('../build/ensure.js');
+  const onProgress = progressTo(io);
+  try {
+    await ensureModules(cases.map(({ path }) => path), { signal: io.signal, onProgress: (fraction, label) => onProgress({ phase: 'build', fraction, detail: label }) });
+  } catch (error) {
+    if (!(error instanceof LadderError) || error.code === 'ABORTED') throw error;
+    io.note(`not all model.so could be built: ${error.message} [${error.code}]`);
+  }
+}
+
+async function bench(names: readonly string[], options: BenchCliOptions, io: CliIo): Promise<void> {
+  const device = selectDevice(options.device);
+  const defaults = readCases(device.kind);
+  const overrides = Object.fromEntries(Object.entries(timingOf(options)).filter(([, value]) => value !== undefined));
+  const timing = { ...defaults.timing, ...overrides } as CaseTiming;
+  const cases = chooseCheckpoints(names, options.checkpoints, defaults.checkpoints)
+    .map((found): BenchCase => ({ ...found, deviceId: device.id, timing, verify: options.verify ?? defaults.verify }));
+  if (device.kind === 'cpu') io.note('no GPU is used: checkpoints run on the CPU through the reference operators, to show that they run; their latencies are not the GPU\'s');
+  else await buildModules(cases, io);
+  const resultsRoot = resolve(options.results);
+  const outcomes = await runBench(cases, {
+    device, resultsRoot, fresh: options.fresh ?? false, caseTimeoutMs: 1000 * options.caseTimeout, signal: io.signal,
+    onCase: (index, one, progress) => io.progress(`[${index + 1}/${cases.length}] ${one.name}${progress && io.columns !== null ? `: ${progress.phase}` : ''}`, progress?.fraction ?? null),
+  });
+  io.endProgress();
+  if (options.json) io.out(JSON.stringify(outcomes.map(({ record }) => record)));
+  else {
+    io.out(`\n${describeBench(device, outcomes)}\n\n${renderBench(outcomes)}`);
+    for (const { case: { name }, record } of outcomes) {
+      if (record.reason !== null) io.out(`${name}: ${record.status}: ${record.reason}`);
+      for (const warning of record.warnings) io.out(`${name}: ${warning}`);
+    }
+    if (outcomes.some(({ resumed }) => resumed)) io.out('(earlier): measured by an earlier run of this very code; --fresh measures again');
+    io.out(`records  ${resultsRoot}`);
+  }
+  const finished: FinishedBench = { device, outcomes, resultsRoot, reproduce: options.reproduce ?? false, forceTune: options.force_tune ?? false };
+  for (const step of endOfBench) await step(finished, io);
+  if (outcomes.some(({ record }) => record.status === 'failed')) io.exit(exitCodes.failed);
+  else if (outcomes.some(({ record }) => record.verified === false)) io.exit(exitCodes.mismatch);
+  else if (options.strict && outcomes.some(({ record }) => record.status === 'invalid')) io.exit(exitCodes.invalid);
+}
+
+export const benchCommand: Command = {
+  register(program, io) {
+    const command = program
+      .command('bench')
+      .description('measure every checkpoint, each in a process of its own; goes on where it was interrupted')
+      .argument('[checkpoint...]', 'paths or names (default: what bench/cases.json says for the device)')
+      .option('--device <device>', "'auto', 'cpu', 'cuda' or 'cuda:<ordinal>'", 'auto')
+      .option('--checkpoints <folder>', 'measure all of a folder of <model>/<name>/ checkpoints')
+      .option('--results <folder>', 'where records are kept', join(packageRoot, 'bench', 'results', 'local'))
+      .option('--fresh', 'measure again what has a valid record of this code')
+      .option('--verify', "verify each checkpoint's operators, too")
+      .option('--no-verify', 'do not')
+      .option('--case-timeout <s>', 'end a case that takes longer', wholeNumber, 900)
+      .option('--strict', 'exit 4 when a measurement is invalid')
+      .option('--reproduce', "as in the authors' script: measure the other systems here as well, where they are installed")
+      .option('--force_tune', "as in the authors' script: tune before measuring")
+      .option('--json', 'machine-readable records');
+    addTimingOptions(command).action((names: string[], options: BenchCliOptions) => bench(names, options, io));
+  },
+};

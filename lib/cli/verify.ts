@@ -1,0 +1,80 @@
+/** `ladder verify`: whether a checkpoint computes what it says. Exit 3 on a mismatch. */
+import type { VerifyRunOptions } from '../run/options.js';
+import { checkpointName } from '../run/package.js';
+import { verifyPrebuilt } from '../run/run-prebuilt.js';
+import type { OperatorVerdict, VerifyReport } from '../run/verify.js';
+import { exitCodes, type Command } from './command.js';
+import { addCheckpointArgument, addLoadOptions, checkpointOf, progressTo, wholeNumber, type CheckpointOptions } from './shared.js';
+import { renderTable } from './table.js';
+
+interface VerifyCliOptions extends CheckpointOptions {
+  readonly endToEnd?: NonNullable<VerifyRunOptions['endToEnd']>;
+  readonly maxColumns?: number;
+  readonly maxRows?: number;
+}
+
+function scientific(value: number | null): string {
+  return value === null ? '—' : value === 0 ? '0' : value.toExponential(1);
+}
+
+function verdictOf(passed: boolean): string {
+  return passed ? 'ok' : 'MISMATCH';
+}
+
+function operatorRow(verdict: OperatorVerdict): readonly string[] {
+  const error = verdict.differing ?? verdict.relativeL2;
+  return [
+    verdict.node, `${verdict.dtype}[${verdict.shape.join(', ')}]`, verdict.compared === 0 ? '—' : `${verdict.compared}`, scientific(verdict.maxAbsolute), `${scientific(error)}${verdict.differing === null ? '' : ' differ'}`,
+    scientific(verdict.tolerance), verdict.deterministic ? 'yes' : 'no', verdictOf(verdict.passed),
+  ];
+}
+
+/** A report for people. */
+export function renderVerify(path: string, report: VerifyReport): string {
+  const lines = [
+    `${checkpointName(path)} on ${report.device.name}, seed ${report.seed}`,
+    '',
+    renderTable([{ title: 'structure' }, { title: '' }, { title: '' }], report.structure.map(({ name, detail, passed }) => [name, detail, verdictOf(passed)])),
+    '',
+    renderTable(
+      [
+        { title: 'operator', maxWidth: 48 }, { title: 'output' }, { title: 'compared', align: 'right' }, { title: 'max error', align: 'right' },
+        { title: 'relative', align: 'right' }, { title: 'tolerance', align: 'right' }, { title: 'repeats' }, { title: 'verdict' },
+      ],
+      report.operators.map(operatorRow),
+    ),
+    '',
+  ];
+  if (report.endToEnd.length > 0) {
+    lines.push(renderTable(
+      [{ title: 'end to end', maxWidth: 48 }, { title: 'elements', align: 'right' }, { title: 'two runs' }, { title: 'relative', align: 'right' }, { title: 'tolerance', align: 'right' }, { title: 'verdict' }],
+      report.endToEnd.map((output) => [
+        output.name, String(output.elements), output.bitEqual ? 'bit-equal' : `differ by ${scientific(output.maxDifference)}`, scientific(output.relativeL2), scientific(output.tolerance), verdictOf(output.passed),
+      ]),
+    ));
+  }
+  lines.push(`end to end: ${report.endToEndScope}`, '');
+  const failures = [...report.operators.map(({ node, failures }) => ({ name: node, failures })), ...report.endToEnd].flatMap(({ name, failures }) => failures.map((failure) => `${name}: ${failure}`));
+  for (const failure of failures) lines.push(failure);
+  lines.push(report.passed ? (report.kind === 'semantic' ? 'verified' : 'verified as far as an unknown checkpoint can be: structure, completeness, finiteness, repeatability') : 'MISMATCH');
+  return lines.join('\n');
+}
+
+export const verifyCommand: Command = {
+  register(program, io) {
+    addLoadOptions(addCheckpointArgument(program.command('verify').description('check structure and numbers of a checkpoint; exit 3 on a mismatch')))
+      .option('--end-to-end <extent>', "'full': also chain the whole through the reference; 'off'; 'auto': where that takes seconds", 'auto')
+      .option('--max-columns <n>', 'columns of a product that the reference computes; 0 = all (default 512)', wholeNumber)
+      .option('--max-rows <n>', 'rows of a product that the reference computes; 0 = all (default 16)', wholeNumber)
+      .action(async (argument: string | undefined, options: VerifyCliOptions) => {
+        const path = checkpointOf(argument, options);
+        const report = await verifyPrebuilt(path, {
+          device: options.device, seed: options.seed, build: options.build, signal: io.signal, onProgress: progressTo(io),
+          endToEnd: options.endToEnd, maxColumns: options.maxColumns, maxRows: options.maxRows,
+        });
+        io.endProgress();
+        io.out(options.json ? JSON.stringify(report) : renderVerify(path, report));
+        if (!report.passed) io.exit(exitCodes.mismatch);
+      });
+  },
+};

@@ -1,0 +1,157 @@
+/**
+ * Runs many cases, each in a process of its own: a crash or a poisoned CUDA context costs one result. A record is on disk,
+ * by rename, before the next case begins; a bench that was interrupted, even by SIGKILL, goes on where it stopped.
+ */
+import { fork, type ChildProcess } from 'node:child_process';
+import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { LadderError } from '../errors.js';
+import { recordPath, type BenchCase } from './bench-cases.js';
+import type { DeviceInfo } from './device.js';
+import type { Progress } from './options.js';
+import { packageCommit, packageRoot } from './package.js';
+import { parseRecord, type BenchRecord } from './record.js';
+import { failedRecord } from './run-prebuilt.js';
+
+/** What the process of one case is sent, and what it sends back. */
+export type CaseRequest = Pick<BenchCase, 'path' | 'deviceId' | 'timing' | 'verify'>;
+export type CaseMessage = { readonly type: 'progress'; readonly progress: Progress } | { readonly type: 'record'; readonly record: BenchRecord };
+
+export interface BenchOptions {
+  readonly device: DeviceInfo;
+  /** Folder of the records. */
+  readonly resultsRoot: string;
+  /** Measure again what has a valid record. */
+  readonly fresh: boolean;
+  /** A case that takes longer is ended and recorded as failed. */
+  readonly caseTimeoutMs: number;
+  readonly signal: AbortSignal;
+  readonly onCase: (index: number, one: BenchCase, progress: Progress | null) => void;
+}
+
+/** A case and its record. */
+export interface BenchOutcome {
+  readonly case: BenchCase;
+  readonly record: BenchRecord;
+  readonly recordPath: string;
+  /** Found from an earlier run instead of measured now. */
+  readonly resumed: boolean;
+}
+
+/** The command line's entry point, which runs a case when it is called as `bench-case`. */
+const kCliPath = join(packageRoot, 'dist', 'cli', 'main.js');
+const kKilledAfterMs = 5000;
+const kKeptOutput = 2000;
+
+/**
+ * Runs all cases, one after another.
+ * @throws LadderError `ABORTED` when the signal fires: what was measured stays; `IO`
+ */
+export async function runBench(cases: readonly BenchCase[], options: BenchOptions): Promise<readonly BenchOutcome[]> {
+  const outcomes: BenchOutcome[] = [];
+  removePartials(options.resultsRoot);
+  for (const [index, one] of cases.entries()) {
+    if (options.signal.aborted) throw new LadderError('ABORTED', `aborted after ${index} of ${cases.length} cases; run the bench again for the rest`);
+    const path = recordPath(options.resultsRoot, options.device, one);
+    const earlier = options.fresh ? null : readEarlier(path, one);
+    if (earlier) {
+      outcomes.push({ case: one, record: earlier, recordPath: path, resumed: true });
+      continue;
+    }
+    options.onCase(index, one, null);
+    const record = await runCase(one, options, (progress) => options.onCase(index, one, progress));
+    writeRecord(path, record);
+    outcomes.push({ case: one, record, recordPath: path, resumed: false });
+  }
+  return outcomes;
+}
+
+/** Writes a record so that a reader sees all of it or nothing. */
+export function writeRecord(path: string, record: BenchRecord): void {
+  const partial = `${path}.${process.pid}.partial`;
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(partial, `${JSON.stringify(record)}\n`);
+    renameSync(partial, path);
+  } catch (cause) {
+    rmSync(partial, { force: true });
+    throw new LadderError('IO', `${path} could not be written: ${(cause as Error).message}`, { path }, { cause });
+  }
+}
+
+/** What a bench that was killed while writing left behind. */
+function removePartials(root: string): void {
+  let names: string[];
+  try {
+    names = readdirSync(root, { recursive: true }) as string[];
+  } catch {
+    return;
+  }
+  for (const name of names) if (name.endsWith('.json.partial') || /\.json\.[0-9]+\.partial$/.test(name)) rmSync(join(root, name), { force: true });
+}
+
+/** A valid record of this commit that is no older than the code and the checkpoint that it measured; else null. */
+function readEarlier(path: string, one: BenchCase): BenchRecord | null {
+  let record: BenchRecord;
+  try {
+    record = parseRecord(readFileSync(path, 'utf8'), path);
+  } catch {
+    // Absent, or of an older schema: measured anew.
+    return null;
+  }
+  if (record.status !== 'ok' || record.commit !== packageCommit()) return null;
+  // The commit says nothing of uncommitted changes: the built files' times do.
+  const built = [join(packageRoot, 'dist', '.sources'), join(packageRoot, 'build', 'Release', 'ladder.node'), ...['graph.json', 'checkpoint.json', 'model.so', 'graph.params'].map((name) => join(one.path, name))];
+  const newest = Math.max(...built.map((file) => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0));
+  return Date.parse(record.date) >= newest ? record : null;
+}
+
+/** Runs one case in a process of its own. Never throws for what happens in there: that is a failed record. */
+async function runCase(one: BenchCase, options: BenchOptions, onProgress: (progress: Progress) => void): Promise<BenchRecord> {
+  const child = fork(kCliPath, ['bench-case'], { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [] });
+  let record: BenchRecord | null = null;
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk: Buffer) => { output = (output + chunk.toString('utf8')).slice(-kKeptOutput); });
+  child.on('message', (message: CaseMessage) => {
+    if (message.type === 'record') record = message.record;
+    else onProgress(message.progress);
+  });
+  const request: CaseRequest = { path: one.path, deviceId: one.deviceId, timing: one.timing, verify: one.verify };
+  child.send(request);
+  const { code, signal, timedOut } = await ended(child, options);
+  if (options.signal.aborted) throw new LadderError('ABORTED', 'aborted; what was measured is kept, run the bench again for the rest');
+  if (record !== null) return record;
+  const how = timedOut ? `took longer than ${options.caseTimeoutMs / 1000} s and was ended` : signal !== null ? `was ended by ${signal}` : `exited with status ${code}`;
+  const { mode, launch, l2 } = one.timing;
+  return failedRecord(one.path, { code: 'INTERNAL', message: `the measuring process ${how}${output === '' ? '' : `: ${output.trim()}`}` }, options.device, { mode, launch: launch === 'graph' ? 'graph' : 'stream', l2 });
+}
+
+function ended(child: ChildProcess, options: BenchOptions): Promise<{ code: number | null; signal: NodeJS.Signals | null; timedOut: boolean }> {
+  return new Promise((resolve, reject) => {
+    let timedOut = false;
+    let killing: NodeJS.Timeout | undefined;
+    const abort = (): void => {
+      child.kill('SIGINT');
+      killing = setTimeout(() => child.kill('SIGKILL'), kKilledAfterMs);
+    };
+    const timeout = setTimeout(() => {
+      timedOut = true;
+      child.kill('SIGKILL');
+    }, options.caseTimeoutMs);
+    const tidy = (): void => {
+      clearTimeout(timeout);
+      clearTimeout(killing);
+      options.signal.removeEventListener('abort', abort);
+    };
+    if (options.signal.aborted) abort();
+    else options.signal.addEventListener('abort', abort, { once: true });
+    child.on('error', (cause) => {
+      tidy();
+      reject(new LadderError('IO', `the measuring process could not be started: ${cause.message}`, {}, { cause }));
+    });
+    child.on('close', (code, signal) => {
+      tidy();
+      resolve({ code, signal, timedOut });
+    });
+  });
+}
