@@ -49,9 +49,10 @@ figure { margin: 1.5rem 0; } figure svg { width: 100%; height: auto; max-width: 
 figcaption, .note { color: #4a4a4a; font-size: .9rem; max-width: 60rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .2rem .6rem; text-align: left; border-bottom: 1px solid #e3e3e3; vertical-align: top; }
-td.number { text-align: right; white-space: nowrap; }
-th { position: sticky; top: 0; background: #fff; white-space: nowrap; }
+th, td { padding: .2rem .6rem; text-align: left; border-bottom: 1px solid #e3e3e3; vertical-align: top; white-space: nowrap; }
+td:last-child { white-space: normal; min-width: 12rem; }
+td.number { text-align: right; }
+th { position: sticky; top: 0; background: #fff; }
 th button { font: inherit; font-weight: 600; background: none; border: 0; padding: 0; cursor: pointer; color: inherit; }
 th[aria-sort=ascending] button::after { content: " ↑"; } th[aria-sort=descending] button::after { content: " ↓"; }
 @media print { th { position: static; } }

@@ -1,0 +1,30 @@
+/** `ladder compare`: two sets of numbers side by side, with a verdict only where they are comparable. */
+import { comparisonTable } from '../figure8/compare-table.js';
+import { compareSets, requireComparable } from '../figure8/compare.js';
+import { loadEntries } from '../figure8/entries.js';
+import { exitCodes, type Command } from './command.js';
+
+export const compareCommand: Command = {
+  register(program, io) {
+    program
+      .command('compare')
+      .description('compare two sets: speed-ups, geometric means, and which differences are within the noise')
+      .argument('<a>', "'paper', 'artifact', a record file, or a folder of records or of logs")
+      .argument('<b>', 'the same; above 1×, A is better')
+      .option('--force', 'give verdicts although GPU, clock or L2 mode differ')
+      .option('--json', 'machine-readable result')
+      .action(async (a: string, b: string, options: { force?: boolean; json?: boolean }) => {
+        const [left, right] = [await loadEntries(a), await loadEntries(b)];
+        const comparison = compareSets(left, right, { force: options.force === true });
+        for (const remark of [...left.remarks, ...right.remarks]) io.note(remark);
+        if (options.json === true) {
+          // One document: it says by itself how many pairs were refused.
+          io.out(JSON.stringify(comparison));
+          if (comparison.refused > 0) io.exit(exitCodes.failed);
+          return;
+        }
+        io.out(comparisonTable(comparison));
+        requireComparable(comparison);
+      });
+  },
+};

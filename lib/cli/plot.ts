@@ -1,0 +1,44 @@
+/** `ladder plot`: Figure 8, the roofline and operator charts, and report.html, from published numbers or saved records. */
+import { LadderError } from '../errors.js';
+import type { Command } from './command.js';
+
+interface PlotOptions {
+  readonly artifact?: boolean;
+  readonly reproduce?: boolean;
+  readonly values?: boolean;
+  readonly out?: string;
+  readonly results?: readonly string[];
+  readonly gpu?: string;
+  readonly profile?: string;
+  readonly json?: boolean;
+}
+
+export const plotCommand: Command = {
+  register(program, io) {
+    program
+      .command('plot')
+      .description('draw Figure 8 as SVG, PNG and PDF, and write report.html')
+      .option('--artifact', "the artifact's values instead of the paper's")
+      .option('--reproduce', "what was measured on this machine, with the paper's bars greyed beside it")
+      .option('--values', "print each bar's value")
+      .option('--out <folder>', 'where svg/, png/, pdf/ and report.html go (default: bench/out)')
+      .option('--results <path...>', 'folders or files of saved records (default: bench/results)')
+      .option('--gpu <name>', 'the GPU whose records are drawn, e.g. h100 (default: that of the newest record)')
+      .option('--profile <file>', 'what `ladder profile --json` printed, for the operator chart')
+      .option('--json', 'machine-readable result')
+      .action(async (options: PlotOptions) => {
+        if (options.artifact === true && options.reproduce === true) throw new LadderError('BAD_ARGUMENT', 'expected --artifact or --reproduce but received both');
+        io.progress('drawing', null);
+        // Drawing needs a DOM, sharp and pdfkit: other commands shall not wait for them.
+        const { finishBench } = await import('../figure8/finish.js');
+        const { files } = await finishBench({
+          set: options.artifact === true ? 'artifact' : 'paper', reproduce: options.reproduce === true, values: options.values === true,
+          ...(options.out === undefined ? {} : { out: options.out }),
+          ...(options.results === undefined ? {} : { results: options.results }), ...(options.gpu === undefined ? {} : { gpu: options.gpu }),
+          ...(options.profile === undefined ? {} : { profile: options.profile }),
+        });
+        io.endProgress();
+        io.out(options.json === true ? JSON.stringify({ files }) : files.join('\n'));
+      });
+  },
+};
