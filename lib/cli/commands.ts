@@ -14,5 +14,5 @@ import { runCommand } from './run.js';
 import { verifyCommand } from './verify.js';
 
 export const commands: readonly Command[] = [
-  listCommand, inspectCommand, runCommand, profileCommand, verifyCommand, benchCommand, buildCommand, doctorCommand, benchCaseCommand,
+  listCommand, inspectCommand, runCommand, profileCommand, verifyCommand, benchCommand, baselinesCommand, compareCommand, plotCommand, buildCommand, doctorCommand, benchCaseCommand,
 ];
