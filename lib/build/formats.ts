@@ -41,21 +41,21 @@ export const kNf4Values: readonly number[] = [
   0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
 ].map(Math.fround);
 
-/** Nearest integer, ties to even. */
+/** Adding and subtracting it leaves a double without a fraction. */
+const kRounder = 1.5 * 2 ** 52;
+
+/** Nearest integer, ties to even; 0 for −0. */
 export function roundHalfEven(value: number): number {
-  const floor = Math.floor(value);
-  const rest = value - floor;
-  if (rest !== 0.5) return rest < 0.5 ? floor : floor + 1;
-  return floor % 2 === 0 ? floor : floor + 1;
+  return Math.abs(value) < 2 ** 51 ? value + kRounder - kRounder : value;
 }
 
-/** Exponent of the largest power of two not above |value|; exact, also for subnormals. `value` is finite and not 0. */
+const kDouble = new Float64Array(1);
+const kDoubleWords = new Uint32Array(kDouble.buffer);
+
+/** Exponent of the largest power of two not above |value|; exact. `value` is finite, not 0 and no subnormal double. */
 export function floorLog2(value: number): number {
-  const magnitude = Math.abs(value);
-  let exponent = Math.floor(Math.log2(magnitude));
-  if (2 ** exponent > magnitude) --exponent;
-  if (2 ** (exponent + 1) <= magnitude) ++exponent;
-  return exponent;
+  kDouble[0] = value;
+  return ((kDoubleWords[1]! >>> 20) & 0x7ff) - 1023;
 }
 
 function encode(format: SmallFloat, value: number): number {
@@ -119,13 +119,16 @@ export function e8m0ToFloat(code: number): number {
   return code === 255 ? NaN : 2 ** (code - 127);
 }
 
+/** Where code i ends and code i + 1 begins; exact in a double. */
+const kNf4Midpoints: readonly number[] = kNf4Values.slice(1).map((value, i) => (value + kNf4Values[i]!) / 2);
+
 /** Nearest NF4 code of a value in −1…1; a tie takes the lower code. */
 export function floatToNf4(value: number): number {
-  let best = 0;
-  for (let code = 1; code < 16; ++code) {
-    if (Math.abs(value - kNf4Values[code]!) < Math.abs(value - kNf4Values[best]!)) best = code;
+  let code = 0;
+  for (let step = 8; step > 0; step >>= 1) {
+    if (value > kNf4Midpoints[code + step - 1]!) code += step;
   }
-  return best;
+  return code;
 }
 
 /** E8M0 code that MX gives a block whose largest magnitude is `amax`: 127 for a block of zeros. */
