@@ -114,7 +114,8 @@ export function renderAuthors(path: string, result: RunResult, profile: ProfileR
     const us = (1000 * medianMs).toFixed(3);
     return [node, node, us, (100 * share).toFixed(3), shape(extents), String(inputs), String(outputs), `[${us}]`];
   }));
-  const table = renderTable(['Node Name', 'Ops', 'Time(us)', 'Time(%)', 'Shape', 'Inputs', 'Outputs', 'Measurements(us)'].map((title) => ({ title })), rows).replace(/^─.*$/m, (rule) => rule.replaceAll('─', '-'));
+  const total = ['Total_time', '-', (1000 * profile.totalMs).toFixed(3), '-', '-', '-', '-', '-'];
+  const table = renderTable(['Node Name', 'Ops', 'Time(us)', 'Time(%)', 'Shape', 'Inputs', 'Outputs', 'Measurements(us)'].map((title) => ({ title })), [...rows, total]).replace(/^─.*$/m, (rule) => rule.replaceAll('─', '-'));
   return [`Running from prebuilt model: ${path}`, 'Execution time summary:', head, values, '', ...operators, table].join('\n');
 }
 

@@ -19,7 +19,7 @@ export interface CheckpointCase {
 
 /** `bs1_seq1` for LLM layers, `bs1` for networks. */
 function settingOf(model: string, batch: number, seq: number): string {
-  return model === 'llama2-70b' || model === 'bloom-176b' || seq > 1 ? `bs${batch}_seq${seq}` : `bs${batch}`;
+  return /^(llama2|bloom)-/.test(model) || seq > 1 ? `bs${batch}_seq${seq}` : `bs${batch}`;
 }
 
 /** Names the case of the checkpoint in `folder`. */

@@ -1,0 +1,152 @@
+// The command line in-process: exit statuses, where output goes, the authors' way of calling, and what tables say.
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { parseLadder } from '../../lib/baselines/ladder.js';
+import { buildCheckpoints } from '../../lib/build/build.js';
+import { parseRequest } from '../../lib/build/request.js';
+import { makeIo } from '../../lib/cli/io.js';
+import { rewriteAuthorsCall, runCli } from '../../lib/cli/main.js';
+import { renderAuthors } from '../../lib/cli/run.js';
+import { formatBytes, formatMs, formatRate, renderTable, shorten } from '../../lib/cli/table.js';
+import type { ProfileReport } from '../../lib/run/profile.js';
+import type { RunResult } from '../../lib/run/run-prebuilt.js';
+import { summarisePaper } from '../../lib/run/statistics.js';
+
+const root = await mkdtemp(join(tmpdir(), 'ladder-cli-'));
+afterAll(() => rm(root, { recursive: true, force: true }));
+const [tiny] = await buildCheckpoints([parseRequest({ model: 'llama2-tiny', batch: 1, seq: 1, weight: 'int4' })], { root, compile: false });
+const folder = tiny!.folder;
+
+interface Ran {
+  readonly status: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+async function ladder(...args: string[]): Promise<Ran> {
+  let out = '';
+  let err = '';
+  const status = await runCli(args, { write: (text: string) => { out += text; } }, { write: (text: string) => { err += text; } }, new AbortController().signal);
+  return { status, out, err };
+}
+
+describe('usage', () => {
+  it('help goes to stdout with status 0 and names every command', async () => {
+    const { status, out } = await ladder('--help');
+    expect(status).toBe(0);
+    for (const command of ['list', 'inspect', 'run', 'profile', 'verify', 'bench', 'build', 'doctor']) expect(out).toMatch(new RegExp(`^  ${command}\\b`, 'm'));
+    expect(out).not.toContain('bench-case');
+  });
+
+  it('prints its version', async () => {
+    expect((await ladder('--version')).out).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+
+  it.each([
+    ['an unknown command', ['fly'], /unknown command 'fly'/], ['an unknown option', ['list', '--fast'], /unknown option '--fast'/],
+    ['no checkpoint', ['run'], /expected one checkpoint/], ['two checkpoints', ['run', 'a', '--prebuilt_path', 'b'], /expected one checkpoint/],
+    ['a bad number', ['profile', folder, '--samples', 'many'], /expected a whole number but received "many"/],
+    ['a bad device', ['run', folder, '--device', 'tpu'], /for `device` but received "tpu"/],
+  ])('%s is status 2, on stderr alone', async (_, args, message) => {
+    const { status, out, err } = await ladder(...args);
+    expect(err).toMatch(message);
+    expect([status, out]).toEqual([2, '']);
+  });
+
+  it('an error is status 1, and JSON on request', async () => {
+    const missing = await ladder('inspect', join(root, 'nothing'));
+    expect(missing.status).toBe(1);
+    expect(missing.err).toMatch(/\[NOT_A_CHECKPOINT\]/);
+    const json = await ladder('inspect', join(root, 'nothing'), '--json');
+    expect(JSON.parse(json.out)).toMatchObject({ error: { code: 'NOT_A_CHECKPOINT' } });
+  });
+
+  it('an aborted command is status 130', async () => {
+    const status = await runCli(['run', folder, '--device', 'cpu'], { write: () => undefined }, { write: () => undefined }, AbortSignal.abort());
+    expect(status).toBe(130);
+  });
+});
+
+describe('without a GPU and without loading anything', () => {
+  it('lists checkpoints of a folder', async () => {
+    const { status, out } = await ladder('list', root);
+    expect(status).toBe(0);
+    expect(out).toMatch(/llama2-tiny\/\S+ +bs1_seq1 +W_INT4 A_FP16 .* built on first use +seeded/);
+    const [listed] = JSON.parse((await ladder('list', root, '--json')).out);
+    expect(listed).toMatchObject({ model: 'llama2-tiny', described: true, hasModule: false, path: folder });
+  });
+
+  it('inspects, by argument or --prebuilt_path', async () => {
+    const { status, out } = await ladder('inspect', folder);
+    expect(status).toBe(0);
+    expect(out).toMatch(/W_INT4 A_FP16, batch 1, 1 token, 1 layer/);
+    expect(out).toMatch(/layer0\S* +attention +float16\[/);
+    expect((await ladder('inspect', '--prebuilt_path', folder)).out).toBe(out);
+    expect(JSON.parse((await ladder('inspect', folder, '--json')).out)).toMatchObject({ problems: [] });
+  });
+
+  it('a checkpoint with problems is status 1 and says them', async () => {
+    const broken = join(root, 'broken', 'one');
+    await mkdir(broken, { recursive: true });
+    await writeFile(join(broken, 'graph.json'), '{}');
+    const { status, out } = await ladder('inspect', broken);
+    expect([status, /PROBLEM BAD_GRAPH: /.test(out)]).toEqual([1, true]);
+  });
+});
+
+describe("the authors' way of calling", () => {
+  it('is run by the paper\'s rule', () => {
+    expect(rewriteAuthorsCall(['--prebuilt_path', 'p'])).toEqual(['run', '--authors', '--prebuilt_path', 'p']);
+    expect(rewriteAuthorsCall(['--prebuilt_path=p', '--json'])).toEqual(['run', '--authors', '--prebuilt_path=p', '--json']);
+    for (const args of [['run', '--prebuilt_path', 'p'], ['--help'], []]) expect(rewriteAuthorsCall(args)).toEqual(args);
+  });
+
+  it('prints what the parser of their logs reads', async () => {
+    const operator = (node: string, medianMs: number, shapes: number[][]): ProfileReport['operators'][number] => ({ node, shapes, inputs: 2, outputs: shapes.length, medianMs, minMs: medianMs, share: medianMs / 0.04, roofline: null });
+    const profile = { operators: [operator('a', 0.03, [[1, 8192]]), operator('b', 0.01, [[1], [1, 64, 128]])], samples: 1, totalMs: 0.04 } as unknown as ProfileReport;
+    const result = { paper: summarisePaper([0.157, 0.158, 0.157, 0.1575, 0.1572], [3000, 3000, 3000, 3000, 3000]) } as RunResult;
+    const parsed = await parseLadder([`${renderAuthors('/some/checkpoint', result, profile)}\n`], 'ours');
+    expect(parsed).toMatchObject({ checkpointPath: '/some/checkpoint', meanMs: 0.1573, minMs: 0.157, maxMs: 0.158, medianMs: 0.1572, complete: true });
+    expect(parsed.operators.map(({ name, microseconds, outputs, inputCount }) => [name, microseconds, outputs, inputCount]))
+      .toEqual([['a', 30, [[1, 8192]], 2], ['b', 10, [[1], [1, 64, 128]], 2]]);
+  });
+});
+
+describe('io', () => {
+  const io = (isTTY: boolean): { io: ReturnType<typeof makeIo>; text: () => string } => {
+    let text = '';
+    return { io: makeIo({ write: () => undefined }, { write: (chunk: string) => { text += chunk; }, isTTY, columns: 40 }, new AbortController().signal), text: () => text };
+  };
+
+  it('prints each label once where stderr is no terminal', () => {
+    const { io: plain, text } = io(false);
+    for (const fraction of [0, 0.5, 1]) plain.progress('measuring', fraction);
+    plain.progress('verifying', null);
+    expect(text()).toBe('measuring…\nverifying…\n');
+  });
+
+  it('rewrites one line on a terminal and clears it', () => {
+    const { io: terminal, text } = io(true);
+    terminal.progress('a label that is much longer than the forty columns there are', 0.25);
+    terminal.endProgress();
+    const line = text().split('\r\x1b[K')[1]!;
+    expect(line).toMatch(/… .* 25 %$|….* 25 %$/);
+    expect(line.length).toBeLessThanOrEqual(40);
+    expect(text().endsWith('\r\x1b[K')).toBe(true);
+  });
+});
+
+describe('tables', () => {
+  it('align, shorten in the middle, and fill short rows', () => {
+    expect(renderTable([{ title: 'name', maxWidth: 5 }, { title: 'n', align: 'right' }], [['abcdefgh', '1'], ['x', '23'], ['y']])).toBe('name    n\n─────  ──\nab…gh   1\nx      23\ny');
+    expect(shorten('abc', 3)).toBe('abc');
+  });
+
+  it('format with units', () => {
+    expect([formatMs(0.58512), formatMs(12345.6), formatMs(null), formatMs(0)]).toEqual(['0.5851', '12346', '—', '0']);
+    expect([formatBytes(512), formatBytes(1.7e9)]).toEqual(['512 B', '1.58 GiB']);
+    expect(formatRate(3.1e12, 'B/s')).toBe('3.10 TB/s');
+  });
+});
