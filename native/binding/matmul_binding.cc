@@ -2,25 +2,15 @@
 // Runs on a session's thread of its own, which ends with it. The product itself: cuda/cublaslt.h.
 #include "matmul_binding.h"
 
-#include <cmath>
-
 #include "../cuda/cublaslt.h"
 #include "env_state.h"
 #include "errors.h"
+#include "reader.h"
 
 namespace ladder::binding {
 namespace {
 
-int64_t integerOf(const Napi::Value& value, const char* name) {
-  const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : std::nan("");
-  if (!(std::abs(number) <= 9007199254740991.0) || number != std::floor(number)) {
-    throw Error("BAD_ARGUMENT", std::string("expected an integer for `") + name + "` but received " + value.ToString().Utf8Value());
-  }
-  return static_cast<int64_t>(number);
-}
-
-cuda::MatmulType typeOf(const Napi::Value& value) {
-  const std::string text = value.ToString();
+cuda::MatmulType typeOf(const std::string& text) {
   if (text == "fp16") return cuda::MatmulType::kFp16;
   if (text == "fp8_e4m3") return cuda::MatmulType::kFp8E4m3;
   if (text == "int8") return cuda::MatmulType::kInt8;
@@ -42,20 +32,15 @@ Napi::Object toObject(Napi::Env env, const cuda::MatmulMeasurement& measurement)
 Napi::Value measureMatmul(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guardedAsync(env, [&]() -> Napi::Value {
-    if (!info[1].IsObject()) throw Error("BAD_ARGUMENT", "expected an object for `matmul` but received " + info[1].ToString().Utf8Value());
-    const auto request = info[1].As<Napi::Object>();
-    const int64_t ordinal = integerOf(info[0], "ordinal");
-    if (ordinal < 0 || ordinal > 1023) throw Error("BAD_ARGUMENT", "expected 0 to 1023 for `ordinal` but received " + std::to_string(ordinal));
-    const cuda::MatmulProblem problem{integerOf(request.Get("m"), "m"), integerOf(request.Get("n"), "n"), integerOf(request.Get("k"), "k"),
-                                      typeOf(request.Get("type"))};
-    const Napi::Value library = request.Get("library");
-    if (!library.IsString() && !library.IsNull()) throw Error("BAD_ARGUMENT", "expected a path or null for `library` but received " + library.ToString().Utf8Value());
-    const std::string path = library.IsString() ? library.As<Napi::String>().Utf8Value() : std::string();
+    const auto ordinal = static_cast<int>(readInteger(info[0], "ordinal"));
+    const Fields request(info[1], "matmul");
+    const cuda::MatmulProblem problem{request.integer("m"), request.integer("n"), request.integer("k"), typeOf(request.text("type"))};
+    const std::string path = request.isNull("library") ? std::string() : request.text("library");
     auto task = std::make_shared<Task>(env);
     task->endsSession = true;
     EnvState& state = EnvState::of(env);
     return state.submit(state.openSession(), task, [ordinal, problem, path](Task&) -> Settle {
-      const cuda::MatmulMeasurement measurement = cuda::measureMatmul(static_cast<int>(ordinal), problem, path);
+      const cuda::MatmulMeasurement measurement = cuda::measureMatmul(ordinal, problem, path);
       return [measurement](Napi::Env settleEnv) -> Napi::Value { return toObject(settleEnv, measurement); };
     });
   });

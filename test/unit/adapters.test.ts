@@ -1,6 +1,6 @@
 // The adapters of rival systems, with stand-ins for Python, trtexec and the tuners: what they run, how failures become
 // records, how a child is ended, and how an interrupted reproduction goes on. The real systems: test/gpu/baselines.test.ts.
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -318,11 +318,24 @@ describe('reproduceBaselines', () => {
     expect(after.runs).toBe(1);
   });
 
-  it('refuses a folder whose file is something else, and a case that does not exist', async () => {
+  it('measures anew what is no record of this system, this version and these scripts', async () => {
     const good = adapter('good', 2);
-    mkdirSync(join(folder, 'out'));
-    writeFileSync(join(folder, 'out', baselineFileName('good', { model: 'vit', setting: 'bs1' })), '{}');
-    await expect(reproduceBaselines(cases, { folder: join(folder, 'out'), adapters: [good] })).rejects.toMatchObject({ code: 'BAD_RECORD' });
+    const one = cases.slice(0, 1);
+    const path = join(folder, baselineFileName('good', { model: 'vit', setting: 'bs1' }));
+    writeFileSync(path, '{}');
+    await reproduceBaselines(one, { folder, adapters: [good] });
+    expect(good.runs).toBe(1);
+    const record = parseRecord(readFileSync(path, 'utf8'), path);
+    const changes: object[] = [{ systemVersion: '0' }, { system: 'other' }, { setting: 'bs128' }, { status: 'invalid', reason: 'throttled' }, { date: '2020-01-01T00:00:00.000Z' }];
+    for (const [index, change] of changes.entries()) {
+      writeFileSync(path, JSON.stringify({ ...record, ...change }));
+      await reproduceBaselines(one, { folder, adapters: [good] });
+      expect(good.runs).toBe(index + 2);
+    }
+  });
+
+  it('refuses a case that does not exist before any is run', async () => {
+    const good = adapter('good', 2);
     await expect(reproduceBaselines([{ model: 'vit', setting: 'bs1_seq1' }], { folder, adapters: [good] })).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
     expect(good.runs).toBe(0);
   });

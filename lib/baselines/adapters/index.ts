@@ -2,10 +2,11 @@
  * The rival systems that `ladder bench --reproduce` measures on this machine, beside our checkpoints, and the loop over
  * their cases. One file per case, written before the next begins, so that an interrupted run goes on where it stopped.
  */
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { LadderError } from '../../errors.js';
+import { writeRecord } from '../../run/bench.js';
 import { throwIfAborted } from '../../run/options.js';
+import { packageRoot } from '../../run/package.js';
 import { parseRecord, type BenchRecord } from '../../run/record.js';
 import { shapeOf, type AdapterOptions, type Availability, type BaselineAdapter, type BaselineCase, type BaselineProgress } from './adapter.js';
 import { OnnxRuntimeAdapter } from './onnxruntime.js';
@@ -35,7 +36,7 @@ export interface ReproduceOptions extends Omit<AdapterOptions, 'onProgress'> {
   readonly folder: string;
   /** Default: {@link baselineAdapters}. */
   readonly adapters?: readonly BaselineAdapter[] | undefined;
-  /** Measures again what is there already. Failed records are always tried again. Default false. */
+  /** Measures again what is there already. Failed and invalid records are always tried again. Default false. */
   readonly again?: boolean | undefined;
   /** Told of every case; `cases` counts all of all available systems. */
   readonly onProgress?: ((progress: ReproduceProgress) => void) | undefined;
@@ -56,23 +57,24 @@ export interface ReproduceResult {
   readonly unavailable: readonly { readonly system: string; readonly reason: string }[];
 }
 
-/** A record on disk that stands for its case, or null. A file that is not a record is an error, never overwritten silently. */
-function existingRecord(path: string, system: string, case_: BaselineCase, mode: 'samples' | 'paper'): BenchRecord | null {
-  if (!existsSync(path)) return null;
-  const record = parseRecord(readFileSync(path, 'utf8'), path);
-  if (record.system !== system || record.model !== case_.model || record.setting !== case_.setting) {
-    throw new LadderError('BAD_RECORD', `${path} holds a record of ${record.system} ${record.model} ${record.setting}; expected ${system} ${case_.model} ${case_.setting}; move it away`, { path });
-  }
-  return record.status === 'failed' || record.mode !== mode ? null : record;
+/** When the scripts that do the measuring were last changed: an older record is not theirs. */
+function scriptsChangedMs(): number {
+  const folder = join(packageRoot, 'bench', 'baselines');
+  const scripts = readdirSync(folder).filter((name) => name.endsWith('.py'));
+  return Math.max(0, ...scripts.map((name) => statSync(join(folder, name)).mtimeMs));
 }
 
-function writeRecord(path: string, record: BenchRecord): void {
+/** An earlier record that stands for its case: valid, of the same version of the system, and of today's scripts; else null. */
+function readEarlier(path: string, system: string, version: string, case_: BaselineCase, mode: 'samples' | 'paper'): BenchRecord | null {
+  let record: BenchRecord;
   try {
-    writeFileSync(`${path}.partial`, `${JSON.stringify(record)}\n`);
-    renameSync(`${path}.partial`, path);
-  } catch (cause) {
-    throw new LadderError('IO', `could not write ${path}: ${(cause as Error).message}`, { path }, { cause });
+    record = parseRecord(readFileSync(path, 'utf8'), path);
+  } catch {
+    // Absent, or of an older schema: measured anew.
+    return null;
   }
+  const same = record.system === system && record.systemVersion === version && record.model === case_.model && record.setting === case_.setting;
+  return same && record.status === 'ok' && record.mode === mode && Date.parse(record.date) >= scriptsChangedMs() ? record : null;
 }
 
 /**
@@ -86,22 +88,21 @@ export async function reproduceBaselines(cases: readonly BaselineCase[], options
   for (const case_ of cases) shapeOf(case_);
   const { folder, adapters = baselineAdapters(), again = false, onProgress, ...adapterOptions } = options;
   throwIfAborted(options.signal);
-  const here: BaselineAdapter[] = [];
+  const here: { adapter: BaselineAdapter; version: string }[] = [];
   const unavailable: { system: string; reason: string }[] = [];
   for (const adapter of adapters) {
     const found: Availability = await adapter.available();
-    if (found.ok) here.push(adapter);
+    if (found.ok) here.push({ adapter, version: found.version });
     else unavailable.push({ system: adapter.system, reason: found.reason });
   }
-  mkdirSync(folder, { recursive: true });
   const records: { path: string; record: BenchRecord; resumed: boolean }[] = [];
   const total = cases.length * here.length;
   // Systems inside cases: figures that are compared with each other are measured minutes apart, not hours.
   for (const case_ of cases) {
-    for (const adapter of here) {
+    for (const { adapter, version } of here) {
       throwIfAborted(options.signal);
       const path = join(folder, baselineFileName(adapter.system, case_));
-      const known = again ? null : existingRecord(path, adapter.system, case_, options.mode ?? 'samples');
+      const known = again ? null : readEarlier(path, adapter.system, version, case_, options.mode ?? 'samples');
       if (known) {
         records.push({ path, record: known, resumed: true });
         continue;
