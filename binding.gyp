@@ -1,0 +1,23 @@
+# The addon: host C++ only. Kernels (native/kernels) are built into checkpoints, not into it. Started by native/build.mjs.
+{
+  "variables": { "sanitize%": "false" },
+  "targets": [
+    {
+      "target_name": "ladder",
+      "sources": ["<!@(node native/build.mjs --list-sources)"],
+      "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
+      "defines": ["NAPI_VERSION=8", "NAPI_CPP_EXCEPTIONS", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"],
+      "cflags_cc!": ["-fno-exceptions", "-fno-rtti"],
+      "cflags_cc": ["-std=c++17", "-fexceptions", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter", "-ffp-contract=off"],
+      # Threads of ours may outlive the last environment, so the code must never be unmapped.
+      "ldflags": ["-Wl,-z,nodelete"],
+      "libraries": ["-ldl", "-lpthread"],
+      "conditions": [
+        ["sanitize=='true'", {
+          "cflags_cc": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g", "-O1"],
+          "ldflags": ["-fsanitize=address,undefined"]
+        }]
+      ]
+    }
+  ]
+}

@@ -1,0 +1,155 @@
+// Builds the addon with node-gyp, only when its sources changed, and without any network.
+//
+//   node native/build.mjs              build/Release/ladder.node
+//   node native/build.mjs --sanitize   build/Sanitize/ladder.node, with AddressSanitizer and UBSan; use it by
+//     LADDER_ADDON=$PWD/build/Sanitize/ladder.node LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" \
+//     ASAN_OPTIONS=detect_leaks=0 node …   (V8 keeps memory until the process ends: leaks are read from allocatedBytes() instead)
+//   --force builds in any case; --list-sources prints the translation units (binding.gyp asks for them).
+//
+// Plain Node.js: it runs before anything is compiled.
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const kRoot = join(dirname(fileURLToPath(import.meta.url)), '..');
+const kBuild = join(kRoot, 'build');
+const require = createRequire(import.meta.url);
+
+/** Files below native/ with that ending, without the kernels, sorted. */
+function nativeFiles(pattern) {
+  return readdirSync(join(kRoot, 'native'), { recursive: true, withFileTypes: true })
+    .filter((file) => file.isFile() && pattern.test(file.name))
+    .map((file) => relative(kRoot, join(file.parentPath ?? file.path, file.name)))
+    .filter((path) => !path.startsWith(join('native', 'kernels')))
+    .sort();
+}
+
+function fail(message) {
+  process.stderr.write(`ladder: ${message}\n`);
+  process.exit(1);
+}
+
+/** What the binary depends on; equal fingerprints need no build. */
+function fingerprint(variant) {
+  const hash = createHash('sha256');
+  hash.update([variant, process.arch, process.versions.modules, JSON.parse(readFileSync(join(kRoot, 'package.json'), 'utf8')).version].join('\0'));
+  for (const path of ['binding.gyp', 'native/build.mjs', ...nativeFiles(/\.(cc|h)$/)]) {
+    hash.update(`\0${path}\0`);
+    hash.update(readFileSync(join(kRoot, path)));
+  }
+  return hash.digest('hex');
+}
+
+/**
+ * The folder with Node's headers: npm's `nodedir`, the headers beside this Node.js, or a folder made from the package
+ * node-api-headers, which suffices since the addon uses Node-API only.
+ */
+function nodeDirectory() {
+  const configured = process.env.npm_config_nodedir;
+  if (configured) return configured;
+  const prefix = join(dirname(process.execPath), '..');
+  if (existsSync(join(prefix, 'include/node/common.gypi')) && existsSync(join(prefix, 'include/node/node_api.h'))) return prefix;
+  const made = join(kBuild, 'node-headers');
+  const include = join(made, 'include/node');
+  mkdirSync(include, { recursive: true });
+  const headers = require('node-api-headers').include_dir;
+  for (const name of readdirSync(headers)) copyFileSync(join(headers, name), join(include, name));
+  writeFileSync(join(include, 'common.gypi'), `{
+  'target_defaults': {
+    'default_configuration': 'Release',
+    'configurations': { 'Release': { 'cflags': ['-O3'] }, 'Debug': { 'cflags': ['-O0', '-g'] } },
+    'cflags': ['-fPIC', '-pthread'], 'ldflags': ['-pthread'],
+    'defines': ['_FILE_OFFSET_BITS=64', 'BUILDING_NODE_EXTENSION'],
+  }
+}
+`);
+  writeFileSync(join(include, 'config.gypi'), JSON.stringify({ target_defaults: {}, variables: { host_arch: process.arch, target_arch: process.arch } }));
+  return made;
+}
+
+function works(command, argument) {
+  return spawnSync(command, [argument], { stdio: 'ignore' }).status === 0;
+}
+
+function requireTools() {
+  const compiler = process.env.CXX?.split(' ')[0] ?? 'c++';
+  const missing = [];
+  if (!works(compiler, '--version')) missing.push(`a C++17 compiler (${compiler})`);
+  if (!works('make', '--version')) missing.push('make');
+  if (!works(process.env.PYTHON ?? 'python3', '--version')) missing.push('python3');
+  if (missing.length === 0) return;
+  fail(`building the native addon needs ${missing.join(', ')}; on Debian and Ubuntu: apt-get install g++ make python3. Then run \`node native/build.mjs\` again`);
+}
+
+/** Two builds at once would write over each other: the second waits. */
+async function locked(body) {
+  const lock = join(kBuild, 'addon.lock');
+  mkdirSync(kBuild, { recursive: true });
+  for (;;) {
+    try {
+      writeFileSync(lock, String(process.pid), { flag: 'wx' });
+      break;
+    } catch (error) {
+      if (error.code !== 'EEXIST') throw error;
+      const holder = Number(existsSync(lock) ? readFileSync(lock, 'utf8') : 0);
+      if (holder && !existsSync(`/proc/${holder}`)) rmSync(lock, { force: true });
+      else await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+  }
+  try {
+    return await body();
+  } finally {
+    rmSync(lock, { force: true });
+  }
+}
+
+function runNodeGyp(directory, sanitize) {
+  const gyp = require.resolve('node-gyp/bin/node-gyp.js');
+  const options = ['rebuild', '--release', '--loglevel=warn', `--directory=${directory}`, `--nodedir=${nodeDirectory()}`, '--jobs=max'];
+  if (sanitize) options.push('--', '-Dsanitize=true');
+  const result = spawnSync(process.execPath, [gyp, ...options], { stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8', maxBuffer: 1 << 28 });
+  if (result.status === 0) return;
+  process.stderr.write(result.stdout + result.stderr);
+  fail('building the native addon failed; the compiler\'s output is above');
+}
+
+/** node-gyp's `build` folder is fixed, and `rebuild` empties it: it works in a folder of links, and the result is copied. */
+function build(variant, target) {
+  const workspace = join(kBuild, `gyp-${variant.toLowerCase()}`);
+  mkdirSync(workspace, { recursive: true });
+  for (const name of ['binding.gyp', 'native', 'node_modules', 'package.json']) {
+    const link = join(workspace, name);
+    rmSync(link, { force: true });
+    if (existsSync(join(kRoot, name))) symlinkSync(join(kRoot, name), link);
+  }
+  runNodeGyp(workspace, variant === 'Sanitize');
+  mkdirSync(dirname(target), { recursive: true });
+  rmSync(target, { force: true }); // a new file: processes that use the old one keep it
+  copyFileSync(join(workspace, 'build/Release/ladder.node'), target);
+}
+
+async function main() {
+  const flags = new Set(process.argv.slice(2));
+  if (flags.has('--list-sources')) {
+    process.stdout.write(nativeFiles(/\.cc$/).join('\n') + '\n');
+    return;
+  }
+  const variant = flags.has('--sanitize') ? 'Sanitize' : 'Release';
+  const target = join(kBuild, variant, 'ladder.node');
+  const stamp = join(kBuild, variant, 'fingerprint');
+  await locked(() => {
+    const wanted = fingerprint(variant);
+    if (!flags.has('--force') && existsSync(target) && existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
+    requireTools();
+    process.stderr.write(`ladder: building the native addon (${variant})…\n`);
+    const start = performance.now();
+    build(variant, target);
+    writeFileSync(stamp, wanted);
+    process.stderr.write(`ladder: built ${relative(process.cwd(), target)} in ${((performance.now() - start) / 1000).toFixed(0)} s\n`);
+  });
+}
+
+await main();

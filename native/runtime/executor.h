@@ -1,0 +1,81 @@
+// A loaded checkpoint on one device: storages, prepared calls, and the flat loop over them. Everything is looked up and
+// allocated at construction. All methods, constructor and destructor included, belong to one thread: it holds the CUDA context.
+// Timing loops are timing/'s part, comparison with the reference is verify.h's.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+
+#include "../cuda/device_kernels.h"
+#include "../cuda/graph.h"
+#include "../tvm_abi/workspace.h"
+#include "model_module.h"
+#include "plan.h"
+#include "storage.h"
+
+namespace ladder::runtime {
+
+using CancelFlag = std::atomic<bool>;
+
+/// @throws Error ABORTED when the flag is set
+void throwIfCancelled(const CancelFlag& cancelled);
+
+class Executor {
+ public:
+  /// @throws Error BAD_ARGUMENT, NO_DRIVER, NO_DEVICE, OUT_OF_MEMORY, and what ModelModule throws; nothing stays allocated then
+  explicit Executor(ExecutorPlan plan);
+  ~Executor();
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
+
+  const ExecutorPlan& plan() const noexcept { return plan_; }
+  const LoadTimes& loadTimes() const noexcept { return loadTimes_; }
+  bool onDevice() const noexcept { return plan_.deviceType == 2; }
+
+  // Data (executor_data.cc). All wait until the bytes are there.
+  void write(uint32_t entry, const void* bytes, uint64_t sizeBytes);
+  void read(uint32_t entry, uint64_t offset, uint64_t sizeBytes, void* target);
+  /// @throws Error UNSUPPORTED for a type that the kind of fill does not define
+  void fill(uint32_t entry, const reference::FillSpec& fill, uint64_t key);
+  void setBytes(uint32_t entry, uint8_t value);
+  /// Copies ranges of a file into entries, past the JavaScript heap. @throws Error IO, BAD_PARAMS, ABORTED
+  void loadParams(const std::string& path, const std::vector<ParamCopy>& copies, const CancelFlag& cancelled);
+
+  // Execution.
+  /// Puts one inference on the stream (on the CPU: runs it). @throws Error OPERATOR and others, with operator, node and shapes
+  void enqueue(const CancelFlag& cancelled);
+  void enqueueOperator(size_t index, const CancelFlag& cancelled);
+  void synchronize();
+  /// Captures one inference into a CUDA graph, after one that is not captured. Once captured, it stays so.
+  CaptureResult capture(const CancelFlag& cancelled);
+  /// Replays the graph. @throws Error UNSUPPORTED when there is none
+  void launchGraph();
+
+  // For the timing loops; device executors only.
+  const cuda::Stream& stream() const { return *stream_; }
+  cuda::DeviceKernels& kernels();
+
+ private:
+  struct Call;
+  void allocate();
+  void prepare();
+  Error describe(const Error& error, size_t index) const;
+  std::string captureRefusal() const;
+  const Storage& storageOf(uint32_t entry) const { return storages_[plan_.entries[entry].storage]; }
+  const PlanEntry& checkedEntry(uint32_t entry) const;
+  void enqueueCaptured(const CancelFlag& cancelled);
+
+  const ExecutorPlan plan_;
+  LoadTimes loadTimes_;
+  std::optional<cuda::Stream> stream_;
+  tvm_abi::WorkspacePool workspace_;
+  std::optional<tvm_abi::WorkspaceScope> workspaceScope_;
+  std::vector<Storage> storages_;
+  std::unique_ptr<ModelModule> module_;
+  std::vector<Call> calls_;
+  std::unique_ptr<cuda::DeviceKernels> kernels_;
+  std::unique_ptr<cuda::Graph> graph_;
+};
+
+}  // namespace ladder::runtime
