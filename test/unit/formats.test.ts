@@ -1,0 +1,249 @@
+// Numeric formats: every code of every format against its definition, rounding against the neighbours, and packing of
+// matrices into random layouts with the error that each format implies. The C++ twin is checked in reference-compare.test.ts.
+import { describe, expect, it } from 'vitest';
+import { type Digit, type WeightFormat, weightFormats } from '../../lib/artifact/operators.js';
+import {
+  activationCodeToFloat, bfloatToFloat, bitsPerWeight, e8m0ToFloat, floatToBfloat, floatToFp8, floatToHalf, floatToNf4, floorLog2, formatLabel,
+  fp8Kind, fp8ToFloat, halfToFloat, isMxFormat, kNf4Values, mxScaleCode, quantiseRow, roundHalfEven, weightBits,
+} from '../../lib/build/formats.js';
+import { packWeights, type PackOptions, unpackWeights } from '../../lib/build/pack.js';
+import { Random, randomLayout, rowMajor, storedIndex } from './reference-naive.js';
+
+/** Value of a finite code by the textbook formula. */
+function textbook(code: number, exponentBits: number, mantissaBits: number): number {
+  const bias = 2 ** (exponentBits - 1) - 1;
+  const sign = code >> (exponentBits + mantissaBits) ? -1 : 1;
+  const exponent = (code >> mantissaBits) % 2 ** exponentBits;
+  const fraction = (code % 2 ** mantissaBits) / 2 ** mantissaBits;
+  return sign * (exponent === 0 ? fraction * 2 ** (1 - bias) : (1 + fraction) * 2 ** (exponent - bias));
+}
+
+/** Between neighbouring codes: the midpoint goes to the even one, either side of it to the nearer. */
+function checkRounding(codes: number, decode: (code: number) => number, encode: (value: number) => number): void {
+  for (let code = 0; code + 1 < codes; ++code) {
+    const low = decode(code);
+    const high = decode(code + 1);
+    const middle = (low + high) / 2;
+    const even = code % 2 === 0 ? code : code + 1;
+    for (const sign of [1, -1]) {
+      const bit = sign < 0 ? encode(-0) : 0;
+      const got = [low, middle, middle + (high - low) / 1024, middle - (high - low) / 1024].map((value) => encode(sign * value));
+      const wanted = [code, even, code + 1, code].map((value) => value | bit);
+      if (got.join() !== wanted.join()) expect.fail(`between ${low} and ${high}: ${got.join()} instead of ${wanted.join()}`);
+    }
+  }
+}
+
+describe('floating-point formats', () => {
+  it('binary16: all codes, there and back', () => {
+    for (let code = 0; code < 65536; ++code) {
+      const value = halfToFloat(code);
+      if ((code & 0x7c00) !== 0x7c00) {
+        if (value !== textbook(code, 5, 10)) expect.fail(`code ${code}: ${value}`);
+        if (floatToHalf(value) !== code) expect.fail(`value ${value}: ${floatToHalf(value)} instead of ${code}`);
+      } else if (code & 0x3ff) {
+        expect(value).toBeNaN();
+      } else {
+        expect(value).toBe(code & 0x8000 ? -Infinity : Infinity);
+      }
+    }
+    checkRounding(0x7c00, (code) => textbook(code, 5, 10), floatToHalf);
+    expect([65519.99, 65520, 1e30, Infinity, -Infinity].map(floatToHalf)).toEqual([0x7bff, 0x7c00, 0x7c00, 0x7c00, 0xfc00]);
+    expect([2 ** -25, 2 ** -25 * 1.0001, 1e-30].map(floatToHalf)).toEqual([0, 1, 0]);
+    expect(halfToFloat(floatToHalf(NaN))).toBeNaN();
+    expect([1, -2, 0.1].map(floatToHalf)).toEqual([0x3c00, 0xc000, 0x2e66]);
+  });
+
+  it('FP8: all codes, saturation, NaN', () => {
+    for (const [kind, exponentBits, mantissaBits, finite] of [['e4m3', 4, 3, 0x7f], ['e5m2', 5, 2, 0x7c]] as const) {
+      for (let code = 0; code < 256; ++code) {
+        const value = fp8ToFloat(kind, code);
+        if ((code & 0x7f) < finite) {
+          expect(value).toBe(textbook(code, exponentBits, mantissaBits));
+          expect(floatToFp8(kind, value)).toBe(code);
+        } else if (kind === 'e5m2' && (code & 0x7f) === 0x7c) {
+          expect(value).toBe(code & 0x80 ? -Infinity : Infinity);
+        } else {
+          expect(value).toBeNaN();
+        }
+      }
+      checkRounding(finite, (code) => textbook(code, exponentBits, mantissaBits), (value) => floatToFp8(kind, value));
+      expect([1e9, Infinity, -Infinity].map((value) => floatToFp8(kind, value))).toEqual([finite - 1, finite - 1, finite - 1 | 0x80]);
+      expect(floatToFp8(kind, NaN)).toBe(0x7f);
+    }
+    expect(fp8ToFloat('e4m3', 0x7e)).toBe(448);
+    expect(fp8ToFloat('e5m2', 0x7b)).toBe(57344);
+  });
+
+  it('bfloat16 and E8M0', () => {
+    for (const code of [0, 1, 0x7f, 0x80, 0x3f80, 0x7f7f, 0x7f80, 0xbf80, 0xff80]) expect(floatToBfloat(bfloatToFloat(code))).toBe(code);
+    expect(floatToBfloat(1 + 2 ** -8)).toBe(0x3f80);
+    expect(floatToBfloat(1 + 2 ** -8 + 2 ** -20)).toBe(0x3f81);
+    expect(floatToBfloat(1 + 3 * 2 ** -8)).toBe(0x3f82);
+    expect(bfloatToFloat(floatToBfloat(NaN))).toBeNaN();
+    expect([0, 127, 254].map(e8m0ToFloat)).toEqual([2 ** -127, 1, 2 ** 127]);
+    expect(e8m0ToFloat(255)).toBeNaN();
+  });
+
+  it('NF4: ascending, symmetric ends, nearest code', () => {
+    expect(kNf4Values[0]).toBe(-1);
+    expect(kNf4Values[7]).toBe(0);
+    expect(kNf4Values[15]).toBe(1);
+    kNf4Values.forEach((value, code) => expect(floatToNf4(value)).toBe(code));
+    const random = new Random(4);
+    for (let i = 0; i < 20000; ++i) {
+      const value = random.uniform(-1.2, 1.2);
+      const distance = Math.min(...kNf4Values.map((candidate) => Math.abs(value - candidate)));
+      expect(Math.abs(value - kNf4Values[floatToNf4(value)]!)).toBe(distance);
+    }
+  });
+
+  it('rounding helpers', () => {
+    expect([0.5, 1.5, 2.5, -0.5, -1.5, 2.4999, 7.5, 1e300].map(roundHalfEven)).toEqual([0, 2, 2, 0, -2, 2, 8, 1e300]);
+    expect([1, 1.999, 2, 0.5, 2 ** -149, 2 ** 127].map(floorLog2)).toEqual([0, 0, 1, -1, -149, 127]);
+    expect(mxScaleCode('e4m3', 448)).toBe(127);
+    expect(mxScaleCode('e4m3', 512)).toBe(128);
+    expect(mxScaleCode('e5m2', 1)).toBe(112);
+    expect([mxScaleCode('e5m2', 0), mxScaleCode('e5m2', 2 ** -140), mxScaleCode('e4m3', 2 ** 127)]).toEqual([127, 0, 246]);
+  });
+
+  it('labels and bits as the paper counts them', () => {
+    expect(formatLabel('int4', 'fp16')).toBe('W_INT4 A_FP16');
+    expect(formatLabel('nf4', 'fp16')).toBe('W_NF4 A_FP16');
+    expect(formatLabel('fp8_e5m2', 'fp8_e5m2')).toBe('W_FP8 A_FP8');
+    expect(formatLabel('mxfp8_e4m3', 'mxfp8_e4m3')).toBe('W_MXFP8 A_MXFP8');
+    expect(formatLabel('int1', 'int8')).toBe('W_INT1 A_INT8');
+    expect(bitsPerWeight('int4', 128, 8192)).toBe(4.125);
+    expect(bitsPerWeight('mxfp8_e5m2', 32, 8192)).toBe(8.25);
+    expect(bitsPerWeight('int1', -1, 8192)).toBe(1 + 16 / 8192);
+  });
+});
+
+describe('activation quantisation', () => {
+  it('stays within half a step of the largest magnitude, and reaches the largest code', () => {
+    const random = new Random(6);
+    for (let round = 0; round < 50; ++round) {
+      const spread = 10 ** random.uniform(-6, 6);
+      const row = Float32Array.from({ length: 96 }, () => random.uniform(-spread, spread));
+      for (const format of ['int8', 'int4', 'fp8_e4m3', 'fp8_e5m2', 'mxfp8_e4m3', 'mxfp8_e5m2'] as const) {
+        const { codes, scales } = quantiseRow(format, row);
+        const kind = fp8Kind(format);
+        row.forEach((value, i) => {
+          const scale = scales instanceof Uint8Array ? e8m0ToFloat(scales[i >> 5]!) : scales[0]!;
+          const back = activationCodeToFloat(format, codes[i]!) * scale;
+          // Integers: half a step. FP8: half a last mantissa bit, or half a subnormal; MX also clips what lies above its largest code by less than a step.
+          const relative = kind === 'e4m3' ? 2 ** -4 : 2 ** -3;
+          const clip = isMxFormat(format) ? 2 : 1;
+          const bound = kind ? Math.max(Math.abs(value) * relative * clip, scale * (kind === 'e4m3' ? 2 ** -10 : 2 ** -17)) : scale * 0.5;
+          if (!(Math.abs(back - value) <= bound * (1 + 1e-5))) expect.fail(`${format}: ${value} became ${back}`);
+        });
+      }
+    }
+  });
+});
+
+/** Largest |stored − weight| of a format, for a weight whose channel, group or block has the given amax; FP16 rounding of the scale included. */
+function errorBound(format: WeightFormat, weight: number, amax: number): number {
+  const w = Math.abs(weight);
+  switch (format) {
+    case 'fp16': return w * 2 ** -11 + 2 ** -25;
+    case 'int4': return (amax / 7) * (0.5 + 8 * 2 ** -11);
+    case 'nf4': return amax * ((1 - 0.6961928) / 2 + 2 ** -11);
+    case 'fp8_e4m3': return Math.max(w * 2 ** -4, (amax / 448) * 2 ** -10) * 1.01;
+    case 'fp8_e5m2': return Math.max(w * 2 ** -3, (amax / 448) * 2 ** -17) * 1.01;
+    // The shared exponent may leave amax up to a factor 2 (E4M3: 512/448) above the largest code's binade.
+    case 'mxfp8_e4m3': return Math.max(w * 2 ** -3, amax * 2 ** -18);
+    case 'mxfp8_e5m2': return Math.max(w * 2 ** -2, amax * 2 ** -31);
+    case 'int1': return amax;
+  }
+}
+
+describe('packing', () => {
+  const options = (random: Random, format: WeightFormat): { n: number; k: number; pack: PackOptions } => {
+    const group = format === 'fp16' ? -1 : isMxFormat(format) ? 32 : random.pick([-1, 64, 128] as const);
+    const k = group === -1 ? 1 + random.integer(200) : group * (1 + random.integer(3));
+    const n = 1 + random.integer(30);
+    const padded = random.integer(2) === 0 ? n : Math.ceil(n / 16) * 16;
+    return { n, k, pack: { group, layout: randomLayout(random, padded, k), scaleLayout: group === -1 ? null : randomLayout(random, padded, k / group) } };
+  };
+
+  for (const format of weightFormats) {
+    it(`${format}: within the format's error, in random layouts`, () => {
+      for (let seed = 0; seed < 40; ++seed) {
+        const random = new Random(seed);
+        const { n, k, pack } = options(random, format);
+        const spread = 10 ** random.uniform(-3, 1);
+        const matrix = Float32Array.from({ length: n * k }, () => random.uniform(-spread, spread));
+        const packed = packWeights(matrix, format, pack);
+        const back = unpackWeights(packed, n, format, pack);
+        const group = pack.group === -1 ? k : pack.group;
+        matrix.forEach((value, i) => {
+          const first = Math.floor(i / group) * group;
+          const amax = matrix.subarray(first, first + group).reduce((a, b) => Math.max(a, Math.abs(b)), 0);
+          if (!(Math.abs(back[i]! - value) <= errorBound(format, value, amax))) expect.fail(`seed ${seed}: ${value} became ${back[i]}, amax ${amax}`);
+          if (format === 'int1') expect(Math.sign(back[i]!)).toBe(value < 0 ? -1 : 1);
+        });
+        // What is representable stays as it is.
+        const again = unpackWeights(packWeights(back, format, pack), n, format, pack);
+        if (format === 'fp16' || format === 'int1' || isMxFormat(format)) expect(Buffer.compare(Buffer.from(again.buffer), Buffer.from(back.buffer))).toBe(0);
+      }
+    });
+  }
+
+  it('puts the element (n, k) at the bits that the layout says', () => {
+    const random = new Random(9);
+    for (const format of ['int4', 'int1', 'fp8_e5m2', 'fp16'] as const) {
+      const [n, k] = [12, 40];
+      const layout = randomLayout(random, n, k);
+      const bits = weightBits(format);
+      for (let trial = 0; trial < 20; ++trial) {
+        const [row, column] = [random.integer(n), random.integer(k)];
+        const base = new Float32Array(n * k).fill(-1);
+        const changed = base.slice();
+        changed[row * k + column] = 1;
+        const pack = (matrix: Float32Array): Uint8Array => packWeights(matrix, format, { group: -1, layout, scaleLayout: null }).weight;
+        const [before, after] = [pack(base), pack(changed)];
+        const first = storedIndex(layout, row, column) * bits;
+        let differences = 0;
+        before.forEach((byte, i) => {
+          for (let bit = 0; bit < 8; ++bit) {
+            if (((byte ^ after[i]!) >> bit) & 1) {
+              ++differences;
+              expect(8 * i + bit).toBeGreaterThanOrEqual(first);
+              expect(8 * i + bit).toBeLessThan(first + bits);
+            }
+          }
+        });
+        expect(differences).toBeGreaterThan(0);
+      }
+    }
+  });
+
+  it('stores rows of zeros and of tiny weights without losing the others', () => {
+    for (const format of weightFormats) {
+      const scaleLayout: Digit[] | null = isMxFormat(format) ? rowMajor(3, 1) : null;
+      const pack: PackOptions = { group: isMxFormat(format) ? 32 : -1, layout: rowMajor(3, 32), scaleLayout };
+      const matrix = new Float32Array(96);
+      matrix.fill(1e-9, 32, 64);
+      matrix.fill(0.5, 64, 96);
+      const back = unpackWeights(packWeights(matrix, format, pack), 3, format, pack);
+      expect(back.subarray(0, 32).every((value) => value === 0)).toBe(true);
+      expect(back.subarray(32, 64).every((value) => Math.abs(value) < 1e-6)).toBe(true);
+      expect(back.subarray(64).every((value) => Math.abs(value - 0.5) < 0.01)).toBe(true);
+    }
+  });
+
+  it('refuses sizes that do not fit and weights that are not finite', () => {
+    const pack: PackOptions = { group: -1, layout: rowMajor(2, 64), scaleLayout: null };
+    expect(() => packWeights(new Float32Array(100), 'int4', pack)).toThrow(/whole number of rows/);
+    expect(() => packWeights(new Float32Array(192), 'int4', pack)).toThrow(/at most 2 rows/);
+    expect(() => packWeights(new Float32Array(128), 'int4', { ...pack, group: 128, scaleLayout: rowMajor(2, 1) })).toThrow(/multiple of the group/);
+    expect(() => packWeights(new Float32Array(128), 'int4', { ...pack, group: 64 })).toThrow(/scaleLayout/);
+    expect(() => packWeights(new Float32Array(128), 'int4', { ...pack, group: 64, scaleLayout: rowMajor(2, 2) })).toThrow(/scale layout/);
+    expect(() => packWeights(new Float32Array(128).fill(NaN, 70, 71), 'int4', pack)).toThrow(/row 1, column 6/);
+    expect(() => packWeights(new Float32Array(128).fill(1e6, 3, 4), 'fp16', pack)).toThrow(/65504/);
+    const packed = packWeights(new Float32Array(128), 'int4', pack);
+    expect(() => unpackWeights({ ...packed, scale: packed.scale.subarray(1) }, 2, 'int4', pack)).toThrow(/bytes of scales/);
+    expect(() => unpackWeights({ ...packed, weight: packed.weight.subarray(1) }, 2, 'int4', pack)).toThrow(/bytes of weights/);
+  });
+});
