@@ -21,6 +21,15 @@ const modelPatterns: readonly (readonly [RegExp, Model])[] = [
   [/conformer/i, 'conformer'], [/(?:^|[^a-z])vit(?:[^a-z]|$)/i, 'vit'],
 ];
 
+export function isModel(name: string): name is Model {
+  return (models as readonly string[]).includes(name);
+}
+
+/** The settings in which Figure 8 shows a model. */
+export function settingsOf(model: Model): readonly string[] {
+  return isLlm(model) ? ['bs1_seq1', 'bs32_seq1', 'bs1_seq4096'] : ['bs1', 'bs128'];
+}
+
 export function isLlm(model: Model): boolean {
   return model === 'llama2-70b' || model === 'bloom-176b';
 }

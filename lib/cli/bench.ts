@@ -1,13 +1,14 @@
 /**
  * `ladder bench`: every checkpoint in its own process, records written as they come, a table at the end. What follows the
- * table (comparison, Figure 8) is `endOfBench`.
+ * table (comparison, Figure 8) is bench-end.ts's.
  */
 import { join, resolve } from 'node:path';
 import { LadderError } from '../errors.js';
 import { readCases, type BenchCase, type CaseTiming } from '../run/bench-cases.js';
 import { runBench, type BenchOutcome } from '../run/bench.js';
-import { selectDevice, type DeviceInfo } from '../run/device.js';
+import { ordinalOf, selectDevice, type DeviceInfo } from '../run/device.js';
 import { checkpointName, listCheckpoints, packageRoot, resolveCheckpoint, type FoundCheckpoint } from '../run/package.js';
+import { endBench, tuneFirst } from './bench-end.js';
 import { exitCodes, type CliIo, type Command } from './command.js';
 import { addTimingOptions, timingOf, type TimingOptions } from './run.js';
 import { progressTo, wholeNumber } from './shared.js';
@@ -36,9 +37,6 @@ export interface FinishedBench {
   /** The authors' `--force_tune`: tune before measuring. */
   readonly forceTune: boolean;
 }
-
-/** What follows the table of a bench, in order: the comparison with the other systems, and Figure 8. */
-export const endOfBench: readonly ((bench: FinishedBench, io: CliIo) => Promise<void>)[] = [];
 
 /** The checkpoints to measure: those named, or bench/cases.json's for this kind of device. */
 function chooseCheckpoints(names: readonly string[], folder: string | undefined, wanted: 'all' | readonly string[]): readonly FoundCheckpoint[] {
@@ -102,6 +100,7 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
     .map((found): BenchCase => ({ ...found, deviceId: device.id, timing, verify: options.verify ?? defaults.verify }));
   if (device.kind === 'cpu') io.note('no GPU is used: checkpoints run on the CPU through the reference operators, to show that they run; their latencies are not the GPU\'s');
   else await buildModules(cases, io);
+  if (options.force_tune === true && device.kind === 'cuda') await tuneFirst(cases.map(({ path }) => path), ordinalOf(device), io);
   const resultsRoot = resolve(options.results);
   const outcomes = await runBench(cases, {
     device, resultsRoot, fresh: options.fresh ?? false, caseTimeoutMs: 1000 * options.caseTimeout, signal: io.signal,
@@ -119,7 +118,7 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
     io.out(`records  ${resultsRoot}`);
   }
   const finished: FinishedBench = { device, outcomes, resultsRoot, reproduce: options.reproduce ?? false, forceTune: options.force_tune ?? false };
-  for (const step of endOfBench) await step(finished, io);
+  await endBench(finished, options.json === true ? { ...io, out: io.note } : io);
   if (outcomes.some(({ record }) => record.status === 'failed')) io.exit(exitCodes.failed);
   else if (outcomes.some(({ record }) => record.verified === false)) io.exit(exitCodes.mismatch);
   else if (options.strict && outcomes.some(({ record }) => record.status === 'invalid')) io.exit(exitCodes.invalid);
