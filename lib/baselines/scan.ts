@@ -2,7 +2,7 @@
  * What every log below a folder says: `ladder baselines`. Finds each log's system (by folder, else by what it prints),
  * parses it, names its case. A log without a result is an entry with its reason, never a gap and never an older number.
  */
-import { basename, dirname } from 'node:path';
+import { basename, dirname, resolve } from 'node:path';
 import { LadderError } from '../errors.js';
 import { caseOfCheckpoint, caseOfLog, type CaseName } from './case-names.js';
 import { logFiles, type LogFile } from './files.js';
@@ -48,8 +48,12 @@ const contentMarks: readonly (readonly [RegExp, BaselineSystem])[] = [
   [/vllm \S+ run /, 'vLLM'], [/Summary: \[min, max, mean\]|Iteration time [\d.]+ ms/, 'Welder'], [/(?:^|\s)avg: /, 'PyTorch-Inductor'],
 ];
 
-/** Which system wrote a log: the innermost folder that names one, else what is printed in it; null where neither says. */
-export async function systemOf(path: string, open: () => LogSource): Promise<BaselineSystem | null> {
+/**
+ * Which system wrote a log: the innermost folder that names one, else what is printed in it, else the folder asked for
+ * (`…/amos/logs`), whose own name must be the system's: a project may lie in a folder called anything. Null where none says.
+ * @param path relative to `folder`
+ */
+export async function systemOf(path: string, open: () => LogSource, folder = ''): Promise<BaselineSystem | null> {
   if (basename(path) === 'latency.txt') return 'TensorIR';
   for (const part of dirname(path).split('/').reverse()) {
     const named = folderNames.find(([pattern]) => pattern.test(part));
@@ -58,6 +62,10 @@ export async function systemOf(path: string, open: () => LogSource): Promise<Bas
   for await (const line of readLines(open())) {
     const marked = contentMarks.find(([pattern]) => pattern.test(line.text));
     if (marked !== undefined) return marked[1];
+  }
+  for (const part of folder.split('/').slice(-2).reverse()) {
+    const named = folderNames.find(([pattern]) => new RegExp(`^(?:${pattern.source})(?:-benchmark)?$`, 'i').test(part));
+    if (named !== undefined) return named[1];
   }
   return null;
 }
@@ -81,8 +89,7 @@ export async function scanLogs(
   const entries: BaselineEntry[] = [];
   for (const file of files) {
     if (basename(file.path) === 'tune_time_cost.txt') continue;
-    // The folder's own path takes part: `ladder baselines …/amos/logs` says AMOS.
-    const system = options.system ?? await systemOf(`${folder}/${file.path}`, () => file.open());
+    const system = options.system ?? await systemOf(file.path, () => file.open(), resolve(folder));
     if (system === null) {
       entries.push({ path: file.path, system, model: null, setting: null, format: null, result: null, reason: 'no system known by its folder or its lines' });
       continue;

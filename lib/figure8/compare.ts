@@ -111,11 +111,14 @@ export function compareSets(a: EntrySet, b: EntrySet, options: { readonly force?
   for (const entry of b.entries) partners.set(key(entry), [...(partners.get(key(entry)) ?? []), entry]);
   const pairs: Pair[] = [];
   const unpaired: Comparison['unpaired'][number][] = [];
-  const hasNumber = (entry: Entry): entry is Entry & { latencyMs: number } => entry.latencyMs !== null;
+  // A stale value is another model's: it stands in its set as published, and is no number of this case.
+  const staleness = (entry: Entry): string | null => entry.marks.find((mark) => mark.kind === 'stale')?.note ?? null;
+  const hasNumber = (entry: Entry): entry is Entry & { latencyMs: number } => entry.latencyMs !== null && staleness(entry) === null;
+  const lack = (entry: Entry): string => staleness(entry) ?? entry.reason ?? 'no number';
   for (const entry of a.entries) {
     const others = partners.get(key(entry)) ?? [];
-    if (!hasNumber(entry)) unpaired.push({ side: 'a', entry, reason: entry.reason ?? 'no number' });
-    else if (!others.some(hasNumber)) unpaired.push({ side: 'a', entry, reason: others[0]?.reason ?? `no such case in ${b.name}` });
+    if (!hasNumber(entry)) unpaired.push({ side: 'a', entry, reason: lack(entry) });
+    else if (!others.some(hasNumber)) unpaired.push({ side: 'a', entry, reason: others[0] === undefined ? `no such case in ${b.name}` : lack(others[0]) });
     else for (const other of others.filter(hasNumber)) pairs.push(pairOf(entry, other, force));
   }
   const known = new Set(a.entries.map(key));

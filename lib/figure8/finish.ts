@@ -42,6 +42,8 @@ export interface FinishResult {
   /** The comparison, for the terminal. */
   readonly text: string;
   readonly html: string;
+  /** Path without extension of the figure drawn from records, `…/end2end_h100`; null where none was asked for or there are no records of a GPU. */
+  readonly reproduced: string | null;
 }
 
 const defaultResults = join(packageRoot, 'bench', 'results');
@@ -138,11 +140,13 @@ export async function finishBench(options: FinishOptions = {}): Promise<FinishRe
   const draw = (figure: Figure, name: string, title: string): Promise<void> =>
     add(drawEnd2End(figure, name.replaceAll('_', '-'), { values: options.values === true }), name, title, figure.caption);
   await draw(publishedFigure(published, caption), 'end2end_a100', `Figure 8, ${set === 'paper' ? 'as in the paper' : 'from the artifact'}`);
-  if (options.reproduce === true) {
-    if (gpu === null) throw new LadderError('BAD_ARGUMENT', `no record of a GPU in ${folders.join(', ') || defaultResults}: run \`ladder bench --reproduce\` on one first`);
+  let reproduced: string | null = null;
+  if (options.reproduce === true && gpu !== null) {
     const slug = gpuSlug(gpu);
     const figure = reproducedFigure(await loadSet('paper'), onGpu, `${gpu}, ${newestDate(onGpu).slice(0, 10)}. Coloured: measured on this GPU. Grey: the paper's values, over the same system on its A100.`);
-    await draw(figure, slug === 'a100' ? 'end2end_a100_reproduced' : `end2end_${slug}`, `Figure 8, measured on ${gpu}`);
+    // On an A100 the paper's own figure keeps its name.
+    reproduced = slug === 'a100' ? 'end2end_a100_reproduced' : `end2end_${slug}`;
+    await draw(figure, reproduced, `Figure 8, measured on ${gpu}`);
   }
 
   const ladderOnly = published.filter((entry) => entry.system === 'Ladder');
@@ -163,6 +167,7 @@ export async function finishBench(options: FinishOptions = {}): Promise<FinishRe
     '* repeats the FP16 value, or is odd in its source: report.html says how.',
     'Geometric means:', ladderMeansTable(published),
     ...(gpu === null ? [] : [measuredText(own.filter(isGpu), gpu)]),
+    ...(options.reproduce === true && gpu === null ? [`Figure 8 of this machine was not drawn: no record of a GPU in ${folders.join(', ') || defaultResults}.`] : []),
   ].join('\n\n');
 
   const welder = (list: readonly Entry[]) => (entry: Entry): Entry | undefined =>
@@ -187,5 +192,5 @@ export async function finishBench(options: FinishOptions = {}): Promise<FinishRe
   const page = join(out, 'report.html');
   await writeWhole(page, html);
   files.push(page);
-  return { files, text, html: page };
+  return { files, text, html: page, reproduced };
 }
