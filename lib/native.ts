@@ -310,7 +310,7 @@ export interface NativeAddon {
 let loaded: NativeAddon | undefined;
 
 /**
- * Loads the addon on first use.
+ * Loads the addon on first use. `LADDER_ADDON` names another build of it (the sanitized one, native/build.mjs).
  * @throws LadderError `ADDON` with the remedy when it is not built for this Node.js
  */
 export function native(): NativeAddon {
@@ -318,7 +318,7 @@ export function native(): NativeAddon {
   const require = createRequire(import.meta.url);
   let addon: NativeAddon;
   try {
-    addon = require('../build/Release/ladder.node') as NativeAddon;
+    addon = require(process.env['LADDER_ADDON'] ?? '../build/Release/ladder.node') as NativeAddon;
   } catch (cause) {
     throw new LadderError('ADDON', `the native addon could not be loaded; build it with \`node native/build.mjs\` in the package's folder (needs a C++17 compiler, make and python3): ${(cause as Error).message}`, {}, { cause });
   }
