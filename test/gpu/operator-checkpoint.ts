@@ -1,0 +1,76 @@
+// Builds a checkpoint out of single operators, each with inputs of its own: how kernels of any shape are held against the
+// reference through the same path as real checkpoints (builder, nvcc, loader, verification).
+import { createHash } from 'node:crypto';
+import { copyFile, mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { serialiseGraph } from '../../lib/artifact/graph-writer.js';
+import type { Fill, Manifest } from '../../lib/artifact/manifest.js';
+import { type Operand, signatureOf } from '../../lib/artifact/operands.js';
+import type { DenseOperator, Operator } from '../../lib/artifact/operators.js';
+import { compileModules } from '../../lib/build/compile.js';
+import { kActivationFill, kGainFill, kShiftFill, quantisedProbe, quantisedScaleProbe, scaleFill, weightFill } from '../../lib/build/fills.js';
+import type { Tuning } from '../../lib/build/kernel.js';
+import type { LoweredModel, LoweredTensor } from '../../lib/build/lower.js';
+import { planOperator } from '../../lib/build/planners.js';
+import { hashSources } from '../../lib/build/sources.js';
+
+/** One operator, and how its kernel is instantiated. */
+export interface OperatorCase {
+  readonly name: string;
+  readonly operator: Operator;
+  readonly tuning?: Tuning;
+  /** Range of FP16 activations; default −1 … 1. */
+  readonly activations?: Fill;
+}
+
+function tensorOf(prefix: string, index: number, { role, dtype, sizeBytes }: Operand, { operator, activations }: OperatorCase): LoweredTensor {
+  const elements = dtype === 'float16' ? sizeBytes / 2 : dtype === 'float32' ? sizeBytes / 4 : sizeBytes;
+  const tensor = (manifestRole: LoweredTensor['role'], fill: Fill): LoweredTensor => ({ name: `${prefix}.${index}_${role}`, shape: [elements], dtype, role: manifestRole, fill });
+  const dense = operator as DenseOperator;
+  switch (role) {
+    case 'weight': return tensor('weight', weightFill(dense.weight, dense.k));
+    case 'scale': return tensor('scale', scaleFill(dense.weight as Exclude<DenseOperator['weight'], 'fp16'>, dense.k));
+    case 'gain': return tensor('gain', kGainFill);
+    case 'beta': return tensor('beta', kShiftFill);
+    case 'bias': return tensor('bias', kShiftFill);
+    case 'xScale': return tensor('input', quantisedScaleProbe(dense.activation as Exclude<DenseOperator['activation'], 'fp16'>));
+    default: return tensor('input', dtype === 'float16' ? activations ?? kActivationFill : quantisedProbe(dense.activation as Exclude<DenseOperator['activation'], 'fp16'>));
+  }
+}
+
+/**
+ * Writes graph.json, checkpoint.json and model.so of the cases into `folder`, which is made.
+ * @param targets names of the nvcc targets to compile for: ['compute_80'] forces the driver to compile from PTX
+ */
+export async function buildOperators(folder: string, cases: readonly OperatorCase[], targets?: readonly string[]): Promise<void> {
+  const tensors: LoweredTensor[] = [];
+  const operators = cases.map((one): LoweredModel['operators'][number] => {
+    const { inputs, outputs } = signatureOf(one.operator);
+    const own = inputs.map((operand, i) => tensorOf(one.name, i, operand, one));
+    tensors.push(...own);
+    return {
+      node: one.name, semantics: one.operator, inputs: own.map(({ name }) => name),
+      outputs: outputs.map(({ dtype, sizeBytes }, i) => ({ name: `${one.name}_out${i}`, shape: [dtype === 'float16' ? sizeBytes / 2 : dtype === 'float32' ? sizeBytes / 4 : sizeBytes], dtype })),
+      probe: own.map(({ role, fill }) => (role === 'input' ? fill : null)), bytes: 0, flops: 0,
+    };
+  });
+  const planned = operators.map((operator, i) => ({ operator, plan: planOperator(operator.semantics, operator.node, cases[i]!.tuning ?? {}) }));
+  const results = operators.flatMap(({ outputs }) => outputs.map(({ name }) => name));
+  const { sources, hash } = hashSources({ tensors, operators, output: results[0]! }, planned);
+  const graph = serialiseGraph({ inputs: tensors, operators: operators.map(({ node, inputs, outputs }) => ({ name: node, functionName: node, inputs, outputs })), outputs: results });
+  const manifest: Manifest = {
+    schema: 'ladder-checkpoint/1', model: 'operators', layers: 1, batch: 1, seq: 1,
+    format: { weight: 'fp16', activation: 'fp16', group: -1, label: 'W_FP16 A_FP16' }, seed: 1,
+    tensors: Object.fromEntries(tensors.map(({ name, role, fill }) => [name, { role, fill }])),
+    operators: operators.map(({ node, semantics, probe }) => ({ node, semantics, probe: [...probe], bytes: 0, flops: 0 })),
+    bytes: 0, flops: 0,
+    launch: Object.fromEntries(planned.flatMap(({ plan }) => plan.launches).map(({ name, programmatic }) => [name, { programmaticStreamSerialization: programmatic }])),
+    targets: [...(targets ?? ['compute_80', 'sm_80', 'sm_90a'])],
+    build: { sources: hash, tuning: 'default' },
+    files: { 'graph.json': createHash('sha256').update(graph).digest('hex') },
+  };
+  await mkdir(folder, { recursive: true });
+  await writeFile(join(folder, 'graph.json'), graph);
+  await writeFile(join(folder, 'checkpoint.json'), JSON.stringify(manifest));
+  await compileModules([{ name: 'operators', sources }], targets ? { targets } : {}, async (_unit, path) => copyFile(path, join(folder, 'model.so')));
+}
