@@ -214,13 +214,13 @@ function checkElfBytes(bytes: Uint8Array): boolean {
 const asText = (bytes: Uint8Array): string => Buffer.from(bytes).toString('utf8');
 
 describe('mutated inputs', () => {
-  it('are 200,000', () => expect(Object.values(kRuns).reduce((a, b) => a + b)).toBe(200_000));
+  it('are 200,000', () => expect(Object.values(kRuns).reduce<number>((a, b) => a + b, 0)).toBe(200_000));
 
   function property<T>(name: string, runs: number, arbitrary: fc.Arbitrary<T>, check: (value: T) => boolean): void {
     it(`${name}: ${runs}`, { timeout: 120_000 }, () => {
       const tally = new Tally();
       fc.assert(fc.property(arbitrary, (value) => tally.count(check(value))), { numRuns: runs, seed: kSeed });
-      expect(tally.accepted + tally.refused).toBe(runs);
+      expect(tally.accepted + tally.refused).toBe<number>(runs);
       // The mutations must be neither all fatal nor all harmless, or they would test little.
       expect(tally.accepted).toBeGreaterThan(runs / 100);
       expect(tally.refused).toBeGreaterThan(runs / 4);
