@@ -84,18 +84,25 @@ void EnvState::receive(napi_env rawEnv, napi_value, void* context, void* data) {
   if (!rawEnv) return;  // the environment is ending: nobody waits for the promise
   const Napi::Env env(rawEnv);
   const Napi::HandleScope scope(env);
-  Task& task = *message->task;
-  if (!message->fraction) {
-    static_cast<EnvState*>(context)->settle(env, task);
-    return;
+  try {
+    if (message->fraction) {
+      report(env, *message->task, *message->fraction);
+    } else {
+      static_cast<EnvState*>(context)->settle(env, *message->task);
+    }
+  } catch (const Napi::Error&) {
+    // JavaScript can no longer run: its thread is being terminated.
   }
+}
+
+void EnvState::report(Napi::Env env, Task& task, double fraction) {
   if (task.progressError) return;
   try {
-    task.progress.Call({Napi::Number::New(env, *message->fraction)});
+    task.progress.Call({Napi::Number::New(env, fraction)});
   } catch (const Napi::Error& error) {
     // The caller's function failed: the measurement ends, and its promise tells why.
-    task.progressError = Napi::Persistent(error.Value());
     task.cancelled = true;
+    task.progressError = Napi::Persistent(error.Value());
   }
 }
 

@@ -30,6 +30,7 @@ class EnvState {
  private:
   static void receive(napi_env env, napi_value function, void* context, void* data);
   static void endAll(void* state);
+  static void report(Napi::Env env, Task& task, double fraction);
   void settle(Napi::Env env, Task& task);
 
   napi_env env_;
