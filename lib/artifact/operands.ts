@@ -48,14 +48,14 @@ export function signatureOf(operator: Operator): Signature {
     }
     case 'quantise': {
       const { m, k, activation } = operator;
-      require(activation !== 'fp16', 'quantise', 'activation', 'a quantised format', activation);
+      ensure(activation !== 'fp16', 'quantise', 'activation', 'a quantised format', activation);
       return { inputs: [operand('x', 'float16', m * k)], outputs: activationOperands(m, k, activation) };
     }
     case 'attention': {
       const { batch, seq, heads, kvHeads, headDim, order, position } = operator;
-      require(heads % kvHeads === 0, 'attention', 'kvHeads', `a divisor of ${heads} heads`, kvHeads);
-      require(order !== 'interleaved' || heads === kvHeads, 'attention', 'kvHeads', `${heads}, as q, k and v are interleaved per head`, kvHeads);
-      require(position !== 'rope' || headDim % 2 === 0, 'attention', 'headDim', 'an even number, for rotary embedding', headDim);
+      ensure(heads % kvHeads === 0, 'attention', 'kvHeads', `a divisor of ${heads} heads`, kvHeads);
+      ensure(order !== 'interleaved' || heads === kvHeads, 'attention', 'kvHeads', `${heads}, as q, k and v are interleaved per head`, kvHeads);
+      ensure(position !== 'rope' || headDim % 2 === 0, 'attention', 'headDim', 'an even number, for rotary embedding', headDim);
       const rows = batch * seq;
       return { inputs: [operand('qkv', 'float16', rows * (heads + 2 * kvHeads) * headDim)], outputs: [operand('y', 'float16', rows * heads * headDim)] };
     }
@@ -64,12 +64,12 @@ export function signatureOf(operator: Operator): Signature {
 
 function denseSignature(operator: DenseOperator): Signature {
   const { m, n, k, weight, activation, group, norm, function: epilogue } = operator;
-  require(isMx(weight) === (group === kMxBlock), 'dense', 'group', isMx(weight) ? `${kMxBlock} for MX weights` : '-1, 64 or 128', group);
-  require(group === -1 || k % group === 0, 'dense', 'group', `a divisor of k = ${k}`, group);
-  require(weight !== 'fp16' || group === -1, 'dense', 'group', '-1 for FP16 weights, which have no scales', group);
-  require(epilogue !== 'silu_mul' || n % 2 === 0, 'dense', 'n', 'an even number, for gate and up', n);
-  require(operator.input === 'fp16' || activation !== 'fp16', 'dense', 'activation', 'a quantised format, as the input comes quantised', activation);
-  require(operator.input === 'fp16' || norm.kind === 'none', 'dense', 'norm', 'none, as the input comes quantised', norm.kind);
+  ensure(isMx(weight) === (group === kMxBlock), 'dense', 'group', isMx(weight) ? `${kMxBlock} for MX weights` : '-1, 64 or 128', group);
+  ensure(group === -1 || k % group === 0, 'dense', 'group', `a divisor of k = ${k}`, group);
+  ensure(weight !== 'fp16' || group === -1, 'dense', 'group', '-1 for FP16 weights, which have no scales', group);
+  ensure(epilogue !== 'silu_mul' || n % 2 === 0, 'dense', 'n', 'an even number, for gate and up', n);
+  ensure(operator.input === 'fp16' || activation !== 'fp16', 'dense', 'activation', 'a quantised format, as the input comes quantised', activation);
+  ensure(operator.input === 'fp16' || norm.kind === 'none', 'dense', 'norm', 'none, as the input comes quantised', norm.kind);
   const x = operator.input === 'fp16' ? [operand('x', 'float16', m * k)] : activationOperands(m, k, activation);
   const weightElements = storedElements('weightLayout', operator.weightLayout, n, k);
   const inputs = [...x, weight === 'fp16'
@@ -77,11 +77,11 @@ function denseSignature(operator: DenseOperator): Signature {
     : operand('weight', 'uint8', Math.ceil((weightElements * weightFormatBits[weight]) / 8))];
   if (weight !== 'fp16') {
     const scaled = group !== -1;
-    require(scaled === (operator.scaleLayout !== null), 'dense', 'scaleLayout', scaled ? 'a layout of the scales' : 'null, as scales are per channel', operator.scaleLayout === null ? 'null' : 'a layout');
+    ensure(scaled === (operator.scaleLayout !== null), 'dense', 'scaleLayout', scaled ? 'a layout of the scales' : 'null, as scales are per channel', operator.scaleLayout === null ? 'null' : 'a layout');
     const elements = operator.scaleLayout ? storedElements('scaleLayout', operator.scaleLayout, n, k / group) : n;
     inputs.push(operand('scale', isMx(weight) ? 'uint8' : 'float16', elements));
   } else {
-    require(operator.scaleLayout === null, 'dense', 'scaleLayout', 'null, as FP16 weights have no scales', 'a layout');
+    ensure(operator.scaleLayout === null, 'dense', 'scaleLayout', 'null, as FP16 weights have no scales', 'a layout');
   }
   if (norm.kind !== 'none') inputs.push(operand('gain', 'float16', k));
   if (norm.kind === 'layer') inputs.push(operand('beta', 'float16', k));
@@ -96,24 +96,24 @@ function activationOperands(m: number, k: number, activation: ActivationFormat):
   if (activation === 'fp16') return [operand('y', 'float16', m * k)];
   const codes = operand('q', activation === 'int8' || activation === 'int4' ? 'int8' : 'uint8', m * k);
   if (!isMx(activation)) return [codes, operand('xScale', 'float32', m)];
-  require(k % kMxBlock === 0, 'activation', 'k', `a multiple of ${kMxBlock}`, k);
+  ensure(k % kMxBlock === 0, 'activation', 'k', `a multiple of ${kMxBlock}`, k);
   return [codes, operand('xScale', 'uint8', m * (k / kMxBlock))];
 }
 
 function storedElements(field: string, layout: readonly Digit[], n: number, k: number): number {
   const extents = layoutExtents(layout);
   // Rows may be padded to whole tiles.
-  require(extents.n >= n, 'dense', field, `at least ${n} places along n`, extents.n);
-  require(extents.k === k, 'dense', field, `${k} places along k`, extents.k);
+  ensure(extents.n >= n, 'dense', field, `at least ${n} places along n`, extents.n);
+  ensure(extents.k === k, 'dense', field, `${k} places along k`, extents.k);
   return extents.n * extents.k;
 }
 
 function operand(role: OperandRole, dtype: Operand['dtype'], elements: number): Operand {
   const sizeBytes = elements * kBytes[dtype];
-  require(sizeBytes <= Number.MAX_SAFE_INTEGER, 'operator', role, 'fewer than 2^53 bytes', sizeBytes);
+  ensure(sizeBytes <= Number.MAX_SAFE_INTEGER, 'operator', role, 'fewer than 2^53 bytes', sizeBytes);
   return { role, dtype, sizeBytes };
 }
 
-function require(holds: boolean, op: string, field: string, expected: string, received: string | number): void {
+function ensure(holds: boolean, op: string, field: string, expected: string, received: string | number): void {
   if (!holds) throw new LadderError('BAD_MANIFEST', `${op}: expected ${expected} for \`${field}\` but received ${received}`, { op, field });
 }
