@@ -7,7 +7,7 @@
 import { makeAxis, position, type Axis } from './axis.js';
 import type { Figure, FigureBar, FigureGroup, FigurePanel, FigureRow, FigureSlot } from './figure-model.js';
 import { clockLabel, modelLabel, settingLabel, systemFamily } from './names.js';
-import { fillOf, greyed, hatchedRect } from './palette.js';
+import { fillOf, greyed, greyOf, hatchedRect } from './palette.js';
 import { coordinate, ink, Picture, type Node } from './svg.js';
 import { capHeight, formatLabel, textWidth, type Label, type Run } from './text.js';
 
@@ -113,7 +113,7 @@ function drawBar(picture: Picture, layers: Layers, axis: Axis, bar: FigureBar, x
     .attr('data-latency-ms', String(entry.latencyMs)).attr('data-clock', clockLabel(entry.clock)).attr('data-gpu', entry.gpu ?? 'not stated')
     .attr('data-source', entry.source).attr('data-greyed', String(bar.greyed));
   group.append('title').text(`${entry.system} ${entry.format}, ${modelLabel(entry.model)} ${settingLabel(entry.setting)}: ${bar.speedUp.toFixed(2)}× (${entry.latencyMs} ms, clock ${clockLabel(entry.clock)}, ${entry.gpu ?? 'GPU not stated'})${entry.marks.map((mark) => `; ${mark.note}`).join('')}`);
-  const style = bar.greyed ? greyed : fillOf(entry.family, entry.format);
+  const style = bar.greyed ? greyOf(entry.family, entry.format) : fillOf(entry.family, entry.format);
   for (const segment of axis.segments) {
     if (bar.speedUp <= segment.from && segment.from > 0) continue;
     const top = position({ ...axis, segments: [segment] }, bar.speedUp);
@@ -271,22 +271,17 @@ export function drawEnd2End(figure: Figure, id: string, options: End2EndOptions 
     ...figure.notes.map(({ mark, reason }) => `${mark}: ${reason}.`),
   ];
   const lines = wrap(notes.join(' '), width - margin.left - margin.right, size.note);
-  // The height follows from what is drawn: a first pass on a scratch picture measures it.
-  const draw = (height: number): { picture: Picture; used: number } => {
-    const picture = new Picture(id, width, height, `Figure 8: speed-up over ${figure.reference.system}. ${figure.caption}`);
-    let y = margin.top;
-    let letter = 0;
-    for (const row of figure.rows) {
-      y += drawRow(picture, figure, row, y, letter, values, wide) + 8;
-      letter += new Set(row.panels.flatMap((panel) => panel.groups.map((group) => group.model))).size;
-    }
-    for (const line of lines) {
-      y += 11;
-      picture.text(picture.root, line, margin.left, y - 3, { size: size.note, fill: '#4a4a4a', role: 'note' });
-    }
-    return { picture, used: y + margin.bottom };
-  };
-  const { used } = draw(1000);
-  const { picture } = draw(Number(coordinate(used)));
+  const picture = new Picture(id, width, 1, `Figure 8: speed-up over ${figure.reference.system}. ${figure.caption}`);
+  let y = margin.top;
+  let letter = 0;
+  for (const row of figure.rows) {
+    y += drawRow(picture, figure, row, y, letter, values, wide) + 8;
+    letter += new Set(row.panels.flatMap((panel) => panel.groups.map((group) => group.model))).size;
+  }
+  for (const line of lines) {
+    y += 11;
+    picture.text(picture.root, line, margin.left, y - 3, { size: size.note, fill: '#4a4a4a', role: 'note' });
+  }
+  picture.setHeight(Number(coordinate(y + margin.bottom)));
   return picture;
 }

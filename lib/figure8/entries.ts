@@ -44,7 +44,8 @@ export interface Entry {
 }
 
 /**
- * Nonparametric 95 % confidence interval of the median: ranks n/2 ± 1.96·√n/2 of the sorted samples. Null below
+ * Nonparametric 95 % confidence interval of the median: ranks n/2 − 0.98·√n and 1 + n/2 + 0.98·√n of
+ * the sorted samples, rounded outwards. Null below
  * six samples, where no such pair of ranks exists.
  */
 export function medianInterval(samples: readonly number[]): Interval | null {
@@ -52,8 +53,8 @@ export function medianInterval(samples: readonly number[]): Interval | null {
   if (n < 6) return null;
   const sorted = [...samples].sort((a, b) => a - b);
   const half = (1.96 * Math.sqrt(n)) / 2;
-  const low = sorted[Math.max(0, Math.floor(n / 2 - half))];
-  const high = sorted[Math.min(n - 1, Math.ceil(n / 2 + half) - 1)];
+  const low = sorted[Math.max(0, Math.floor(n / 2 - half) - 1)];
+  const high = sorted[Math.min(n - 1, Math.ceil(n / 2 + half))];
   return low === undefined || high === undefined ? null : { lowMs: low, highMs: high, kind: 'median-ci95' };
 }
 

@@ -29,7 +29,7 @@ export async function writeWhole(path: string, data: string | Uint8Array): Promi
 /** The picture as PNG. */
 export async function toPng(picture: Picture, scale = pngScale): Promise<Uint8Array> {
   return sharp(Buffer.from(picture.toString()), { density: 72 * scale, limitInputPixels: false })
-    .resize(Math.round(picture.width * scale)).flatten({ background: '#ffffff' }).png({ compressionLevel: 9, palette: true, colours: 256 }).toBuffer();
+    .resize(Math.round(picture.width * scale)).flatten({ background: '#ffffff' }).png({ compressionLevel: 9, palette: true, effort: 1 }).toBuffer();
 }
 
 /** The picture as a one-page PDF of vectors. */

@@ -41,15 +41,20 @@ const ladder: Readonly<Record<string, Fill>> = {
   'W_INT4 A_INT4': fill('#5fa5d9', 'dots', light),
 };
 
-/** The paper's bars beside ours. */
-export const greyed: Fill = fill('#d4d4d4', 'none', dark);
+/** The paper's bars beside ours, in a legend. */
+export const greyed: Fill = fill('#dcdcdc', 'none', dark);
 const fallback: Fill = fill('#bdbdbd', 'dots', dark);
 
 /** The fill of a system (as in Figure 8's data) at a format. */
 export function fillOf(system: string, format: string): Fill {
   if (system === 'Ladder') return ladder[format] ?? fallback;
-  if (system === 'vLLM') return format === 'W_FP16 A_FP16' ? fill('#e3e3e3', 'none', dark) : fill('#9a9a9a', 'cross', light);
+  if (system === 'vLLM') return format === 'W_FP16 A_FP16' ? fill('#dcc9a8', 'none', dark) : fill('#8a6a45', 'cross', light);
   return rivals[system] ?? fallback;
+}
+
+/** The paper's bar of a system: grey, with the system's own hatch. */
+export function greyOf(system: string, format: string): Fill {
+  return { color: greyed.color, hatch: fillOf(system, format).hatch, hatchColor: '#8c8c8c' };
 }
 
 /** Path data of the hatch of a rectangle, clipped to it. `step` is the distance of level lines. */

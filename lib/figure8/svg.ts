@@ -35,23 +35,40 @@ export function coordinate(value: number): string {
 export class Picture {
   readonly root: Node;
   private readonly node: D3Node;
+  private readonly paper: Node;
+  private currentHeight: number;
   private readonly definitions: Node;
   private readonly defined = new Set<string>();
 
   /** @param description read aloud in place of the picture */
-  constructor(readonly id: string, readonly width: number, readonly height: number, description: string) {
+  constructor(readonly id: string, readonly width: number, height: number, description: string) {
     this.node = new D3Node();
     const svg: Node = this.node.createSVG(width, height);
     svg.attr('viewBox', `0 0 ${width} ${height}`).attr('role', 'img').attr('id', id);
     svg.append('title').text(description);
     this.definitions = svg.append('defs');
-    svg.append('rect').attr('class', 'paper').attr('width', width).attr('height', height).attr('fill', '#ffffff');
+    this.paper = svg.append('rect').attr('class', 'paper').attr('width', width).attr('height', height).attr('fill', '#ffffff');
     this.root = svg;
+    this.currentHeight = height;
   }
 
-  /** The finished picture. */
+  get height(): number {
+    return this.currentHeight;
+  }
+
+  /** For charts whose height follows from what was drawn. */
+  setHeight(height: number): void {
+    this.currentHeight = height;
+    this.root.attr('height', height).attr('viewBox', `0 0 ${this.width} ${height}`);
+    this.paper.attr('height', height);
+  }
+
+  /** The finished picture, as XML: d3-node's own writer is HTML's, which leaves `<` in attributes as it is. */
   toString(): string {
-    return this.node.svgString();
+    const svg = this.node.document.querySelector('svg');
+    const xml = new this.node.window.XMLSerializer().serializeToString(svg);
+    // Texts come from logs: XML has no place for most control characters.
+    return xml.replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g, '');
   }
 
   /** Draws a label with its anchor on the baseline at (x, y); returns its width. */

@@ -25,6 +25,13 @@ export interface PlacedGlyph {
   readonly scale: number;
 }
 
+/** Glyphs of a label and its width, for font size 1. */
+export interface TextLayout {
+  readonly glyphs: readonly PlacedGlyph[];
+  readonly width: number;
+}
+
+const layouts = new Map<string, TextLayout>();
 const subScale = 0.72;
 const subDrop = 0.16;
 const files: Readonly<Record<Weight, string>> = {
@@ -55,7 +62,18 @@ export function plainText(label: Label): string {
  * Glyphs of a label from its left end on the baseline, and its width, both for font size 1. Characters that the font
  * (Latin) lacks are drawn as question marks.
  */
-export function layoutText(label: Label, weight: Weight = 'regular'): { readonly glyphs: readonly PlacedGlyph[]; readonly width: number } {
+export function layoutText(label: Label, weight: Weight = 'regular'): TextLayout {
+  const key = `${weight}:${JSON.stringify(label)}`;
+  let laid = layouts.get(key);
+  if (laid === undefined) {
+    laid = layOut(label, weight);
+    // Ticks and legends come again and again; names of operators do not.
+    if (layouts.size < 2000) layouts.set(key, laid);
+  }
+  return laid;
+}
+
+function layOut(label: Label, weight: Weight): TextLayout {
   const face = font(weight);
   const em = face.unitsPerEm;
   const glyphs: PlacedGlyph[] = [];

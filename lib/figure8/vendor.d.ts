@@ -8,7 +8,8 @@ declare module 'd3-node' {
   export class D3Node {
     constructor(options?: { styles?: string });
     createSVG(width: number, height: number, attrs?: Record<string, string>): Selection;
-    svgString(): string;
+    readonly document: { querySelector(selector: string): unknown };
+    readonly window: { readonly XMLSerializer: new () => { serializeToString(node: unknown): string } };
   }
 }
 
