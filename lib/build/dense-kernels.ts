@@ -7,6 +7,8 @@ import type { DenseOperator, Digit } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import { isMxFormat, weightBits } from './formats.js';
 import { gemvPlan, gemvTunables } from './dense-gemv.js';
+import { unitK } from './dense-template.js';
+import { thinPlan, thinTunables } from './dense-thin.js';
 import type { KernelPlan, Tuning } from './kernel.js';
 
 /** A dense operator before its layouts are chosen. */
@@ -53,19 +55,13 @@ export function planDense(operator: DenseOperator, name: string, tuning: Tuning)
   if (JSON.stringify([weightLayout, scaleLayout]) !== JSON.stringify([operator.weightLayout, operator.scaleLayout])) {
     throw unsupported('weightLayout', 'no kernel reads this layout; take the one that denseLayouts() gives');
   }
-  if (operator.m > 1) throw unsupported('m', `no kernel for ${operator.m} tokens yet`);
-  return gemvPlan(operator, name, tuning);
+  return operator.m === 1 ? gemvPlan(operator, name, tuning) : thinPlan(operator, name, tuning);
 }
 
 /** Tunings worth trying, the default first. */
 export function denseTunables(operator: DenseOperator): readonly Tuning[] {
   checkShape(operator);
-  return gemvTunables(operator);
-}
-
-/** k that one unit covers (decode.cuh). */
-export function unitK(weight: DenseOperator['weight']): number {
-  return weight === 'int1' ? 256 : weightBits(weight) === 4 ? 64 : 32;
+  return operator.m === 1 ? gemvTunables(operator) : thinTunables(operator);
 }
 
 function unsupported(dimension: string, message: string): LadderError {

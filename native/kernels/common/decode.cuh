@@ -35,8 +35,8 @@ struct FormatTraits {
   /// Activations as they lie in shared memory: bytes of one, and bytes of a lane's run in a step (16, FP8: 8).
   static constexpr int kActivationBytes = kIsFp8 || kIsInt1 ? 1 : 2;
   static constexpr int kRunBytes = kUnitK / kSteps / 4 * kActivationBytes;
-  /// E4M3 is decoded to half with its bits in place, which divides by 2^8, in both operands.
-  static constexpr float kProductScale = kIsE4m3 ? 65536.0f : 1.0f;
+  /// What decodeFp8 leaves out, in both operands.
+  static constexpr float kProductScale = kIsE4m3 && !kHopper ? 65536.0f : 1.0f;
 };
 
 /// FP32 sums, or INT32 ones for INT1 × INT8.
@@ -102,17 +102,21 @@ __device__ __forceinline__ void decodeInt4(uint32_t word, uint32_t (&pairs)[4]) 
   }
 }
 
-/// Four FP8 codes to two half2: bytes (0,2) and (1,3). E5M2 is the upper byte of a half; E4M3 moves down by one bit, which
-/// leaves value · 2^-8 (subnormals included: the formats' mantissas nest).
+/// Four FP8 codes to two half2, in an order that is the same for weights and activations. E5M2 is the upper byte of a half.
+/// E4M3 has an instruction on sm_90; elsewhere its bits move down by one, which leaves value · 2^-8 (subnormals included:
+/// the formats' mantissas nest).
 template <bool kIsE4m3>
 __device__ __forceinline__ void decodeFp8(uint32_t word, uint32_t& even, uint32_t& odd) {
-  const uint32_t moved = word << 8;
-  if (kIsE4m3) {
-    even = (moved & 0x80008000u) | ((word << 7) & 0x3f803f80u);
-    odd = (word & 0x80008000u) | ((word >> 1) & 0x3f803f80u);
-  } else {
-    even = moved & 0xff00ff00u;
+  if constexpr (!kIsE4m3) {
+    even = __byte_perm(word, 0, 0x2404);
     odd = word & 0xff00ff00u;
+  } else if constexpr (kHopper) {
+    asm("{\n.reg .b16 low, high;\nmov.b32 {low, high}, %2;\ncvt.rn.f16x2.e4m3x2 %0, low;\ncvt.rn.f16x2.e4m3x2 %1, high;\n}"
+        : "=r"(even), "=r"(odd)
+        : "r"(word));
+  } else {
+    even = (word << 8 & 0x80008000u) | (word << 7 & 0x3f803f80u);
+    odd = (word & 0x80008000u) | (word >> 1 & 0x3f803f80u);
   }
 }
 

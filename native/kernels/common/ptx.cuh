@@ -133,6 +133,8 @@ __device__ __forceinline__ uint32_t loadShared1(uint32_t address) {
   return v;
 }
 
+__device__ __forceinline__ void prefetchL2(const void* global) { asm volatile("prefetch.global.L2 [%0];" ::"l"(global)); }
+
 // ---- Programmatic dependent launch: without the launch attribute both are no-ops ------------------------------------
 
 /// Until here nothing that another kernel wrote may be read: the kernels before are complete, and their writes visible.
@@ -152,12 +154,6 @@ __device__ __forceinline__ void launchDependents() {
 // ---- Clusters: without them a cluster is one block --------------------------------------------------------------------
 
 #if __CUDA_ARCH__ >= 900
-__device__ __forceinline__ uint32_t clusterRank() {
-  uint32_t rank;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
-}
-
 /// All threads of all blocks of the cluster; shared memory written before is visible after.
 __device__ __forceinline__ void clusterBarrier() {
   asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
@@ -170,9 +166,11 @@ __device__ __forceinline__ uint32_t remoteAddress(uint32_t shared, uint32_t rank
   return remote;
 }
 
-__device__ __forceinline__ void storeRemote16(uint32_t remote, float4 v) {
-  asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(remote), "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w) : "memory");
+__device__ __forceinline__ void storeRemote16(uint32_t remote, uint4 v) {
+  asm volatile("st.shared::cluster.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(remote), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
+
+__device__ __forceinline__ void fenceCluster() { asm volatile("fence.acq_rel.cluster;" ::: "memory"); }
 
 __device__ __forceinline__ void barrierArriveRemote(uint32_t remoteBarrier) {
   asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(remoteBarrier) : "memory");

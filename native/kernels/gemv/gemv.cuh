@@ -6,8 +6,10 @@
 //
 //   stream:  | tile 0: unit 0 1 2 … kUnits−1 | tile 1: … |        stage = kStageUnits units, then their scales
 //
-// Before `waitForPrerequisites` only weights are touched, so the ring fills while the kernel before drains; beyond the ring,
-// kPrefetchBytes more go to L2. When the last stage is on its way, the next kernel may start and do the same.
+// Before `waitForPrerequisites` only weights are touched, and two kernels fit on a multiprocessor: while this one works, the
+// next is already there with its ring full, and the one after it takes the place of the one before, whose end thus hides
+// behind the filling of that ring and of kPrefetchBytes more in L2. (Dependents must be let in at the start: later, they
+// would crowd onto the multiprocessors that finish first, two blocks on one.)
 // Sums of warps are added in a fixed order: results do not vary from run to run.
 //
 // Needs n % 16 = 0, k % kUnitK = 0. Tuning: kBlocks, kWarps, kStageUnits (a multiple of kWarps), kStages, kPrefetchBytes.
@@ -70,7 +72,7 @@ class Gemv {
 
   __device__ __forceinline__ explicit Gemv(uint8_t* shared)
       : shared_(shared), base_(sharedAddress(shared)), barriers_{base_ + kBarriersAt},
-        firstTile_(blockIdx.x * kPerBlock + min(static_cast<int>(blockIdx.x), kExtra)), tiles_(kPerBlock + (blockIdx.x < kExtra)),
+        firstTile_(blockIdx.x * kPerBlock + min(static_cast<int>(blockIdx.x), kExtra)), tiles_(kPerBlock + (static_cast<int>(blockIdx.x) < kExtra)),
         units_(tiles_ * S::kUnits), stages_((units_ + C::kStageUnits - 1) / C::kStageUnits) {}
 
   // ---- Load -----------------------------------------------------------------------------------------------------------
@@ -78,6 +80,7 @@ class Gemv {
   __device__ __forceinline__ void produce(const DenseArguments& p) const {
     const int lane = threadIdx.x % 32;
     if (kHopper && lane != 0) return;
+    launchDependents();
     const uint8_t* weights = p.weight + static_cast<size_t>(firstTile_) * S::kUnits * T::kUnitBytes;
     const uint8_t* scales = static_cast<const uint8_t*>(p.scale) + static_cast<size_t>(firstTile_) * S::kUnits * S::kScaleBytesPerUnit;
     RingCursor<C::kStages> cursor;
@@ -99,7 +102,6 @@ class Gemv {
       copyAsyncArrive(full);
 #endif
     }
-    launchDependents();
   }
 
 #if __CUDA_ARCH__ >= 900
@@ -143,35 +145,33 @@ class Gemv {
 
     Sum* partials = reinterpret_cast<Sum*>(shared_ + kPartialsAt) + warp * 16;
     Sum sums[2][4] = {};
-    int unit = warp;     // next unit of this warp, in its tile
-    int tile = 0;
     RingCursor<C::kStages> cursor;
-    for (int i = 0; i < stages_; ++i, cursor.advance()) {
-      barrierWait(barriers_.full(cursor.slot), cursor.parity);
-      const uint32_t stage = base_ + kRingAt + cursor.slot * kStageBytes;
-      uint32_t words[kUnitsPerWarp][T::kWords];
-      uint32_t scales[kUnitsPerWarp];
+    uint32_t words[kUnitsPerWarp][T::kWords], scales[kUnitsPerWarp];
+    if constexpr (S::kUnits % C::kStageUnits == 0) {
+      // Tiles end where stages end: no branch inside a stage, so that its units overlap.
+      for (int tile = 0; tile < tiles_; ++tile) {
+        for (int first = warp; first < S::kUnits; first += C::kStageUnits, cursor.advance()) {
+          takeStage(cursor, warp, lane, words, scales);
 #pragma unroll
-      for (int u = 0; u < kUnitsPerWarp; ++u) {
-        const int inStage = warp + u * C::kWarps;
-        loadUnit<C::kWeight>(stage + inStage * T::kUnitBytes, lane, words[u]);
-        if constexpr (S::kScaled) {
-          const uint32_t at = stage + kStageWeightBytes + inStage / S::kUnitsPerScale * S::kScaleBytes;
-          scales[u] = T::kIsMx ? loadShared2(at + lane / 4 * 2) : loadShared4(at + lane / 4 * 4);
+          for (int u = 0; u < kUnitsPerWarp; ++u) multiplyUnit(words[u], scales[u], first + u * C::kWarps, lane, table, sums);
         }
+        store(sums, partials + tile * C::kWarps * 16, lane);
       }
-      __syncwarp();
-      if (lane == 0) barrierArrive(barriers_.empty(cursor.slot));
+    } else {
+      int unit = warp;  // next unit of this warp, in its tile
+      int tile = 0;
+      const auto finishTiles = [&] {
+        for (; unit >= S::kUnits && tile < tiles_; unit -= S::kUnits, ++tile) store(sums, partials + tile * C::kWarps * 16, lane);
+      };
+      finishTiles();
+      for (int i = 0; i < stages_; ++i, cursor.advance()) {
+        takeStage(cursor, warp, lane, words, scales);
 #pragma unroll
-      for (int u = 0; u < kUnitsPerWarp; ++u) {
-        if (tile < tiles_) {
+        for (int u = 0; u < kUnitsPerWarp; ++u) {
+          if (tile == tiles_) break;
           multiplyUnit(words[u], scales[u], unit, lane, table, sums);
           unit += C::kWarps;
-          while (unit >= S::kUnits && tile < tiles_) {
-            store(sums, partials + tile * C::kWarps * 16, lane);
-            unit -= S::kUnits;
-            ++tile;
-          }
+          finishTiles();
         }
       }
     }
@@ -186,6 +186,26 @@ class Gemv {
       if constexpr (S::kSilu) up = upTerms[i].apply(total(o / 8, o % 8 + 8, prologue.sum), prologue.xScale);
       p.y[firstOutput + o] = finish<C>(value, up, residual[i]);
     }
+  }
+
+  /// Reads this warp's units of a stage into registers and gives the stage back.
+  __device__ __forceinline__ void takeStage(const RingCursor<C::kStages>& cursor, int warp, int lane, uint32_t (&words)[kUnitsPerWarp][T::kWords],
+                                            uint32_t (&scales)[kUnitsPerWarp]) const {
+    barrierWait(barriers_.full(cursor.slot), cursor.parity);
+    const uint32_t stage = base_ + kRingAt + cursor.slot * kStageBytes;
+#pragma unroll
+    for (int u = 0; u < kUnitsPerWarp; ++u) {
+      const int inStage = warp + u * C::kWarps;
+      loadUnit<C::kWeight>(stage + inStage * T::kUnitBytes, lane, words[u]);
+      if constexpr (S::kScaled) {
+        const uint32_t at = stage + kStageWeightBytes + inStage / S::kUnitsPerScale * S::kScaleBytes;
+        scales[u] = T::kIsMx ? loadShared2(at + lane / 4 * 2) : loadShared4(at + lane / 4 * 4);
+      } else {
+        scales[u] = 0;
+      }
+    }
+    __syncwarp();
+    if (lane == 0) barrierArrive(barriers_.empty(cursor.slot));
   }
 
   /// sums += unit · activations, for one tile; lanes' rows g and g + 8.

@@ -6,6 +6,13 @@
 #pragma once
 #include "common/decode.cuh"
 
+/// Blocks per cluster, where there are clusters.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define LADDER_CLUSTER(blocks) __cluster_dims__(blocks, 1, 1)
+#else
+#define LADDER_CLUSTER(blocks)
+#endif
+
 namespace ladder {
 
 enum class Norm { kNone, kRms, kLayer };
@@ -45,10 +52,6 @@ struct DenseShape {
   static_assert(!kScaled || C::kGroup % T::kUnitK == 0);
 };
 
-/// Weight row of output `o` (of the gate, with SiLU).
-template <class C>
-__device__ __forceinline__ int outputIndex(int tile, int r) { return tile * DenseShape<C>::kTileOutputs + r; }
-
 __device__ __forceinline__ float silu(float x) { return x / (1.0f + __expf(-x)); }
 
 __device__ __forceinline__ float geluTanh(float x) {
@@ -65,6 +68,14 @@ struct RowTerms {
   __device__ __forceinline__ void load(const DenseArguments& p, int n) {
     if constexpr (C::kWeight != WeightFormat::kFp16 && !DenseShape<C>::kScaled) scale = __half2float(static_cast<const __half*>(p.scale)[n]);
     if constexpr (C::kBias) bias = __half2float(p.bias[n]);
+  }
+  /// Brings the 128-byte lines round row n to L2.
+  __device__ __forceinline__ static void prefetch(const DenseArguments& p, int n) {
+    if constexpr (C::kWeight != WeightFormat::kFp16 && !DenseShape<C>::kScaled) {
+      prefetchL2(static_cast<const __half*>(p.scale) + n);
+      if constexpr (DenseShape<C>::kSilu) prefetchL2(static_cast<const __half*>(p.scale) + n + DenseShape<C>::kOutputs);
+    }
+    if constexpr (C::kBias) prefetchL2(p.bias + n);
   }
   __device__ __forceinline__ float apply(float sum, float xScale) const { return sum * xScale * scale + bias; }
 };

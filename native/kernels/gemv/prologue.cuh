@@ -25,6 +25,8 @@ class Prologue {
   static constexpr int kHeld = kHold ? kPerThread : 1;
   static constexpr bool kHasNorm = C::kNorm != Norm::kNone;
   static constexpr bool kHasBeta = C::kNorm == Norm::kLayer;
+  /// The norm's parameters too, where registers allow.
+  static constexpr bool kHoldGain = kHold && kHasNorm && !kHasBeta && kPerThread <= 4;
 
  public:
   /// Shared memory of the prepared activations: values, then E8M0 scales (MX).
@@ -39,13 +41,15 @@ class Prologue {
 
   /// Fetches what does not depend on earlier kernels.
   __device__ __forceinline__ void begin(const DenseArguments& p, int thread) {
-    if constexpr (kHold && kHasNorm) {
 #pragma unroll
-      for (int i = 0; i < kPerThread; ++i) {
-        const int v = thread + i * kThreads;
-        if (v >= kVectors) continue;
+    for (int i = 0; kHasNorm && i < kPerThread; ++i) {
+      const int v = thread + i * kThreads;
+      if (v >= kVectors) continue;
+      if constexpr (kHoldGain) {
         gain_[i] = reinterpret_cast<const uint4*>(p.gain)[v];
-        if constexpr (kHasBeta) beta_[i] = reinterpret_cast<const uint4*>(p.beta)[v];
+      } else if (v % 8 == 0) {
+        prefetchL2(p.gain + v * 8);
+        if constexpr (kHasBeta) prefetchL2(p.beta + v * 8);
       }
     }
   }
@@ -71,7 +75,7 @@ class Prologue {
   }
 
  private:
-  uint4 x_[kHeld], gain_[kHeld], beta_[kHeld];
+  uint4 x_[kHeld], gain_[kHoldGain ? kPerThread : 1];
   float mean_ = 0.0f, inverse_ = 1.0f;
 
   __device__ __forceinline__ static void unpack(uint4 packed, float (&f)[8]) {
@@ -102,8 +106,8 @@ class Prologue {
     forEach(p, thread, [&](int i, int v, float(&x)[8]) {
       if constexpr (kHasNorm) {
         float gain[8], beta[8] = {};
-        unpack(kHold ? gain_[kHold ? i : 0] : reinterpret_cast<const uint4*>(p.gain)[v], gain);
-        if constexpr (kHasBeta) unpack(kHold ? beta_[kHold ? i : 0] : reinterpret_cast<const uint4*>(p.beta)[v], beta);
+        unpack(kHoldGain ? gain_[kHoldGain ? i : 0] : reinterpret_cast<const uint4*>(p.gain)[v], gain);
+        if constexpr (kHasBeta) unpack(reinterpret_cast<const uint4*>(p.beta)[v], beta);
 #pragma unroll
         for (int e = 0; e < 8; ++e) {
           x[e] = (x[e] - mean_) * inverse_ * gain[e];

@@ -1,0 +1,97 @@
+/**
+ * What the dense decoding kernels have in common on the builder's side: names of the C++ enumerators, constants of an operator,
+ * kernel parameters, sizes of units (native/kernels/common/decode.cuh) and of shared memory.
+ */
+import type { DenseOperator, WeightFormat } from '../artifact/operators.js';
+import { isMxFormat, weightBits } from './formats.js';
+import type { KernelArgument } from './kernel.js';
+
+/** Two kernels side by side on a multiprocessor (228 KB, 1 KB kept back per block, some for attention between them). */
+export const kSharedBudgetBytes = 108 * 1024;
+/** The most that a block can have. */
+export const kSharedLimitBytes = 227 * 1024;
+export const kNf4TableBytes = 256 * 128;
+
+/** k that one unit covers. */
+export function unitK(weight: WeightFormat): number {
+  return weight === 'int1' ? 256 : weightBits(weight) === 4 ? 64 : 32;
+}
+
+/** Bytes of a unit of 16 rows. */
+export function unitBytes(weight: WeightFormat): number {
+  return weight === 'fp16' ? 1024 : 512;
+}
+
+/** Bytes of one activation in shared memory. */
+export function activationBytes(weight: WeightFormat): number {
+  return weight === 'int1' || weightBits(weight) === 8 ? 1 : 2;
+}
+
+/** Units that share a scale along k. */
+export function unitsPerScale({ weight, group }: Pick<DenseOperator, 'weight' | 'group'>): number {
+  return group === -1 ? 1 : Math.max(1, group / unitK(weight));
+}
+
+/** Bytes of scales that travel with one unit of 16 rows. */
+export function scaleBytesPerUnit(operator: Pick<DenseOperator, 'weight' | 'group'>): number {
+  return operator.group === -1 ? 0 : (isMxFormat(operator.weight) ? 16 : 32) / unitsPerScale(operator);
+}
+
+/** Sizes in shared memory are multiples of 128 bytes. */
+export function alignShared(bytes: number): number {
+  return Math.ceil(bytes / 128) * 128;
+}
+
+const kWeightNames: Readonly<Record<WeightFormat, string>> = {
+  fp16: 'kFp16', int4: 'kInt4', nf4: 'kNf4', fp8_e5m2: 'kFp8E5m2', fp8_e4m3: 'kFp8E4m3', mxfp8_e5m2: 'kMxE5m2', mxfp8_e4m3: 'kMxE4m3', int1: 'kInt1',
+};
+const kNormNames = { none: 'kNone', rms: 'kRms', layer: 'kLayer' } as const;
+const kFunctionNames = { none: 'kNone', silu_mul: 'kSiluMul', gelu_tanh: 'kGeluTanh' } as const;
+
+/** The operator's part of a configuration, as members of the C++ struct. */
+export function operatorConstants(operator: DenseOperator): string[] {
+  const { m, n, k, weight, group, input, norm, bias, residual } = operator;
+  return [
+    `static constexpr ladder::WeightFormat kWeight = ladder::WeightFormat::${kWeightNames[weight]};`,
+    `static constexpr int kM = ${m}, kN = ${n}, kK = ${k}, kGroup = ${group};`,
+    `static constexpr bool kQuantisedInput = ${input === 'quantised'}, kBias = ${bias}, kResidual = ${residual};`,
+    `static constexpr ladder::Norm kNorm = ladder::Norm::${kNormNames[norm.kind]};`,
+    `static constexpr float kEps = ${norm.eps.toExponential()}f;`,
+    `static constexpr ladder::Function kFunction = ladder::Function::${kFunctionNames[operator.function]};`,
+  ];
+}
+
+/** Parameters of a dense kernel: which member of DenseArguments each tensor of the operator is, in the order of the inputs. */
+export function operatorArguments(operator: DenseOperator): { members: readonly string[]; kernelArguments: readonly KernelArgument[] } {
+  const members = [
+    'x',
+    ...(operator.input === 'quantised' ? ['xScale'] : []),
+    'weight',
+    ...(operator.weight === 'fp16' ? [] : ['scale']),
+    ...(operator.norm.kind === 'none' ? [] : ['gain']),
+    ...(operator.norm.kind === 'layer' ? ['beta'] : []),
+    ...(operator.bias ? ['bias'] : []),
+    ...(operator.residual ? ['residual'] : []),
+  ];
+  const inputs = members.map((_, index): KernelArgument => ({ kind: 'input', index }));
+  return { members: [...members, 'y'], kernelArguments: [...inputs, { kind: 'output', index: 0 }] };
+}
+
+const kMemberTypes: Readonly<Record<string, string>> = {
+  x: 'const void*', xScale: 'const void*', weight: 'const uint8_t*', scale: 'const void*', gain: 'const __half*', beta: 'const __half*',
+  bias: 'const __half*', residual: 'const __half*', y: '__half*',
+};
+
+/** An `extern "C"` kernel that hands its parameters to the template `kernel` of `ladder`. */
+export function kernelText(name: string, kernel: string, constants: readonly string[], members: readonly string[], threads: number, attributes: string): string {
+  return [
+    `struct ${name}_config {`,
+    ...constants.map((line) => `  ${line}`),
+    '};',
+    `extern "C" __global__ void ${attributes}__launch_bounds__(${threads}, 2) ${name}(${members.map((member) => `${kMemberTypes[member]} ${member}`).join(', ')}) {`,
+    '  ladder::DenseArguments p{};',
+    ...members.map((member) => `  p.${member} = ${member};`),
+    `  ladder::${kernel}<${name}_config>(p);`,
+    '}',
+  ].join('\n');
+}

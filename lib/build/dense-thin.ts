@@ -1,0 +1,133 @@
+/**
+ * Configurations of native/kernels/gemv/thin.cuh (2 to 64 tokens): defaults, candidates for the tuner, generated text, and the
+ * shared memory that a configuration takes, mirrored from the kernel (the generated text asserts that both agree).
+ */
+import type { DenseOperator } from '../artifact/operators.js';
+import { LadderError } from '../errors.js';
+import {
+  activationBytes, alignShared, kernelText, kNf4TableBytes, kSharedBudgetBytes, kSharedLimitBytes, operatorArguments, operatorConstants,
+  scaleBytesPerUnit, unitBytes, unitK, unitsPerScale,
+} from './dense-template.js';
+import { isMxFormat } from './formats.js';
+import type { KernelPlan, Tuning } from './kernel.js';
+
+interface ThinTuning {
+  readonly blocks: number;
+  readonly cluster: number;
+  readonly warpsN: number;
+  readonly warpTiles: number;
+  readonly warpsK: number;
+  readonly stageUnits: number;
+  readonly stages: number;
+  readonly prefetchStages: number;
+}
+
+/** Multiprocessors of an H100 SXM that clusters of this size can fill, one block each. */
+const kBlocksByCluster: Readonly<Record<number, number>> = { 1: 132, 2: 132, 4: 128, 8: 128 };
+/** Bytes of sums of one tile and 8 tokens. */
+const kFragmentBytes = 512;
+
+/** Bytes of one stage, and of what lies beside the ring. */
+function sharedBytes(operator: DenseOperator, { cluster, warpsN, warpTiles, warpsK, stageUnits }: Omit<ThinTuning, 'stages'>): { stage: number; fixed: number } {
+  const { weight, m, k } = operator;
+  const tokenTiles = Math.ceil(m / 8), passTiles = warpsN * warpTiles;
+  const rowBytes = stageUnits * unitK(weight) * activationBytes(weight);
+  const rest = isFp8(operator) ? (rowBytes % 128 <= 32 ? 32 : 96) : 64;
+  const rowStride = Math.floor(rowBytes / 128) * 128 + rest;
+  const mxStride = (Math.ceil(k / unitK(weight) / cluster / 4) | 1) * 4;
+  return {
+    stage: alignShared(passTiles * stageUnits * unitBytes(weight) + alignShared(passTiles * stageUnits * scaleBytesPerUnit(operator)) + tokenTiles * 8 * rowStride),
+    fixed: (weight === 'nf4' ? kNf4TableBytes : 0) + (isMxFormat(weight) ? alignShared(tokenTiles * 8 * mxStride) : 0)
+      + Math.floor(warpsK / 2) * passTiles * tokenTiles * kFragmentBytes
+      + (cluster > 1 ? cluster * Math.ceil(passTiles / cluster) * tokenTiles * kFragmentBytes : 0) + 16,
+  };
+}
+
+function isFp8({ weight }: DenseOperator): boolean {
+  return weight.includes('fp8');
+}
+
+function totalBytes(operator: DenseOperator, tuning: ThinTuning): number {
+  const { stage, fixed } = sharedBytes(operator, tuning);
+  return fixed + tuning.stages * (stage + 16);
+}
+
+/** Why a tuning does not fit, or null. */
+function misfit(operator: DenseOperator, tuning: ThinTuning): string | null {
+  const { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits } = tuning;
+  const units = operator.k / unitK(operator.weight);
+  if (blocks % cluster !== 0 || blocks / cluster > operator.n / 16) return `${blocks} blocks in clusters of ${cluster} for ${operator.n / 16} tiles`;
+  if (units % (cluster * unitsPerScale(operator)) !== 0) return `${units} units of k for clusters of ${cluster}`;
+  if (stageUnits % warpsK !== 0 || stageUnits % unitsPerScale(operator) !== 0) return `${stageUnits} units in a stage for ${warpsK} warps along k`;
+  if ((warpsK & (warpsK - 1)) !== 0) return `${warpsK} warps along k is no power of two`;
+  if (warpsN * warpsK > 16 || warpTiles * Math.ceil(operator.m / 8) > 32) return `${warpsN} × ${warpsK} warps with ${warpTiles} tiles each`;
+  const shared = totalBytes(operator, tuning);
+  return shared > kSharedLimitBytes ? `${shared} bytes of shared memory (at most ${kSharedLimitBytes})` : null;
+}
+
+function defaults(operator: DenseOperator, given: Tuning): ThinTuning {
+  const { weight } = operator;
+  const tiles = operator.n / 16, units = operator.k / unitK(weight);
+  const clusters = weight === 'fp16' || isFp8(operator) ? [2, 1] : [4, 2, 1];
+  const cluster = given['cluster'] ?? clusters.find((size) => units % (size * unitsPerScale(operator)) === 0) ?? 1;
+  const blocks = given['blocks'] ?? cluster * Math.min(tiles, Math.floor((kBlocksByCluster[cluster] ?? 128) / cluster));
+  const groupTiles = Math.ceil(tiles / (blocks / cluster));
+  // Equal passes of at most so many tiles.
+  const most = cluster >= 4 ? 20 : 10;
+  const passTiles = Math.ceil(groupTiles / Math.ceil(groupTiles / most));
+  const warpTiles = given['warpTiles'] ?? (passTiles < 4 || operator.m > 48 ? 1 : 2);
+  const warpsN = given['warpsN'] ?? Math.min(16, Math.ceil(passTiles / warpTiles));
+  // Units of a stage: one per warp along k at least, then as many as 12 KB of weights and 40 KB in all allow.
+  const stageBytes = (warpsK: number, stageUnits: number): number =>
+    sharedBytes(operator, { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits, prefetchStages: 0 }).stage;
+  let warpsK = given['warpsK'] ?? (warpsN >= 5 ? 1 : warpsN >= 3 ? 2 : warpsN === 2 ? 4 : 8);
+  const smallest = (): number => Math.max(warpsK, unitsPerScale(operator));
+  while (given['warpsK'] === undefined && warpsK > 1 && stageBytes(warpsK, smallest()) > 40960) warpsK /= 2;
+  let stageUnits = given['stageUnits'] ?? smallest();
+  if (given['stageUnits'] === undefined) {
+    while (stageUnits * warpsN * warpTiles * unitBytes(weight) < 12288 && (units / cluster) % (stageUnits * 2) === 0 && stageBytes(warpsK, stageUnits * 2) <= 40960) stageUnits *= 2;
+  }
+  const prefetchStages = given['prefetchStages'] ?? 1;
+  const { stage, fixed } = sharedBytes(operator, { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits, prefetchStages });
+  const fitting = Math.floor((kSharedBudgetBytes - fixed) / (stage + 16));
+  return { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits, stages: given['stages'] ?? Math.max(2, Math.min(8, fitting)), prefetchStages };
+}
+
+/** @throws LadderError `BAD_ARGUMENT` when the tuning does not fit the operator or the shared memory */
+export function thinPlan(operator: DenseOperator, name: string, given: Tuning): KernelPlan {
+  const tuning = defaults(operator, given);
+  const reason = misfit(operator, tuning);
+  if (reason !== null) throw new LadderError('BAD_ARGUMENT', `tuning of ${name} does not fit: ${reason}`, { ...tuning });
+  const { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits, stages, prefetchStages } = tuning;
+  const shared = totalBytes(operator, tuning);
+  const { members, kernelArguments } = operatorArguments(operator);
+  const constants = [
+    ...operatorConstants(operator),
+    `static constexpr int kBlocks = ${blocks}, kCluster = ${cluster}, kWarpsN = ${warpsN}, kWarpTiles = ${warpTiles}, kWarpsK = ${warpsK};`,
+    `static constexpr int kStageUnits = ${stageUnits}, kStages = ${stages}, kPrefetchStages = ${prefetchStages};`,
+  ];
+  const threads = (warpsN * warpsK + 1) * 32;
+  return {
+    includes: ['gemv/thin.cuh'],
+    definitions: [
+      kernelText(name, 'thin', constants, members, threads, cluster > 1 ? `LADDER_CLUSTER(${cluster}) ` : ''),
+      `static_assert(ladder::Thin<${name}_config>::kSharedBytes == ${shared} && ladder::Thin<${name}_config>::kBlockThreads == ${threads});`,
+    ].join('\n'),
+    launches: [{ name, grid: [blocks, 1, 1], block: [threads, 1, 1], dynamicSharedBytes: shared, arguments: kernelArguments, programmatic: true }],
+    workspaceBytes: 0,
+  };
+}
+
+/** Candidates for the tuner, the default first; all fit. */
+export function thinTunables(operator: DenseOperator): readonly Tuning[] {
+  const candidates: Tuning[] = [{ ...defaults(operator, {}) }];
+  for (const cluster of [1, 2, 4, 8]) {
+    for (const warpTiles of [1, 2, 4]) {
+      for (const warpsN of [4, 5, 7, 8, 10]) {
+        const tuning = defaults(operator, { cluster, warpTiles, warpsN });
+        if (misfit(operator, tuning) === null) candidates.push({ ...tuning });
+      }
+    }
+  }
+  return candidates;
+}
