@@ -6,8 +6,8 @@ import type { NativeDeviceState } from '../native.js';
 
 /** Events after which a GPU runs slower than it was asked to: the figure is not the GPU's. */
 const invalidating: readonly string[] = ['hw_slowdown', 'sw_thermal_slowdown', 'hw_thermal_slowdown', 'hw_power_brake_slowdown'];
-/** Below this share of the highest clock, a power cap has shaped the figure. */
-const kCappedClockShare = 0.9;
+/** Below this share of the highest clock, a power cap has shaped the figure: nvbench's threshold. A GPU at its power limit is at work, not at fault. */
+const kCappedClockShare = 0.75;
 /** Below this share, the GPU had not left its idle clocks. */
 const kIdleClockShare = 0.5;
 /** The ceiling itself is measured, to about 2 %. */

@@ -24,11 +24,11 @@ describe('judgeMeasurement', () => {
     expect(judge({ statesDuring: [state([]), state([reason]), state([])] }).invalid).toContain(reason);
   });
 
-  it('takes a power cap as a warning at 90 % of the clock, and as invalid below or when the clock is not known', () => {
+  it('takes a power cap as a warning down to 75 % of the clock, and as invalid below or when the clock is not known', () => {
     const mild = judge({ statesDuring: [state(['sw_power_cap'], 1800)] });
     expect(mild.invalid).toBeNull();
     expect(mild.warnings.join()).toMatch(/power limit.*91 %/);
-    expect(judge({ statesDuring: [state([], 1980), state(['sw_power_cap'], 1500)] }).invalid).toMatch(/power limit.*76 %/);
+    expect(judge({ statesDuring: [state([], 1980), state(['sw_power_cap'], 1400)] }).invalid).toMatch(/power limit.*71 %/);
     expect(judge({ statesDuring: [state(['sw_power_cap'], null)] }).invalid).toMatch(/power limit/);
   });
 
