@@ -52,7 +52,7 @@ export interface BenchmarkOptions extends TaskOptions {
   readonly repeat?: number | undefined;
   /** paper: TVM's `min_repeat_ms`. Default 500, as the authors call it. */
   readonly minRepeatMs?: number | undefined;
-  /** Whether bytes/s are rated against the device's measured read bandwidth (reads 1 GiB of device memory once per process). Default true. */
+  /** Whether bytes/s are rated against the device's measured read bandwidth (reads 2 GiB of device memory once per process). Default true. */
   readonly roofline?: boolean | undefined;
 }
 

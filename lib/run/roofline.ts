@@ -13,7 +13,7 @@ import type { BenchRecord } from './record.js';
 export type Roofline = NonNullable<BenchRecord['roofline']>;
 
 /** Far above any L2 cache, so that the reads come from device memory. */
-const kReadBytes = 2 ** 30;
+const kReadBytes = 2 ** 31;
 const kReadRepeats = 10;
 
 const bandwidths = new Map<number, Promise<number>>();
@@ -21,7 +21,7 @@ const bandwidths = new Map<number, Promise<number>>();
 /**
  * Bytes/s that reading device memory reaches, measured once per process and device.
  * @returns null for the CPU, whose clock and cores are shared
- * @throws LadderError `OUT_OF_MEMORY` when no gigabyte is free for the measurement, CUDA errors
+ * @throws LadderError `OUT_OF_MEMORY` when no two gigabytes are free for the measurement, CUDA errors
  */
 export async function readBandwidth(device: DeviceInfo): Promise<number | null> {
   if (device.kind === 'cpu') return null;
