@@ -12,9 +12,10 @@ export const compareCommand: Command = {
       .argument('<a>', "'paper', 'artifact', a record file, or a folder of records or of logs")
       .argument('<b>', 'the same; above 1×, A is better')
       .option('--force', 'give verdicts although GPU, clock or L2 mode differ')
+      .option('--log-gpu <name>', 'the GPU of logs, which do not say it themselves')
       .option('--json', 'machine-readable result')
-      .action(async (a: string, b: string, options: { force?: boolean; json?: boolean }) => {
-        const [left, right] = [await loadEntries(a), await loadEntries(b)];
+      .action(async (a: string, b: string, options: { force?: boolean; logGpu?: string; json?: boolean }) => {
+        const [left, right] = [await loadEntries(a, options.logGpu), await loadEntries(b, options.logGpu)];
         const comparison = compareSets(left, right, { force: options.force === true });
         for (const remark of [...left.remarks, ...right.remarks]) io.note(remark);
         if (options.json === true) {

@@ -62,7 +62,8 @@ export function makeAxis(values: readonly number[], bottom: number, top: number,
   }
   const lowerHeight = (height - gap) * 0.64;
   const lowerHighest = Math.max(sorted[towers] ?? 1, 1.1);
-  const lowerTo = (lowerHighest * lowerHeight) / (lowerHeight - 3);
+  // What stands above the tallest of the lower bars (a mark, a value) stays below the break.
+  const lowerTo = (lowerHighest * lowerHeight) / (lowerHeight - headroom * 0.7);
   const lowest = sorted[towers - 1] ?? highest;
   // Whole numbers round the towers' ends, so that the upper part can be read at a tick on either side.
   let from = Math.floor(lowest) - 1;

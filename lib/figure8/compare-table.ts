@@ -79,27 +79,32 @@ export function compilerTable(published: readonly Entry[], logs: readonly Entry[
     { title: 'GPU' }, { title: 'Ladder FP16 faster by', align: 'right' }, { title: 'compile time', align: 'right' }, { title: 'source', maxWidth: 60 }], rows);
 }
 
-/** Every system of a set, one row per system and format, one column per setting: ms and speed-up over Welder. */
+/**
+ * Every system of a set, one row per system and format, one column per setting: ms, and the speed-up over Welder or,
+ * where it was not measured, over PyTorch-Inductor, else over Ladder FP16.
+ */
 export function systemsTable(entries: readonly Entry[], model: string): string {
   const settings = settingsOf(entries, model);
   const here = entries.filter((entry) => entry.model === model);
+  const isBase = (family: string) => (entry: Entry): boolean => entry.family === family && entry.format === 'W_FP16 A_FP16';
+  const base = ['Welder', 'PyTorch-Inductor', 'Ladder'].find((family) => here.some((entry) => entry.latencyMs !== null && isBase(family)(entry))) ?? 'Welder';
   const keys = [...new Set(here.map((entry) => `${entry.system}|${entry.format}`))];
   const rows = keys.map((key) => {
     const own = here.filter((entry) => `${entry.system}|${entry.format}` === key);
     const first = own[0];
     return [systemLabel(first?.system ?? ''), first?.format ?? '', clockLabel(first?.clock ?? null), ...settings.flatMap((setting) => {
       const entry = own.find((e) => e.setting === setting);
-      const welder = here.find((e) => e.system === 'Welder' && e.setting === setting);
+      const reference = here.find((e) => isBase(base)(e) && e.setting === setting);
       if (entry === undefined) return ['—', '—'];
-      return [entry.latencyMs === null ? entry.reason ?? '—' : `${formatMs(entry.latencyMs)}${entry.marks.length > 0 ? '*' : ''}`, speedUp(entry, welder)];
+      return [entry.latencyMs === null ? entry.reason ?? '—' : `${formatMs(entry.latencyMs)}${entry.marks.length > 0 ? '*' : ''}`, speedUp(entry, reference)];
     })];
   });
   return renderTable([{ title: modelLabel(model) }, { title: 'format' }, { title: 'clock' },
-    ...settings.flatMap((setting): Column[] => [{ title: `${settingLabel(setting)} ms`, align: 'right' }, { title: '/ Welder', align: 'right' }])], rows);
+    ...settings.flatMap((setting): Column[] => [{ title: `${settingLabel(setting)} ms`, align: 'right' }, { title: `over ${base === 'PyTorch-Inductor' ? 'Inductor' : base}`, align: 'right' }])], rows);
 }
 
-/** Geometric means of Ladder's best format over each system, per model: one line each. */
-export function ladderMeans(entries: readonly Entry[]): { readonly system: string; readonly model: string; readonly cases: number; readonly ratio: number }[] {
+/** Geometric means of Ladder FP16 over each system's FP16, per model. */
+function ladderMeans(entries: readonly Entry[]): { readonly system: string; readonly model: string; readonly cases: number; readonly ratio: number }[] {
   const found: { system: string; model: string; cases: number; ratio: number }[] = [];
   for (const model of [...new Set(entries.map((entry) => entry.model))]) {
     const here = entries.filter((entry) => entry.model === model);
@@ -115,7 +120,7 @@ export function ladderMeans(entries: readonly Entry[]): { readonly system: strin
   return found;
 }
 
-/** {@link ladderMeans} as a table: systems down, models across. */
+/** Geometric means of Ladder FP16 over each system: systems down, models across. */
 export function ladderMeansTable(entries: readonly Entry[]): string {
   const list = ladderMeans(entries);
   const models = [...new Set(list.map((mean) => mean.model))];

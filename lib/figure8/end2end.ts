@@ -124,10 +124,13 @@ function drawBar(picture: Picture, layers: Layers, axis: Axis, bar: FigureBar, x
   let above = top - 2;
   if (layout.values) {
     const text = bar.speedUp.toFixed(2);
-    const length = textWidth(text, size.value);
+    // Two bars to a place leave room for smaller letters only.
+    const valueSize = layout.paired ? size.value * 0.85 : size.value;
+    const length = textWidth(text, valueSize);
     const middle = x + width / 2;
-    picture.rect(layers.text, middle - 3.4, above - length - 0.8, 6.8, length + 1.2, '#ffffff');
-    picture.text(layers.text, text, middle + (size.value * capHeight) / 2, above, { size: size.value, rotate: -90, role: 'value' });
+    const halo = (valueSize * capHeight) / 2 + (layout.paired ? 0 : 0.6);
+    picture.rect(layers.text, middle - halo, above - length - 0.8, 2 * halo, length + 1.2, '#ffffff');
+    picture.text(layers.text, text, middle + (valueSize * capHeight) / 2, above, { size: valueSize, rotate: -90, role: 'value' });
     above -= length + 1.5;
   }
   if (mark !== '') {

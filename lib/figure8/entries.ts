@@ -169,19 +169,20 @@ export async function loadSet(name: SetName, folder = figure8Folder): Promise<En
 
 /**
  * What an argument of `ladder compare` means: `paper`, `artifact`, a record file, a folder of records, or a folder of
- * logs. @throws LadderError `BAD_ARGUMENT`, `IO`, `BAD_RECORD`
+ * logs.
+ * @param gpu of logs, which do not say it; those that lie with the published data are the A100's
+ * @throws LadderError `BAD_ARGUMENT`, `IO`, `BAD_RECORD`
  */
-export async function loadEntries(spec: string): Promise<EntrySet> {
+export async function loadEntries(spec: string, gpu: string | null = null): Promise<EntrySet> {
   if ((setNames as readonly string[]).includes(spec) && !existsSync(spec)) return { name: spec, entries: await loadSet(spec as SetName), remarks: [] };
   if (!existsSync(spec)) throw new LadderError('BAD_ARGUMENT', `expected paper, artifact, a record file or a folder of records or logs but received "${spec}"`, { spec });
   const records = await loadRecords(spec);
   if (records.length > 0) return { name: spec, entries: newest(records.map(({ record, path }) => entryOfRecord(record, path))), remarks: [] };
-  // The logs that lie with the published data are the A100's; others do not say their GPU.
-  const published = resolve(spec).startsWith(figure8Folder);
+  const where = resolve(spec).startsWith(figure8Folder) ? loadFigureSet('artifact').gpu : gpu;
   const remarks: string[] = [];
   const entries: Entry[] = [];
   for (const log of await scanLogs(spec)) {
-    const entry = entryOfLog(log, published ? loadFigureSet('artifact').gpu : null);
+    const entry = entryOfLog(log, where);
     if (entry === null) remarks.push(`${log.path}: ${log.result === null ? log.reason : 'its name does not say which case it is'}`);
     else entries.push(entry);
   }

@@ -48,7 +48,6 @@ export function drawRoofline(entries: readonly Entry[], id: string, caption: str
     picture.text(root, `${Math.round(tick * 100)} %`, x(tick), bottom + 11, { size: size.tick, anchor: 'middle', role: 'tick' });
   }
   let y = top;
-  let index = 0;
   for (const [heading, members] of groups) {
     picture.text(root, heading, 4, y + headingHeight - 4.5, { size: size.heading, weight: 'bold', role: 'heading' });
     y += headingHeight;
@@ -61,7 +60,6 @@ export function drawRoofline(entries: readonly Entry[], id: string, caption: str
       hatchedRect(picture, group, { x: left, y: y + 1.6, width: Math.max(0.5, x(bar.roof.fraction) - left), height: rowHeight - 3.2 }, fillOf(bar.family, bar.format), 0.4, 4);
       picture.text(root, values[bars.indexOf(bar)] ?? '', width - 4, middle + (size.value * capHeight) / 2, { size: size.value, anchor: 'end', role: 'value' });
       y += rowHeight;
-      index += 1;
     }
   }
   picture.line(root, left, top, left, bottom, ink, 0.8);
@@ -69,5 +67,5 @@ export function drawRoofline(entries: readonly Entry[], id: string, caption: str
   picture.text(root, 'ceiling', x(1), top - 7, { size: size.tick, weight: 'bold', anchor: 'middle', fill: '#c1121f', role: 'ceiling' });
   picture.text(root, 'achieved over ceiling', (left + right) / 2, bottom + 23, { size: size.label, anchor: 'middle', role: 'axis' });
   picture.text(root, caption, 4, bottom + 37, { size: size.note, fill: '#4a4a4a', role: 'note' });
-  return index === 0 ? null : picture;
+  return picture;
 }
