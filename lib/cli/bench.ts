@@ -24,6 +24,7 @@ interface BenchCliOptions extends TimingOptions {
   readonly strict?: boolean;
   readonly reproduce?: boolean;
   readonly force_tune?: boolean;
+  readonly figures: boolean;
   readonly json?: boolean;
 }
 
@@ -118,7 +119,7 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
     io.out(`records  ${resultsRoot}`);
   }
   const finished: FinishedBench = { device, outcomes, resultsRoot, reproduce: options.reproduce ?? false, forceTune: options.force_tune ?? false };
-  await endBench(finished, options.json === true ? { ...io, out: io.note } : io);
+  if (options.figures) await endBench(finished, options.json === true ? { ...io, out: io.note } : io);
   if (outcomes.some(({ record }) => record.status === 'failed')) io.exit(exitCodes.failed);
   else if (outcomes.some(({ record }) => record.verified === false)) io.exit(exitCodes.mismatch);
   else if (options.strict && outcomes.some(({ record }) => record.status === 'invalid')) io.exit(exitCodes.invalid);
@@ -140,6 +141,7 @@ export const benchCommand: Command = {
       .option('--strict', 'exit 4 when a measurement is invalid')
       .option('--reproduce', "as in the authors' script: measure the other systems here as well, where they are installed")
       .option('--force_tune', "as in the authors' script: tune before measuring")
+      .option('--no-figures', 'leave out the comparison, Figure 8 and the report')
       .option('--json', 'machine-readable records');
     addTimingOptions(command).action((names: string[], options: BenchCliOptions) => bench(names, options, io));
   },

@@ -55,8 +55,8 @@ export function timingOf({ mode, launch, l2, warmupMs, minSamples, maxSamples, m
 }
 
 /** Words for what was measured and how. */
-export function describeMethod({ launch, l2, mode, clock, device }: Pick<RunResult, 'launch' | 'l2' | 'mode' | 'clock' | 'device'>): string {
-  const how = device.kind === 'cpu' ? 'reference operators or CPU code, host clock' : `${launch === 'graph' ? 'CUDA graph replay' : 'launches on a stream'}, L2 ${l2}, ${clock === 'gpu-events' ? 'CUDA events' : clock}`;
+export function describeMethod({ launch, l2, mode, clock, device, computedBy }: RunResult): string {
+  const how = device.kind === 'cpu' ? `${computedBy === 'reference' ? 'reference operators on the CPU' : 'the CPU code of model.so'}, host clock` : `${launch === 'graph' ? 'CUDA graph replay' : 'launches on a stream'}, L2 ${l2}, ${clock === 'gpu-events' ? 'CUDA events' : clock}`;
   return `${device.name}; ${how}; ${mode === 'paper' ? "the paper's rule" : 'one sample per inference'}`;
 }
 

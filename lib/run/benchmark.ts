@@ -63,10 +63,10 @@ const kWatchIntervalMs = 250;
  */
 export async function measure(subject: Subject, options: CheckedBenchmarkOptions): Promise<BenchmarkResult> {
   const { executor, device, manifest } = subject;
-  if (device.kind === 'cpu') refuseOnCpu(options);
   if (options.mode === 'paper' && options.l2 === 'cold') {
     throw new LadderError('BAD_ARGUMENT', "expected 'hot' for `l2` in mode 'paper', whose events span many inferences, but received \"cold\"");
   }
+  if (device.kind === 'cpu') refuseOnCpu(options);
   throwIfAborted(options.signal);
   const { launch, launchReason } = await chooseLaunch(subject, options);
   const watch = new DeviceWatch(device);

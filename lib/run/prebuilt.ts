@@ -78,6 +78,11 @@ export class Prebuilt implements AsyncDisposable {
     return this.loaded.plan.operators.length;
   }
 
+  /** The reference operators compute, on the CPU, instead of model.so. */
+  get usesReference(): boolean {
+    return this.loaded.usesReference;
+  }
+
   /** Whether `dispose` was called. */
   get disposed(): boolean {
     return this.disposing !== null;

@@ -21,6 +21,8 @@ export interface RunResult extends BenchmarkResult, CheckpointCase {
   /** Where the weights came from; `fake`: random, and the numbers mean nothing. */
   readonly weights: WeightSource;
   readonly operators: number;
+  /** What computed: the checkpoint's own code, or, on the CPU, the reference operators. */
+  readonly computedBy: 'model.so' | 'reference';
   readonly load: LoadTimes;
 }
 
@@ -55,7 +57,7 @@ export async function runLoaded(prebuilt: Prebuilt, options: BenchmarkOptions): 
   const result = await prebuilt.benchmark(options);
   return {
     ...result, ...prebuilt.case, warnings: [...prebuilt.warnings, ...result.warnings],
-    path: prebuilt.path, weights: prebuilt.weights, operators: prebuilt.operatorCount, load: prebuilt.loadTimes,
+    path: prebuilt.path, weights: prebuilt.weights, operators: prebuilt.operatorCount, computedBy: prebuilt.usesReference ? 'reference' : 'model.so', load: prebuilt.loadTimes,
   };
 }
 

@@ -1,0 +1,199 @@
+// `ladder` as a process: the bench survives SIGKILL and crashes, resumes, and aborts in order; exit statuses of real runs.
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, it, vi } from 'vitest';
+import { buildCheckpoints } from '../../lib/build/build.js';
+import { parseRequest } from '../../lib/build/request.js';
+import { parseRecord, type BenchRecord } from '../../lib/run/record.js';
+
+const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+const root = await mkdtemp(join(tmpdir(), 'ladder-bench-'));
+afterAll(() => rm(root, { recursive: true, force: true }));
+const checkpoints = join(root, 'checkpoints');
+const weights = ['fp16', 'int4', 'nf4', 'int1'];
+const built = await buildCheckpoints(weights.map((weight) => parseRequest({ model: 'llama2-tiny', batch: 1, seq: 1, weight })), { root: checkpoints, compile: false });
+
+// A commit of its own, so that a commit made while the tests run does not make records stale.
+const env = { ...process.env, LADDER_COMMIT: 'test' };
+const timing = ['--device', 'cpu', '--min-samples', '2', '--max-samples', '2', '--warmup-ms', '0'];
+const quick = ['--no-figures', ...timing];
+
+// Many processes on what may be a busy machine.
+vi.setConfig({ testTimeout: 240_000 });
+
+async function ladder(...args: string[]): Promise<{ status: number | null; out: string; err: string }> {
+  const child = spawn(process.execPath, [cli, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  let out = '';
+  let err = '';
+  child.stdout.on('data', (chunk: Buffer) => { out += chunk.toString(); });
+  child.stderr.on('data', (chunk: Buffer) => { err += chunk.toString(); });
+  const { status } = await ended(child);
+  return { status, out, err };
+}
+
+function recordFiles(results: string): string[] {
+  return existsSync(results) ? (readdirSync(results, { recursive: true }) as string[]).filter((name) => name.endsWith('.json')).map((name) => join(results, name)).sort() : [];
+}
+
+function readRecords(results: string): BenchRecord[] {
+  return recordFiles(results).map((path) => parseRecord(readFileSync(path, 'utf8'), path));
+}
+
+async function until(condition: () => boolean, what: string): Promise<void> {
+  const deadline = performance.now() + 50_000;
+  while (!condition()) {
+    if (performance.now() > deadline) throw new Error(`waited in vain for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+function ended(child: ChildProcess): Promise<{ status: number | null; signal: NodeJS.Signals | null }> {
+  return new Promise((resolve) => child.on('close', (status, signal) => resolve({ status, signal })));
+}
+
+/** Processes below `pid`, by /proc. */
+function childrenOf(pid: number): number[] {
+  return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).filter((candidate) => {
+    try {
+      return Number(readFileSync(`/proc/${candidate}/stat`, 'utf8').split(') ')[1]?.split(' ')[1]) === pid;
+    } catch {
+      return false;
+    }
+  });
+}
+
+describe('ladder bench', () => {
+  it('measures every checkpoint of a folder, writes records, and prints device, clock and mode', async () => {
+    const results = join(root, 'all');
+    const { status, out, err } = await ladder('bench', '--checkpoints', checkpoints, '--results', results, ...quick);
+    expect([status, err]).toEqual([0, expect.stringMatching(/no GPU is used/)]);
+    expect(out).toMatch(/^device {2}\S/m);
+    expect(out).toMatch(/^clock {3}host clock of the CPU: no GPU was used/m);
+    expect(out).toMatch(/^mode {4}samples: latency is the median/m);
+    for (const format of ['W_FP16 A_FP16', 'W_INT4 A_FP16', 'W_NF4 A_FP16', 'W_INT1 A_INT8']) expect(out).toMatch(new RegExp(`${format} .*\\bok$`, 'm'));
+    const records = readRecords(results);
+    expect(records).toHaveLength(4);
+    for (const record of records) expect(record).toMatchObject({ status: 'ok', clock: 'cpu-host', commit: 'test', samples: { count: 2 }, device: { kind: 'cpu' } });
+
+    const again = await ladder('bench', '--checkpoints', checkpoints, '--results', results, ...quick);
+    expect(again.out.match(/ok \(earlier\)$/gm)).toHaveLength(4);
+    const dates = readRecords(results).map(({ date }) => date);
+    expect(dates).toEqual(records.map(({ date }) => date));
+    await ladder('bench', '--checkpoints', checkpoints, '--results', results, ...quick, '--fresh');
+    expect(readRecords(results).map(({ date }) => date).filter((date) => dates.includes(date))).toEqual([]);
+  });
+
+  it('killed by SIGKILL at any moment it loses nothing, leaves no process, and completes the rest', async () => {
+    const results = join(root, 'killed');
+    const args = ['bench', '--checkpoints', checkpoints, '--results', results, '--device', 'cpu', '--no-figures', '--min-samples', '2', '--max-samples', '200', '--max-ms', '300'];
+    // Killed once while the first case runs, and once after each record that appears.
+    for (const records of [0, 1, 2]) {
+      const child = spawn(process.execPath, [cli, ...args], { env, stdio: 'ignore' });
+      await until(() => recordFiles(results).length >= records && childrenOf(child.pid!).length > 0, `record ${records} and a case that runs`);
+      const below = childrenOf(child.pid!);
+      const kept = recordFiles(results).map((path) => [path, readFileSync(path, 'utf8')] as const);
+      child.kill('SIGKILL');
+      expect((await ended(child)).signal).toBe('SIGKILL');
+      await until(() => below.every((pid) => !existsSync(`/proc/${pid}`)), 'the case to end with its bench');
+      for (const [path, text] of kept) expect(readFileSync(path, 'utf8')).toBe(text);
+      // Whatever is there is whole.
+      readRecords(results);
+    }
+    const before = new Map(recordFiles(results).map((path) => [path, statSync(path).mtimeMs]));
+    expect(before.size).toBeGreaterThanOrEqual(2);
+    writeFileSync(join(root, 'killed', 'left-over.json.1234.partial'), '{');
+    const { status, out } = await ladder(...args);
+    expect(status).toBe(0);
+    expect(readRecords(results)).toHaveLength(4);
+    expect(out.match(/ok \(earlier\)$/gm)).toHaveLength(before.size);
+    for (const [path, mtime] of before) expect(statSync(path).mtimeMs).toBe(mtime);
+    expect((readdirSync(results, { recursive: true }) as string[]).filter((name) => name.endsWith('.partial'))).toEqual([]);
+  });
+
+  it('aborted by SIGINT it keeps what it has and exits 130', async () => {
+    const results = join(root, 'aborted');
+    const child = spawn(process.execPath, [cli, 'bench', '--checkpoints', checkpoints, '--results', results, '--device', 'cpu', '--no-figures', '--min-samples', '100000', '--max-samples', '100000'], { env, stdio: ['ignore', 'ignore', 'pipe'] });
+    let err = '';
+    child.stderr.on('data', (chunk: Buffer) => { err += chunk.toString(); });
+    await until(() => childrenOf(child.pid!).length > 0, 'a case that runs');
+    child.kill('SIGINT');
+    expect(await ended(child)).toEqual({ status: 130, signal: null });
+    expect(err).toMatch(/ladder: aborted/);
+    expect(recordFiles(results)).toEqual([]);
+  });
+
+  it('a case that crashes or takes too long is a failed record, and the rest is measured', async () => {
+    const results = join(root, 'crashed');
+    const child = spawn(process.execPath, [cli, 'bench', built[0]!.folder, built[1]!.folder, '--results', results, '--device', 'cpu', '--no-figures', '--min-samples', '100000', '--max-samples', '100000', '--case-timeout', '3'], { env, stdio: ['ignore', 'pipe', 'ignore'] });
+    let out = '';
+    child.stdout.on('data', (chunk: Buffer) => { out += chunk.toString(); });
+    await until(() => childrenOf(child.pid!).length > 0, 'a case that runs');
+    process.kill(childrenOf(child.pid!)[0]!, 'SIGSEGV');
+    expect((await ended(child)).status).toBe(1);
+    const records = readRecords(results);
+    expect(records.map(({ status, latencyMs }) => [status, latencyMs])).toEqual([['failed', null], ['failed', null]]);
+    expect(out).toMatch(/failed: INTERNAL: the measuring process was ended by SIGSEGV/);
+    expect(out).toMatch(/failed: INTERNAL: the measuring process took longer than 3 s/);
+  });
+
+  it('a checkpoint that cannot be loaded is a failed record with the code', async () => {
+    const folder = join(root, 'broken', 'model', 'one');
+    spawnSync('cp', ['-r', built[0]!.folder, folder.replace(/\/one$/, '')]);
+    spawnSync('mkdir', ['-p', folder]);
+    writeFileSync(join(folder, 'graph.json'), '{"nodes": 1}');
+    const results = join(root, 'broken-results');
+    const { status, out } = await ladder('bench', folder, '--results', results, ...quick);
+    expect([status, readRecords(results)[0]!.reason]).toEqual([1, expect.stringMatching(/^BAD_GRAPH: /)]);
+    expect(out).toMatch(/failed: BAD_GRAPH/);
+  });
+});
+
+describe('other commands as processes', () => {
+  const folder = built[1]!.folder;
+
+  it('run prints the result, and --json the record', async () => {
+    const { status, out } = await ladder('run', folder, ...timing);
+    expect(status).toBe(0);
+    expect(out).toMatch(/W_INT4 A_FP16, 5 operators, seeded weights/);
+    expect(out).toMatch(/reference operators on the CPU, host clock/);
+    expect(parseRecord((await ladder('run', folder, ...timing, '--json')).out, 'stdout')).toMatchObject({ status: 'ok', format: 'W_INT4 A_FP16' });
+  });
+
+  it("--prebuilt_path alone prints the authors' summary and operators", async () => {
+    const { status, out } = await ladder('--prebuilt_path', folder, '--device', 'cpu', '--min-repeat-ms', '5');
+    expect(status).toBe(0);
+    expect(out).toMatch(/^Running from prebuilt model: .*\nExecution time summary:\n +mean \(ms\)/);
+    expect(out.match(/^Op #\d \S+:\nIteration: 0: \S+ us\/iter$/gm)).toHaveLength(5);
+  });
+
+  it('verify passes, and is status 3 when a file is not what its hash says', async () => {
+    expect(await ladder('verify', folder, '--device', 'cpu')).toMatchObject({ status: 0, out: expect.stringMatching(/\nverified\n$/) });
+    const copy = join(root, 'mismatch', 'm', 'one');
+    spawnSync('mkdir', ['-p', join(root, 'mismatch', 'm')]);
+    spawnSync('cp', ['-r', folder, copy]);
+    writeFileSync(join(copy, 'graph.json'), `${readFileSync(join(copy, 'graph.json'), 'utf8')}\n\n`);
+    const { status, out } = await ladder('verify', copy, '--device', 'cpu');
+    expect([status, /\nMISMATCH\n$/.test(out)]).toEqual([3, true]);
+  });
+
+  it('doctor says what is there', async () => {
+    const { status, out } = await ladder('doctor', '--json');
+    expect(status).toBe(0);
+    const findings = JSON.parse(out) as { name: string; state: string; remedy: string | null }[];
+    expect(findings.find(({ name }) => name === 'addon')).toMatchObject({ state: 'ok' });
+    for (const { state, remedy } of findings) expect(state === 'ok' || typeof remedy === 'string').toBe(true);
+  });
+
+  it('bench-case by hand is refused', async () => {
+    expect(await ladder('bench-case')).toMatchObject({ status: 2, err: expect.stringMatching(/a part of `ladder bench`/) });
+  });
+
+  it('a reader that goes away is no error', async () => {
+    const { status, stderr } = spawnSync('bash', ['-c', `set -o pipefail; '${process.execPath}' '${cli}' inspect '${folder}' --json | head -c 10 > /dev/null`], { encoding: 'utf8', env });
+    expect([status, stderr]).toEqual([0, '']);
+  });
+});

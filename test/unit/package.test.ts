@@ -1,0 +1,87 @@
+// The published package: packed, installed into another folder's TypeScript project, type-checked there, and run on the CPU.
+import { spawn } from 'node:child_process';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, expect, it } from 'vitest';
+import { buildCheckpoints } from '../../lib/build/build.js';
+import { parseRequest } from '../../lib/build/request.js';
+
+const repository = fileURLToPath(new URL('../..', import.meta.url));
+const root = await mkdtemp(join(tmpdir(), 'ladder-package-'));
+afterAll(() => rm(root, { recursive: true, force: true }));
+
+function run(cwd: string, command: string, ...args: string[]): Promise<{ status: number | null; out: string; err: string }> {
+  return new Promise((resolve, reject) => {
+    // Not the variables that `npm test` set for this package.
+    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^npm_(package|lifecycle|command)/.test(name)));
+    const child = spawn(command, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    let out = '';
+    let err = '';
+    child.stdout.on('data', (chunk: Buffer) => { out += chunk.toString(); });
+    child.stderr.on('data', (chunk: Buffer) => { err += chunk.toString(); });
+    child.on('error', reject);
+    child.on('close', (status) => resolve({ status, out, err }));
+  });
+}
+
+const program = `
+import { inspectPrebuilt, LadderError, listDevices, loadPrebuilt, runPrebuilt, verifyPrebuilt, type BenchRecord, type RunResult } from 'ladder-checkpoints';
+
+const path = process.argv[2]!;
+const result: RunResult = await runPrebuilt(path, { device: 'cpu', minSamples: 2, maxSamples: 2, warmupMs: 0 });
+const median: number | undefined = result.samples?.medianMs;
+await using layer = await loadPrebuilt(path, { device: 'cpu' });
+await layer.setInput(layer.inputNames[0]!, new Float32Array(512).fill(0.5));
+await layer.run();
+const output: Float32Array = await layer.getOutput(0, { as: 'float32' });
+let code = '';
+try {
+  await layer.setInput('nothing', new Uint16Array(1));
+} catch (error) {
+  if (error instanceof LadderError && error.code === 'UNKNOWN_INPUT') code = error.code;
+}
+const record: Pick<BenchRecord, 'latencyMs'> = { latencyMs: result.latencyMs };
+const { passed } = await verifyPrebuilt(path, { device: 'cpu' });
+const { problems } = await inspectPrebuilt(path);
+console.log(JSON.stringify({ median, finite: output.every(Number.isFinite), code, record, passed, problems: problems.length, devices: listDevices().length }));
+`;
+
+it('installs, type-checks and runs in a TypeScript project of its own', async (context) => {
+  const packed = await run(repository, 'npm', 'pack', '--json', '--pack-destination', root);
+  expect(packed.status, packed.err).toBe(0);
+  // Scripts that run before packing may print, too.
+  const [listing] = JSON.parse(packed.out.slice(packed.out.indexOf('[\n'))) as [{ filename: string; files: { path: string }[] }];
+  const files = listing.files.map(({ path }) => path);
+  for (const path of ['dist/index.js', 'dist/index.d.ts', 'dist/cli/main.js', 'binding.gyp', 'native/addon.cc', 'native/build.mjs', 'bench/cases.json', 'package.json']) expect(files).toContain(path);
+  expect(files.filter((path) => /^(lib|test|node_modules|build|bench\/(out|results))\//.test(path))).toEqual([]);
+
+  const project = join(root, 'project');
+  await mkdir(project);
+  await writeFile(join(project, 'package.json'), JSON.stringify({ name: 'project', private: true, type: 'module' }));
+  const versions = (JSON.parse(await readFile(join(repository, 'package.json'), 'utf8')) as { devDependencies: Record<string, string> }).devDependencies;
+  const installed = await run(project, 'npm', 'install', '--no-audit', '--no-fund', '--prefer-offline', join(root, listing.filename), `typescript@${versions['typescript']}`, `@types/node@${versions['@types/node']}`);
+  if (installed.status !== 0 && /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ENETUNREACH/.test(installed.err)) {
+    console.log('skipping the installation of the package: no package registry can be reached');
+    context.skip('no package registry can be reached');
+  }
+  expect(installed.status, installed.err).toBe(0);
+
+  await writeFile(join(project, 'tsconfig.json'), JSON.stringify({
+    compilerOptions: { target: 'ES2022', lib: ['ES2023', 'ESNext.Disposable'], module: 'NodeNext', strict: true, exactOptionalPropertyTypes: true, skipLibCheck: false, types: ['node'] }, files: ['main.ts'],
+  }));
+  await writeFile(join(project, 'main.ts'), program);
+  const checked = await run(project, 'npx', 'tsc');
+  expect([checked.status, checked.out]).toEqual([0, '']);
+
+  const [checkpoint] = await buildCheckpoints([parseRequest({ model: 'llama2-tiny', batch: 1, seq: 1, weight: 'int4' })], { root: join(root, 'checkpoints'), compile: false });
+  const ran = await run(project, process.execPath, 'main.js', checkpoint!.folder);
+  expect(ran.status, ran.err).toBe(0);
+  expect(JSON.parse(ran.out)).toEqual({
+    median: expect.any(Number), finite: true, code: 'UNKNOWN_INPUT', record: { latencyMs: expect.any(Number) }, passed: true, problems: 0, devices: expect.any(Number),
+  });
+
+  const cli = await run(project, 'npx', 'ladder', 'run', checkpoint!.folder, '--device', 'cpu', '--max-samples', '2', '--json');
+  expect([cli.status, JSON.parse(cli.out).status]).toEqual([0, 'ok']);
+}, 600_000);

@@ -1,0 +1,292 @@
+// The public API on the CPU: a small checkpoint of ours through the reference operators, loaded, run, timed, verified.
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { buildCheckpoints } from '../../lib/build/build.js';
+import { parseRequest } from '../../lib/build/request.js';
+import { LadderError, listDevices, loadPrebuilt, parseRecord, recordOf, runPrebuilt, verifyPrebuilt, type Prebuilt, type Progress } from '../../lib/index.js';
+import { native } from '../../lib/native.js';
+
+const root = await mkdtemp(join(tmpdir(), 'ladder-api-'));
+afterAll(() => rm(root, { recursive: true, force: true }));
+const built = await buildCheckpoints([
+  parseRequest({ model: 'llama2-tiny', batch: 1, seq: 1, weight: 'fp16' }),
+  parseRequest({ model: 'llama2-tiny', batch: 1, seq: 1, weight: 'int4', layers: 2 }),
+], { root, compile: false });
+const [fp16, int4] = built.map(({ folder }) => folder) as [string, string];
+const quick = { warmupMs: 0, minSamples: 2, maxSamples: 3, maxMs: 50 };
+
+async function errorOf(task: Promise<unknown> | (() => Promise<unknown>)): Promise<LadderError> {
+  try {
+    await (typeof task === 'function' ? task() : task);
+  } catch (error) {
+    if (error instanceof LadderError) return error;
+    throw error;
+  }
+  throw new Error('expected a LadderError');
+}
+
+describe('loadPrebuilt', () => {
+  let layer: Prebuilt;
+  beforeAll(async () => {
+    layer = await loadPrebuilt(fp16, { device: 'cpu' });
+  });
+  afterAll(() => layer.dispose());
+
+  it('describes inputs, outputs and what it is', () => {
+    expect(layer.inputNames).toEqual(['x']);
+    expect(layer.inputs.get('x')).toMatchObject({ shape: [1, 512], dtype: 'float16', arrayType: 'Uint16Array', sizeBytes: 1024 });
+    expect(layer.outputs).toHaveLength(1);
+    expect(layer.outputs[0]).toMatchObject({ elements: 512, dtype: 'float16' });
+    expect(layer.outputNames).toEqual([layer.outputs[0]!.name]);
+    expect(layer).toMatchObject({ case: { model: 'llama2-tiny', setting: 'bs1_seq1', format: 'W_FP16 A_FP16' }, weights: 'seeded', usesReference: true, disposed: false });
+    expect(layer.loadTimes.buildMs).toBe(0);
+  });
+
+  it('computes from its input: halves in, halves or FP32 out', async () => {
+    const x = Float32Array.from({ length: 512 }, (_, i) => Math.sin(i));
+    await layer.setInput('x', x);
+    await layer.run();
+    const bits = await layer.getOutput(0);
+    const values = await layer.getOutput(0, { as: 'float32' });
+    expect(bits).toBeInstanceOf(Uint16Array);
+    expect(values).toBeInstanceOf(Float32Array);
+    expect(values.every(Number.isFinite)).toBe(true);
+    // Residual connections: the output is the input plus what the layer adds, so it correlates with it.
+    const dot = values.reduce((sum, value, i) => sum + value * x[i]!, 0);
+    expect(dot).toBeGreaterThan(0);
+    await layer.setInput('x', x.map((value) => -value));
+    await layer.run();
+    expect(await layer.getOutput(0, { as: 'float32' })).not.toEqual(values);
+  });
+
+  it('does not block the event loop', async () => {
+    let turns = 0;
+    const ticking = setInterval(() => { turns += 1; }, 1);
+    await layer.benchmark({ warmupMs: 0, minSamples: 2, maxSamples: 1000, maxMs: 200 });
+    clearInterval(ticking);
+    expect(turns).toBeGreaterThan(10);
+  });
+
+  it('serves calls made at once in their order', async () => {
+    const one = new Uint16Array(512).fill(0x3c00);
+    const results = await Promise.all([layer.setInput('x', one), layer.run(), layer.getOutput(0), layer.run(), layer.getOutput(0)]);
+    expect(results[2]).toEqual(results[4]);
+  });
+
+  it.each([
+    ['an unknown name', 'UNKNOWN_INPUT', /expected one of x, layer0/, (p: Prebuilt) => p.setInput('y', new Uint16Array(512))],
+    ['a wrong length', 'WRONG_LENGTH', /expected 512 elements for `x` \(shape \[1, 512\]\) but received 511/, (p: Prebuilt) => p.setInput('x', new Uint16Array(511))],
+    ['a wrong type', 'WRONG_TYPE', /expected Uint16Array or Float32Array for `x` \(float16\) but received an object of type Int8Array/, (p: Prebuilt) => p.setInput('x', new Int8Array(512))],
+    ['an output that is not there', 'BAD_ARGUMENT', /expected 0…0 for `index` but received 1/, (p: Prebuilt) => p.getOutput(1)],
+    ['an output that is no number', 'BAD_ARGUMENT', /`index` but received "0"/, (p: Prebuilt) => p.getOutput('0' as unknown as number)],
+    ['another form', 'BAD_ARGUMENT', /expected 'bits' or 'float32' for `as`/, (p: Prebuilt) => p.getOutput(0, { as: 'float64' as 'float32' })],
+    ['an option that is not there', 'BAD_ARGUMENT', /but received `sampels`/, (p: Prebuilt) => p.benchmark({ sampels: 3 } as object)],
+    ['fewer at most than at least', 'BAD_ARGUMENT', /expected at least 5, `minSamples`, for `maxSamples` but received 2/, (p: Prebuilt) => p.benchmark({ minSamples: 5, maxSamples: 2 })],
+    ['a graph on the CPU', 'UNSUPPORTED', /no CUDA graphs/, (p: Prebuilt) => p.benchmark({ launch: 'graph' })],
+    ['cold caches on the CPU', 'UNSUPPORTED', /cannot be flushed/, (p: Prebuilt) => p.benchmark({ l2: 'cold' })],
+    ['cold caches by the paper\'s rule', 'BAD_ARGUMENT', /expected 'hot' for `l2` in mode 'paper'/, (p: Prebuilt) => p.benchmark({ mode: 'paper', l2: 'cold' })],
+  ])('refuses %s', async (_, code, message, call) => {
+    const error = await errorOf(call(layer));
+    expect([error.code, error.message]).toEqual([code, expect.stringMatching(message)]);
+  });
+
+  it('sets weights, too', async () => {
+    const [name, info] = [...layer.inputs].find(([key]) => key !== 'x' && layer.inputs.get(key)!.dtype === 'float16')!;
+    const other = await loadPrebuilt(fp16, { device: 'cpu' });
+    await other.run();
+    const before = await other.getOutput(0);
+    await other.setInput(name, new Uint16Array(info.elements).fill(0x2000));
+    await other.run();
+    expect(await other.getOutput(0)).not.toEqual(before);
+    await other.dispose();
+  });
+});
+
+describe('dispose', () => {
+  it('is idempotent, waits for work, frees all, and ends everything else', async () => {
+    const before = native().allocatedBytes();
+    const layer = await loadPrebuilt(fp16, { device: 'cpu' });
+    expect(native().allocatedBytes().host).toBeGreaterThan(before.host);
+    const running = layer.run();
+    await Promise.all([layer.dispose(), layer.dispose(), running.catch(() => undefined)]);
+    await layer.dispose();
+    expect(layer.disposed).toBe(true);
+    expect(native().allocatedBytes()).toEqual(before);
+    for (const call of [() => layer.run(), () => layer.setInput('x', new Uint16Array(512)), () => layer.getOutput(), () => layer.benchmark(), () => layer.profile(), () => layer.verify()]) {
+      expect((await errorOf(call)).code).toBe('DISPOSED');
+    }
+  });
+
+  it('happens by itself at the end of `await using`', async () => {
+    const layer = await loadPrebuilt(fp16, { device: 'cpu' });
+    await layer[Symbol.asyncDispose]();
+    expect(layer.disposed).toBe(true);
+  });
+
+  it('leaves nothing behind after failures', async () => {
+    const before = native().allocatedBytes();
+    await errorOf(runPrebuilt(fp16, { device: 'cpu', launch: 'graph' }));
+    await errorOf(runPrebuilt(fp16, { device: 'cpu', mode: 'nothing' as 'paper' }));
+    await errorOf(runPrebuilt(fp16, { device: 'cpu', signal: AbortSignal.abort() }));
+    expect(native().allocatedBytes()).toEqual(before);
+  });
+});
+
+describe('several at once', () => {
+  it('gives each its own result', async () => {
+    const alone = await Promise.all([fp16, int4].map(async (path) => {
+      const layer = await loadPrebuilt(path, { device: 'cpu' });
+      await layer.run();
+      return { layer, output: await layer.getOutput(0) };
+    }));
+    await Promise.all(alone.flatMap(({ layer }) => [layer.run(), layer.run()]));
+    for (const { layer, output } of alone) {
+      expect(await layer.getOutput(0)).toEqual(output);
+      await layer.dispose();
+    }
+  });
+
+  it('works in a worker thread', async () => {
+    const expected = await loadPrebuilt(fp16, { device: 'cpu' });
+    await expected.run();
+    const output = await expected.getOutput(0);
+    await expected.dispose();
+    const code = `
+      const { parentPort, workerData } = require('node:worker_threads');
+      import(workerData.module).then(async ({ loadPrebuilt }) => {
+        const layer = await loadPrebuilt(workerData.path, { device: 'cpu' });
+        await layer.run();
+        parentPort.postMessage(await layer.getOutput(0));
+        await layer.dispose();
+      });`;
+    const worker = new Worker(code, { eval: true, workerData: { module: new URL('../../dist/index.js', import.meta.url).href, path: fp16 } });
+    const received = await new Promise((resolve, reject) => {
+      worker.on('message', resolve);
+      worker.on('error', reject);
+      worker.on('exit', (status) => reject(new Error(`the worker ended with ${status} and no message`)));
+    });
+    expect(received).toEqual(output);
+    await worker.terminate();
+  });
+});
+
+describe('runPrebuilt', () => {
+  it('gives samples with their statistics, raw values and a record', async () => {
+    const phases: Progress['phase'][] = [];
+    const result = await runPrebuilt(int4, { device: 'cpu', ...quick, onProgress: ({ phase }) => phases.push(phase) });
+    expect(result).toMatchObject({
+      status: 'ok', reason: null, mode: 'samples', launch: 'stream', l2: 'hot', clock: 'cpu-host', paper: null, roofline: null, enqueueMedianMs: null,
+      model: 'llama2-tiny', setting: 'bs1_seq1', format: 'W_INT4 A_FP16', weights: 'seeded', operators: 10, computedBy: 'reference', stateBefore: null, stateAfter: null,
+    });
+    expect(result.launchReason).toMatch(/CPU/);
+    expect(result.rawMs!.length).toBe(result.samples!.count);
+    expect(result.rawMs!.length).toBeGreaterThanOrEqual(2);
+    expect(result.latencyMs).toBe(result.samples!.medianMs);
+    expect(result.latencyMs).toBeGreaterThan(0);
+    expect(new Set(phases)).toContain('fill');
+    const record = recordOf(result, null);
+    expect(parseRecord(JSON.stringify(record), 'test')).toEqual(record);
+  });
+
+  it("gives the paper's values by TVM's rule", async () => {
+    const result = await runPrebuilt(fp16, { device: 'cpu', mode: 'paper', number: 1, repeat: 3, minRepeatMs: 20 });
+    expect(result).toMatchObject({ mode: 'paper', samples: null, rawMs: null });
+    expect(result.paper!.valuesMs).toHaveLength(3);
+    expect(result.latencyMs).toBe(result.paper!.meanMs);
+    // `number` grew until a measurement lasted long enough, and carried over: it never falls.
+    const { numbers, valuesMs } = result.paper!;
+    expect(numbers.every((number, i) => number >= (numbers[i - 1] ?? 1))).toBe(true);
+    expect(numbers.every((number, i) => number * valuesMs[i]! >= 19)).toBe(true);
+    expect(parseRecord(JSON.stringify(recordOf(result, null)), 'test').mode).toBe('paper');
+  });
+
+  it('ends with ABORTED while measuring, loading, or before', async () => {
+    const before = native().allocatedBytes();
+    const controller = new AbortController();
+    const started = performance.now();
+    const error = await errorOf(runPrebuilt(fp16, {
+      device: 'cpu', warmupMs: 0, minSamples: 1_000_000, maxSamples: 1_000_000, signal: controller.signal,
+      onProgress: ({ phase }) => { if (phase === 'measure') controller.abort(); },
+    }));
+    expect(error.code).toBe('ABORTED');
+    expect(performance.now() - started).toBeLessThan(10_000);
+    const loading = new AbortController();
+    expect((await errorOf(runPrebuilt(fp16, { device: 'cpu', signal: loading.signal, onProgress: ({ phase }) => { if (phase === 'fill') loading.abort(); } }))).code).toBe('ABORTED');
+    expect((await errorOf(runPrebuilt(fp16, { device: 'cpu', signal: AbortSignal.abort() }))).code).toBe('ABORTED');
+    expect(native().allocatedBytes()).toEqual(before);
+  });
+
+  it('has another output for another seed, and the same for the same', async () => {
+    const outputs = [];
+    for (const seed of [1, 2, 1]) {
+      const layer = await loadPrebuilt(fp16, { device: 'cpu', seed });
+      await layer.run();
+      outputs.push(await layer.getOutput(0));
+      await layer.dispose();
+    }
+    expect(outputs[0]).toEqual(outputs[2]);
+    expect(outputs[0]).not.toEqual(outputs[1]);
+  });
+});
+
+describe('profile', () => {
+  it('times every operator', async () => {
+    const layer = await loadPrebuilt(fp16, { device: 'cpu' });
+    const { operators, samples, totalMs } = await layer.profile({ samples: 3 });
+    await layer.dispose();
+    expect(samples).toBe(3);
+    expect(operators.map(({ node }) => node)).toHaveLength(5);
+    expect(operators.every(({ medianMs, minMs }) => medianMs >= minMs && minMs > 0)).toBe(true);
+    expect(operators.reduce((sum, { share }) => sum + share, 0)).toBeCloseTo(1, 9);
+    expect(totalMs).toBeGreaterThan(0);
+  });
+});
+
+describe('verifyPrebuilt', () => {
+  it('passes a sound checkpoint', async () => {
+    const report = await verifyPrebuilt(int4, { device: 'cpu' });
+    expect(report).toMatchObject({ passed: true, kind: 'semantic' });
+    expect(report.operators).toHaveLength(10);
+    expect(report.operators.every(({ passed, compared, deterministic }) => passed && compared > 0 && deterministic)).toBe(true);
+    expect(report.endToEnd).toMatchObject([{ passed: true, bitEqual: true, nonFinite: 0 }]);
+    expect(report.structure.every(({ passed }) => passed)).toBe(true);
+  });
+
+  it('fails a graph.json that is not the one that checkpoint.json hashes', async () => {
+    const changed = join(root, 'changed', 'one');
+    await cp(fp16, changed, { recursive: true });
+    await writeFile(join(changed, 'graph.json'), `${await readFile(join(changed, 'graph.json'), 'utf8')} `);
+    const report = await verifyPrebuilt(changed, { device: 'cpu', endToEnd: 'off' });
+    expect(report.passed).toBe(false);
+    expect(report.structure.find(({ passed }) => !passed)).toMatchObject({ name: 'graph.json', detail: expect.stringMatching(/SHA-256 is .* checkpoint.json says/) });
+  });
+});
+
+describe('devices', () => {
+  it('the CPU is always there, last', () => {
+    const devices = listDevices();
+    expect(devices[devices.length - 1]).toMatchObject({ id: 'cpu', kind: 'cpu' });
+    expect(devices[devices.length - 1]!.memoryBytes).toBeGreaterThan(1e6);
+  });
+
+  it.skipIf(listDevices().length > 1)('without a driver CUDA is refused with what to do, and auto is the CPU', async () => {
+    const error = await errorOf(loadPrebuilt(fp16, { device: 'cuda' }));
+    expect([error.code, error.message]).toEqual(['NO_DRIVER', expect.stringMatching(/libcuda.*install an NVIDIA driver.*'cpu'/)]);
+    const layer = await loadPrebuilt(fp16);
+    expect(layer.device.kind).toBe('cpu');
+    await layer.dispose();
+  });
+
+  it('a device that is not there is named with those that are', async () => {
+    const error = await errorOf(loadPrebuilt(fp16, { device: 'cuda:4000' }));
+    expect(['NO_DEVICE', 'NO_DRIVER']).toContain(error.code);
+  });
+
+  it('paths that are no checkpoint', async () => {
+    expect((await errorOf(loadPrebuilt(join(root, 'nowhere')))).code).toBe('NOT_A_CHECKPOINT');
+    expect((await errorOf(loadPrebuilt(3 as unknown as string))).message).toBe('expected a string for `path` but received 3 of type number');
+  });
+});
