@@ -42,7 +42,7 @@ export async function endBench(bench: FinishedBench, io: CliIo): Promise<void> {
   if (bench.reproduce) await reproduce(bench, io);
   io.progress('drawing', null);
   const { finishBench } = await import('../figure8/finish.js');
-  const { files, text } = await finishBench({ reproduce: bench.reproduce && bench.device.kind === 'cuda' });
+  const { files, text } = await finishBench({ reproduce: bench.reproduce && bench.device.kind === 'cuda', results: [bench.resultsRoot] });
   io.endProgress();
   io.out(`\n${text}\n\n${files.join('\n')}`);
 }
