@@ -10,7 +10,7 @@
       "cflags_cc!": ["-fno-exceptions", "-fno-rtti"],
       "cflags_cc": ["-std=c++17", "-fexceptions", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter", "-ffp-contract=off"],
       # Threads of ours may outlive the last environment, so the code must never be unmapped.
-      "ldflags": ["-Wl,-z,nodelete"],
+      "ldflags": ["-Wl,-z,nodelete", "-Wl,--version-script=<(module_root_dir)/native/exports.map"],
       "libraries": ["-ldl", "-lpthread"],
       "conditions": [
         ["sanitize=='true'", {

@@ -135,7 +135,7 @@ export interface NativeLoadTimes {
   readonly allocateMs: number;
 }
 
-/** A copy from a file into an entry; the file is mapped. */
+/** A copy from a file into an entry, past the JavaScript heap. */
 export interface ParamCopy {
   readonly entry: number;
   readonly fileOffset: number;

@@ -36,7 +36,7 @@ function fail(message) {
 function fingerprint(variant) {
   const hash = createHash('sha256');
   hash.update([variant, process.arch, process.versions.modules, JSON.parse(readFileSync(join(kRoot, 'package.json'), 'utf8')).version].join('\0'));
-  for (const path of ['binding.gyp', 'native/build.mjs', ...nativeFiles(/\.(cc|h)$/)]) {
+  for (const path of ['binding.gyp', 'native/build.mjs', 'native/exports.map', ...nativeFiles(/\.(cc|h)$/)]) {
     hash.update(`\0${path}\0`);
     hash.update(readFileSync(join(kRoot, path)));
   }
@@ -110,7 +110,12 @@ function runNodeGyp(directory, sanitize) {
   const gyp = require.resolve('node-gyp/bin/node-gyp.js');
   const options = ['rebuild', '--release', '--loglevel=warn', `--directory=${directory}`, `--nodedir=${nodeDirectory()}`, '--jobs=max'];
   if (sanitize) options.push('--', '-Dsanitize=true');
-  const result = spawnSync(process.execPath, [gyp, ...options], { stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8', maxBuffer: 1 << 28 });
+  const result = spawnSync(process.execPath, [gyp, ...options], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    encoding: 'utf8',
+    maxBuffer: 1 << 28,
+    env: { ...process.env, PATH: `${dirname(process.execPath)}:${process.env.PATH}` }, // binding.gyp asks `node`: this one
+  });
   if (result.status === 0) return;
   process.stderr.write(result.stdout + result.stderr);
   fail('building the native addon failed; the compiler\'s output is above');

@@ -175,8 +175,7 @@ Napi::Value ExecutorObject::run(const Info& info) {
 Napi::Value ExecutorObject::runOperator(const Info& info) {
   return guardedAsync(info.Env(), [&] {
     return submit(info.Env(), task(info.Env()), [index = readCount(info[0], "operator")](Task& task) {
-      executorOf(task).enqueueOperator(index, task.cancelled);
-      executorOf(task).synchronize();
+      executorOf(task).runOperator(index, task.cancelled);
       return undefined;
     });
   });

@@ -58,6 +58,8 @@ Executor::Executor(ExecutorPlan plan) : plan_(std::move(plan)) {
   loadTimes_.allocateMs = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   if (plan_.module) {
     module_ = std::make_unique<ModelModule>(*plan_.module, plan_.deviceType, plan_.deviceOrdinal, stream_ ? &*stream_ : nullptr, loadTimes_);
+    for (PlanImage& image : plan_.module->images) std::vector<uint8_t>().swap(image.bytes);
+    for (PlanConstant& constant : plan_.module->constants) std::vector<uint8_t>().swap(constant.bytes);
   }
   prepare();
 }
@@ -162,6 +164,15 @@ void Executor::enqueueOperator(size_t index, const CancelFlag& cancelled) {
     }
   } catch (const Error& error) {
     throw describe(error, index);
+  }
+}
+
+void Executor::runOperator(size_t index, const CancelFlag& cancelled) {
+  enqueueOperator(index, cancelled);
+  try {
+    synchronize();
+  } catch (const Error& error) {
+    throw Error(describe(error, index)).prefix(plan_.operators[index].kind == OperatorKind::kPacked ? calls_[index].what + ": " : "");
   }
 }
 

@@ -46,6 +46,8 @@ class Executor {
   /// Puts one inference on the stream (on the CPU: runs it). @throws Error OPERATOR and others, with operator, node and shapes
   void enqueue(const CancelFlag& cancelled);
   void enqueueOperator(size_t index, const CancelFlag& cancelled);
+  /// One operator, to its end: a failure on the device carries its name too.
+  void runOperator(size_t index, const CancelFlag& cancelled);
   void synchronize();
   /// Captures one inference into a CUDA graph, after one that is not captured. Once captured, it stays so.
   CaptureResult capture(const CancelFlag& cancelled);
@@ -66,7 +68,7 @@ class Executor {
   const PlanEntry& checkedEntry(uint32_t entry) const;
   void enqueueCaptured(const CancelFlag& cancelled);
 
-  const ExecutorPlan plan_;
+  ExecutorPlan plan_;  // its images and constants are released once they are loaded
   LoadTimes loadTimes_;
   std::optional<cuda::Stream> stream_;
   tvm_abi::WorkspacePool workspace_;

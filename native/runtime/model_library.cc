@@ -79,13 +79,14 @@ Error loadFailure(const std::string& path, const std::string& reason) {
 
 }  // namespace
 
-ModelLibrary::ModelLibrary(const std::string& path) : path_(path), mappedPath_(path) {
+ModelLibrary::ModelLibrary(const std::string& path) : path_(path) {
   tvm_abi::exportSymbols();
   // Between the question whether a file is mapped and its mapping no other load may come.
   static std::mutex* const loading = new std::mutex();
   const std::lock_guard<std::mutex> lock(*loading);
-  if (isMapped(path)) {
-    copyDescriptor_ = copyToMemory(path);
+  mappedPath_ = path.find('/') == std::string::npos ? "./" + path : path;  // a bare name would be looked for in the library folders
+  if (isMapped(mappedPath_)) {
+    copyDescriptor_ = copyToMemory(mappedPath_);
     mappedPath_ = "/proc/self/fd/" + std::to_string(copyDescriptor_);
   }
   handle_ = dlopen(mappedPath_.c_str(), RTLD_NOW | RTLD_LOCAL);

@@ -67,12 +67,11 @@ void ModelModule::loadImages(const PlanModule& plan, int ordinal, const cuda::St
 }
 
 void ModelModule::loadConstants(const PlanModule& plan, int deviceType, int ordinal) {
-  std::map<std::string, tvm_abi::Tensor> tensors;
   for (const PlanConstant& constant : plan.constants) {
     constants_.emplace_back(deviceType, constant.bytes.size(), "a constant of model.so");
     const cuda::Stream legacy = cuda::Stream::legacy();
     copyFromHost(constants_.back(), constant.bytes.data(), constant.bytes.size(), &legacy);
-    tvm_abi::Tensor& tensor = tensors[constant.name];
+    tvm_abi::Tensor& tensor = constantTensors_[constant.name];
     tensor = {constants_.back().data(), deviceType, deviceType == tvm_abi::kDeviceCuda ? ordinal : 0, static_cast<int32_t>(constant.shape.size()),
               constant.dtype.code, constant.dtype.bits, constant.dtype.lanes, const_cast<int64_t*>(constant.shape.data()), nullptr, 0};
   }
@@ -82,8 +81,8 @@ void ModelModule::loadConstants(const PlanModule& plan, int deviceType, int ordi
     std::vector<tvm_abi::Value> values;
     std::vector<int> codes;
     for (const std::string& name : user.constants) {
-      const auto found = tensors.find(name);
-      if (found == tensors.end()) {
+      const auto found = constantTensors_.find(name);
+      if (found == constantTensors_.end()) {
         throw Error("BAD_MODULE", "model.so's function `" + user.symbol + "` needs the constant `" + name + "`, which the module does not hold",
                     {{"function", user.symbol}, {"constant", name}});
       }
@@ -119,6 +118,7 @@ tvm_abi::PackedCFunction ModelModule::operatorFunction(const std::string& name) 
 void callOperator(tvm_abi::PackedCFunction function, tvm_abi::Value* arguments, int* codes, int count, const std::string& what) {
   tvm_abi::Value result{};
   int resultCode = tvm_abi::kCodeNull;
+  tvm_abi::pendingError().reset();  // of a call that failed and whose caller went on
   const int status = function(arguments, codes, count, &result, &resultCode, nullptr);
   if (__builtin_expect(status == 0, 1)) return;
   std::optional<Error> pending = std::exchange(tvm_abi::pendingError(), std::nullopt);

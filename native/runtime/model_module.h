@@ -39,6 +39,7 @@ class ModelModule final : public tvm_abi::FunctionSource {
   std::vector<cuda::Module> images_;
   std::map<std::string, std::unique_ptr<tvm_abi::PackedFunction>> functions_;
   std::vector<Storage> constants_;
+  std::map<std::string, tvm_abi::Tensor> constantTensors_;  // initialisers may keep pointers to them
 };
 
 /// Calls an operator and turns a non-zero result into an Error: what a function of ours threw below it, or OPERATOR with

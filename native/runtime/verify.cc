@@ -30,8 +30,7 @@ Bytes download(Executor& executor, uint32_t entry) {
 std::vector<Bytes> runPoisoned(Executor& executor, size_t index, uint8_t poison, const CancelFlag& cancelled) {
   const PlanOperator& op = executor.plan().operators[index];
   for (const uint32_t entry : op.outputs) executor.setBytes(entry, poison);
-  executor.enqueueOperator(index, cancelled);
-  executor.synchronize();
+  executor.runOperator(index, cancelled);
   std::vector<Bytes> outputs;
   for (const uint32_t entry : op.outputs) outputs.push_back(download(executor, entry));
   return outputs;
