@@ -5,7 +5,7 @@
 import type { DenseOperator } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import {
-  activationBytes, alignShared, kernelText, kNf4TableBytes, kSharedBudgetBytes, kSharedLimitBytes, operatorArguments, operatorConstants,
+  activationBytes, alignShared, kernelText, kNf4TableBytes, kSharedAloneBytes, kSharedBudgetBytes, kSharedLimitBytes, operatorArguments, operatorConstants,
   scaleBytesPerUnit, unitBytes, unitK,
 } from './dense-template.js';
 import { isMxFormat } from './formats.js';
@@ -38,14 +38,16 @@ function totalBytes(operator: DenseOperator, tuning: GemvTuning): number {
   return fixed + tuning.stages * (stage + 16);
 }
 
-/** Warps, and units of a stage for each: as many warps as fit twice on a multiprocessor, tiles that end where stages end, 16 KB. */
+/** Warps, and units of a stage for each: tiles end where stages end if possible, and a stage has 16 KB of weights. */
 function warpsAndUnits(operator: DenseOperator): readonly [number, number] {
   const units = operator.k / unitK(operator.weight);
-  const perWarp = operator.weight === 'fp16' ? [1] : [2, 1];
-  for (const warps of [16, 14, 12, 8]) {
+  // More warps hide the latency of the table (NF4), of the prologue (INT1, which is over soonest).
+  const many = operator.weight === 'nf4' || operator.weight === 'int1';
+  const perWarp = many ? [2, 1] : operator.weight === 'fp16' ? [2, 1] : [4, 2];
+  for (const warps of many ? [16, 14, 8] : [8, 14, 16]) {
     for (const each of perWarp) if (units % (warps * each) === 0) return [warps, each];
   }
-  return [16, perWarp[0]!];
+  return [8, perWarp[0]!];
 }
 
 function defaults(operator: DenseOperator, given: Tuning): GemvTuning {
@@ -55,7 +57,7 @@ function defaults(operator: DenseOperator, given: Tuning): GemvTuning {
   const stageUnits = given['stageUnits'] ?? unitsPerWarp * warps;
   const { stage, fixed } = sharedBytes(operator, { blocks, warps, stageUnits });
   const fitting = Math.floor((kSharedBudgetBytes - fixed) / (stage + 16));
-  return { blocks, warps, stageUnits, stages: given['stages'] ?? Math.max(3, Math.min(12, fitting)), prefetchBytes: given['prefetchBytes'] ?? 32768 };
+  return { blocks, warps, stageUnits, stages: given['stages'] ?? Math.max(2, Math.min(8, fitting)), prefetchBytes: given['prefetchBytes'] ?? 32768 };
 }
 
 /** @throws LadderError `BAD_ARGUMENT` when the tuning does not fit the operator or the shared memory */
@@ -78,7 +80,7 @@ export function gemvPlan(operator: DenseOperator, name: string, given: Tuning): 
       kernelText(name, 'gemv', constants, members, threads, ''),
       `static_assert(ladder::Gemv<${name}_config>::kSharedBytes == ${shared} && ladder::Gemv<${name}_config>::kBlockThreads == ${threads});`,
     ].join('\n'),
-    launches: [{ name, grid: [blocks, 1, 1], block: [threads, 1, 1], dynamicSharedBytes: shared, arguments: kernelArguments, programmatic: true }],
+    launches: [{ name, grid: [blocks, 1, 1], block: [threads, 1, 1], dynamicSharedBytes: Math.max(shared, kSharedAloneBytes), arguments: kernelArguments, programmatic: true }],
     workspaceBytes: 0,
   };
 }

@@ -6,8 +6,14 @@ import type { DenseOperator, WeightFormat } from '../artifact/operators.js';
 import { isMxFormat, weightBits } from './formats.js';
 import type { KernelArgument } from './kernel.js';
 
-/** Two kernels side by side on a multiprocessor (228 KB, 1 KB kept back per block, some for attention between them). */
-export const kSharedBudgetBytes = 108 * 1024;
+/**
+ * What a block takes at most and at least. At least half of a multiprocessor's, so that two never share one: the next kernel's
+ * blocks start (programmatic dependent launch) wherever a block of this one ends, and if two could crowd onto the
+ * multiprocessor that is free first, others would stay idle. The rest is for small kernels between the products, and an
+ * A100 has no more than 163 KB.
+ */
+export const kSharedBudgetBytes = 160 * 1024;
+export const kSharedAloneBytes = 116 * 1024;
 /** The most that a block can have. */
 export const kSharedLimitBytes = 227 * 1024;
 export const kNf4TableBytes = 256 * 128;
@@ -88,7 +94,7 @@ export function kernelText(name: string, kernel: string, constants: readonly str
     `struct ${name}_config {`,
     ...constants.map((line) => `  ${line}`),
     '};',
-    `extern "C" __global__ void ${attributes}__launch_bounds__(${threads}, 2) ${name}(${members.map((member) => `${kMemberTypes[member]} ${member}`).join(', ')}) {`,
+    `extern "C" __global__ void ${attributes}__launch_bounds__(${threads}, 1) ${name}(${members.map((member) => `${kMemberTypes[member]} ${member}`).join(', ')}) {`,
     '  ladder::DenseArguments p{};',
     ...members.map((member) => `  p.${member} = ${member};`),
     `  ladder::${kernel}<${name}_config>(p);`,

@@ -5,7 +5,7 @@
 import type { DenseOperator } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import {
-  activationBytes, alignShared, kernelText, kNf4TableBytes, kSharedBudgetBytes, kSharedLimitBytes, operatorArguments, operatorConstants,
+  activationBytes, alignShared, kernelText, kNf4TableBytes, kSharedAloneBytes, kSharedBudgetBytes, kSharedLimitBytes, operatorArguments, operatorConstants,
   scaleBytesPerUnit, unitBytes, unitK, unitsPerScale,
 } from './dense-template.js';
 import { isMxFormat } from './formats.js';
@@ -23,7 +23,9 @@ interface ThinTuning {
 }
 
 /** Multiprocessors of an H100 SXM that clusters of this size can fill, one block each. */
-const kBlocksByCluster: Readonly<Record<number, number>> = { 1: 132, 2: 132, 4: 128, 8: 128 };
+const kBlocksByCluster: Readonly<Record<number, number>> = { 1: 132, 2: 132, 4: 112, 8: 112 };
+/** With so many tiles a block has enough rows of its own to make up for reading the tokens whole. */
+const kManyTiles = 2048;
 /** Bytes of sums of one tile and 8 tokens. */
 const kFragmentBytes = 512;
 
@@ -34,10 +36,10 @@ function sharedBytes(operator: DenseOperator, { cluster, warpsN, warpTiles, warp
   const rowBytes = stageUnits * unitK(weight) * activationBytes(weight);
   const rest = isFp8(operator) ? (rowBytes % 128 <= 32 ? 32 : 96) : 64;
   const rowStride = Math.floor(rowBytes / 128) * 128 + rest;
-  const mxStride = (Math.ceil(k / unitK(weight) / cluster / 4) | 1) * 4;
   return {
     stage: alignShared(passTiles * stageUnits * unitBytes(weight) + alignShared(passTiles * stageUnits * scaleBytesPerUnit(operator)) + tokenTiles * 8 * rowStride),
-    fixed: (weight === 'nf4' ? kNf4TableBytes : 0) + (isMxFormat(weight) ? alignShared(tokenTiles * 8 * mxStride) : 0)
+    fixed: (weight === 'nf4' ? kNf4TableBytes : 0) + (isMxFormat(weight) ? alignShared((tokenTiles * 8 * k) / unitK(weight) / cluster) : 0)
+      + (weight === 'int1' ? warpsN * warpsK * tokenTiles * 8 * 4 : 0)
       + Math.floor(warpsK / 2) * passTiles * tokenTiles * kFragmentBytes
       + (cluster > 1 ? cluster * Math.ceil(passTiles / cluster) * tokenTiles * kFragmentBytes : 0) + 16,
   };
@@ -66,26 +68,25 @@ function misfit(operator: DenseOperator, tuning: ThinTuning): string | null {
 }
 
 function defaults(operator: DenseOperator, given: Tuning): ThinTuning {
-  const { weight } = operator;
+  const { weight, m } = operator;
   const tiles = operator.n / 16, units = operator.k / unitK(weight);
-  const clusters = weight === 'fp16' || isFp8(operator) ? [2, 1] : [4, 2, 1];
+  const clusters = m <= 8 || tiles >= kManyTiles ? [1] : [2, 1];
   const cluster = given['cluster'] ?? clusters.find((size) => units % (size * unitsPerScale(operator)) === 0) ?? 1;
   const blocks = given['blocks'] ?? cluster * Math.min(tiles, Math.floor((kBlocksByCluster[cluster] ?? 128) / cluster));
   const groupTiles = Math.ceil(tiles / (blocks / cluster));
-  // Equal passes of at most so many tiles.
-  const most = cluster >= 4 ? 20 : 10;
-  const passTiles = Math.ceil(groupTiles / Math.ceil(groupTiles / most));
-  const warpTiles = given['warpTiles'] ?? (passTiles < 4 || operator.m > 48 ? 1 : 2);
-  const warpsN = given['warpsN'] ?? Math.min(16, Math.ceil(passTiles / warpTiles));
-  // Units of a stage: one per warp along k at least, then as many as 12 KB of weights and 40 KB in all allow.
+  // Equal passes of at most so many tiles, on eight warps.
+  const passTiles = Math.ceil(groupTiles / Math.ceil(groupTiles / (given['passTiles'] ?? 16)));
+  const warpsN = given['warpsN'] ?? (passTiles > 12 ? 8 : Math.min(4, passTiles));
+  const warpTiles = given['warpTiles'] ?? Math.ceil(passTiles / warpsN);
+  // Units of a stage: one per warp along k at least, then as many as 16 KB of weights and 40 KB in all allow.
   const stageBytes = (warpsK: number, stageUnits: number): number =>
     sharedBytes(operator, { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits, prefetchStages: 0 }).stage;
-  let warpsK = given['warpsK'] ?? (warpsN >= 5 ? 1 : warpsN >= 3 ? 2 : warpsN === 2 ? 4 : 8);
+  let warpsK = given['warpsK'] ?? (warpsN > 4 ? 1 : warpsN > 2 ? 2 : 8 / warpsN);
   const smallest = (): number => Math.max(warpsK, unitsPerScale(operator));
   while (given['warpsK'] === undefined && warpsK > 1 && stageBytes(warpsK, smallest()) > 40960) warpsK /= 2;
   let stageUnits = given['stageUnits'] ?? smallest();
   if (given['stageUnits'] === undefined) {
-    while (stageUnits * warpsN * warpTiles * unitBytes(weight) < 12288 && (units / cluster) % (stageUnits * 2) === 0 && stageBytes(warpsK, stageUnits * 2) <= 40960) stageUnits *= 2;
+    while (stageUnits * warpsN * warpTiles * unitBytes(weight) < 16384 && (units / cluster) % (stageUnits * 2) === 0 && stageBytes(warpsK, stageUnits * 2) <= 40960) stageUnits *= 2;
   }
   const prefetchStages = given['prefetchStages'] ?? 1;
   const { stage, fixed } = sharedBytes(operator, { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits, prefetchStages });
@@ -106,14 +107,14 @@ export function thinPlan(operator: DenseOperator, name: string, given: Tuning): 
     `static constexpr int kBlocks = ${blocks}, kCluster = ${cluster}, kWarpsN = ${warpsN}, kWarpTiles = ${warpTiles}, kWarpsK = ${warpsK};`,
     `static constexpr int kStageUnits = ${stageUnits}, kStages = ${stages}, kPrefetchStages = ${prefetchStages};`,
   ];
-  const threads = (warpsN * warpsK + 1) * 32;
+  const threads = (warpsN * warpsK + 2) * 32;
   return {
     includes: ['gemv/thin.cuh'],
     definitions: [
       kernelText(name, 'thin', constants, members, threads, cluster > 1 ? `LADDER_CLUSTER(${cluster}) ` : ''),
       `static_assert(ladder::Thin<${name}_config>::kSharedBytes == ${shared} && ladder::Thin<${name}_config>::kBlockThreads == ${threads});`,
     ].join('\n'),
-    launches: [{ name, grid: [blocks, 1, 1], block: [threads, 1, 1], dynamicSharedBytes: shared, arguments: kernelArguments, programmatic: true }],
+    launches: [{ name, grid: [blocks, 1, 1], block: [threads, 1, 1], dynamicSharedBytes: Math.max(shared, kSharedAloneBytes), arguments: kernelArguments, programmatic: true }],
     workspaceBytes: 0,
   };
 }
@@ -121,10 +122,10 @@ export function thinPlan(operator: DenseOperator, name: string, given: Tuning): 
 /** Candidates for the tuner, the default first; all fit. */
 export function thinTunables(operator: DenseOperator): readonly Tuning[] {
   const candidates: Tuning[] = [{ ...defaults(operator, {}) }];
-  for (const cluster of [1, 2, 4, 8]) {
-    for (const warpTiles of [1, 2, 4]) {
-      for (const warpsN of [4, 5, 7, 8, 10]) {
-        const tuning = defaults(operator, { cluster, warpTiles, warpsN });
+  for (const cluster of [1, 2]) {
+    for (const passTiles of [8, 12, 16, 20, 32]) {
+      for (const stages of [3, 6]) {
+        const tuning = defaults(operator, { cluster, passTiles, stages });
         if (misfit(operator, tuning) === null) candidates.push({ ...tuning });
       }
     }

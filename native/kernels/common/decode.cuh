@@ -181,6 +181,6 @@ __device__ __forceinline__ void multiply(Accumulator<F> (&d)[4], const uint32_t 
 }
 
 /// E8M0: 2^(code − 127), as FP32 bits. Code 0 is the subnormal 2^-127; 255 (NaN) does not occur.
-__device__ __forceinline__ float e8m0(uint32_t code) { return __uint_as_float(code == 0 ? 0x00400000u : code << 23); }
+__device__ __forceinline__ float e8m0(uint32_t code) { return __uint_as_float(max(code << 23, 0x00400000u)); }
 
 }  // namespace ladder

@@ -53,11 +53,7 @@ __device__ __forceinline__ void barrierWait(uint32_t barrier, uint32_t parity) {
 }
 
 #if __CUDA_ARCH__ >= 900
-/// Announces bytes that bulk copies will bring, without arriving.
-__device__ __forceinline__ void barrierExpect(uint32_t barrier, uint32_t bytes) {
-  asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-}
-
+/// Arrives, and announces bytes that bulk copies will bring.
 __device__ __forceinline__ void barrierArriveExpect(uint32_t barrier, uint32_t bytes) {
   asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.expect_tx.shared::cta.b64 state, [%0], %1;\n}" ::"r"(barrier), "r"(bytes) : "memory");
 }

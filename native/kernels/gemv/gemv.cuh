@@ -6,10 +6,9 @@
 //
 //   stream:  | tile 0: unit 0 1 2 … kUnits−1 | tile 1: … |        stage = kStageUnits units, then their scales
 //
-// Before `waitForPrerequisites` only weights are touched, and two kernels fit on a multiprocessor: while this one works, the
-// next is already there with its ring full, and the one after it takes the place of the one before, whose end thus hides
-// behind the filling of that ring and of kPrefetchBytes more in L2. (Dependents must be let in at the start: later, they
-// would crowd onto the multiprocessors that finish first, two blocks on one.)
+// Before `waitForPrerequisites` only weights are touched. Blocks take more than half of a multiprocessor's shared memory and
+// let their dependents in at once, so that the next kernel's block starts where this one's ends and fills its ring, and
+// kPrefetchBytes more in L2, while the other blocks finish: the gap between kernels costs no memory time.
 // Sums of warps are added in a fixed order: results do not vary from run to run.
 //
 // Needs n % 16 = 0, k % kUnitK = 0. Tuning: kBlocks, kWarps, kStageUnits (a multiple of kWarps), kStages, kPrefetchBytes.
@@ -55,7 +54,7 @@ class Gemv {
   __device__ static void run(const DenseArguments& p) {
     extern __shared__ __align__(128) uint8_t shared[];
     const Gemv block(shared);
-    if (threadIdx.x == kThreads) block.barriers_.init(C::kWarps);
+    if (threadIdx.x == kThreads) block.barriers_.init(kHopper ? 1 : 32, C::kWarps);
     __syncthreads();
     if (threadIdx.x >= kThreads) block.produce(p);
     else block.consume(p);

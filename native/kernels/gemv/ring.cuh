@@ -2,7 +2,7 @@
 // warps. On sm_90 a stage comes by bulk copies that one lane issues; on sm_80 by cp.async of the whole warp. Either way the
 // full barrier completes when all bytes are there. What a stage holds is the kernels' business (gemv.cuh, thin.cuh).
 //
-//   full[s]   completes when stage s is filled        (sm_90: 1 arrival + bytes; sm_80: 32 lanes' arrivals)
+//   full[s]   completes when stage s is filled (a bulk producer arrives once and announces bytes, a cp.async warp 32 times)
 //   empty[s]  completes when every consumer warp has read it into registers
 //
 // The test: test/gpu, every shape; races: compute-sanitizer on bench/kernels.
@@ -20,9 +20,9 @@ struct RingBarriers {
   __device__ __forceinline__ uint32_t empty(int slot) const { return base + (kStages + slot) * 8; }
 
   /// By one thread; everyone synchronises before use.
-  __device__ __forceinline__ void init(int consumerWarps) const {
+  __device__ __forceinline__ void init(int producerArrivals, int consumerWarps) const {
     for (int slot = 0; slot < kStages; ++slot) {
-      barrierInit(full(slot), kHopper ? 1 : 32);
+      barrierInit(full(slot), producerArrivals);
       barrierInit(empty(slot), consumerWarps);
     }
     fenceBarrierInit();

@@ -6,8 +6,8 @@
 //
 //   stage:  | tile 0: kStageUnits units | tile 1 | … | scales of tile 0 | … | token 0: its k | token 1 | …   (rows padded)
 //
-// As in gemv.cuh the weights are A and 8 tokens at a time are B, the ring fills before `waitForPrerequisites` (weights only),
-// two kernels share a multiprocessor, and every sum has a fixed order. Before sm_90 there are no clusters: each block is then a
+// As in gemv.cuh the weights are A and 8 tokens at a time are B, the ring fills with weights before `waitForPrerequisites`,
+// and every sum has a fixed order. Before sm_90 there are no clusters: each block is then a
 // group of its own and takes all of k.
 //
 // Needs n % 16 = 0, k % (kUnitK · kCluster) = 0, activations as the format multiplies them (FP16, or quantised before).
@@ -51,13 +51,14 @@ class Thin {
   static constexpr int kStageBytes = align(kTokensAt + kTokens * kRowStride);
   static constexpr int kTableAt = C::kStages * kStageBytes;
   static constexpr int kMxScalesAt = kTableAt + (C::kWeight == WeightFormat::kNf4 ? kNf4TableBytes : 0);
-  /// E8M0 scales of the tokens for this block's k, an odd number of words apart. Without clusters they do not fit and come from L2.
+  /// E8M0 scales of the tokens for this block's k: [unit][token]. Without clusters they do not fit and come from L2.
   static constexpr bool kMxResident = kSplit == C::kCluster;
   static constexpr int kMxUnits = S::kUnits / C::kCluster;
-  static constexpr int kMxStride = ((kMxUnits + 3) / 4 | 1) * 4;
   /// One fragment: a tile's sums for 8 tokens, 16 bytes per lane.
   static constexpr int kFragmentBytes = 512;
-  static constexpr int kTreeAt = kMxScalesAt + (T::kIsMx ? align(kTokens * kMxStride) : 0);
+  /// Σ codes of each token, as far as each warp has seen them (INT1).
+  static constexpr int kCodesAt = kMxScalesAt + (T::kIsMx ? align(kTokens * kMxUnits) : 0);
+  static constexpr int kTreeAt = kCodesAt + (T::kIsInt1 ? kWarps * kTokens * 4 : 0);
   static constexpr int kTreeBytes = C::kWarpsK / 2 * kPassTiles * kTokenTiles * kFragmentBytes;
   static constexpr int kOwnedTiles = (kPassTiles + C::kCluster - 1) / C::kCluster;
   static constexpr int kExchangeAt = kTreeAt + kTreeBytes;
@@ -68,13 +69,13 @@ class Thin {
 
  public:
   static constexpr int kSharedBytes = kFreeAt + 8;
-  static constexpr int kBlockThreads = kThreads + 32;
+  static constexpr int kBlockThreads = kThreads + 64;
 
   __device__ static void run(const DenseArguments& p) {
     extern __shared__ __align__(128) uint8_t shared[];
     const Thin block(shared);
     if (threadIdx.x == kThreads) {
-      block.barriers_.init(kWarps);
+      block.barriers_.init((kHopper ? 1 : 32) + 32, kWarps);
       barrierInit(block.base_ + kReadyAt, kSplit * C::kWarpsN);
       barrierInit(block.base_ + kFreeAt, kSplit * kWarps);
       fenceBarrierInit();
@@ -84,7 +85,8 @@ class Thin {
     // Every block's barriers exist before another one arrives on them.
     if constexpr (kSplit > 1) clusterBarrier();
 #endif
-    if (threadIdx.x >= kThreads) block.produce(p);
+    if (threadIdx.x >= kThreads + 32) block.produceTokens(p);
+    else if (threadIdx.x >= kThreads) block.produceWeights(p);
     else block.consume(p);
   }
 
@@ -105,97 +107,94 @@ class Thin {
   __device__ __forceinline__ int passTiles(int pass) const { return min(kPassTiles, tiles_ - pass * kPassTiles); }
   __device__ __forceinline__ static int stageUnits(int stage) { return min(C::kStageUnits, kBlockUnits - stage * C::kStageUnits); }
 
-  // ---- Load -----------------------------------------------------------------------------------------------------------
+  // ---- Load: one warp brings weights, another what is too small for bulk copies (40 ns each): activations and scales -------
 
-  __device__ __forceinline__ void produce(const DenseArguments& p) const {
+  __device__ __forceinline__ void produceWeights(const DenseArguments& p) const {
     const int lane = threadIdx.x % 32;
     launchDependents();
-    const int total = passes_ * kStagesPerPass;
-#if __CUDA_ARCH__ >= 900
-    // Weights of the first stages before the wait, their activations after it: the barrier's arrival comes with these.
-    const int ahead = min(total, C::kStages);
-    for (int i = 0; i < ahead; ++i) {
-      const int pass = i / kStagesPerPass, stage = i % kStagesPerPass;
-      if (lane == 0) barrierExpect(barriers_.full(i), weightBytes(pass, stage));
-      __syncwarp();
-      fetchWeights(p, pass, stage, i, lane);
-    }
-    prefetch(p, lane);
-    waitForPrerequisites();
-    for (int i = 0; i < ahead; ++i) {
-      const int stage = i % kStagesPerPass;
-      if (lane == 0) barrierArriveExpect(barriers_.full(i), tokenBytes(stage));
-      __syncwarp();
-      fetchTokens(p, stage, i, lane);
-    }
-#else
-    const int ahead = 0;
-#endif
-    int pass = ahead / kStagesPerPass, stage = ahead % kStagesPerPass;
     RingCursor<C::kStages> cursor;
-    if (ahead == C::kStages) cursor.parity = 1;
-    for (int i = ahead; i < total; ++i, cursor.advance()) {
-      if (i >= C::kStages) barrierWait(barriers_.empty(cursor.slot), cursor.parity ^ 1);
+    bool refill = false;
+    for (int pass = 0; pass < passes_; ++pass) {
+      for (int stage = 0; stage < kStagesPerPass; ++stage) {
+        if (refill) barrierWait(barriers_.empty(cursor.slot), cursor.parity ^ 1);
+        const uint32_t full = barriers_.full(cursor.slot), at = base_ + cursor.slot * kStageBytes;
+        const int bytes = stageUnits(stage) * T::kUnitBytes, tiles = passTiles(pass);
 #if __CUDA_ARCH__ >= 900
-      if (lane == 0) barrierArriveExpect(barriers_.full(cursor.slot), weightBytes(pass, stage) + tokenBytes(stage));
-      __syncwarp();
+        if (lane == 0) barrierArriveExpect(full, tiles * bytes);
+        __syncwarp();
+        for (int tile = lane; tile < tiles; tile += 32) {
+          bulkCopyStreaming(at + tile * C::kStageUnits * T::kUnitBytes, p.weight + firstUnit(pass, tile, stage) * T::kUnitBytes, bytes, full);
+        }
+#else
+        for (int tile = 0; tile < tiles; ++tile) {
+          fetchStreaming(at + tile * C::kStageUnits * T::kUnitBytes, p.weight + firstUnit(pass, tile, stage) * T::kUnitBytes, bytes, full, lane);
+        }
+        copyAsyncArrive(full);
 #endif
-      fetchWeights(p, pass, stage, cursor.slot, lane);
-      fetchTokens(p, stage, cursor.slot, lane);
-#if __CUDA_ARCH__ < 900
-      copyAsyncArrive(barriers_.full(cursor.slot));
-#endif
-      if (++stage == kStagesPerPass) stage = 0, ++pass;
+        cursor.advance();
+        if (cursor.slot == 0 && !refill) {
+          refill = true;
+          prefetch(p, lane);
+        }
+      }
     }
   }
 
-  __device__ __forceinline__ uint32_t weightBytes(int pass, int stage) const {
-    return passTiles(pass) * stageUnits(stage) * (T::kUnitBytes + S::kScaleBytesPerUnit);
+  __device__ __forceinline__ void produceTokens(const DenseArguments& p) const {
+    const int lane = threadIdx.x % 32;
+    waitForPrerequisites();
+    RingCursor<C::kStages> cursor;
+    bool refill = false;
+    for (int pass = 0; pass < passes_; ++pass) {
+      for (int stage = 0; stage < kStagesPerPass; ++stage) {
+        if (refill) barrierWait(barriers_.empty(cursor.slot), cursor.parity ^ 1);
+        const uint32_t at = base_ + cursor.slot * kStageBytes;
+        if (stageUnits(stage) == C::kStageUnits) fetchTokens<C::kStageUnits>(p, stage, at, lane);
+        else if constexpr (kBlockUnits % C::kStageUnits != 0) fetchTokens<kBlockUnits % C::kStageUnits>(p, stage, at, lane);
+        if constexpr (S::kScaled) fetchScales(p, pass, stage, at, lane);
+        copyAsyncArrive(barriers_.full(cursor.slot));
+        cursor.advance();
+        refill |= cursor.slot == 0;
+      }
+    }
   }
-  __device__ __forceinline__ static uint32_t tokenBytes(int stage) { return C::kM * stageUnits(stage) * T::kUnitK * T::kActivationBytes; }
 
   /// First unit of a tile's part in a stage, counted over the whole weight.
   __device__ __forceinline__ size_t firstUnit(int pass, int tile, int stage) const {
     return static_cast<size_t>(firstTile_ + pass * kPassTiles + tile) * S::kUnits + rank_ * kBlockUnits + stage * C::kStageUnits;
   }
 
-  __device__ __forceinline__ void fetchWeights(const DenseArguments& p, int pass, int stage, int slot, int lane) const {
-    const uint32_t at = base_ + slot * kStageBytes, full = barriers_.full(slot);
-    const int units = stageUnits(stage), tiles = passTiles(pass);
-    // Hopper: one copy per tile and lane. Else: tile after tile by all lanes.
-    for (int tile = kHopper ? lane : 0; tile < tiles; tile += kHopper ? 32 : 1) {
-      const size_t unit = firstUnit(pass, tile, stage);
-      fetchStreaming(at + tile * C::kStageUnits * T::kUnitBytes, p.weight + unit * T::kUnitBytes, units * T::kUnitBytes, full, lane);
-      if constexpr (S::kScaled) {
-        fetchStreaming(at + kScalesAt + tile * C::kStageUnits * S::kScaleBytesPerUnit, static_cast<const uint8_t*>(p.scale) + unit * S::kScaleBytesPerUnit,
-                       units * S::kScaleBytesPerUnit, full, lane);
-      }
+  template <int kUnitCount>
+  __device__ __forceinline__ void fetchTokens(const DenseArguments& p, int stage, uint32_t at, int lane) const {
+    constexpr int kPieces = kUnitCount * T::kUnitK * T::kActivationBytes / 16;  // of one token
+    constexpr size_t kRow = static_cast<size_t>(C::kK) * T::kActivationBytes;
+    const uint8_t* from = static_cast<const uint8_t*>(p.x) + static_cast<size_t>(rank_ * kBlockUnits + stage * C::kStageUnits) * T::kUnitK * T::kActivationBytes;
+#pragma unroll 4
+    for (int i = lane; i < C::kM * kPieces; i += 32) {
+      const int token = i / kPieces, piece = i % kPieces;
+      copyAsync16(at + kTokensAt + token * kRowStride + piece * 16, from + token * kRow + piece * 16);
     }
   }
 
-  __device__ __forceinline__ void fetchTokens(const DenseArguments& p, int stage, int slot, int lane) const {
-    const uint32_t at = base_ + slot * kStageBytes + kTokensAt;
-    const int bytes = stageUnits(stage) * T::kUnitK * T::kActivationBytes;
-    const uint8_t* from = static_cast<const uint8_t*>(p.x) + static_cast<size_t>(rank_ * kBlockUnits + stage * C::kStageUnits) * T::kUnitK * T::kActivationBytes;
-    constexpr size_t kRow = static_cast<size_t>(C::kK) * T::kActivationBytes;
-#if __CUDA_ARCH__ >= 900
-    for (int token = lane; token < C::kM; token += 32) bulkCopy(at + token * kRowStride, from + token * kRow, bytes, barriers_.full(slot));
-#else
-    const int pieces = bytes / 16;
-    for (int i = lane; i < C::kM * pieces; i += 32) copyAsync16(at + i / pieces * kRowStride + i % pieces * 16, from + i / pieces * kRow + i % pieces * 16);
-#endif
+  __device__ __forceinline__ void fetchScales(const DenseArguments& p, int pass, int stage, uint32_t at, int lane) const {
+    const int pieces = stageUnits(stage) * S::kScaleBytesPerUnit / 16;
+    for (int i = lane; i < passTiles(pass) * pieces; i += 32) {
+      const int tile = i / pieces, piece = i % pieces;
+      copyAsync16(at + kScalesAt + tile * C::kStageUnits * S::kScaleBytesPerUnit + piece * 16,
+                  static_cast<const uint8_t*>(p.scale) + firstUnit(pass, tile, stage) * S::kScaleBytesPerUnit + piece * 16);
+    }
   }
 
-#if __CUDA_ARCH__ >= 900
   /// Weights behind the ring go to L2 while the kernel before is still at work.
   __device__ __forceinline__ void prefetch(const DenseArguments& p, int lane) const {
+#if __CUDA_ARCH__ >= 900
     constexpr int kFirst = C::kStages, kLast = C::kStages + C::kPrefetchStages < kStagesPerPass ? C::kStages + C::kPrefetchStages : kStagesPerPass;
     if constexpr (kFirst < kLast) {
       const int units = min((kLast - kFirst) * C::kStageUnits, kBlockUnits - kFirst * C::kStageUnits);
       for (int tile = lane; tile < passTiles(0); tile += 32) bulkPrefetchL2(p.weight + firstUnit(0, tile, kFirst) * T::kUnitBytes, units * T::kUnitBytes);
     }
-  }
 #endif
+  }
 
   // ---- Decode and compute -------------------------------------------------------------------------------------------------
 
@@ -229,8 +228,8 @@ class Thin {
         __syncwarp();
         if (lane == 0) barrierArrive(barriers_.empty(cursor.slot));
       }
-      if constexpr (T::kIsInt1) subtractCodes(sums, codes, lane);
       reduceWarps(sums, warpN, warpK, lane);
+      if constexpr (T::kIsInt1) subtractCodes(sums, codes, warp, lane);
       if constexpr (kSplit == 1) {
         if (warpK == 0) storeSums(p, pass, warpN, lane, sums);
       } else {
@@ -241,15 +240,34 @@ class Thin {
 
   __device__ __forceinline__ void fetchMxScales(const DenseArguments& p, int thread) const {
     const uint8_t* from = static_cast<const uint8_t*>(p.xScale) + rank_ * kBlockUnits;
-    for (int i = thread; i < C::kM * kMxUnits; i += kThreads) {
-      const int token = i / kMxUnits, unit = i % kMxUnits;
-      shared_[kMxScalesAt + token * kMxStride + unit] = __ldcg(from + static_cast<size_t>(token) * S::kUnits + unit);
+    if constexpr (kMxUnits % 4 == 0 && S::kUnits % 4 == 0) {
+      constexpr int kWords = kMxUnits / 4;
+#pragma unroll 8
+      for (int i = thread; i < C::kM * kWords; i += kThreads) {
+        const int token = i % C::kM, word = i / C::kM;
+        const uint32_t four = __ldcg(reinterpret_cast<const uint32_t*>(from + static_cast<size_t>(token) * S::kUnits) + word);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) shared_[kMxScalesAt + (word * 4 + e) * kTokens + token] = static_cast<uint8_t>(four >> 8 * e);
+      }
+    } else {
+      for (int i = thread; i < C::kM * kMxUnits; i += kThreads) {
+        const int token = i % C::kM, unit = i / C::kM;
+        shared_[kMxScalesAt + unit * kTokens + token] = __ldcg(from + static_cast<size_t>(token) * S::kUnits + unit);
+      }
     }
   }
 
-  __device__ __forceinline__ float mxScale(const DenseArguments& p, int token, int blockUnit) const {
-    if constexpr (kMxResident) return e8m0(loadShared1(base_ + kMxScalesAt + token * kMxStride + blockUnit));
-    return e8m0(__ldcg(static_cast<const uint8_t*>(p.xScale) + static_cast<size_t>(min(token, C::kM - 1)) * S::kUnits + blockUnit));
+  /// Scales of tokens `token` (even) and `token` + 1.
+  __device__ __forceinline__ void loadMxScales(const DenseArguments& p, int token, int blockUnit, float (&scale)[2]) const {
+    if constexpr (kMxResident) {
+      const uint32_t pair = loadShared2(base_ + kMxScalesAt + blockUnit * kTokens + token);
+      scale[0] = e8m0(pair & 0xff), scale[1] = e8m0(pair >> 8);
+    } else {
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        scale[c] = e8m0(__ldcg(static_cast<const uint8_t*>(p.xScale) + static_cast<size_t>(min(token + c, C::kM - 1)) * S::kUnits + blockUnit));
+      }
+    }
   }
 
   /// sums += unit · tokens, for this warp's tiles.
@@ -269,7 +287,8 @@ class Thin {
 #pragma unroll
         for (int j = 0; j < kTokenTiles; ++j) {
           loadActivations<C::kWeight>(run + j * 8 * kRowStride + step * T::kRunBytes * 4, b[j]);
-          if constexpr (T::kIsInt1) {
+          // Each warp that reads these tokens adds up its share of the steps.
+          if (T::kIsInt1 && (unit * T::kSteps + step) % C::kWarpsN == warpN) {
 #pragma unroll
             for (int w = 0; w < 4; ++w) codes[j] = __dp4a(0x01010101, static_cast<int>(b[j][w]), codes[j]);
           }
@@ -293,13 +312,11 @@ class Thin {
       for (int j = 0; j < kTokenTiles; ++j) {
 #pragma unroll
         for (int step = 0; step < T::kSteps; ++step) loadActivations<C::kWeight>(run + j * 8 * kRowStride + step * T::kRunBytes * 4, b[step][j]);
-#pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          if constexpr (T::kIsMx) {
-            tokenScale[j][c] = mxScale(p, j * 8 + lane % 4 * 2 + c, blockUnit) * T::kProductScale;
-          } else {
-            tokenScale[j][c] = 1.0f;
-          }
+        if constexpr (T::kIsMx) {
+          loadMxScales(p, j * 8 + lane % 4 * 2, blockUnit, tokenScale[j]);
+          tokenScale[j][0] *= T::kProductScale, tokenScale[j][1] *= T::kProductScale;
+        } else {
+          tokenScale[j][0] = tokenScale[j][1] = 1.0f;
         }
       }
 #pragma unroll
@@ -330,21 +347,6 @@ class Thin {
 #pragma unroll
           for (int e = 0; e < 4; ++e) sums[i][j][e] = fmaf(fresh[j][e] * scale[e / 2], tokenScale[j][e % 2], sums[i][j][e]);
         }
-      }
-    }
-  }
-
-  /// INT1: bits to signs, 2 · Σ bit·x − Σ x. A lane has Σ x of token g over its runs; its sums are of tokens 2t and 2t + 1.
-  __device__ __forceinline__ static void subtractCodes(Sums& sums, int32_t (&codes)[kTokenTiles], int lane) {
-#pragma unroll
-    for (int j = 0; j < kTokenTiles; ++j) {
-      codes[j] += __shfl_xor_sync(0xffffffffu, codes[j], 1);
-      codes[j] += __shfl_xor_sync(0xffffffffu, codes[j], 2);
-      const int32_t total[2] = {__shfl_sync(0xffffffffu, codes[j], lane % 4 * 8), __shfl_sync(0xffffffffu, codes[j], lane % 4 * 8 + 4)};
-#pragma unroll
-      for (int i = 0; i < C::kWarpTiles; ++i) {
-#pragma unroll
-        for (int e = 0; e < 4; ++e) sums[i][j][e] = 2 * sums[i][j][e] - total[e % 2];
       }
     }
   }
@@ -381,6 +383,33 @@ class Thin {
       }
       namedBarrier(1, kThreads);
     }
+  }
+
+  /// INT1: bits to signs, 2 · Σ bit·x − Σ x (of the block's k). A lane has Σ x of token g over its runs; its sums are of tokens 2t and 2t + 1.
+  __device__ __forceinline__ void subtractCodes(Sums& sums, int32_t (&codes)[kTokenTiles], int warp, int lane) const {
+    int32_t* const shared = reinterpret_cast<int32_t*>(shared_ + kCodesAt);
+#pragma unroll
+    for (int j = 0; j < kTokenTiles; ++j) {
+      codes[j] += __shfl_xor_sync(0xffffffffu, codes[j], 1);
+      codes[j] += __shfl_xor_sync(0xffffffffu, codes[j], 2);
+      if (lane % 4 == 0) shared[warp * kTokens + j * 8 + lane / 4] = codes[j];
+    }
+    namedBarrier(1, kThreads);
+#pragma unroll
+    for (int j = 0; j < kTokenTiles; ++j) {
+      int32_t total[2] = {};
+#pragma unroll
+      for (int w = 0; w < kWarps; ++w) {
+        const int2 pair = *reinterpret_cast<const int2*>(shared + w * kTokens + j * 8 + lane % 4 * 2);
+        total[0] += pair.x, total[1] += pair.y;
+      }
+#pragma unroll
+      for (int i = 0; i < C::kWarpTiles; ++i) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) sums[i][j][e] = 2 * sums[i][j][e] - total[e % 2];
+      }
+    }
+    namedBarrier(1, kThreads);
   }
 
   __device__ __forceinline__ void storeSums(const DenseArguments& p, int pass, int warpN, int lane, const Sums& sums) const {
