@@ -2,13 +2,15 @@
  * The public API: load, run, time, verify and inspect prebuilt Ladder checkpoints. Everything here is typed, asynchronous
  * where it works, and throws `LadderError` with a stable `code`.
  */
+import { inspectPrebuilt as inspect, type Inspection } from './artifact/inspect.js';
+import { resolveCheckpoint } from './run/package.js';
 import { Prebuilt } from './run/prebuilt.js';
 import type { LoadOptions } from './run/options.js';
 
 /**
  * Loads a checkpoint onto a device and fills its weights. A missing or stale model.so of one of our own checkpoints is
  * built first (needs nvcc). Loading a foreign model.so runs its code: a checkpoint is a program.
- * @param path the checkpoint's folder
+ * @param path the checkpoint's folder, or its name below checkpoints/
  * @throws LadderError `NOT_A_CHECKPOINT`, `BAD_GRAPH`, `BAD_PARAMS`, `BAD_MODULE`, `BAD_MANIFEST`, `MISSING_MODULE`,
  *   `MISSING_SYMBOL`, `MISSING_PARAMETER`, `NO_DRIVER`, `NO_DEVICE`, `OUT_OF_MEMORY`, `WRONG_ARCHITECTURE`, `ABORTED`, …
  * @example
@@ -19,7 +21,17 @@ export async function loadPrebuilt(path: string, options?: LoadOptions): Promise
   return Prebuilt.load(path, options);
 }
 
-export { inspectPrebuilt } from './artifact/inspect.js';
+/**
+ * What a checkpoint's folder holds: graph, parameters, module, manifest, and what is wrong with them. No GPU, and no code of
+ * the checkpoint is loaded.
+ * @param path the checkpoint's folder, or its name below checkpoints/
+ * @throws LadderError `NOT_A_CHECKPOINT`; all else is in `problems`
+ * @example (await inspectPrebuilt(path)).module?.architectures // ['compute_80', 'sm_80', 'sm_90a']
+ */
+export async function inspectPrebuilt(path: string): Promise<Inspection> {
+  return inspect(resolveCheckpoint(path));
+}
+
 export type { Inspection, InspectedModule, InspectedOperator, InspectedProblem, InspectedTensor } from './artifact/inspect.js';
 export { LadderError } from './errors.js';
 export type { ErrorCode, ErrorContext } from './errors.js';

@@ -10,6 +10,7 @@ import { LadderError } from '../errors.js';
 import { native, type ExecutorPlan, type NativeExecutor } from '../native.js';
 import { ordinalOf, selectDevice, type DeviceInfo } from './device.js';
 import { throwIfAborted, type CheckedLoadOptions, type TaskOptions } from './options.js';
+import { resolveCheckpoint } from './package.js';
 import type { BenchRecord } from './record.js';
 import { planFills, weightSource, type ArgumentTensor, type PlannedFill, type WeightSource } from './weights.js';
 
@@ -32,11 +33,12 @@ export interface Loaded {
 
 /**
  * Loads a checkpoint.
+ * @param path its folder, or its name below checkpoints/
  * @throws LadderError what reading, building, planning and loading throw; `ABORTED`
  */
 export async function openCheckpoint(path: string, options: CheckedLoadOptions): Promise<Loaded> {
   throwIfAborted(options.signal);
-  const folder = await locateCheckpoint(path);
+  const folder = await locateCheckpoint(resolveCheckpoint(path));
   const wanted = selectDevice(options.device);
   const warnings: string[] = [];
   let buildMs = 0;

@@ -63,7 +63,7 @@ export async function runLoaded(prebuilt: Prebuilt, options: BenchmarkOptions): 
 
 /**
  * Loads a checkpoint, fills or reads its weights, warms up, times it, and disposes of it.
- * @param path its folder
+ * @param path its folder, or its name below checkpoints/
  * @throws LadderError what loading and timing throw
  * @example const { latencyMs } = await runPrebuilt('checkpoints/…/llama2_bs1_seq1_async', { launch: 'graph' });
  */

@@ -1,0 +1,166 @@
+// Checkpoints of other makers, compiled for the CPU with the C compiler: they run, are timed and verified without a
+// manifest, and what is wrong with them is said with a remedy.
+import { copyFile, mkdir, readFile, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parseDataType } from '../../lib/artifact/dtype.js';
+import { serialiseGraph, type OperatorDescription } from '../../lib/artifact/graph-writer.js';
+import { writeParams } from '../../lib/artifact/params.js';
+import { LadderError, inspectPrebuilt, loadPrebuilt, runPrebuilt, verifyPrebuilt } from '../../lib/index.js';
+import { native } from '../../lib/native.js';
+import { Workshop } from '../fixtures/native/objects.js';
+
+const workshop = new Workshop();
+afterAll(() => workshop.remove());
+let operators: string;
+beforeAll(() => {
+  operators = workshop.compile('cpu_operators.c');
+});
+
+const float = parseDataType('float32');
+const kLength = 64;
+
+/** A checkpoint whose operators follow one another, each float32 [64] → float32 [64]. */
+async function checkpoint(name: string, functions: readonly string[], options: { readonly object?: string; readonly params?: Float32Array; readonly deviceType?: 1 | 2 } = {}): Promise<string> {
+  const folder = join(workshop.folder, 'foreign', name);
+  await mkdir(folder, { recursive: true });
+  const tensor = (tensorName: string): { name: string; shape: number[]; dtype: string } => ({ name: tensorName, shape: [kLength], dtype: 'float32' });
+  const nodes = functions.map((functionName, i): OperatorDescription => ({ name: `op${i}`, functionName, inputs: [i === 0 ? 'data' : `y${i - 1}`], outputs: [tensor(`y${i}`)] }));
+  await writeFile(join(folder, 'graph.json'), serialiseGraph({ inputs: [tensor('data')], operators: nodes, outputs: [`y${functions.length - 1}`], deviceType: options.deviceType ?? 1 }));
+  if (options.object !== '') await copyFile(options.object ?? operators, join(folder, 'model.so'));
+  if (options.params) await writeParams(join(folder, 'graph.params'), [{ name: 'data', dtype: float, shape: [kLength], chunks: [new Uint8Array(options.params.buffer)] }]);
+  return folder;
+}
+
+async function errorOf(task: Promise<unknown>): Promise<LadderError> {
+  const error = await task.then(() => new Error('expected an error'), (thrown: unknown) => thrown);
+  if (!(error instanceof LadderError)) throw error;
+  return error;
+}
+
+const quick = { warmupMs: 0, minSamples: 2, maxSamples: 2 };
+
+describe('a foreign checkpoint on the CPU', () => {
+  it('runs on what it is given', async () => {
+    const layer = await loadPrebuilt(await checkpoint('plus-two', ['add_one', 'add_one']));
+    expect(layer).toMatchObject({ weights: 'fake', usesReference: false, inputNames: ['data'], device: { kind: 'cpu' }, case: { model: 'plus-two', format: 'unknown' } });
+    expect(layer.warnings.join()).toMatch(/fake weights/);
+    const x = Float32Array.from({ length: kLength }, (_, i) => Math.fround(Math.cos(i)));
+    await layer.setInput('data', x);
+    await layer.run();
+    expect(await layer.getOutput(0)).toEqual(x.map((value) => Math.fround(Math.fround(value + 1) + 1)));
+    await layer.dispose();
+  });
+
+  it('is filled with random values, by the seed, unless graph.params holds them', async () => {
+    const path = await checkpoint('fills', ['add_one']);
+    const outputs: Float32Array[] = [];
+    for (const seed of [0, 0, 1]) {
+      const layer = await loadPrebuilt(path, { seed });
+      await layer.run();
+      outputs.push(await layer.getOutput(0, { as: 'float32' }));
+      await layer.dispose();
+    }
+    expect(outputs[0]).toEqual(outputs[1]);
+    expect(outputs[0]).not.toEqual(outputs[2]);
+    expect(new Set(outputs[0]).size).toBeGreaterThan(kLength / 2);
+
+    const values = Float32Array.from({ length: kLength }, (_, i) => i);
+    const stored = await loadPrebuilt(await checkpoint('stored', ['add_one'], { params: values }));
+    expect(stored).toMatchObject({ weights: 'file', inputNames: [] });
+    await stored.run();
+    expect(await stored.getOutput(0)).toEqual(values.map((value) => value + 1));
+    await stored.dispose();
+  });
+
+  it('is timed, and the result says that the weights are fake', async () => {
+    const result = await runPrebuilt(await checkpoint('slow', ['slow_add_one']), quick);
+    expect(result).toMatchObject({ computedBy: 'model.so', weights: 'fake', clock: 'cpu-host', roofline: null });
+    expect(result.latencyMs).toBeGreaterThanOrEqual(10);
+    expect(result.warnings.join()).toMatch(/fake weights/);
+  });
+
+  it('is verified as far as that needs no semantics', async () => {
+    const report = await verifyPrebuilt(await checkpoint('sound', ['add_one', 'add_one']));
+    expect(report).toMatchObject({ passed: true, kind: 'structural', endToEnd: [{ passed: true, bitEqual: true, relativeL2: null }] });
+    expect(report.operators).toMatchObject([{ passed: true, compared: 0, tolerance: null, deterministic: true }, { passed: true }]);
+  });
+
+  it('fails verification where elements are never written', async () => {
+    const report = await verifyPrebuilt(await checkpoint('half', ['writes_half']));
+    expect(report.passed).toBe(false);
+    expect(report.operators[0]!.failures.join()).toBe(`${kLength / 2} of ${kLength} elements were never written`);
+  });
+
+  it('passes verification but says so where two runs differ', async () => {
+    const report = await verifyPrebuilt(await checkpoint('restless', ['never_the_same']));
+    expect(report.passed).toBe(true);
+    expect(report.operators[0]!.deterministic).toBe(false);
+    expect(report.endToEnd[0]).toMatchObject({ bitEqual: false, maxDifference: 1 });
+  });
+});
+
+describe('what is wrong is said, with what to do about it', () => {
+  it('an operator that fails: its name and its words', async () => {
+    const before = native().allocatedBytes();
+    const error = await errorOf(runPrebuilt(await checkpoint('failing', ['add_one', 'fails']), quick));
+    expect([error.code, error.message]).toEqual(['OPERATOR', expect.stringMatching(/fails.*the 42nd element is missing|the 42nd element is missing.*/s)]);
+    expect(JSON.stringify(error.context)).toMatch(/op1|fails/);
+    expect(native().allocatedBytes()).toEqual(before);
+  });
+
+  it('a function that model.so lacks', async () => {
+    const path = await checkpoint('lacking', ['add_one', 'not_there']);
+    const error = await errorOf(loadPrebuilt(path));
+    expect([error.code, error.message]).toEqual(['MISSING_SYMBOL', expect.stringMatching(/does not export 1 function.*not_there.*not of one build/)]);
+    expect((await inspectPrebuilt(path)).problems).toMatchObject([{ code: 'MISSING_SYMBOL' }]);
+  });
+
+  it('symbols that the process lacks', async () => {
+    const error = await errorOf(loadPrebuilt(await checkpoint('dangling', ['add_one'], { object: workshop.compile('missing_symbols.c') })));
+    expect([error.code, error.message]).toEqual(['MISSING_SYMBOL', expect.stringMatching(/tvm_symbol_of_another_runtime/)]);
+  });
+
+  it('no model.so, and no manifest to build one from', async () => {
+    const error = await errorOf(loadPrebuilt(await checkpoint('bare', ['add_one'], { object: '' })));
+    expect([error.code, error.message]).toEqual(['MISSING_MODULE', expect.stringMatching(/copy it from where the checkpoint was made/)]);
+  });
+
+  it('a model.so that is cut short, or is none', async () => {
+    const path = await checkpoint('cut', ['add_one']);
+    await truncate(join(path, 'model.so'), 1000);
+    expect((await errorOf(loadPrebuilt(path))).code).toBe('BAD_MODULE');
+    await writeFile(join(path, 'model.so'), 'not an object');
+    expect((await errorOf(loadPrebuilt(path))).code).toBe('BAD_MODULE');
+  });
+
+  it('graph.params that are cut short, of another graph, or of another shape', async () => {
+    const path = await checkpoint('params', ['add_one'], { params: new Float32Array(kLength) });
+    const file = join(path, 'graph.params');
+    const whole = await readFile(file);
+    await writeFile(file, whole.subarray(0, whole.length - 1));
+    expect((await errorOf(loadPrebuilt(path))).code).toBe('BAD_PARAMS');
+    await writeParams(file, [{ name: 'other', dtype: float, shape: [kLength], chunks: [new Uint8Array(4 * kLength)] }]);
+    expect(await errorOf(loadPrebuilt(path))).toMatchObject({ code: 'BAD_PARAMS', message: expect.stringMatching(/"other"/) });
+    await writeParams(file, [{ name: 'data', dtype: float, shape: [1], chunks: [new Uint8Array(4)] }]);
+    expect(await errorOf(loadPrebuilt(path))).toMatchObject({ code: 'BAD_PARAMS', message: expect.stringMatching(/\[1\].*\[64\]/) });
+  });
+
+  it('memory that does not exist', async () => {
+    const folder = join(workshop.folder, 'foreign', 'huge');
+    await mkdir(folder, { recursive: true });
+    const huge = (name: string): { name: string; shape: number[]; dtype: string } => ({ name, shape: [2 ** 24, 2 ** 24], dtype: 'float32' });
+    await writeFile(join(folder, 'graph.json'), serialiseGraph({ inputs: [huge('data')], operators: [{ name: 'op', functionName: 'add_one', inputs: ['data'], outputs: [huge('y')] }], outputs: ['y'], deviceType: 1 }));
+    await copyFile(operators, join(folder, 'model.so'));
+    const before = native().allocatedBytes();
+    const error = await errorOf(loadPrebuilt(folder));
+    expect([error.code, error.message]).toEqual(['OUT_OF_MEMORY', expect.stringMatching(/2048.0 TiB of host memory.*choose a smaller batch/)]);
+    expect(native().allocatedBytes()).toEqual(before);
+  });
+
+  it.skipIf(native().cudaStatus().available)('an artifact for CUDA on a machine without a driver', async () => {
+    const path = await checkpoint('cuda', ['add_one'], { deviceType: 2 });
+    expect(await errorOf(loadPrebuilt(path))).toMatchObject({ code: 'NO_DRIVER', message: expect.stringMatching(/install an NVIDIA driver/) });
+    expect(await errorOf(loadPrebuilt(path, { device: 'cpu' }))).toMatchObject({ code: 'UNSUPPORTED', message: expect.stringMatching(/compiled for CUDA/) });
+  });
+});
