@@ -90,7 +90,7 @@ export async function measure(subject: Subject, options: CheckedBenchmarkOptions
   }
   const verdict = judgeMeasurement({
     latencyMs: figures.latencyMs, launch, l2: options.l2, enqueueMedianMs: figures.enqueueMedianMs, statesDuring: watch.during,
-    rooflineFraction: roofline?.fraction ?? null, bytes: manifest?.bytes ?? null, l2Bytes: device.l2Bytes,
+    roofline, bytes: manifest?.bytes ?? null, l2Bytes: device.l2Bytes,
   });
   return {
     status: verdict.invalid === null ? 'ok' : 'invalid', reason: verdict.invalid, warnings: [...warnings, ...verdict.warnings],

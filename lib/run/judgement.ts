@@ -3,6 +3,7 @@
  * Pure: readings and figures in, warnings and the reason for invalidity out.
  */
 import type { NativeDeviceState } from '../native.js';
+import type { Roofline } from './roofline.js';
 
 /** Events after which a GPU runs slower than it was asked to: the figure is not the GPU's. */
 const invalidating: readonly string[] = ['hw_slowdown', 'sw_thermal_slowdown', 'hw_thermal_slowdown', 'hw_power_brake_slowdown'];
@@ -24,8 +25,7 @@ export interface Evidence {
   readonly enqueueMedianMs: number | null;
   /** Readings while the device worked, the last one right at the end; empty on the CPU. */
   readonly statesDuring: readonly NativeDeviceState[];
-  /** Fraction of the roofline, or null. */
-  readonly rooflineFraction: number | null;
+  readonly roofline: Roofline | null;
   /** Bytes that the checkpoint must read per inference, and the L2 cache's size; null where unknown. */
   readonly bytes: number | null;
   readonly l2Bytes: number | null;
@@ -57,9 +57,12 @@ export function judgeMeasurement(evidence: Evidence): Judgement {
     warnings.push('NVML says nothing of clocks and throttling, so that neither could be checked');
   }
 
-  if (evidence.rooflineFraction !== null && evidence.rooflineFraction > 1 + kCeilingTolerance) {
-    const fraction = `${(100 * evidence.rooflineFraction).toFixed(1)} % of the roofline`;
-    if (evidence.l2 === 'hot' && fitsIn(evidence.bytes, evidence.l2Bytes)) warnings.push(`${fraction}, as the data stayed in the L2 cache`);
+  if (evidence.roofline) {
+    const excess = judgeRates(evidence.roofline, evidence.l2 === 'hot' ? evidence.l2Bytes : 0);
+    if (excess?.possible === false) invalid.push(excess.text);
+    if (excess?.possible === true) warnings.push(excess.text);
+  }
+  if (evidence.l2 === 'hot' && fitsIn(evidence.bytes, evidence.l2Bytes)) warnings.push(`${fraction}, as the data stayed in the L2 cache`);
     else invalid.push(`${fraction} is more than the device can do: the work was not all done, or its bytes or FLOPs are miscounted`);
   }
   if (evidence.l2 === 'hot' && fitsIn(evidence.bytes, evidence.l2Bytes)) {
@@ -69,6 +72,22 @@ export function judgeMeasurement(evidence: Evidence): Judgement {
     warnings.push(`enqueueing takes ${Math.round((100 * evidence.enqueueMedianMs) / evidence.latencyMs)} % of the GPU's time: the host may set the pace${evidence.launch === 'stream' ? '; launch as a graph' : ''}`);
   }
   return { invalid: invalid.length > 0 ? invalid.join('; ') : null, warnings };
+}
+
+/**
+ * Rates above the ceilings. With a hot L2 cache at most its size need not come from device memory: a rate that this
+ * explains is worth a warning, any other is impossible.
+ */
+function judgeRates(roofline: Roofline, reusableBytes: number | null): { possible: boolean; text: string } | null {
+  const memory = roofline.bytesPerSecond / roofline.ceilingBytesPerSecond;
+  const arithmetic = roofline.ceilingFlopsPerSecond === null ? 0 : roofline.flopsPerSecond / roofline.ceilingFlopsPerSecond;
+  const limit = 1 + kCeilingTolerance;
+  if (memory <= limit && arithmetic <= limit) return null;
+  const fromMemory = roofline.bytes > 0 ? Math.max(0, roofline.bytes - (reusableBytes ?? 0)) / roofline.bytes : 1;
+  const text = `${(100 * Math.max(memory, arithmetic)).toFixed(1)} % of the roofline`;
+  return arithmetic <= limit && memory * fromMemory <= limit
+    ? { possible: true, text: `${text}: part of the data stayed in the L2 cache (l2 'cold' shows the time without)` }
+    : { possible: false, text: `${text} is more than the device can do: the work was not all done, or its bytes or FLOPs are miscounted` };
 }
 
 /** Lowest SM clock over the highest possible one; null where NVML does not say. */

@@ -8,9 +8,12 @@ import { mixedCeiling, rooflineOf } from '../../lib/run/roofline.js';
 const state = (throttleReasons: string[] | null, smClockMHz: number | null = 1980): NativeDeviceState =>
   ({ smClockMHz, memoryClockMHz: 2619, maxSmClockMHz: 1980, temperatureC: 45, powerW: 400, throttleReasons });
 
+/** A roofline of `bytes` at `fraction` of the memory's rate. */
+const rated = (fraction: number, bytes = 1.7e9): Evidence['roofline'] => rooflineOf({ bytes, flops: 1e6 }, (1000 * bytes) / 3.1e12 / fraction, 3.1e12, 710e12);
+
 const good: Evidence = {
   latencyMs: 0.6, launch: 'graph', l2: 'hot', enqueueMedianMs: 0.01, statesDuring: [state([])],
-  rooflineFraction: 0.92, bytes: 1.7e9, l2Bytes: 50e6,
+  roofline: rated(0.92), bytes: 1.7e9, l2Bytes: 50e6,
 };
 const judge = (change: Partial<Evidence>): ReturnType<typeof judgeMeasurement> => judgeMeasurement({ ...good, ...change });
 
@@ -38,16 +41,25 @@ describe('judgeMeasurement', () => {
   });
 
   it('is invalid above 102 % of the roofline, not at 101 %', () => {
-    expect(judge({ rooflineFraction: 1.01 }).invalid).toBeNull();
-    expect(judge({ rooflineFraction: 1.03 }).invalid).toMatch(/103.0 % of the roofline/);
+    expect(judge({ roofline: rated(1.01) }).invalid).toBeNull();
+    expect(judge({ roofline: rated(1.06) }).invalid).toMatch(/106.0 % of the roofline is more than/);
   });
 
-  it('warns where the weights fit in the L2 cache, and does not call that impossible', () => {
-    const resident = judge({ bytes: 40e6, rooflineFraction: 1.4 });
+  it('takes arithmetic above its ceiling as impossible, whatever the caches hold', () => {
+    const roofline = rooflineOf({ bytes: 1e6, flops: 7.6e11 }, 1, 3.1e12, 710e12);
+    expect(judge({ roofline, bytes: 1e6 }).invalid).toMatch(/107.0 % of the roofline/);
+  });
+
+  it('takes a rate that the L2 cache explains as a warning, with cold caches as impossible', () => {
+    const resident = judge({ bytes: 40e6, roofline: rated(1.4, 40e6) });
     expect(resident.invalid).toBeNull();
     expect(resident.warnings.join('\n')).toMatch(/140.0 %[^]*L2-resident/);
-    expect(judge({ bytes: 40e6, l2: 'cold', rooflineFraction: 0.8 }).warnings).toEqual([]);
-    expect(judge({ bytes: 40e6, l2: 'cold', rooflineFraction: 1.4 }).invalid).not.toBeNull();
+    // 107 MB of which 50 MB may stay: up to 1.91 times the memory's rate.
+    const partly = judge({ bytes: 107e6, roofline: rated(1.2, 107e6) });
+    expect([partly.invalid, partly.warnings.join()]).toEqual([null, expect.stringMatching(/120.0 %.*part of the data stayed in the L2/)]);
+    expect(judge({ bytes: 107e6, roofline: rated(2, 107e6) }).invalid).toMatch(/200.0 %/);
+    expect(judge({ bytes: 40e6, l2: 'cold', roofline: rated(0.8, 40e6) }).warnings).toEqual([]);
+    expect(judge({ bytes: 40e6, l2: 'cold', roofline: rated(1.4, 40e6) }).invalid).not.toBeNull();
   });
 
   it('warns when enqueueing takes more than 80 % of the time', () => {
@@ -56,7 +68,7 @@ describe('judgeMeasurement', () => {
   });
 
   it('has nothing to say of a CPU', () => {
-    expect(judge({ statesDuring: [], rooflineFraction: null, enqueueMedianMs: null, bytes: null, l2Bytes: null })).toEqual({ invalid: null, warnings: [] });
+    expect(judge({ statesDuring: [], roofline: null, enqueueMedianMs: null, bytes: null, l2Bytes: null })).toEqual({ invalid: null, warnings: [] });
   });
 });
 
