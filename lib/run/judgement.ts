@@ -62,9 +62,6 @@ export function judgeMeasurement(evidence: Evidence): Judgement {
     if (excess?.possible === false) invalid.push(excess.text);
     if (excess?.possible === true) warnings.push(excess.text);
   }
-  if (evidence.l2 === 'hot' && fitsIn(evidence.bytes, evidence.l2Bytes)) warnings.push(`${fraction}, as the data stayed in the L2 cache`);
-    else invalid.push(`${fraction} is more than the device can do: the work was not all done, or its bytes or FLOPs are miscounted`);
-  }
   if (evidence.l2 === 'hot' && fitsIn(evidence.bytes, evidence.l2Bytes)) {
     warnings.push('L2-resident: the checkpoint fits in the L2 cache, so that its weights need not come from device memory');
   }

@@ -154,7 +154,7 @@ function recordOf(system: string, case_: BaselineCase, answer: Answer, mode: 'sa
   const latencyMs = mode === 'samples' ? samples.medianMs : paper.meanMs;
   const enqueueMedianMs = median(answer.samples.enqueueMs);
   const verdict = judgeMeasurement({
-    latencyMs, launch: answer.launch, l2: 'hot', enqueueMedianMs, statesDuring: answer.statesDuring, rooflineFraction: null,
+    latencyMs, launch: answer.launch, l2: 'hot', enqueueMedianMs, statesDuring: answer.statesDuring, roofline: null,
     bytes: 2 * answer.parameters, l2Bytes: answer.device.l2Bytes,
   });
   const reasons = verdict.invalid === null ? [] : [verdict.invalid];
