@@ -2,11 +2,12 @@
  * `ladder bench`: every checkpoint in its own process, records written as they come, a table at the end. What follows the
  * table (comparison, Figure 8) is bench-end.ts's.
  */
+import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { LadderError } from '../errors.js';
 import { readCases, type BenchCase, type CaseTiming } from '../run/bench-cases.js';
 import { runBench, type BenchOutcome } from '../run/bench.js';
-import { ordinalOf, selectDevice, type DeviceInfo } from '../run/device.js';
+import { computeCapabilityOf, ordinalOf, selectDevice, type DeviceInfo } from '../run/device.js';
 import { checkpointName, listCheckpoints, packageRoot, resolveCheckpoint, type FoundCheckpoint } from '../run/package.js';
 import { endBench, tuneFirst } from './bench-end.js';
 import { exitCodes, type CliIo, type Command } from './command.js';
@@ -80,12 +81,13 @@ function describeBench(device: DeviceInfo, outcomes: readonly BenchOutcome[]): s
   return [`device  ${device.name}`, `clock   ${clock}`, ...modes.map((mode) => `mode    ${mode}`)].join('\n');
 }
 
-async function buildModules(cases: readonly BenchCase[], io: CliIo): Promise<void> {
-  // All in one parallel build; a case that cannot be built says so in its own record.
-  const { ensureModules } = await import('../build/ensure.js');
+async function buildModules(cases: readonly BenchCase[], device: DeviceInfo, io: CliIo): Promise<void> {
+  // All in one parallel build; a case that cannot be built says so in its own record. Foreign ones are what they are.
+  const ours = cases.map(({ path }) => path).filter((path) => existsSync(join(path, 'checkpoint.json')));
+  const { archOf, ensureModules } = await import('../build/ensure.js');
   const onProgress = progressTo(io);
   try {
-    await ensureModules(cases.map(({ path }) => path), { signal: io.signal, onProgress: (fraction, label) => onProgress({ phase: 'build', fraction, detail: label }) });
+    await ensureModules(ours, { arch: archOf(computeCapabilityOf(device)), signal: io.signal, onProgress: (fraction, label) => onProgress({ phase: 'build', fraction, detail: label }) });
   } catch (error) {
     if (!(error instanceof LadderError) || error.code === 'ABORTED') throw error;
     io.note(`not all model.so could be built: ${error.message} [${error.code}]`);
@@ -100,7 +102,7 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
   const cases = chooseCheckpoints(names, options.checkpoints, defaults.checkpoints)
     .map((found): BenchCase => ({ ...found, deviceId: device.id, timing, verify: options.verify ?? defaults.verify }));
   if (device.kind === 'cpu') io.note('no GPU is used: checkpoints run on the CPU through the reference operators, to show that they run; their latencies are not the GPU\'s');
-  else await buildModules(cases, io);
+  else await buildModules(cases, device, io);
   if (options.force_tune === true && device.kind === 'cuda') await tuneFirst(cases.map(({ path }) => path), ordinalOf(device), io);
   const resultsRoot = resolve(options.results);
   const outcomes = await runBench(cases, {

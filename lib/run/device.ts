@@ -71,6 +71,12 @@ export function ordinalOf(device: DeviceInfo): number {
   return device.kind === 'cuda' ? Number(device.id.slice('cuda:'.length)) : 0;
 }
 
+/** Compute capability of a CUDA device as numbers. */
+export function computeCapabilityOf(device: DeviceInfo): readonly [number, number] {
+  const [major = 0, minor = 0] = (device.computeCapability ?? '').split('.').map(Number);
+  return [major, minor];
+}
+
 /** The device as a record holds it. */
 export function deviceForRecord(device: DeviceInfo): BenchRecord['device'] {
   const { kind, name, computeCapability, driverVersion, multiprocessors, memoryBytes, l2Bytes } = device;

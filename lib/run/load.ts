@@ -8,7 +8,7 @@ import { argumentEntries } from '../artifact/graph.js';
 import { locateCheckpoint } from '../artifact/locate.js';
 import { LadderError } from '../errors.js';
 import { native, type ExecutorPlan, type NativeExecutor } from '../native.js';
-import { ordinalOf, selectDevice, type DeviceInfo } from './device.js';
+import { computeCapabilityOf, ordinalOf, selectDevice, type DeviceInfo } from './device.js';
 import { throwIfAborted, type CheckedLoadOptions, type TaskOptions } from './options.js';
 import { resolveCheckpoint } from './package.js';
 import type { BenchRecord } from './record.js';
@@ -70,9 +70,8 @@ export async function openCheckpoint(path: string, options: CheckedLoadOptions):
 async function buildIfStale(folder: string, device: DeviceInfo, options: CheckedLoadOptions): Promise<{ buildMs: number; warning: string | null }> {
   // Loaded only here: the builder is large, and most processes never build.
   const { archOf, ensureModule } = await import('../build/ensure.js');
-  const [major = 0, minor = 0] = (device.computeCapability ?? '').split('.').map(Number);
   return ensureModule(folder, {
-    arch: archOf([major, minor]),
+    arch: archOf(computeCapabilityOf(device)),
     onProgress: (fraction, label) => options.onProgress?.({ phase: 'build', fraction, detail: label }),
     ...(options.signal && { signal: options.signal }),
   });
