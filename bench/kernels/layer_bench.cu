@@ -262,12 +262,12 @@ struct Runner {
       if (op.kind == "prepare") { op.y = allocate<__half>(size_t(op.m) * op.k); op.yScale = allocate<float>(op.m * (op.k / 32)); continue; }
       CHECK(cuModuleGetFunction(&op.function_, module, op.name.c_str()));
       CHECK(cuFuncSetAttribute(op.function_, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, op.shared));
-      op.weightBytes = size_t(op.n) * op.k * kBits[op.format] / 8;
+      op.weightBytes = size_t(op.n + 15) / 16 * 16 * op.k * kBits[op.format] / 8;
       op.weight = allocate<uint8_t>(op.weightBytes);
       const double wanted = 1 / (kRms[op.format] * std::sqrt(double(op.k)) * 0.6);
       fillWeight(op, op.weight, seed++);
       if (op.format != kFp16) {
-        const size_t scales = op.group > 0 ? size_t(op.n) * (op.k / op.group) : op.n;
+        const size_t scales = op.group > 0 ? size_t(op.n + 15) / 16 * 16 * (op.k / op.group) : op.n;
         op.scaleBytes = scales * (op.group == 32 ? 1 : 2);
         op.scale = allocate<uint8_t>(op.scaleBytes);
         if (op.group == 32) fillBytes<<<1024, 256>>>(op.scale, scales, 3, 127 + int(std::floor(std::log2(wanted))) - 1, seed++);
@@ -439,9 +439,9 @@ struct Runner {
 
 int main(int argc, char** argv) {
   if (argc < 4) { fprintf(stderr, "usage: layer_bench FOLDER .cubin|.ptx OUT.json [check] [only=SUBSTRING]\n"); return 2; }
-  bool checkOnly = false;
+  bool checkOnly = false, force = false;
   std::string only;
-  for (int i = 4; i < argc; ++i) { if (!strcmp(argv[i], "check")) checkOnly = true; if (!strncmp(argv[i], "only=", 5)) only = argv[i] + 5; }
+  for (int i = 4; i < argc; ++i) { if (!strcmp(argv[i], "check")) checkOnly = true; if (!strcmp(argv[i], "force")) force = true; if (!strncmp(argv[i], "only=", 5)) only = argv[i] + 5; }
   CHECK(cudaFree(nullptr));
   cudaDeviceProp properties;
   CHECK(cudaGetDeviceProperties(&properties, 0));
@@ -452,10 +452,10 @@ int main(int argc, char** argv) {
     if (!only.empty() && chain.name.find(only) == std::string::npos) continue;
     Runner runner{chain};
     runner.prepare(std::string(argv[1]) + "/" + chain.name + argv[2]);
-    const bool ok = runner.check(json);
+    const bool ok = runner.check(json);  // `force` times what is wrong, for experiments
     if (checkOnly || !chain.timed) printf("%-24s %s\n", chain.name.c_str(), ok ? "right" : "WRONG");
     good &= ok;
-    if (ok && !checkOnly && chain.timed) runner.time(json);
+    if ((ok || force) && !checkOnly && chain.timed) runner.time(json);
     runner.release();
   }
   fprintf(json, "  {}]}\n");

@@ -1,6 +1,6 @@
 // Writes what layer_bench.cu runs: one CUDA file per chain of operators (a decoder layer, or a single odd shape) as the
 // builder plans it, and cases.txt, which describes operators, launches and layouts.
-// Usage: node bench/kernels/make-cases.mjs DIST OUT [name=REGEX] [tuning=JSON] (DIST: compiled lib/)
+// Usage: node bench/kernels/make-cases.mjs DIST OUT [name=REGEX] [tuning=JSON] [variant=SUFFIX] [define=A,B] [append] (DIST: compiled lib/)
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { resolve, join } from 'node:path';
@@ -25,7 +25,7 @@ const models = {
 
 const filter = new RegExp(option('name') ?? '.');
 const tuning = JSON.parse(option('tuning') ?? '{}');
-const variant = option('variant') ?? '';
+const variant = option('variant') ?? '', defines = (option('define') ?? '').split(',').filter(Boolean);
 if (!options.includes('append')) rmSync(out, { recursive: true, force: true });
 mkdirSync(out, { recursive: true });
 const lines = [];
@@ -63,7 +63,7 @@ function chain(name, timed, m, build) {
     },
   };
   build(ops);
-  writeFileSync(join(out, `${name}.cu`), [...[...includes].sort().map((header) => `#include "${header}"`), ...definitions, ''].join('\n'));
+  writeFileSync(join(out, `${name}.cu`), [...defines.map((text) => `#define ${text} 1`), ...[...includes].sort().map((header) => `#include "${header}"`), ...definitions, ''].join('\n'));
   lines.push(`chain ${name} ${timed ? 1 : 0} ${m}`, ...text);
 }
 
@@ -86,7 +86,7 @@ for (const format of Object.keys(formats)) {
     chain(`odd_${format}_m${m}`, false, m, (ops) => {
       ops.dense('tiny', { format, n: 16, k, norm: m === 1 ? 'rms' : 'none' }, -1, null);
       ops.dense('silu', { format, n: 176, k: k * 5, function: 'silu_mul', norm: m === 1 ? 'layer' : 'none', bias: true }, -1, null);
-      ops.dense('gelu', { format, n: 2128 + 16, k: k * 11, function: 'gelu_tanh', bias: true }, -1, -1);
+      ops.dense('gelu', { format, n: 2141, k: k * 11, function: 'gelu_tanh', bias: true }, -1, -1);
     });
   }
 }

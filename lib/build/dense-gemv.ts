@@ -25,7 +25,7 @@ interface GemvTuning {
 /** Shared memory beside the ring, and of one stage. */
 function sharedBytes(operator: DenseOperator, { blocks, warps, stageUnits }: Pick<GemvTuning, 'blocks' | 'warps' | 'stageUnits'>): { stage: number; fixed: number } {
   const { weight, n, k } = operator;
-  const maxTiles = Math.ceil(n / 16 / blocks);
+  const maxTiles = Math.ceil(Math.ceil(n / 16) / blocks);
   const activations = alignShared(k * activationBytes(weight) + (isMxFormat(weight) ? k / 32 : 0));
   return {
     stage: alignShared(stageUnits * (unitBytes(weight) + scaleBytesPerUnit(operator))),
@@ -52,7 +52,7 @@ function warpsAndUnits(operator: DenseOperator): readonly [number, number] {
 
 function defaults(operator: DenseOperator, given: Tuning): GemvTuning {
   const [bestWarps, unitsPerWarp] = warpsAndUnits(operator);
-  const blocks = given['blocks'] ?? Math.min(kDefaultBlocks, operator.n / 16);
+  const blocks = given['blocks'] ?? Math.min(kDefaultBlocks, Math.ceil(operator.n / 16));
   const warps = given['warps'] ?? bestWarps;
   const stageUnits = given['stageUnits'] ?? unitsPerWarp * warps;
   const { stage, fixed } = sharedBytes(operator, { blocks, warps, stageUnits });
@@ -65,7 +65,7 @@ export function gemvPlan(operator: DenseOperator, name: string, given: Tuning): 
   const tuning = defaults(operator, given);
   const { blocks, warps, stageUnits, stages, prefetchBytes } = tuning;
   const shared = totalBytes(operator, tuning);
-  if (stageUnits % warps !== 0 || blocks > operator.n / 16 || shared > kSharedLimitBytes) {
+  if (stageUnits % warps !== 0 || blocks > Math.ceil(operator.n / 16) || shared > kSharedLimitBytes) {
     throw new LadderError('BAD_ARGUMENT', `tuning of ${name} does not fit: ${shared} bytes of shared memory (at most ${kSharedLimitBytes}), ${stageUnits} units in a stage for ${warps} warps, ${blocks} blocks`, { ...tuning });
   }
   const { members, kernelArguments } = operatorArguments(operator);

@@ -22,13 +22,14 @@ const n = (stride: number, size: number): Digit => ({ axis: 'n', stride, size })
 
 /**
  * Layouts in the order in which the kernels consume: 16-row tiles, each contiguous over k; within, units of what one warp reads
- * at once, drawn in native/kernels/common/decode.cuh. With silu_mul a tile holds eight gate rows and their eight up rows.
+ * at once, drawn in native/kernels/common/decode.cuh. n is padded to whole tiles; with silu_mul a tile holds eight gate rows and
+ * their eight up rows.
  * @throws LadderError `UNSUPPORTED` naming the dimension that no kernel handles
  */
 export function denseLayouts(shape: DenseShape): { weightLayout: readonly Digit[]; scaleLayout: readonly Digit[] | null } {
   checkShape(shape);
   const silu = shape.function === 'silu_mul';
-  const tile = n(silu ? 8 : kTileRows, shape.n / kTileRows);
+  const tile = n(silu ? 8 : kTileRows, Math.ceil(shape.n / kTileRows));
   /** Rows g and g + 8 of a tile. */
   const half = n(silu ? shape.n / 2 : 8, 2);
   const row = n(1, 8);
@@ -71,7 +72,7 @@ function unsupported(dimension: string, message: string): LadderError {
 function checkShape(shape: DenseShape): void {
   const { m, weight, activation, group } = shape;
   if (m > 64) throw unsupported('m', `expected at most 64 tokens but received ${m}`);
-  if (shape.n % kTileRows !== 0) throw unsupported('n', `expected a multiple of ${kTileRows} but received ${shape.n}`);
+  if (shape.function === 'silu_mul' && shape.n % kTileRows !== 0) throw unsupported('n', `expected a multiple of ${kTileRows} with silu_mul but received ${shape.n}`);
   const unit = Math.max(unitK(weight), group);
   if (shape.k % unit !== 0) throw unsupported('k', `expected a multiple of ${unit} for ${weight}${group > 0 ? ` with groups of ${group}` : ''} but received ${shape.k}`);
   const wanted = weight === 'int1' ? 'int8' : weight.includes('fp8') ? weight : 'fp16';

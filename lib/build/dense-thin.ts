@@ -30,8 +30,8 @@ const kManyTiles = 2048;
 const kFragmentBytes = 512;
 
 /** Bytes of one stage, and of what lies beside the ring. */
-function sharedBytes(operator: DenseOperator, { cluster, warpsN, warpTiles, warpsK, stageUnits }: Omit<ThinTuning, 'stages'>): { stage: number; fixed: number } {
-  const { weight, m, k } = operator;
+function sharedBytes(operator: DenseOperator, { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits }: Omit<ThinTuning, 'stages'>): { stage: number; fixed: number } {
+  const { weight, m, n, k, group, bias, input } = operator;
   const tokenTiles = Math.ceil(m / 8), passTiles = warpsN * warpTiles;
   const rowBytes = stageUnits * unitK(weight) * activationBytes(weight);
   const rest = isFp8(operator) ? (rowBytes % 128 <= 32 ? 32 : 96) : 64;
@@ -40,7 +40,9 @@ function sharedBytes(operator: DenseOperator, { cluster, warpsN, warpTiles, warp
     stage: alignShared(passTiles * stageUnits * unitBytes(weight) + alignShared(passTiles * stageUnits * scaleBytesPerUnit(operator)) + tokenTiles * 8 * rowStride),
     fixed: (weight === 'nf4' ? kNf4TableBytes : 0) + (isMxFormat(weight) ? alignShared((tokenTiles * 8 * k) / unitK(weight) / cluster) : 0)
       + (weight === 'int1' ? warpsN * warpsK * tokenTiles * 8 * 4 : 0)
-      + Math.floor(warpsK / 2) * passTiles * tokenTiles * kFragmentBytes
+      + Math.floor(warpsK / 2) * warpsN * tokenTiles * kFragmentBytes
+      + (bias || (weight !== 'fp16' && group === -1) ? Math.ceil((Math.ceil(n / 16) * cluster) / blocks) * 128 : 0)
+      + (input === 'quantised' && !isMxFormat(weight) ? alignShared(tokenTiles * 8 * 4) : 0)
       + (cluster > 1 ? cluster * Math.ceil(passTiles / cluster) * tokenTiles * kFragmentBytes : 0) + 16,
   };
 }
@@ -58,7 +60,7 @@ function totalBytes(operator: DenseOperator, tuning: ThinTuning): number {
 function misfit(operator: DenseOperator, tuning: ThinTuning): string | null {
   const { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits } = tuning;
   const units = operator.k / unitK(operator.weight);
-  if (blocks % cluster !== 0 || blocks / cluster > operator.n / 16) return `${blocks} blocks in clusters of ${cluster} for ${operator.n / 16} tiles`;
+  if (blocks % cluster !== 0 || blocks / cluster > Math.ceil(operator.n / 16)) return `${blocks} blocks in clusters of ${cluster} for ${Math.ceil(operator.n / 16)} tiles`;
   if (units % (cluster * unitsPerScale(operator)) !== 0) return `${units} units of k for clusters of ${cluster}`;
   if (stageUnits % warpsK !== 0 || stageUnits % unitsPerScale(operator) !== 0) return `${stageUnits} units in a stage for ${warpsK} warps along k`;
   if ((warpsK & (warpsK - 1)) !== 0) return `${warpsK} warps along k is no power of two`;
@@ -67,31 +69,47 @@ function misfit(operator: DenseOperator, tuning: ThinTuning): string | null {
   return shared > kSharedLimitBytes ? `${shared} bytes of shared memory (at most ${kSharedLimitBytes})` : null;
 }
 
+/** Warps along n and tiles of each: fewest idle places first, then in the order of preference of `warpTiles`. */
+function shareTiles(passTiles: number, warpTiles: readonly number[]): readonly [number, number] {
+  let best: readonly [number, number] = [Math.min(7, passTiles), Math.ceil(passTiles / Math.min(7, passTiles))];
+  let idle = Infinity;
+  for (const tiles of warpTiles) {
+    const warps = Math.ceil(passTiles / tiles);
+    if (warps > 8 || (warps < 4 && tiles > 1)) continue;
+    if (warps * tiles - passTiles < idle) [best, idle] = [[warps, tiles], warps * tiles - passTiles];
+  }
+  return best;
+}
+
 function defaults(operator: DenseOperator, given: Tuning): ThinTuning {
   const { weight, m } = operator;
-  const tiles = operator.n / 16, units = operator.k / unitK(weight);
+  const tiles = Math.ceil(operator.n / 16), units = operator.k / unitK(weight);
   const clusters = m <= 8 || tiles >= kManyTiles ? [1] : [2, 1];
   const cluster = given['cluster'] ?? clusters.find((size) => units % (size * unitsPerScale(operator)) === 0) ?? 1;
   const blocks = given['blocks'] ?? cluster * Math.min(tiles, Math.floor((kBlocksByCluster[cluster] ?? 128) / cluster));
   const groupTiles = Math.ceil(tiles / (blocks / cluster));
-  // Equal passes of at most so many tiles, on eight warps.
-  const passTiles = Math.ceil(groupTiles / Math.ceil(groupTiles / (given['passTiles'] ?? 16)));
-  const warpsN = given['warpsN'] ?? (passTiles > 12 ? 8 : Math.min(4, passTiles));
-  const warpTiles = given['warpTiles'] ?? Math.ceil(passTiles / warpsN);
+  // Equal passes, shared out among warps as evenly as possible.
+  const passTiles = Math.ceil(groupTiles / Math.ceil(groupTiles / (given['passTiles'] ?? 14)));
+  const [warpsN, warpTiles] = given['warpsN'] !== undefined
+    ? [given['warpsN'], given['warpTiles'] ?? Math.ceil(passTiles / given['warpsN'])]
+    : shareTiles(passTiles, given['warpTiles'] === undefined ? [2, 3, 1] : [given['warpTiles']]);
   // Units of a stage: one per warp along k at least, then as many as 16 KB of weights and 40 KB in all allow.
   const stageBytes = (warpsK: number, stageUnits: number): number =>
     sharedBytes(operator, { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits, prefetchStages: 0 }).stage;
-  let warpsK = given['warpsK'] ?? (warpsN > 4 ? 1 : warpsN > 2 ? 2 : 8 / warpsN);
+  let warpsK = given['warpsK'] ?? (warpsN > 7 ? 1 : warpsN > 2 ? 2 : 8 / warpsN);
   const smallest = (): number => Math.max(warpsK, unitsPerScale(operator));
   while (given['warpsK'] === undefined && warpsK > 1 && stageBytes(warpsK, smallest()) > 40960) warpsK /= 2;
   let stageUnits = given['stageUnits'] ?? smallest();
   if (given['stageUnits'] === undefined) {
     while (stageUnits * warpsN * warpTiles * unitBytes(weight) < 16384 && (units / cluster) % (stageUnits * 2) === 0 && stageBytes(warpsK, stageUnits * 2) <= 40960) stageUnits *= 2;
   }
-  const prefetchStages = given['prefetchStages'] ?? 1;
-  const { stage, fixed } = sharedBytes(operator, { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits, prefetchStages });
-  const fitting = Math.floor((kSharedBudgetBytes - fixed) / (stage + 16));
-  return { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits, stages: given['stages'] ?? Math.max(2, Math.min(8, fitting)), prefetchStages };
+  const fitting = (units: number): number => {
+    const { stage, fixed } = sharedBytes(operator, { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits: units, prefetchStages: 0 });
+    return Math.floor((kSharedBudgetBytes - fixed) / (stage + 16));
+  };
+  // Few large stages would run dry.
+  while (given['stageUnits'] === undefined && fitting(stageUnits) < 4 && stageUnits / 2 >= smallest()) stageUnits /= 2;
+  return { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits, stages: given['stages'] ?? Math.max(2, Math.min(8, fitting(stageUnits))), prefetchStages: given['prefetchStages'] ?? 1 };
 }
 
 /** @throws LadderError `BAD_ARGUMENT` when the tuning does not fit the operator or the shared memory */
@@ -123,7 +141,7 @@ export function thinPlan(operator: DenseOperator, name: string, given: Tuning): 
 export function thinTunables(operator: DenseOperator): readonly Tuning[] {
   const candidates: Tuning[] = [{ ...defaults(operator, {}) }];
   for (const cluster of [1, 2]) {
-    for (const passTiles of [8, 12, 16, 20, 32]) {
+    for (const passTiles of [8, 12, 14, 21]) {
       for (const stages of [3, 6]) {
         const tuning = defaults(operator, { cluster, passTiles, stages });
         if (misfit(operator, tuning) === null) candidates.push({ ...tuning });

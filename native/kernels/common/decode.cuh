@@ -120,6 +120,9 @@ __device__ __forceinline__ void decodeFp8(uint32_t word, uint32_t& even, uint32_
   }
 }
 
+/// What a one of INT1 is multiplied as. |Σ| ≤ 128 · 127 · k fits INT32 for k < 2^17.
+constexpr int kBitValue = 128;
+
 /// The two A operands of a step.
 template <WeightFormat F>
 __device__ __forceinline__ void decodeStep(const uint32_t (&w)[FormatTraits<F>::kWords], int step, uint32_t table, uint32_t (&a)[2][4]) {
@@ -135,10 +138,8 @@ __device__ __forceinline__ void decodeStep(const uint32_t (&w)[FormatTraits<F>::
       if constexpr (F == WeightFormat::kInt4) {
         decodeInt4(word, pairs);
       } else {
-        pairs[0] = loadShared4(table + ((word << 7) & 0x7f80u));
-        pairs[1] = loadShared4(table + ((word >> 1) & 0x7f80u));
-        pairs[2] = loadShared4(table + ((word >> 9) & 0x7f80u));
-        pairs[3] = loadShared4(table + ((word >> 17) & 0x7f80u));
+#pragma unroll
+        for (int i = 0; i < 4; ++i) pairs[i] = loadShared4(table + __byte_perm(word, 0, 0x4440 + i) * 128);
       }
       a[0][row] = pairs[0], a[0][2 + row] = pairs[1], a[1][row] = pairs[2], a[1][2 + row] = pairs[3];
     }
@@ -148,12 +149,13 @@ __device__ __forceinline__ void decodeStep(const uint32_t (&w)[FormatTraits<F>::
     decodeFp8<T::kIsE4m3>(w[1], a[1][0], a[1][2]);
     decodeFp8<T::kIsE4m3>(w[3], a[1][1], a[1][3]);
   } else {
-    // Bits to bytes 0 and 1; the product of ±1 weights follows from 2·Σ bit·x − Σ x.
+    // Bits to bytes 0 and kBitValue; the product of ±1 weights follows from 2·Σ bit·x − Σ x. Left shifts, unlike right
+    // ones, need not be done by the ALU, which has the masks to do.
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int shift = step % 2 * 4 + i;
+      const int shift = 7 - (step % 2 * 4 + i);
 #pragma unroll
-      for (int row = 0; row < 2; ++row) a[i / 2][i % 2 * 2 + row] = (w[step / 2 * 2 + row] >> shift) & 0x01010101u;
+      for (int row = 0; row < 2; ++row) a[i / 2][i % 2 * 2 + row] = (w[step / 2 * 2 + row] << shift) & 0x80808080u;
     }
   }
 }

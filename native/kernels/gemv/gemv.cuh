@@ -11,7 +11,7 @@
 // kPrefetchBytes more in L2, while the other blocks finish: the gap between kernels costs no memory time.
 // Sums of warps are added in a fixed order: results do not vary from run to run.
 //
-// Needs n % 16 = 0, k % kUnitK = 0. Tuning: kBlocks, kWarps, kStageUnits (a multiple of kWarps), kStages, kPrefetchBytes.
+// Needs k % kUnitK = 0, with SiLU n % 16 = 0. Tuning: kBlocks, kWarps, kStageUnits (a multiple of kWarps), kStages, kPrefetchBytes.
 // Tests: test/gpu (against native/reference), bench/kernels (against a double-precision reference on the device).
 #pragma once
 #include "gemv/prologue.cuh"
@@ -122,7 +122,7 @@ class Gemv {
     prologue.begin(p, thread);
     RowTerms<C> terms[kOutputsPerThread], upTerms[S::kSilu ? kOutputsPerThread : 1];
     float residual[kOutputsPerThread];
-    const int outputs = tiles_ * S::kTileOutputs, firstOutput = firstTile_ * S::kTileOutputs;
+    const int firstOutput = firstTile_ * S::kTileOutputs, outputs = min(tiles_ * S::kTileOutputs, S::kOutputs - firstOutput);
 #pragma unroll
     for (int i = 0; i < kOutputsPerThread; ++i) {
       const int o = thread + i * kThreads;

@@ -35,8 +35,9 @@ struct DenseArguments {
 template <class C>
 struct DenseShape {
   using T = FormatTraits<C::kWeight>;
-  static_assert(C::kN % 16 == 0 && C::kK % T::kUnitK == 0);
-  static constexpr int kTiles = C::kN / 16;
+  static_assert((C::kN % 16 == 0 || C::kFunction != Function::kSiluMul) && C::kK % T::kUnitK == 0);
+  /// The last tile may hold rows past n: stored, read, and dropped.
+  static constexpr int kTiles = (C::kN + 15) / 16;
   /// Units of one tile.
   static constexpr int kUnits = C::kK / T::kUnitK;
   static constexpr bool kSilu = C::kFunction == Function::kSiluMul;
@@ -68,14 +69,6 @@ struct RowTerms {
   __device__ __forceinline__ void load(const DenseArguments& p, int n) {
     if constexpr (C::kWeight != WeightFormat::kFp16 && !DenseShape<C>::kScaled) scale = __half2float(static_cast<const __half*>(p.scale)[n]);
     if constexpr (C::kBias) bias = __half2float(p.bias[n]);
-  }
-  /// Brings the 128-byte lines round row n to L2.
-  __device__ __forceinline__ static void prefetch(const DenseArguments& p, int n) {
-    if constexpr (C::kWeight != WeightFormat::kFp16 && !DenseShape<C>::kScaled) {
-      prefetchL2(static_cast<const __half*>(p.scale) + n);
-      if constexpr (DenseShape<C>::kSilu) prefetchL2(static_cast<const __half*>(p.scale) + n + DenseShape<C>::kOutputs);
-    }
-    if constexpr (C::kBias) prefetchL2(p.bias + n);
   }
   __device__ __forceinline__ float apply(float sum, float xScale) const { return sum * xScale * scale + bias; }
 };

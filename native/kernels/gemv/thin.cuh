@@ -10,7 +10,7 @@
 // and every sum has a fixed order. Before sm_90 there are no clusters: each block is then a
 // group of its own and takes all of k.
 //
-// Needs n % 16 = 0, k % (kUnitK · kCluster) = 0, activations as the format multiplies them (FP16, or quantised before).
+// Needs k % (kUnitK · kCluster) = 0, with SiLU n % 16 = 0, activations as the format multiplies them (FP16, or quantised before).
 // Tuning: kBlocks, kCluster, kWarpsN, kWarpTiles, kWarpsK (power of two), kStageUnits (a multiple of kWarpsK), kStages, kPrefetchStages.
 // Tests: test/gpu (against native/reference), bench/kernels (against a double-precision reference on the device).
 #pragma once
@@ -59,9 +59,15 @@ class Thin {
   /// Σ codes of each token, as far as each warp has seen them (INT1).
   static constexpr int kCodesAt = kMxScalesAt + (T::kIsMx ? align(kTokens * kMxUnits) : 0);
   static constexpr int kTreeAt = kCodesAt + (T::kIsInt1 ? kWarps * kTokens * 4 : 0);
-  static constexpr int kTreeBytes = C::kWarpsK / 2 * kPassTiles * kTokenTiles * kFragmentBytes;
+  static constexpr int kTreeBytes = C::kWarpsK / 2 * C::kWarpsN * kTokenTiles * kFragmentBytes;
   static constexpr int kOwnedTiles = (kPassTiles + C::kCluster - 1) / C::kCluster;
-  static constexpr int kExchangeAt = kTreeAt + kTreeBytes;
+  /// What the epilogue needs of each of the group's rows and of each token, fetched before the product ends.
+  static constexpr bool kHasTerms = C::kBias || (C::kWeight != WeightFormat::kFp16 && !S::kScaled);
+  static constexpr bool kHasTokenScales = C::kQuantisedInput && !T::kIsMx;
+  static constexpr int kMaxTiles = (S::kTiles * C::kCluster + C::kBlocks - 1) / C::kBlocks;
+  static constexpr int kTermsAt = kTreeAt + kTreeBytes;
+  static constexpr int kTokenScalesAt = kTermsAt + (kHasTerms ? kMaxTiles * 128 : 0);
+  static constexpr int kExchangeAt = kTokenScalesAt + (kHasTokenScales ? align(kTokens * 4) : 0);
   static constexpr int kExchangeBytes = C::kCluster > 1 ? C::kCluster * kOwnedTiles * kTokenTiles * kFragmentBytes : 0;
   static constexpr int kBarriersAt = kExchangeAt + kExchangeBytes;
   static constexpr int kReadyAt = kBarriersAt + RingBarriers<C::kStages>::kBytes;  // sums of all blocks have arrived
@@ -204,9 +210,21 @@ class Thin {
     const int thread = threadIdx.x, warp = thread / 32, lane = thread % 32;
     const int warpN = warp % C::kWarpsN, warpK = warp / C::kWarpsN;
     if constexpr (C::kWeight == WeightFormat::kNf4) fillNf4Table(base_ + kTableAt, warp, kWarps, lane);
-    for (int row = thread * 64; row < tiles_ * 16; row += kThreads * 64) RowTerms<C>::prefetch(p, firstTile_ * S::kTileOutputs + row / (S::kSilu ? 2 : 1));
+    if constexpr (kHasTerms) {
+      for (int row = thread; row < tiles_ * 16; row += kThreads) {
+        const int n = (firstTile_ + row / 16) * S::kTileOutputs + (S::kSilu ? row % 8 + (row % 16 < 8 ? 0 : S::kOutputs) : row % 16);
+        RowTerms<C> terms;
+        if (n < C::kN) terms.load(p, n);
+        reinterpret_cast<RowTerms<C>*>(shared_ + kTermsAt)[row] = terms;
+      }
+    }
     waitForPrerequisites();
     if constexpr (T::kIsMx && kMxResident) fetchMxScales(p, thread);
+    if constexpr (kHasTokenScales) {
+      for (int token = thread; token < C::kM; token += kThreads) {
+        reinterpret_cast<float*>(shared_ + kTokenScalesAt)[token] = __ldcg(static_cast<const float*>(p.xScale) + token);
+      }
+    }
     namedBarrier(1, kThreads);
 
     RingCursor<C::kStages> cursor;
@@ -224,6 +242,9 @@ class Thin {
               multiplyUnit(p, base_ + cursor.slot * kStageBytes, warpN, unit, stage * C::kStageUnits + unit, lane, sums, codes);
             }
           }
+        }
+        if (T::kIsInt1 && !busy) {
+          for (int unit = warpK; unit < stageUnits(stage); unit += C::kWarpsK) addCodes(base_ + cursor.slot * kStageBytes, warpN, unit, lane, codes);
         }
         __syncwarp();
         if (lane == 0) barrierArrive(barriers_.empty(cursor.slot));
@@ -270,12 +291,38 @@ class Thin {
     }
   }
 
+  /// INT1: Σ x is shared out among the warps along n by steps; one without tiles does its part too.
+  __device__ __forceinline__ static bool addsCodes(int unit, int step, int warpN) { return T::kIsInt1 && (unit * T::kSteps + step) % C::kWarpsN == warpN; }
+
+  __device__ __forceinline__ static void addCodes(const uint32_t (&b)[4], int32_t& codes) {
+#pragma unroll
+    for (int w = 0; w < 4; ++w) codes = __dp4a(0x01010101, static_cast<int>(b[w]), codes);
+  }
+
+  __device__ __forceinline__ void addCodes(uint32_t stage, int warpN, int unit, int lane, int32_t (&codes)[kTokenTiles]) const {
+    const uint32_t run = tokenRun(stage, unit, lane);
+    for (int step = 0; step < T::kSteps; ++step) {
+      if (!addsCodes(unit, step, warpN)) continue;
+#pragma unroll
+      for (int j = 0; j < kTokenTiles; ++j) {
+        uint32_t b[4];
+        loadActivations<C::kWeight>(run + j * 8 * kRowStride + step * T::kRunBytes * 4, b);
+        addCodes(b, codes[j]);
+      }
+    }
+  }
+
+  /// Where a lane's first run of a unit's activations is: of token g, run t.
+  __device__ __forceinline__ static uint32_t tokenRun(uint32_t stage, int unit, int lane) {
+    return stage + kTokensAt + lane / 4 * kRowStride + unit * T::kUnitK * T::kActivationBytes + lane % 4 * T::kRunBytes;
+  }
+
   /// sums += unit · tokens, for this warp's tiles.
   __device__ __forceinline__ void multiplyUnit(const DenseArguments& p, uint32_t stage, int warpN, int unit, int blockUnit, int lane, Sums& sums,
                                                int32_t (&codes)[kTokenTiles]) const {
     const uint32_t table = base_ + kTableAt + lane * 4;
     const uint32_t weights = stage + (warpN * C::kWarpTiles * C::kStageUnits + unit) * T::kUnitBytes;
-    const uint32_t run = stage + kTokensAt + lane / 4 * kRowStride + unit * T::kUnitK * T::kActivationBytes + lane % 4 * T::kRunBytes;
+    const uint32_t run = tokenRun(stage, unit, lane);
     uint32_t words[C::kWarpTiles][T::kWords];
 #pragma unroll
     for (int i = 0; i < C::kWarpTiles; ++i) loadUnit<C::kWeight>(weights + i * C::kStageUnits * T::kUnitBytes, lane, words[i]);
@@ -287,11 +334,7 @@ class Thin {
 #pragma unroll
         for (int j = 0; j < kTokenTiles; ++j) {
           loadActivations<C::kWeight>(run + j * 8 * kRowStride + step * T::kRunBytes * 4, b[j]);
-          // Each warp that reads these tokens adds up its share of the steps.
-          if (T::kIsInt1 && (unit * T::kSteps + step) % C::kWarpsN == warpN) {
-#pragma unroll
-            for (int w = 0; w < 4; ++w) codes[j] = __dp4a(0x01010101, static_cast<int>(b[j][w]), codes[j]);
-          }
+          if (addsCodes(unit, step, warpN)) addCodes(b[j], codes[j]);
         }
 #pragma unroll
         for (int i = 0; i < C::kWarpTiles; ++i) {
@@ -367,21 +410,24 @@ class Thin {
     }
   }
 
-  /// Leaves the block's sums with the warps of warpK = 0: upper halves hand over to lower halves.
+  /// Leaves the block's sums with the warps of warpK = 0: upper halves hand over to lower halves, a tile at a time.
   __device__ __forceinline__ void reduceWarps(Sums& sums, int warpN, int warpK, int lane) const {
 #pragma unroll
     for (int half = C::kWarpsK / 2; half > 0; half /= 2) {
-      Sum* fragments = reinterpret_cast<Sum*>(shared_ + kTreeAt) + ((warpK % half) * C::kWarpsN + warpN) * C::kWarpTiles * kTokenTiles * 128 + lane * 4;
-      if (warpK >= half && warpK < 2 * half) {
+      uint4* const fragments = reinterpret_cast<uint4*>(shared_ + kTreeAt) + ((warpK % half) * C::kWarpsN + warpN) * kTokenTiles * 32 + lane;
 #pragma unroll
-        for (int i = 0; i < C::kWarpTiles * kTokenTiles; ++i) *reinterpret_cast<uint4*>(fragments + i * 128) = bits(sums[i / kTokenTiles][i % kTokenTiles]);
-      }
-      namedBarrier(1, kThreads);
-      if (warpK < half) {
+      for (int i = 0; i < C::kWarpTiles; ++i) {
+        if (warpK >= half && warpK < 2 * half) {
 #pragma unroll
-        for (int i = 0; i < C::kWarpTiles * kTokenTiles; ++i) add(sums[i / kTokenTiles][i % kTokenTiles], *reinterpret_cast<const uint4*>(fragments + i * 128));
+          for (int j = 0; j < kTokenTiles; ++j) fragments[j * 32] = bits(sums[i][j]);
+        }
+        namedBarrier(1, kThreads);
+        if (warpK < half) {
+#pragma unroll
+          for (int j = 0; j < kTokenTiles; ++j) add(sums[i][j], fragments[j * 32]);
+        }
+        namedBarrier(1, kThreads);
       }
-      namedBarrier(1, kThreads);
     }
   }
 
@@ -406,7 +452,7 @@ class Thin {
 #pragma unroll
       for (int i = 0; i < C::kWarpTiles; ++i) {
 #pragma unroll
-        for (int e = 0; e < 4; ++e) sums[i][j][e] = 2 * sums[i][j][e] - total[e % 2];
+        for (int e = 0; e < 4; ++e) sums[i][j][e] = sums[i][j][e] / (kBitValue / 2) - total[e % 2];
       }
     }
     namedBarrier(1, kThreads);
@@ -417,8 +463,11 @@ class Thin {
     for (int i = 0; i < C::kWarpTiles; ++i) {
       const int tile = warpN * C::kWarpTiles + i;
       if (tile < passTiles(pass)) {
+        Residual residual[kTokenTiles];
 #pragma unroll
-        for (int j = 0; j < kTokenTiles; ++j) storeFragment(p, firstTile_ + pass * kPassTiles + tile, j, lane, sums[i][j]);
+        for (int j = 0; j < kTokenTiles; ++j) loadResidual(p, pass * kPassTiles + tile, j, lane, residual[j]);
+#pragma unroll
+        for (int j = 0; j < kTokenTiles; ++j) storeFragment(p, pass * kPassTiles + tile, j, lane, sums[i][j], residual[j]);
       }
     }
   }
@@ -442,14 +491,25 @@ class Thin {
       __syncwarp();
       if (lane < kSplit) barrierArriveRemote(remoteAddress(base_ + kReadyAt, lane));
     }
+    constexpr int kMine = (kOwnedTiles * kTokenTiles + kWarps - 1) / kWarps;
+    const int owned = (tiles - rank_ + kSplit - 1) / kSplit * kTokenTiles;
+    const auto tileOf = [&](int i) { return pass * kPassTiles + i / kTokenTiles * kSplit + rank_; };
+    Residual residual[kMine];
+#pragma unroll
+    for (int m = 0; m < kMine; ++m) {
+      const int i = warp + m * kWarps;
+      if (i < owned) loadResidual(p, tileOf(i), i % kTokenTiles, lane, residual[m]);
+    }
     barrierWaitCluster(base_ + kReadyAt, pass & 1);
-    const int owned = (tiles - rank_ + kSplit - 1) / kSplit;
-    for (int i = warp; i < owned * kTokenTiles; i += kWarps) {
+#pragma unroll
+    for (int m = 0; m < kMine; ++m) {
+      const int i = warp + m * kWarps;
+      if (i >= owned) continue;
       const Sum* part = reinterpret_cast<const Sum*>(shared_ + kExchangeAt) + i * 128 + lane * 4;
       Sum sum[4] = {};
 #pragma unroll
       for (int r = 0; r < kSplit; ++r) add(sum, *reinterpret_cast<const uint4*>(part + r * kOwnedTiles * kTokenTiles * 128));
-      storeFragment(p, firstTile_ + pass * kPassTiles + i / kTokenTiles * kSplit + rank_, i % kTokenTiles, lane, sum);
+      storeFragment(p, tileOf(i), i % kTokenTiles, lane, sum, residual[m]);
     }
     if (pass + 1 < passes_) {
       __syncwarp();
@@ -460,27 +520,41 @@ class Thin {
 
   // ---- Store ----------------------------------------------------------------------------------------------------------------
 
-  /// Epilogue of a tile's rows g and g + 8 for tokens 2t and 2t + 1 of a token tile.
-  __device__ __forceinline__ void storeFragment(const DenseArguments& p, int tile, int tokenTile, int lane, const Sum (&sums)[4]) const {
-    const int first = tile * S::kTileOutputs + lane / 4;
-    RowTerms<C> terms[2];
-    terms[0].load(p, first);
-    terms[1].load(p, first + (S::kSilu ? S::kOutputs : 8));
+  /// Of rows g and g + 8 (SiLU: of output g) for tokens 2t and 2t + 1, in the order of a fragment's sums.
+  struct Residual { __half values[4]; };
+
+  /// Calls f(element of a fragment, index into y) for each output that exists; with SiLU the first two elements only.
+  template <class F>
+  __device__ __forceinline__ void forOutputs(int localTile, int tokenTile, int lane, F f) const {
+    const int first = (firstTile_ + localTile) * S::kTileOutputs + lane / 4;
 #pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      const int token = tokenTile * 8 + lane % 4 * 2 + c;
-      if (token >= C::kM) break;
-      float xScale = S::kScaled ? 1.0f : T::kProductScale;
-      if constexpr (C::kQuantisedInput && !T::kIsMx) xScale *= __ldcg(static_cast<const float*>(p.xScale) + token);
-      const float g = terms[0].apply(static_cast<float>(sums[c]), xScale), h = terms[1].apply(static_cast<float>(sums[2 + c]), xScale);
-      const size_t at = static_cast<size_t>(token) * S::kOutputs + first;
-      if constexpr (S::kSilu) {
-        p.y[at] = finish<C>(g, h, C::kResidual ? __half2float(__ldcg(p.residual + at)) : 0.0f);
-      } else {
-        p.y[at] = finish<C>(g, 0.0f, C::kResidual ? __half2float(__ldcg(p.residual + at)) : 0.0f);
-        p.y[at + 8] = finish<C>(h, 0.0f, C::kResidual ? __half2float(__ldcg(p.residual + at + 8)) : 0.0f);
-      }
+    for (int e = 0; e < (S::kSilu ? 2 : 4); ++e) {
+      const int token = tokenTile * 8 + lane % 4 * 2 + e % 2, n = first + e / 2 * 8;
+      if ((C::kM % 8 == 0 || token < C::kM) && (C::kN % 16 == 0 || n < C::kN)) f(e, static_cast<size_t>(token) * S::kOutputs + n);
     }
+  }
+
+  __device__ __forceinline__ void loadResidual(const DenseArguments& p, int localTile, int tokenTile, int lane, Residual& residual) const {
+    if constexpr (C::kResidual) forOutputs(localTile, tokenTile, lane, [&](int e, size_t at) { residual.values[e] = __ldcg(p.residual + at); });
+  }
+
+  __device__ __forceinline__ void storeFragment(const DenseArguments& p, int localTile, int tokenTile, int lane, const Sum (&sums)[4], const Residual& residual) const {
+    RowTerms<C> terms[2];
+    float xScale[2] = {1.0f, 1.0f};
+    if constexpr (kHasTerms) {
+      const RowTerms<C>* rows = reinterpret_cast<const RowTerms<C>*>(shared_ + kTermsAt) + localTile * 16 + lane / 4;
+      terms[0] = rows[0], terms[1] = rows[8];
+    }
+    if constexpr (kHasTokenScales) {
+      const float* scales = reinterpret_cast<const float*>(shared_ + kTokenScalesAt) + tokenTile * 8 + lane % 4 * 2;
+      xScale[0] = scales[0] * T::kProductScale, xScale[1] = scales[1] * T::kProductScale;
+    }
+    float values[4];
+#pragma unroll
+    for (int e = 0; e < 4; ++e) values[e] = terms[e / 2].apply(static_cast<float>(sums[e]), xScale[e % 2]);
+    forOutputs(localTile, tokenTile, lane, [&](int e, size_t at) {
+      p.y[at] = finish<C>(values[e], values[(e + 2) % 4], C::kResidual ? __half2float(residual.values[e]) : 0.0f);
+    });
   }
 };
 
