@@ -5,8 +5,8 @@
 import type { DenseOperator } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import {
-  activationBytes, alignShared, kernelText, kNf4TableBytes, kSharedAloneBytes, kSharedBudgetBytes, kSharedLimitBytes, operatorArguments, operatorConstants,
-  scaleBytesPerUnit, unitBytes, unitK,
+  activationBytes, alignShared, kernelText, kNf4TableBytes, kSharedAloneBytes, kSharedBudgetBytes, kSharedLimitBytes, kSharedPortableBytes, operatorArguments, operatorConstants,
+  sameTuning, scaleBytesPerUnit, unitBytes, unitK,
 } from './dense-template.js';
 import { isMxFormat } from './formats.js';
 import type { KernelPlan, Tuning } from './kernel.js';
@@ -57,7 +57,12 @@ function defaults(operator: DenseOperator, given: Tuning): GemvTuning {
   const stageUnits = given['stageUnits'] ?? unitsPerWarp * warps;
   const { stage, fixed } = sharedBytes(operator, { blocks, warps, stageUnits });
   const fitting = Math.floor((kSharedBudgetBytes - fixed) / (stage + 16));
-  return { blocks, warps, stageUnits, stages: given['stages'] ?? Math.max(2, Math.min(8, fitting)), prefetchBytes: given['prefetchBytes'] ?? 32768 };
+  return { blocks, warps, stageUnits, stages: given['stages'] ?? Math.max(2, Math.min(8, fitting)), prefetchBytes: given['prefetchBytes'] ?? 65536 };
+}
+
+/** Whether a token's activations, two stages and what else it takes fit on any GPU since compute capability 8.0. */
+export function gemvFits(operator: DenseOperator): boolean {
+  return totalBytes(operator, defaults(operator, {})) <= kSharedPortableBytes;
 }
 
 /** @throws LadderError `BAD_ARGUMENT` when the tuning does not fit the operator or the shared memory */
@@ -87,16 +92,12 @@ export function gemvPlan(operator: DenseOperator, name: string, given: Tuning): 
 
 /** Candidates for the tuner, the default first; all fit. */
 export function gemvTunables(operator: DenseOperator): readonly Tuning[] {
-  const candidates: Tuning[] = [{ ...defaults(operator, {}) }];
-  for (const warps of [8, 14, 16]) {
-    for (const unitsPerWarp of [1, 2]) {
-      for (const stages of [3, 5, 8]) {
-        for (const prefetchBytes of [0, 32768, 65536]) {
-          const tuning = defaults(operator, { warps, stageUnits: unitsPerWarp * warps, stages, prefetchBytes });
-          if (totalBytes(operator, tuning) <= kSharedLimitBytes) candidates.push({ ...tuning });
-        }
-      }
-    }
+  const candidates: Tuning[] = [];
+  const perWarp = operator.weight === 'fp16' ? [1, 2] : [2, 4];
+  const shapes = [8, 16].flatMap((warps) => perWarp.map((units) => ({ warps, stageUnits: warps * units })));
+  for (const given of [{}, { prefetchBytes: 0 }, { prefetchBytes: 131072 }, ...shapes, { stages: 3 }]) {
+    const tuning = defaults(operator, given);
+    if (totalBytes(operator, tuning) <= kSharedLimitBytes && !candidates.some((known) => sameTuning(known, { ...tuning }))) candidates.push({ ...tuning });
   }
   return candidates;
 }

@@ -6,7 +6,7 @@
 import type { DenseOperator, Digit } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import { isMxFormat, weightBits } from './formats.js';
-import { gemvPlan, gemvTunables } from './dense-gemv.js';
+import { gemvFits, gemvPlan, gemvTunables } from './dense-gemv.js';
 import { unitK } from './dense-template.js';
 import { thinPlan, thinTunables } from './dense-thin.js';
 import type { KernelPlan, Tuning } from './kernel.js';
@@ -56,13 +56,18 @@ export function planDense(operator: DenseOperator, name: string, tuning: Tuning)
   if (JSON.stringify([weightLayout, scaleLayout]) !== JSON.stringify([operator.weightLayout, operator.scaleLayout])) {
     throw unsupported('weightLayout', 'no kernel reads this layout; take the one that denseLayouts() gives');
   }
-  return operator.m === 1 ? gemvPlan(operator, name, tuning) : thinPlan(operator, name, tuning);
+  return holdsToken(operator) ? gemvPlan(operator, name, tuning) : thinPlan(operator, name, tuning);
 }
 
 /** Tunings worth trying, the default first. */
 export function denseTunables(operator: DenseOperator): readonly Tuning[] {
   checkShape(operator);
-  return operator.m === 1 ? gemvTunables(operator) : thinTunables(operator);
+  return holdsToken(operator) ? gemvTunables(operator) : thinTunables(operator);
+}
+
+/** One token goes to the kernel that holds its activations, unless they are too many and need no preparation. */
+function holdsToken(operator: DenseOperator): boolean {
+  return operator.m === 1 && (operator.activation !== 'fp16' || operator.norm.kind !== 'none' || gemvFits(operator));
 }
 
 function unsupported(dimension: string, message: string): LadderError {

@@ -4,18 +4,18 @@
  */
 import type { DenseOperator, WeightFormat } from '../artifact/operators.js';
 import { isMxFormat, weightBits } from './formats.js';
-import type { KernelArgument } from './kernel.js';
+import type { KernelArgument, Tuning } from './kernel.js';
 
 /**
  * What a block takes at most and at least. At least half of a multiprocessor's, so that two never share one: the next kernel's
  * blocks start (programmatic dependent launch) wherever a block of this one ends, and if two could crowd onto the
- * multiprocessor that is free first, others would stay idle. The rest is for small kernels between the products, and an
- * A100 has no more than 163 KB.
+ * multiprocessor that is free first, others would stay idle. The rest is for small kernels between the products.
  */
 export const kSharedBudgetBytes = 160 * 1024;
 export const kSharedAloneBytes = 116 * 1024;
-/** The most that a block can have. */
+/** The most that a block can have, on an H100 and on an A100. */
 export const kSharedLimitBytes = 227 * 1024;
+export const kSharedPortableBytes = 163 * 1024;
 export const kNf4TableBytes = 256 * 128;
 
 /** k that one unit covers. */
@@ -46,6 +46,11 @@ export function scaleBytesPerUnit(operator: Pick<DenseOperator, 'weight' | 'grou
 /** Sizes in shared memory are multiples of 128 bytes. */
 export function alignShared(bytes: number): number {
   return Math.ceil(bytes / 128) * 128;
+}
+
+/** Whether two complete tunings are the same. */
+export function sameTuning(a: Tuning, b: Tuning): boolean {
+  return Object.entries(a).every(([name, value]) => b[name] === value);
 }
 
 const kWeightNames: Readonly<Record<WeightFormat, string>> = {

@@ -1,12 +1,12 @@
 /**
- * Configurations of native/kernels/gemv/thin.cuh (2 to 64 tokens): defaults, candidates for the tuner, generated text, and the
+ * Configurations of native/kernels/gemv/thin.cuh (2 to 64 tokens, or one whose activations gemv.cuh cannot hold): defaults, candidates for the tuner, generated text, and the
  * shared memory that a configuration takes, mirrored from the kernel (the generated text asserts that both agree).
  */
 import type { DenseOperator } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import {
   activationBytes, alignShared, kernelText, kNf4TableBytes, kSharedAloneBytes, kSharedBudgetBytes, kSharedLimitBytes, operatorArguments, operatorConstants,
-  scaleBytesPerUnit, unitBytes, unitK, unitsPerScale,
+  sameTuning, scaleBytesPerUnit, unitBytes, unitK, unitsPerScale,
 } from './dense-template.js';
 import { isMxFormat } from './formats.js';
 import type { KernelPlan, Tuning } from './kernel.js';
@@ -89,27 +89,28 @@ function defaults(operator: DenseOperator, given: Tuning): ThinTuning {
   const blocks = given['blocks'] ?? cluster * Math.min(tiles, Math.floor((kBlocksByCluster[cluster] ?? 128) / cluster));
   const groupTiles = Math.ceil(tiles / (blocks / cluster));
   // Equal passes, shared out among warps as evenly as possible.
-  const passTiles = Math.ceil(groupTiles / Math.ceil(groupTiles / (given['passTiles'] ?? 14)));
+  const passTiles = Math.ceil(groupTiles / Math.ceil(groupTiles / (given['passTiles'] ?? (m > 32 ? 7 : 14))));
   const [warpsN, warpTiles] = given['warpsN'] !== undefined
     ? [given['warpsN'], given['warpTiles'] ?? Math.ceil(passTiles / given['warpsN'])]
     : shareTiles(passTiles, given['warpTiles'] === undefined ? [2, 3, 1] : [given['warpTiles']]);
-  // Units of a stage: one per warp along k at least, then as many as 16 KB of weights and 40 KB in all allow.
-  const stageBytes = (warpsK: number, stageUnits: number): number =>
-    sharedBytes(operator, { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits, prefetchStages: 0 }).stage;
+  // Units of a stage: one per warp along k at least, then as many as 16 KB of weights and 48 KB in all allow.
+  const sizes = (warpsK: number, stageUnits: number): { stage: number; fixed: number } =>
+    sharedBytes(operator, { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits, prefetchStages: 0 });
   let warpsK = given['warpsK'] ?? (warpsN > 7 ? 1 : warpsN > 2 ? 2 : 8 / warpsN);
   const smallest = (): number => Math.max(warpsK, unitsPerScale(operator));
-  while (given['warpsK'] === undefined && warpsK > 1 && stageBytes(warpsK, smallest()) > 40960) warpsK /= 2;
+  while (given['warpsK'] === undefined && warpsK > 1 && sizes(warpsK, smallest()).stage > 49152) warpsK /= 2;
   let stageUnits = given['stageUnits'] ?? smallest();
   if (given['stageUnits'] === undefined) {
-    while (stageUnits * warpsN * warpTiles * unitBytes(weight) < 16384 && (units / cluster) % (stageUnits * 2) === 0 && stageBytes(warpsK, stageUnits * 2) <= 40960) stageUnits *= 2;
+    const fits = (more: number): boolean => (units / cluster) % more === 0 && sizes(warpsK, more).stage <= 49152;
+    while (stageUnits * warpsN * warpTiles * unitBytes(weight) < 16384 && fits(stageUnits * 2)) stageUnits *= 2;
   }
-  const fitting = (units: number): number => {
-    const { stage, fixed } = sharedBytes(operator, { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits: units, prefetchStages: 0 });
+  const fitting = (): number => {
+    const { stage, fixed } = sizes(warpsK, stageUnits);
     return Math.floor((kSharedBudgetBytes - fixed) / (stage + 16));
   };
-  // Few large stages would run dry.
-  while (given['stageUnits'] === undefined && fitting(stageUnits) < 4 && stageUnits / 2 >= smallest()) stageUnits /= 2;
-  return { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits, stages: given['stages'] ?? Math.max(2, Math.min(8, fitting(stageUnits))), prefetchStages: given['prefetchStages'] ?? 1 };
+  // Large stages are fetched in larger pieces, but two of them would run dry.
+  while (given['stageUnits'] === undefined && fitting() < 3 && stageUnits / 2 >= smallest()) stageUnits /= 2;
+  return { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits, stages: given['stages'] ?? Math.max(2, Math.min(8, fitting())), prefetchStages: given['prefetchStages'] ?? 1 };
 }
 
 /** @throws LadderError `BAD_ARGUMENT` when the tuning does not fit the operator or the shared memory */
@@ -139,14 +140,10 @@ export function thinPlan(operator: DenseOperator, name: string, given: Tuning): 
 
 /** Candidates for the tuner, the default first; all fit. */
 export function thinTunables(operator: DenseOperator): readonly Tuning[] {
-  const candidates: Tuning[] = [{ ...defaults(operator, {}) }];
-  for (const cluster of [1, 2]) {
-    for (const passTiles of [8, 12, 14, 21]) {
-      for (const stages of [3, 6]) {
-        const tuning = defaults(operator, { cluster, passTiles, stages });
-        if (misfit(operator, tuning) === null) candidates.push({ ...tuning });
-      }
-    }
+  const candidates: Tuning[] = [];
+  for (const given of [{}, { cluster: 1 }, { cluster: 2 }, { cluster: 1, stageUnits: 4 }, { cluster: 2, stageUnits: 4 }, { stageUnits: 2 }, { stageUnits: 8 }, { passTiles: 21 }, { warpsK: 1 }]) {
+    const tuning: Tuning = { ...defaults(operator, given) };
+    if (misfit(operator, defaults(operator, given)) === null && !candidates.some((known) => sameTuning(known, tuning))) candidates.push(tuning);
   }
   return candidates;
 }

@@ -1,4 +1,4 @@
-// Dense product of a few tokens (2 ≤ m ≤ 64), W [n, k] in any format: y[m, n] = epilogue(W · xᵀ).
+// Dense product of a few tokens (m ≤ 64), W [n, k] in any format: y[m, n] = epilogue(W · xᵀ).
 // Still the time of reading W once, if the activations, which every block needs too, are not read too often. So each group
 // of kCluster blocks owns a run of 16-row tiles and the blocks of a group share out k; their sums meet in the shared memory
 // of whichever block owns the tile. A group takes its tiles in passes of kWarpsN · kWarpTiles; in a block, warp (i, j) has
@@ -36,7 +36,7 @@ class Thin {
   static constexpr int kGroups = C::kBlocks / kSplit;
   static constexpr int kBlockUnits = S::kUnits / kSplit;
   static constexpr int kStagesPerPass = (kBlockUnits + C::kStageUnits - 1) / C::kStageUnits;
-  static_assert(C::kM > 1 && C::kM <= 64 && C::kBlocks % C::kCluster == 0 && S::kUnits % C::kCluster == 0);
+  static_assert(C::kM <= 64 && C::kBlocks % C::kCluster == 0 && S::kUnits % C::kCluster == 0);
   static_assert(C::kStageUnits % C::kWarpsK == 0 && C::kStageUnits % S::kUnitsPerScale == 0 && kBlockUnits % S::kUnitsPerScale == 0);
   static_assert((C::kWarpsK & (C::kWarpsK - 1)) == 0 && C::kNorm == Norm::kNone && C::kQuantisedInput == (T::kActivationBytes == 1));
 
@@ -175,10 +175,23 @@ class Thin {
     constexpr int kPieces = kUnitCount * T::kUnitK * T::kActivationBytes / 16;  // of one token
     constexpr size_t kRow = static_cast<size_t>(C::kK) * T::kActivationBytes;
     const uint8_t* from = static_cast<const uint8_t*>(p.x) + static_cast<size_t>(rank_ * kBlockUnits + stage * C::kStageUnits) * T::kUnitK * T::kActivationBytes;
-#pragma unroll 4
-    for (int i = lane; i < C::kM * kPieces; i += 32) {
-      const int token = i / kPieces, piece = i % kPieces;
-      copyAsync16(at + kTokensAt + token * kRowStride + piece * 16, from + token * kRow + piece * 16);
+    if constexpr (kPieces % 32 == 0 || 32 % kPieces == 0) {
+      // A lane's pieces lie a constant distance apart: one instruction each.
+      constexpr int kRows = kPieces < 32 ? 32 / kPieces : 1;  // tokens at once
+      const int first = kPieces < 32 ? lane / kPieces : 0, piece = kPieces < 32 ? lane % kPieces : lane;
+      const uint32_t to = at + kTokensAt + first * kRowStride + piece * 16;
+      from += first * kRow + piece * 16;
+#pragma unroll
+      for (int token = 0; token < C::kM; token += kRows) {
+        if (C::kM % kRows != 0 && token + first >= C::kM) break;
+#pragma unroll
+        for (int i = 0; i < kPieces; i += 32) copyAsync16(to + token * kRowStride + i * 16, from + token * kRow + i * 16);
+      }
+    } else {
+      for (int i = lane; i < C::kM * kPieces; i += 32) {
+        const int token = i / kPieces, piece = i % kPieces;
+        copyAsync16(at + kTokensAt + token * kRowStride + piece * 16, from + token * kRow + piece * 16);
+      }
     }
   }
 

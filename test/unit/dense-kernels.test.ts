@@ -1,0 +1,144 @@
+// Plans of the dense decoding products: layouts are bijections and fit the kernels' tiles, odd shapes plan or are refused by
+// name, tunings fit, and the generated text compiles, which also checks the mirrored shared memory (static_assert).
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { describe, expect, it } from 'vitest';
+import { layoutExtents, layoutOffsets } from '../../lib/artifact/layout.js';
+import { type ActivationFormat, type DenseOperator, type WeightFormat, weightFormats } from '../../lib/artifact/operators.js';
+import { findNvcc, kernelsFolder } from '../../lib/build/compile.js';
+import { type DenseShape, denseLayouts, denseTunables, planDense } from '../../lib/build/dense-kernels.js';
+import { LadderError } from '../../lib/errors.js';
+
+function activationOf(weight: WeightFormat): ActivationFormat {
+  if (weight === 'int1') return 'int8';
+  return weight.includes('fp8') ? (weight as ActivationFormat) : 'fp16';
+}
+
+function shapeOf(weight: WeightFormat, over: Partial<DenseShape> = {}): DenseShape {
+  const m = over.m ?? 1;
+  const activation = activationOf(weight);
+  return {
+    op: 'dense', m, n: 176, k: 1280, weight, activation, group: weight.startsWith('mxfp8') ? 32 : -1,
+    input: m > 1 && activation !== 'fp16' ? 'quantised' : 'fp16', norm: { kind: 'none', eps: 1e-5 }, bias: false, function: 'none', residual: false, ...over,
+  };
+}
+
+function operatorOf(shape: DenseShape): DenseOperator {
+  const { weightLayout, scaleLayout } = denseLayouts(shape);
+  return { ...shape, weightLayout: [...weightLayout], scaleLayout: scaleLayout && [...scaleLayout] };
+}
+
+function refusal(shape: DenseShape): LadderError {
+  try {
+    denseLayouts(shape);
+  } catch (error) {
+    if (error instanceof LadderError) return error;
+    throw error;
+  }
+  throw new Error('expected a refusal');
+}
+
+describe('dense layouts', () => {
+  it.each(weightFormats)('%s: a bijection, rows padded to tiles of 16', (weight) => {
+    for (const n of [16, 176, 2141]) {
+      const { weightLayout, scaleLayout } = denseLayouts(shapeOf(weight, { n }));
+      expect(layoutExtents(weightLayout)).toEqual({ n: Math.ceil(n / 16) * 16, k: 1280 });
+      expect(scaleLayout === null).toBe(!weight.startsWith('mxfp8'));
+      if (scaleLayout) expect(layoutExtents(scaleLayout)).toEqual({ n: Math.ceil(n / 16) * 16, k: 40 });
+    }
+  });
+
+  it.each(weightFormats)('%s: each tile of 16 rows is contiguous, and with silu_mul holds eight gates and their ups', (weight) => {
+    const n = 64;
+    const rows = layoutOffsets(denseLayouts(shapeOf(weight, { n, function: 'silu_mul' })).weightLayout, 'n');
+    const tileOf = (row: number): number => Math.floor(rows[row]! / (16 * 1280));
+    for (let gate = 0; gate < n / 2; ++gate) {
+      expect(tileOf(gate)).toBe(Math.floor(gate / 8));
+      expect(tileOf(gate + n / 2)).toBe(Math.floor(gate / 8));
+    }
+  });
+
+  it('does not depend on the number of tokens', () => {
+    for (const weight of weightFormats) expect(denseLayouts(shapeOf(weight, { m: 32 }))).toEqual(denseLayouts(shapeOf(weight)));
+  });
+
+  it.each<[string, DenseShape]>([
+    ['m', shapeOf('int4', { m: 65 })],
+    ['k', shapeOf('int1', { k: 128 })],
+    ['k', shapeOf('int4', { k: 192, group: 128 })],
+    ['n', shapeOf('fp16', { n: 24, function: 'silu_mul' })],
+    ['activation', shapeOf('int4', { activation: 'int8' })],
+    ['group', shapeOf('int1', { group: 64 })],
+    ['group', shapeOf('mxfp8_e4m3', { group: -1 })],
+    ['norm', shapeOf('int4', { m: 2, norm: { kind: 'rms', eps: 1e-5 } })],
+    ['input', shapeOf('int1', { m: 2, input: 'fp16' })],
+    ['input', shapeOf('fp16', { input: 'quantised' })],
+  ])('refuses what no kernel does, naming `%s`', (dimension, shape) => {
+    const error = refusal(shape);
+    expect(error.code).toBe('UNSUPPORTED');
+    expect(error.context['dimension']).toBe(dimension);
+    expect(error.message).toContain(`\`${dimension}\``);
+  });
+});
+
+describe('dense plans', () => {
+  it('passes operands in the order of the operator, pointers only', () => {
+    const shape = shapeOf('fp8_e4m3', { norm: { kind: 'layer', eps: 1e-5 }, bias: true, residual: true });
+    const { launches, definitions, workspaceBytes } = planDense(operatorOf(shape), 'product', {});
+    expect(definitions).toContain('product(const void* x, const uint8_t* weight, const void* scale, const __half* gain, const __half* beta, const __half* bias, const __half* residual, __half* y)');
+    expect(launches[0]!.arguments).toEqual([...[0, 1, 2, 3, 4, 5, 6].map((index) => ({ kind: 'input', index })), { kind: 'output', index: 0 }]);
+    expect(launches[0]!.programmatic).toBe(true);
+    expect(workspaceBytes).toBe(0);
+  });
+
+  it('refuses a layout that is not the kernel\'s, and a tuning that does not fit', () => {
+    const operator = operatorOf(shapeOf('int4'));
+    const rowMajor = [{ axis: 'n' as const, stride: 1, size: 176 }, { axis: 'k' as const, stride: 1, size: 1280 }];
+    expect(() => planDense({ ...operator, weightLayout: rowMajor }, 'product', {})).toThrow(/weightLayout/);
+    expect(() => planDense(operator, 'product', { stages: 64 })).toThrow(/shared memory/);
+    expect(() => planDense(operator, 'product', { warps: 8, stageUnits: 12 })).toThrow(/12 units/);
+    expect(() => planDense(operatorOf(shapeOf('int4', { m: 32 })), 'product', { cluster: 8 })).toThrow(/clusters of 8/);
+  });
+
+  it.each(weightFormats)('%s: every shape of the models plans with at most an A100\'s shared memory, and every candidate fits an H100', (weight) => {
+    for (const [n, k] of [[10240, 8192], [8192, 28672], [57344, 8192], [43008, 14336], [14336, 57344], [4096, 4096]] as const) {
+      for (const m of [1, 2, 8, 32, 33, 64]) {
+        const operator = operatorOf(shapeOf(weight, { m, n, k }));
+        expect(planDense(operator, 'product', {}).launches[0]!.dynamicSharedBytes).toBeLessThanOrEqual(163 * 1024);
+        const candidates = denseTunables(operator);
+        expect(candidates.length).toBeGreaterThan(2);
+        expect(planDense(operator, 'product', candidates[0]!)).toEqual(planDense(operator, 'product', {}));
+        for (const candidate of candidates) {
+          const [launch] = planDense(operator, 'product', candidate).launches;
+          expect(launch!.dynamicSharedBytes).toBeLessThanOrEqual(227 * 1024);
+          expect(launch!.block[0]).toBeLessThanOrEqual(1024);
+        }
+      }
+    }
+  });
+});
+
+describe('generated kernels', async () => {
+  const nvcc = await findNvcc();
+  it.skipIf(nvcc === null).each(['compute_80', 'compute_90a'])('compile for %s (skipped without nvcc)', async (target) => {
+    const folder = await mkdtemp(join(tmpdir(), 'ladder-dense-'));
+    try {
+      const plans = [
+        shapeOf('int4', { n: 2141, group: 128, bias: true, function: 'gelu_tanh' }),
+        shapeOf('int1', { norm: { kind: 'rms', eps: 1e-5 }, function: 'silu_mul' }),
+        shapeOf('mxfp8_e4m3', { m: 9, n: 2141, residual: true }),
+        shapeOf('int1', { m: 17, bias: true }),
+        shapeOf('nf4', { n: 14336, k: 57344 }),
+      ].map((shape, i) => planDense(operatorOf(shape), `product${i}`, {}));
+      const includes = [...new Set(plans.flatMap((plan) => plan.includes))];
+      const source = [...includes.map((header) => `#include "${header}"`), ...plans.map((plan) => plan.definitions)].join('\n');
+      await writeFile(join(folder, 'kernels.cu'), source);
+      await promisify(execFile)(nvcc!, ['-std=c++17', '-ptx', `-arch=${target}`, '-I', kernelsFolder, '-o', join(folder, 'kernels.ptx'), join(folder, 'kernels.cu')]);
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  }, 120_000);
+});
