@@ -11,8 +11,9 @@ import { listCommand } from './list.js';
 import { plotCommand } from './plot.js';
 import { profileCommand } from './profile.js';
 import { runCommand } from './run.js';
+import { tuneCommand } from './tune.js';
 import { verifyCommand } from './verify.js';
 
 export const commands: readonly Command[] = [
-  listCommand, inspectCommand, runCommand, profileCommand, verifyCommand, benchCommand, baselinesCommand, compareCommand, plotCommand, buildCommand, doctorCommand, benchCaseCommand,
+  listCommand, inspectCommand, runCommand, profileCommand, verifyCommand, benchCommand, baselinesCommand, compareCommand, plotCommand, buildCommand, tuneCommand, doctorCommand, benchCaseCommand,
 ];

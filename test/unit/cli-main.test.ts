@@ -10,6 +10,7 @@ import { makeIo } from '../../lib/cli/io.js';
 import { rewriteAuthorsCall, runCli } from '../../lib/cli/main.js';
 import { renderAuthors } from '../../lib/cli/run.js';
 import { formatBytes, formatMs, formatRate, renderTable, shorten } from '../../lib/cli/table.js';
+import { native } from '../../lib/native.js';
 import type { ProfileReport } from '../../lib/run/profile.js';
 import type { RunResult } from '../../lib/run/run-prebuilt.js';
 import { summarisePaper } from '../../lib/run/statistics.js';
@@ -36,7 +37,7 @@ describe('usage', () => {
   it('help goes to stdout with status 0 and names every command', async () => {
     const { status, out } = await ladder('--help');
     expect(status).toBe(0);
-    for (const command of ['list', 'inspect', 'run', 'profile', 'verify', 'bench', 'build', 'doctor']) expect(out).toMatch(new RegExp(`^  ${command}\\b`, 'm'));
+    for (const command of ['list', 'inspect', 'run', 'profile', 'verify', 'bench', 'baselines', 'compare', 'plot', 'build', 'tune', 'doctor']) expect(out).toMatch(new RegExp(`^  ${command}\\b`, 'm'));
     expect(out).not.toContain('bench-case');
   });
 
@@ -61,6 +62,12 @@ describe('usage', () => {
     expect(missing.err).toMatch(/\[NOT_A_CHECKPOINT\]/);
     const json = await ladder('inspect', join(root, 'nothing'), '--json');
     expect(JSON.parse(json.out)).toMatchObject({ error: { code: 'NOT_A_CHECKPOINT' } });
+  });
+
+  it.skipIf(native().cudaStatus().available)('tuning says that it needs a GPU', async () => {
+    const { status, err } = await ladder('tune', folder);
+    expect(status).toBe(1);
+    expect(err).toMatch(/tuning needs a GPU.*\[NO_DRIVER\]/);
   });
 
   it('an aborted command is status 130', async () => {
