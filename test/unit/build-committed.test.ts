@@ -1,0 +1,21 @@
+// The committed checkpoints are what the builder makes today: a change of kernels or builder must describe them anew.
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { checkpointName } from '../../lib/artifact/names.js';
+import { designCheckpoint } from '../../lib/build/design.js';
+import { figure8Requests } from '../../lib/build/figure8.js';
+import { readTuned } from '../../lib/build/tuned.js';
+import { packageRoot } from '../../lib/run/package.js';
+
+const root = join(packageRoot, 'checkpoints', 'Figure8', 'ladder', 'checkpoint');
+
+describe('committed checkpoints', () => {
+  it.each(figure8Requests().map((request) => [`${request.model}/${checkpointName(request)}`, request] as const))('%s is current: else `ladder build figure8 --no-compile`', async (name, request) => {
+    const folder = join(root, name);
+    expect(existsSync(folder)).toBe(true);
+    const design = designCheckpoint(request, await readTuned(folder, 'sm_90a'));
+    expect(readFileSync(join(folder, 'graph.json'), 'utf8')).toBe(design.graphText);
+    expect(JSON.parse(readFileSync(join(folder, 'checkpoint.json'), 'utf8'))).toEqual(JSON.parse(JSON.stringify(design.manifest)));
+  });
+});
