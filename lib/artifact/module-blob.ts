@@ -50,7 +50,7 @@ export interface ModuleBlob {
 
 const kImageFormats: readonly string[] = ['ptx', 'cubin', 'fatbin'] satisfies ImageFormat[];
 export const kDynamicSharedTag = 'tir.use_dyn_shared_memory';
-const kThreadTags = ['blockIdx.x', 'blockIdx.y', 'blockIdx.z', 'threadIdx.x', 'threadIdx.y', 'threadIdx.z'];
+export const kThreadTags: readonly string[] = ['blockIdx.x', 'blockIdx.y', 'blockIdx.z', 'threadIdx.x', 'threadIdx.y', 'threadIdx.z'];
 const kU64Bytes = 8;
 
 /**

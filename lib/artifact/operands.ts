@@ -5,7 +5,7 @@
  */
 import { LadderError } from '../errors.js';
 import { layoutExtents } from './layout.js';
-import type { ActivationFormat, DenseOperator, Digit, Operator, WeightFormat } from './operators.js';
+import { type ActivationFormat, type DenseOperator, type Digit, isMxFormat, kMxBlock, type Operator, weightBits } from './operators.js';
 
 export type OperandRole = 'x' | 'xScale' | 'weight' | 'scale' | 'gain' | 'beta' | 'bias' | 'residual' | 'qkv' | 'y' | 'q';
 
@@ -23,16 +23,6 @@ export interface Signature {
 }
 
 const kBytes = { float16: 2, float32: 4, int8: 1, uint8: 1 } as const;
-const kMxBlock = 32;
-
-/** Bits of one stored weight. */
-export const weightFormatBits: Readonly<Record<WeightFormat, number>> = {
-  fp16: 16, int4: 4, nf4: 4, fp8_e5m2: 8, fp8_e4m3: 8, mxfp8_e5m2: 8, mxfp8_e4m3: 8, int1: 1,
-};
-
-function isMx(format: WeightFormat | ActivationFormat): boolean {
-  return format.startsWith('mxfp8');
-}
 
 /**
  * What `operator` takes and makes, in order.
@@ -64,7 +54,7 @@ export function signatureOf(operator: Operator): Signature {
 
 function denseSignature(operator: DenseOperator): Signature {
   const { m, n, k, weight, activation, group, norm, function: epilogue } = operator;
-  ensure(isMx(weight) === (group === kMxBlock), 'dense', 'group', isMx(weight) ? `${kMxBlock} for MX weights` : '-1, 64 or 128', group);
+  ensure(isMxFormat(weight) === (group === kMxBlock), 'dense', 'group', isMxFormat(weight) ? `${kMxBlock} for MX weights` : '-1, 64 or 128', group);
   ensure(group === -1 || k % group === 0, 'dense', 'group', `a divisor of k = ${k}`, group);
   ensure(weight !== 'fp16' || group === -1, 'dense', 'group', '-1 for FP16 weights, which have no scales', group);
   ensure(epilogue !== 'silu_mul' || n % 2 === 0, 'dense', 'n', 'an even number, for gate and up', n);
@@ -74,12 +64,12 @@ function denseSignature(operator: DenseOperator): Signature {
   const weightElements = storedElements('weightLayout', operator.weightLayout, n, k);
   const inputs = [...x, weight === 'fp16'
     ? operand('weight', 'float16', weightElements)
-    : operand('weight', 'uint8', Math.ceil((weightElements * weightFormatBits[weight]) / 8))];
+    : operand('weight', 'uint8', Math.ceil((weightElements * weightBits(weight)) / 8))];
   if (weight !== 'fp16') {
     const scaled = group !== -1;
     ensure(scaled === (operator.scaleLayout !== null), 'dense', 'scaleLayout', scaled ? 'a layout of the scales' : 'null, as scales are per channel', operator.scaleLayout === null ? 'null' : 'a layout');
     const elements = operator.scaleLayout ? storedElements('scaleLayout', operator.scaleLayout, n, k / group) : n;
-    inputs.push(operand('scale', isMx(weight) ? 'uint8' : 'float16', elements));
+    inputs.push(operand('scale', isMxFormat(weight) ? 'uint8' : 'float16', elements));
   } else {
     ensure(operator.scaleLayout === null, 'dense', 'scaleLayout', 'null, as FP16 weights have no scales', 'a layout');
   }
@@ -95,7 +85,7 @@ function denseSignature(operator: DenseOperator): Signature {
 function activationOperands(m: number, k: number, activation: ActivationFormat): readonly Operand[] {
   if (activation === 'fp16') return [operand('y', 'float16', m * k)];
   const codes = operand('q', activation === 'int8' || activation === 'int4' ? 'int8' : 'uint8', m * k);
-  if (!isMx(activation)) return [codes, operand('xScale', 'float32', m)];
+  if (!isMxFormat(activation)) return [codes, operand('xScale', 'float32', m)];
   ensure(k % kMxBlock === 0, 'activation', 'k', `a multiple of ${kMxBlock}`, k);
   return [codes, operand('xScale', 'uint8', m * (k / kMxBlock))];
 }

@@ -14,6 +14,23 @@ export type WeightFormat = (typeof weightFormats)[number];
 export const activationFormats = ['fp16', 'fp8_e5m2', 'fp8_e4m3', 'mxfp8_e5m2', 'mxfp8_e4m3', 'int8', 'int4'] as const;
 export type ActivationFormat = (typeof activationFormats)[number];
 
+/** Elements that share one E8M0 scale (OCP MX). */
+export const kMxBlock = 32;
+
+const kWeightBits: Readonly<Record<WeightFormat, number>> = {
+  fp16: 16, int4: 4, nf4: 4, fp8_e5m2: 8, fp8_e4m3: 8, mxfp8_e5m2: 8, mxfp8_e4m3: 8, int1: 1,
+};
+
+/** Stored bits of one weight, scales not counted. */
+export function weightBits(format: WeightFormat): number {
+  return kWeightBits[format];
+}
+
+/** Whether a format carries one E8M0 scale per block of 32 along K. */
+export function isMxFormat(format: WeightFormat | ActivationFormat): boolean {
+  return format.startsWith('mxfp8');
+}
+
 const dimension = z.number().int().min(1).max(2 ** 31 - 1);
 
 /**

@@ -4,7 +4,7 @@
  * the device images. Pure: nothing is written or run here.
  */
 import { parseDataType } from '../artifact/dtype.js';
-import { encodeModuleBlob } from '../artifact/module-blob.js';
+import { encodeModuleBlob, kDynamicSharedTag, kThreadTags } from '../artifact/module-blob.js';
 import type { KernelArgument, KernelLaunch, KernelPlan } from './kernel.js';
 import type { LoweredModel, LoweredOperator } from './lower.js';
 
@@ -178,8 +178,7 @@ function operatorFunction(operator: LoweredOperator, plan: KernelPlan, shapes: R
 
 /** TVM's launch tags, in the order of their values. */
 function launchTags(launch: KernelLaunch): readonly string[] {
-  const tags = ['blockIdx.x', 'blockIdx.y', 'blockIdx.z', 'threadIdx.x', 'threadIdx.y', 'threadIdx.z'];
-  return launch.dynamicSharedBytes > 0 ? [...tags, 'tir.use_dyn_shared_memory'] : tags;
+  return launch.dynamicSharedBytes > 0 ? [...kThreadTags, kDynamicSharedTag] : kThreadTags;
 }
 
 function launchTagValues(launch: KernelLaunch): readonly number[] {

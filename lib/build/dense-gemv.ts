@@ -2,13 +2,12 @@
  * Configurations of native/kernels/gemv/gemv.cuh (one token): defaults, candidates for the tuner, generated text, and the
  * shared memory that a configuration takes, mirrored from the kernel (the generated text asserts that both agree).
  */
-import type { DenseOperator } from '../artifact/operators.js';
+import { type DenseOperator, isMxFormat } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import {
   activationBytes, alignShared, kernelText, kNf4TableBytes, kSharedAloneBytes, kSharedBudgetBytes, kSharedLimitBytes, kSharedPortableBytes, operatorArguments, operatorConstants,
   sameTuning, scaleBytesPerUnit, unitBytes, unitK,
 } from './dense-template.js';
-import { isMxFormat } from './formats.js';
 import type { KernelPlan, Tuning } from './kernel.js';
 
 /** Multiprocessors of an H100 SXM: one block each. Other GPUs are tuned for. */

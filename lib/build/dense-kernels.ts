@@ -3,9 +3,8 @@
  * its tuning. The kernels are native/kernels/gemv; what they compute is denseSchema's. Layouts depend on format and function
  * alone, never on the tuning, so that tuning anew needs no repacking.
  */
-import type { DenseOperator, Digit } from '../artifact/operators.js';
+import { type DenseOperator, type Digit, isMxFormat, weightBits } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
-import { isMxFormat, weightBits } from './formats.js';
 import { gemvFits, gemvPlan, gemvTunables } from './dense-gemv.js';
 import { unitK } from './dense-template.js';
 import { thinPlan, thinTunables } from './dense-thin.js';

@@ -2,8 +2,7 @@
  * What the dense decoding kernels have in common on the builder's side: names of the C++ enumerators, constants of an operator,
  * kernel parameters, sizes of units (native/kernels/common/decode.cuh) and of shared memory.
  */
-import type { DenseOperator, WeightFormat } from '../artifact/operators.js';
-import { isMxFormat, weightBits } from './formats.js';
+import { type DenseOperator, isMxFormat, weightBits, type WeightFormat } from '../artifact/operators.js';
 import type { KernelArgument, Tuning } from './kernel.js';
 
 /**

@@ -2,13 +2,12 @@
  * Configurations of native/kernels/gemv/thin.cuh (2 to 64 tokens, or one whose activations gemv.cuh cannot hold): defaults, candidates for the tuner, generated text, and the
  * shared memory that a configuration takes, mirrored from the kernel (the generated text asserts that both agree).
  */
-import type { DenseOperator } from '../artifact/operators.js';
+import { type DenseOperator, isMxFormat } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import {
   activationBytes, alignShared, kernelText, kNf4TableBytes, kSharedAloneBytes, kSharedBudgetBytes, kSharedLimitBytes, operatorArguments, operatorConstants,
   sameTuning, scaleBytesPerUnit, unitBytes, unitK, unitsPerScale,
 } from './dense-template.js';
-import { isMxFormat } from './formats.js';
 import type { KernelPlan, Tuning } from './kernel.js';
 
 interface ThinTuning {

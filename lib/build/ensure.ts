@@ -3,10 +3,10 @@
  * missing or stale is built, all in one parallel CMake run. Foreign checkpoints are left alone.
  */
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readManifest } from '../artifact/checkpoint.js';
 import { readExportedString } from '../artifact/elf.js';
-import { type Manifest, parseManifest } from '../artifact/manifest.js';
+import type { Manifest } from '../artifact/manifest.js';
 import { LadderError } from '../errors.js';
 import { type CompileOptions, compileModules, findNvcc } from './compile.js';
 import { type CheckpointDesign, designCheckpoint, requestOf } from './design.js';
@@ -84,14 +84,4 @@ function refuseToStrandWeights(folder: string, manifest: Manifest, design: Check
   if (!existsSync(join(folder, 'graph.params'))) return;
   if (JSON.stringify(manifest.tensors) === JSON.stringify(design.manifest.tensors)) return;
   throw new LadderError('BAD_PARAMS', `${folder}: graph.params was packed in another layout than this package's kernels read; pack it again with \`ladder build … --weights\``, { folder });
-}
-
-async function readManifest(folder: string): Promise<Manifest | null> {
-  const path = join(folder, 'checkpoint.json');
-  try {
-    return parseManifest(await readFile(path, 'utf8'));
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw cause;
-  }
 }

@@ -3,8 +3,7 @@
  * (weights get a mean square of about 1/k, k = input channels). Generators: `Fill` in artifact/manifest.ts.
  */
 import type { Fill } from '../artifact/manifest.js';
-import type { ActivationFormat, WeightFormat } from '../artifact/operators.js';
-import { isMxFormat } from './formats.js';
+import { type ActivationFormat, isMxFormat, type WeightFormat } from '../artifact/operators.js';
 
 /** FP8 codes of magnitude 1/8 … 15/8, both signs. */
 const kE5m2Codes: Fill = { kind: 'code', base: 0x30, mask: 0x0f, signed: true };

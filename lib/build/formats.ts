@@ -3,7 +3,7 @@
  * The C++ twin is native/reference/formats.h; exhaustive tests hold the two together. Storage order is pack.ts's business.
  * Follows IEEE 754 binary16, OCP FP8 v1.0 and OCP MX v1.0; NF4: QLoRA (Dettmers et al. 2023), Appendix E.
  */
-import type { ActivationFormat, WeightFormat } from '../artifact/operators.js';
+import { type ActivationFormat, isMxFormat, kMxBlock, weightBits, type WeightFormat } from '../artifact/operators.js';
 
 /** An 8-bit floating-point element format. */
 export type Fp8Kind = 'e4m3' | 'e5m2';
@@ -30,9 +30,6 @@ export const kFp8Max: Readonly<Record<Fp8Kind, number>> = { e4m3: 448, e5m2: 573
 
 /** MX: exponent of the largest power of two of the element format (OCP MX v1.0, table 1). */
 export const kMxEmax: Readonly<Record<Fp8Kind, number>> = { e4m3: 8, e5m2: 15 };
-
-/** Elements that share one E8M0 scale. */
-export const kMxBlock = 32;
 
 /** The 16 NormalFloat values, ascending: code i means kNf4Values[i]. FP32 constants, as in the paper's appendix. */
 export const kNf4Values: readonly number[] = [
@@ -143,25 +140,11 @@ export function fp8Kind(format: WeightFormat | ActivationFormat): Fp8Kind | null
   return format.endsWith('e5m2') ? 'e5m2' : null;
 }
 
-/** Whether a format carries one E8M0 scale per block of 32 along K. */
-export function isMxFormat(format: WeightFormat | ActivationFormat): boolean {
-  return format.startsWith('mxfp8');
-}
-
-const kWeightBits: Readonly<Record<WeightFormat, number>> = {
-  fp16: 16, int4: 4, nf4: 4, fp8_e5m2: 8, fp8_e4m3: 8, mxfp8_e5m2: 8, mxfp8_e4m3: 8, int1: 1,
-};
-
-/** Stored bits of one weight, scales not counted. */
-export function weightBits(format: WeightFormat): number {
-  return kWeightBits[format];
-}
-
 /** Stored bits per weight with its scales: FP16 per channel or group, E8M0 per 32 for MX. */
 export function bitsPerWeight(format: WeightFormat, group: number, k: number): number {
   if (format === 'fp16') return 16;
   if (isMxFormat(format)) return 8 + 8 / kMxBlock;
-  return kWeightBits[format] + 16 / (group === -1 ? k : group);
+  return weightBits(format) + 16 / (group === -1 ? k : group);
 }
 
 /** As the paper writes it: `W_INT4 A_FP16`; FP8's kind is not part of it. */

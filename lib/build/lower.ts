@@ -2,12 +2,12 @@
  * From fused groups to a checkpoint's operators: names, shapes, element types, weight layouts, fills, bytes and FLOPs.
  * Pure: graph.json, checkpoint.json and the generated sources are all written from what this returns.
  */
+import { elementBytes, parseDataType } from '../artifact/dtype.js';
 import type { Fill, Manifest } from '../artifact/manifest.js';
-import type { ActivationFormat, DenseOperator, Digit, Operator, WeightFormat } from '../artifact/operators.js';
+import { type ActivationFormat, type DenseOperator, type Digit, isMxFormat, type Operator, weightBits, type WeightFormat } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import { denseLayouts } from './dense-kernels.js';
 import { kActivationFill, kGainFill, kShiftFill, quantisedProbe, quantisedScaleProbe, scaleFill, weightFill } from './fills.js';
-import { isMxFormat, weightBits } from './formats.js';
 import { type IrGraph, type Value, valueWidth } from './ir.js';
 import { fuse, type Group, quantiseActivations } from './passes.js';
 
@@ -58,8 +58,6 @@ export interface LoweredModel {
 
 /** Rows up to which norm and quantisation are fused into the dense products, whose blocks then all repeat them. */
 const kMaxFusedRows = 1;
-
-const kTypeBytes: Readonly<Record<string, number>> = { float16: 2, float32: 4, int8: 1, uint8: 1 };
 
 /**
  * Quantises, fuses and lays out a model.
@@ -214,5 +212,5 @@ class Lowering {
 }
 
 function sizeBytes(shape: readonly number[], dtype: string): number {
-  return shape.reduce((product, extent) => product * extent, kTypeBytes[dtype]!);
+  return shape.reduce((product, extent) => product * extent, elementBytes(parseDataType(dtype)));
 }

@@ -4,9 +4,9 @@
  * Follows `denseSchema` in artifact/operators.ts and, for MX, OCP MX v1.0, section 6.3.
  */
 import { layoutExtents, layoutOffsets } from '../artifact/layout.js';
-import type { Digit, WeightFormat } from '../artifact/operators.js';
+import { type Digit, isMxFormat, kMxBlock, weightBits, type WeightFormat } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
-import { e8m0ToFloat, floatToHalf, floatToWeightCode, fp8Kind, halfToFloat, isMxFormat, kMxBlock, mxScaleCode, weightBits, weightCodeToFloat } from './formats.js';
+import { e8m0ToFloat, floatToHalf, floatToWeightCode, fp8Kind, halfToFloat, mxScaleCode, weightCodeToFloat } from './formats.js';
 
 /** How a matrix is stored. */
 export interface PackOptions {

@@ -1,8 +1,7 @@
 /** Turns the words of the command line (`--weight fp8 --format e4m3 …`) into a checkpoint request. */
-import { type ActivationFormat, activationFormats, type WeightFormat, weightFormats } from '../artifact/operators.js';
+import { type ActivationFormat, activationFormats, isMxFormat, kMxBlock, type WeightFormat, weightFormats } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import type { CheckpointRequest } from './design.js';
-import { isMxFormat, kMxBlock } from './formats.js';
 import type { ModelFormat } from './lower.js';
 
 /** Options as a user writes them. */

@@ -2,9 +2,8 @@
  * Plans the operators that are not products: norm, per-token quantisation and attention over few tokens.
  * Kernels: native/kernels/norm and native/kernels/attention; semantics: artifact/operators.ts.
  */
-import type { ActivationFormat, AttentionOperator, NormOperator, QuantiseOperator } from '../artifact/operators.js';
+import { type ActivationFormat, type AttentionOperator, isMxFormat, kMxBlock, type NormOperator, type QuantiseOperator } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
-import { isMxFormat, kMxBlock } from './formats.js';
 import type { KernelArgument, KernelPlan, Tuning } from './kernel.js';
 
 /** Values of a 16-byte vector of float16. */

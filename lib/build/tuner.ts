@@ -87,7 +87,7 @@ class Journal {
   static async open(path: string, sources: string, gpu: string): Promise<Journal> {
     const text = await readFile(path, 'utf8').catch(() => null);
     if (text !== null) {
-      const old = partialSchema.safeParse(JSON.parse(text));
+      const old = partialSchema.safeParse(parseOrNull(text));
       if (old.success && old.data.sources === sources && old.data.gpu === gpu) return new Journal(path, old.data);
     }
     return new Journal(path, { sources, gpu, seconds: 0, trials: {}, failures: {} });
@@ -105,6 +105,14 @@ class Journal {
 
   discard(): Promise<void> {
     return rm(this.path, { force: true });
+  }
+}
+
+function parseOrNull(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
   }
 }
 

@@ -2,6 +2,7 @@
  * Real weights: decoder layers of a Llama model in a safetensors file (Hugging Face's names) → graph.params of a checkpoint,
  * quantised and stored as its kernels read them.
  */
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseDataType } from '../artifact/dtype.js';
 import { type ParamInput, writeParams } from '../artifact/params.js';
@@ -11,7 +12,6 @@ import { floatToHalf } from './formats.js';
 import type { LoweredTensor } from './lower.js';
 import { type PackedWeights, packWeights } from './pack.js';
 import { Safetensors } from './safetensors.js';
-import { atomically } from './write.js';
 
 /** Our tensors, by the end of their name, from Hugging Face's, whose rows are put one below the other. */
 const kSources: Readonly<Record<string, readonly string[]>> = {
@@ -35,7 +35,8 @@ export async function packSafetensors(path: string, design: CheckpointDesign, fo
   const file = new Safetensors(path);
   try {
     const source = new LlamaFile(file, path, design.request.layers);
-    await atomically(join(folder, 'graph.params'), (partial) => writeParams(partial, [...paramsOf(design, source)]));
+    await mkdir(folder, { recursive: true });
+    await writeParams(join(folder, 'graph.params'), [...paramsOf(design, source)]);
   } finally {
     file.close();
   }

@@ -12,6 +12,7 @@ import { entriesOfSet } from '../../lib/figure8/entries.js';
 import { loadFigureSet } from '../../lib/figure8/data.js';
 import { LadderError } from '../../lib/errors.js';
 import { packageRoot } from '../../lib/run/package.js';
+import { random } from '../fixtures/random.js';
 
 const folder = process.env.LADDER_FIGURE8_LOGS ?? resolve(packageRoot, '../shared/data/figure8');
 const logs = resolve(folder, 'logs');
@@ -43,17 +44,6 @@ const notPlotted: readonly string[] = [
   'Conformer-b128_int4b', 'Conformer-b128_int4bxint1', 'Conformer-b128_mxfp8_e5m2', 'Conformer-b1_int8xint4', 'resnet-50-b128_int4b',
   'shufflenet-b128_mxfp8_e5m2', 'vit-b128_int4bxint1', 'vit-b128_mxfp8_e5m2',
 ].map((name) => `ladder-cnn-logs.tar.gz/${name}.log`).concat(['ladder/bloom-176b_b1_s1_q0_b8_int.log', 'ladder/bloom-176b_b1_s4096_q0_b8_int.log']);
-
-/** Small and seeded: xorshift32. */
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) / 2 ** 32;
-  };
-}
 
 describe.skipIf(!present)('the published logs', () => {
   let entries: BaselineEntry[] = [];

@@ -15,21 +15,11 @@ import { parseTensorIr } from '../../lib/baselines/tensorir.js';
 import { parseTensorRt } from '../../lib/baselines/tensorrt.js';
 import { parseWelder } from '../../lib/baselines/welder.js';
 import { LadderError } from '../../lib/errors.js';
+import { random } from '../fixtures/random.js';
 
 const folder = fileURLToPath(new URL('../fixtures/logs', import.meta.url));
 const bytes = (path: string): Buffer => readFileSync(join(folder, path));
 const reasons = ['empty', 'cut short', 'failed', 'no result line'];
-
-/** Small and seeded: xorshift32. */
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) / 2 ** 32;
-  };
-}
 
 /** Bytes in pieces of random sizes, as a stream delivers them. */
 function* pieces(data: Uint8Array, next: () => number): Generator<Uint8Array> {

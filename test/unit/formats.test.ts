@@ -1,10 +1,10 @@
 // Numeric formats: every code of every format against its definition, rounding against the neighbours, and packing of
 // matrices into random layouts with the error that each format implies. The C++ twin is checked in reference-compare.test.ts.
 import { describe, expect, it } from 'vitest';
-import { type Digit, type WeightFormat, weightFormats } from '../../lib/artifact/operators.js';
+import { type Digit, isMxFormat, weightBits, type WeightFormat, weightFormats } from '../../lib/artifact/operators.js';
 import {
   activationCodeToFloat, bfloatToFloat, bitsPerWeight, e8m0ToFloat, floatToBfloat, floatToFp8, floatToHalf, floatToNf4, floorLog2, formatLabel,
-  fp8Kind, fp8ToFloat, halfToFloat, isMxFormat, kNf4Values, mxScaleCode, quantiseRow, roundHalfEven, weightBits,
+  fp8Kind, fp8ToFloat, halfToFloat, kNf4Values, mxScaleCode, quantiseRow, roundHalfEven,
 } from '../../lib/build/formats.js';
 import { packWeights, type PackOptions, unpackWeights } from '../../lib/build/pack.js';
 import { Random, randomLayout, rowMajor, storedIndex } from './reference-naive.js';

@@ -1,8 +1,7 @@
 // The reference's dense product against a naive one: every weight format with every activation format, all prologues,
 // epilogues, groups and random layouts; and its refusals.
 import { describe, expect, it } from 'vitest';
-import { activationFormats, type DenseOperator, weightFormats } from '../../lib/artifact/operators.js';
-import { isMxFormat, kMxBlock, weightBits } from '../../lib/build/formats.js';
+import { activationFormats, type DenseOperator, isMxFormat, kMxBlock, weightBits, weightFormats } from '../../lib/artifact/operators.js';
 import { native } from '../../lib/native.js';
 import { bytesOf, halvesOf, naiveDense, Random, randomLayout, rowMajor } from './reference-naive.js';
 

@@ -4,6 +4,7 @@
  * and running many of them: index.ts. Logs of earlier runs are read elsewhere (../scan.ts).
  */
 import { LadderError } from '../../errors.js';
+import type { BenchmarkOptions } from '../../run/options.js';
 import { packageCommit } from '../../run/package.js';
 import type { BenchRecord, ClockKind } from '../../run/record.js';
 import { isLlm, models, type Model } from '../case-names.js';
@@ -27,22 +28,14 @@ export interface BaselineProgress {
   readonly detail: string | null;
 }
 
-/** What a run may be told. Defaults are those of our own measurements, so that both sides follow one protocol. */
-export interface AdapterOptions {
-  /** Ends the run with `ABORTED`; child processes are killed. */
-  readonly signal?: AbortSignal | undefined;
+/**
+ * What a run may be told. Defaults are those of our own measurements, so that both sides follow one protocol; a system that
+ * measures in both modes records both, and `mode` is the headline. `signal` also kills child processes.
+ */
+export interface AdapterOptions extends Pick<BenchmarkOptions, 'signal' | 'mode' | 'warmupMs' | 'minSamples' | 'maxSamples' | 'maxMs' | 'number' | 'repeat' | 'minRepeatMs'> {
   readonly onProgress?: ((progress: BaselineProgress) => void) | undefined;
-  /** Which figure is the headline; a system that gives both records both. Default `samples`. */
-  readonly mode?: 'samples' | 'paper' | undefined;
   /** CUDA ordinal. Default 0. */
   readonly ordinal?: number | undefined;
-  readonly warmupMs?: number | undefined;
-  readonly minSamples?: number | undefined;
-  readonly maxSamples?: number | undefined;
-  readonly maxMs?: number | undefined;
-  readonly number?: number | undefined;
-  readonly repeat?: number | undefined;
-  readonly minRepeatMs?: number | undefined;
   /** Wall-clock limit of one case, ms; each adapter has its own default. */
   readonly timeoutMs?: number | undefined;
 }
