@@ -4,8 +4,9 @@
  *
  *   u64 magic │ u64 reserved │ u64 n, n × string name │ u64 n, n × (NDArray header, data)
  */
-import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { LadderError } from '../errors.js';
+import { atomically } from '../files.js';
 import { ByteReader, type ByteSource, ByteWriter, FileSource } from './byte-source.js';
 import { type DataType, elementBytes } from './dtype.js';
 import { safeProduct } from './json.js';
@@ -75,20 +76,14 @@ export interface ParamInput {
  */
 export async function writeParams(path: string, tensors: readonly ParamInput[]): Promise<void> {
   if (new Set(tensors.map(({ name }) => name)).size !== tensors.length) throw new LadderError('BAD_ARGUMENT', 'expected distinct tensor names');
-  const partial = `${path}.partial`;
-  try {
+  await atomically(path, async (partial) => {
     const file = await open(partial, 'w');
     try {
       await writeTensors(file, tensors);
     } finally {
       await file.close();
     }
-    await rename(partial, path);
-  } catch (cause) {
-    await rm(partial, { force: true });
-    if (cause instanceof LadderError) throw cause;
-    throw new LadderError('IO', `cannot write ${path}: ${(cause as Error).message}`, { path }, { cause });
-  }
+  });
 }
 
 async function writeTensors(file: FileHandle, tensors: readonly ParamInput[]): Promise<void> {

@@ -3,13 +3,13 @@
  * temporary folder, so that nothing half-built is ever seen and read-only installations work too.
  */
 import { spawn } from 'node:child_process';
-import { constants } from 'node:fs';
-import { access, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { availableParallelism, tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { LadderError } from '../errors.js';
+import { findProgram } from '../files.js';
 import type { ModuleSources } from './codegen.js';
 
 /** Folder of the kernel templates. */
@@ -37,21 +37,6 @@ export interface CompileOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Finds an executable on the PATH or in further folders; null when there is none. */
-export async function findExecutable(name: string, folders: readonly string[] = []): Promise<string | null> {
-  for (const folder of [...(process.env['PATH'] ?? '').split(delimiter), ...folders]) {
-    if (!folder) continue;
-    const path = join(folder, name);
-    try {
-      await access(path, constants.X_OK);
-      return path;
-    } catch {
-      // Not here: the next folder.
-    }
-  }
-  return null;
-}
-
 /**
  * Path of nvcc: what LADDER_NVCC says ("" means none), else on the PATH, below CUDA_HOME or CUDA_PATH, or in
  * /usr/local/cuda; null when there is none.
@@ -60,7 +45,7 @@ export async function findNvcc(): Promise<string | null> {
   const chosen = process.env['LADDER_NVCC'];
   if (chosen !== undefined) return chosen || null;
   const homes = [process.env['CUDA_HOME'], process.env['CUDA_PATH'], '/usr/local/cuda'].filter((home) => home !== undefined && home !== '');
-  return findExecutable('nvcc', homes.map((home) => join(home!, 'bin')));
+  return findProgram('nvcc', homes.map((home) => join(home!, 'bin')));
 }
 
 /**
@@ -70,7 +55,7 @@ export async function findNvcc(): Promise<string | null> {
 export async function compileModules(units: readonly CompileUnit[], options: CompileOptions, use: (unit: CompileUnit, modulePath: string) => Promise<void>): Promise<void> {
   const nvcc = await findNvcc();
   if (!nvcc) throw new LadderError('NO_COMPILER', 'nvcc was not found on the PATH, below CUDA_HOME or in /usr/local/cuda; install the CUDA toolkit (12.4 or later) to build model.so');
-  if (!(await findExecutable('cmake'))) throw new LadderError('NO_COMPILER', 'cmake was not found on the PATH; install CMake 3.18 or later to build model.so');
+  if (!findProgram('cmake')) throw new LadderError('NO_COMPILER', 'cmake was not found on the PATH; install CMake 3.18 or later to build model.so');
   const project = await mkdtemp(join(tmpdir(), 'ladder-build-'));
   try {
     const folders = units.map((unit) => join(project, 'units', unit.name));

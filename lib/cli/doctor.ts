@@ -1,6 +1,7 @@
 /** `ladder doctor`: what of driver, GPU, NVML, nvcc, compilers and addon is there, and the remedy for what is not. */
 import { spawnSync } from 'node:child_process';
-import { findExecutable, findNvcc } from '../build/compile.js';
+import { findNvcc } from '../build/compile.js';
+import { findProgram } from '../files.js';
 import { native, type NativeAddon } from '../native.js';
 import { listCheckpoints, packageVersion } from '../run/package.js';
 import { exitCodes, type Command } from './command.js';
@@ -25,8 +26,8 @@ function firstLine(command: string, args: readonly string[], pattern: RegExp): s
   return pattern.exec(output)?.[0] ?? output.split('\n')[0] ?? '';
 }
 
-async function findTool(name: string, need: string, remedy: string): Promise<Finding> {
-  const path = await findExecutable(name);
+function findTool(name: string, need: string, remedy: string): Finding {
+  const path = findProgram(name);
   return path ? ok(name, path) : { name, state: 'absent', found: `not on the PATH; ${need}`, remedy };
 }
 
@@ -75,11 +76,11 @@ export async function examine(): Promise<readonly Finding[]> {
     ...(addon ? findCuda(addon) : []),
     nvcc
       ? ok('nvcc', `${nvcc}, ${firstLine(nvcc, ['--version'], /release [0-9.]+/)}`)
-      : { name: 'nvcc', state: 'absent', found: 'neither on the PATH nor in CUDA_HOME or /usr/local/cuda; model.so cannot be built', remedy: 'install the CUDA toolkit 12.0 or later, or copy model.so from a machine that has it' },
-    await findTool('g++', 'the addon and model.so cannot be built', 'apt-get install g++'),
-    await findTool('make', 'the addon cannot be built', 'apt-get install make'),
-    await findTool('python3', 'node-gyp needs it to build the addon', 'apt-get install python3'),
-    await findTool('cmake', 'model.so cannot be built', 'apt-get install cmake'),
+      : { name: 'nvcc', state: 'absent', found: 'neither on the PATH nor in CUDA_HOME or /usr/local/cuda; model.so cannot be built', remedy: 'install the CUDA toolkit 12.4 or later, or copy model.so from a machine that has it' },
+    findTool('g++', 'the addon and model.so cannot be built', 'apt-get install g++'),
+    findTool('make', 'the addon cannot be built', 'apt-get install make'),
+    findTool('python3', 'node-gyp needs it to build the addon', 'apt-get install python3'),
+    findTool('cmake', 'model.so cannot be built', 'apt-get install cmake'),
     checkpoints.length > 0
       ? ok('checkpoints', `${checkpoints.length} below checkpoints/`)
       : { name: 'checkpoints', state: 'absent', found: 'none below checkpoints/Figure8/ladder/', remedy: '`ladder build`, or unpack the authors\' archive there' },

@@ -7,6 +7,7 @@ import { readFile } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
 import { models } from '../baselines/case-names.js';
 import { LadderError } from '../errors.js';
+import { writeWhole } from '../files.js';
 import { packageRoot } from '../run/package.js';
 import { compilerTable, ladderMeansTable, systemsTable } from './compare-table.js';
 import { loadArchiveLogs, loadCompileTimes, loadFigureSet, loadLadderOperators, type SetName } from './data.js';
@@ -15,7 +16,7 @@ import { entriesOfSet, entryOfLog, entryOfRecord, loadRecords, loadSet, newest, 
 import { publishedFigure, reproducedFigure, type Figure } from './figure-model.js';
 import { gpuSlug, modelLabel, ownSystem, settingLabel } from './names.js';
 import { drawOperators, parseProfile, publishedProfile, type OperatorProfile } from './operators-chart.js';
-import { writePicture, writeWhole } from './output.js';
+import { writePicture } from './output.js';
 import { provenanceTable, reportHtml, type ReportFigure, type ReportTable } from './report.js';
 import { drawRoofline } from './roofline-chart.js';
 

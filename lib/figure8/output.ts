@@ -2,29 +2,17 @@
  * Pictures to files: SVG as it is, PNG through sharp, PDF as vectors through pdfkit. All letters are outlines already,
  * so no font is looked up by anybody. Files are written whole or not at all.
  */
-import { mkdir, rename, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import PdfDocument from 'pdfkit';
 import sharp from 'sharp';
 import svgToPdf from 'svg-to-pdfkit';
-import { LadderError } from '../errors.js';
+import { writeWhole } from '../files.js';
 import type { Picture } from './svg.js';
 
 /** Pixels per unit of the PNG: 480 units in a 3.33 inch column are 720 dots per inch. */
 const pngScale = 5;
 /** The unit of the pictures is half a point. */
 const pointsPerUnit = 0.5;
-
-/** Writes a file by way of a neighbour, so that readers never see half of it. @throws LadderError `IO` */
-export async function writeWhole(path: string, data: string | Uint8Array): Promise<void> {
-  try {
-    await mkdir(dirname(path), { recursive: true });
-    await writeFile(`${path}.partial`, data);
-    await rename(`${path}.partial`, path);
-  } catch (cause) {
-    throw new LadderError('IO', `cannot write ${path}: ${(cause as Error).message}`, { path }, { cause });
-  }
-}
 
 /** The picture as PNG. */
 export async function toPng(picture: Picture, scale = pngScale): Promise<Uint8Array> {

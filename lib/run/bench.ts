@@ -3,9 +3,10 @@
  * by rename, before the next case begins; a bench that was interrupted, even by SIGKILL, goes on where it stopped.
  */
 import { fork, type ChildProcess } from 'node:child_process';
-import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { LadderError } from '../errors.js';
+import { writeWhole } from '../files.js';
 import { recordPath, type BenchCase } from './bench-cases.js';
 import type { DeviceInfo } from './device.js';
 import type { Progress } from './options.js';
@@ -60,23 +61,15 @@ export async function runBench(cases: readonly BenchCase[], options: BenchOption
     }
     options.onCase(index, one, null);
     const record = await runCase(one, options, (progress) => options.onCase(index, one, progress));
-    writeRecord(path, record);
+    await writeRecord(path, record);
     outcomes.push({ case: one, record, recordPath: path, resumed: false });
   }
   return outcomes;
 }
 
-/** Writes a record so that a reader sees all of it or nothing. */
-export function writeRecord(path: string, record: BenchRecord): void {
-  const partial = `${path}.${process.pid}.partial`;
-  try {
-    mkdirSync(dirname(path), { recursive: true });
-    writeFileSync(partial, `${JSON.stringify(record)}\n`);
-    renameSync(partial, path);
-  } catch (cause) {
-    rmSync(partial, { force: true });
-    throw new LadderError('IO', `${path} could not be written: ${(cause as Error).message}`, { path }, { cause });
-  }
+/** Writes a record so that a reader sees all of it or nothing. @throws LadderError `IO` */
+export async function writeRecord(path: string, record: BenchRecord): Promise<void> {
+  await writeWhole(path, `${JSON.stringify(record)}\n`);
 }
 
 /** What a bench that was killed while writing left behind. */
@@ -87,7 +80,7 @@ function removePartials(root: string): void {
   } catch {
     return;
   }
-  for (const name of names) if (name.endsWith('.json.partial') || /\.json\.[0-9]+\.partial$/.test(name)) rmSync(join(root, name), { force: true });
+  for (const name of names) if (/\.json\.[0-9a-f]+\.partial$/.test(name)) rmSync(join(root, name), { force: true });
 }
 
 /** A valid record of this commit that is no older than the code and the checkpoint that it measured; else null. */

@@ -112,7 +112,7 @@ export async function reproduceBaselines(cases: readonly BaselineCase[], options
         ...adapterOptions,
         onProgress: onProgress && ((progress) => onProgress({ ...progress, system: adapter.system, case: case_, index, cases: total })),
       });
-      writeRecord(path, record);
+      await writeRecord(path, record);
       records.push({ path, record, resumed: false });
     }
   }

@@ -4,8 +4,6 @@
  * without a shell, and no argument goes through one.
  */
 import { spawn } from 'node:child_process';
-import { accessSync, constants, statSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
 import { LadderError } from '../../errors.js';
 import { throwIfAborted } from '../../run/options.js';
 
@@ -53,20 +51,7 @@ class Tail {
   }
 }
 
-/** The path of a program on the PATH, or null. */
-export function findProgram(name: string): string | null {
-  const folders = name.includes('/') ? [''] : (process.env.PATH ?? '').split(delimiter).filter((folder) => folder !== '');
-  for (const folder of folders) {
-    const path = folder === '' ? name : join(folder, name);
-    try {
-      accessSync(path, constants.X_OK);
-      if (statSync(path).isFile()) return path;
-    } catch {
-      // Not here: the next folder.
-    }
-  }
-  return null;
-}
+export { findProgram } from '../../files.js';
 
 /**
  * Runs a program to its end.
