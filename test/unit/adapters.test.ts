@@ -88,6 +88,23 @@ describe('child processes', () => {
     await vi.waitFor(() => expect(running(pid)).toBe(false), 5000);
   });
 
+  it.each([['of its group', false], ['of a group of their own', true]])('does not wait for workers %s that hold its streams open', async (_, detached) => {
+    const pidFile = join(folder, 'pid');
+    const path = program('parent', `
+      const worker = require('node:child_process').spawn('sleep', ['60'], { stdio: 'inherit', detached: ${String(detached)} });
+      require('node:fs').writeFileSync(${JSON.stringify(pidFile)}, String(worker.pid));
+      worker.unref();
+      console.log('answer');`);
+    const start = performance.now();
+    try {
+      expect(await runChild(path, [], { timeoutMs: 50_000 })).toMatchObject({ status: 0, ended: null, stdout: 'answer\n' });
+      expect(performance.now() - start).toBeLessThan(20_000);
+    } finally {
+      const pid = Number(readFileSync(pidFile, 'utf8'));
+      if (running(pid)) process.kill(pid);
+    }
+  });
+
   it('throws ABORTED, before the start and while it runs, even where SIGTERM is ignored', async () => {
     const path = program('stubborn', 'process.on("SIGTERM", () => {}); console.error("up"); setInterval(() => {}, 1000);');
     await expect(runChild(path, [], { timeoutMs: 60_000, signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' });

@@ -9,7 +9,7 @@ import { throwIfAborted } from '../../run/options.js';
 
 /** Kept of each stream's end: enough for a traceback and for any answer of bench/baselines. */
 const kKeptBytes = 4 * 2 ** 20;
-/** Between the request to end and the order. */
+/** Between the request to end and the order; also how long the streams of an ended child are waited for. */
 const kGraceMs = 3000;
 
 export interface ChildOptions {
@@ -62,6 +62,7 @@ export async function runChild(program: string, args: readonly string[], options
   const child = spawn(program, args, { detached: true, stdio: ['ignore', 'pipe', 'pipe'], cwd: options.cwd });
   let ended: string | null = null;
   let forced: NodeJS.Timeout | undefined;
+  let drained: NodeJS.Timeout | undefined;
   const killGroup = (signal: NodeJS.Signals): void => {
     if (child.pid === undefined) return;
     try {
@@ -97,10 +98,16 @@ export async function runChild(program: string, args: readonly string[], options
   try {
     return await new Promise<ChildResult>((resolve) => {
       child.once('error', (error) => resolve({ status: null, ended: `could not be started: ${error.message}`, stdout: '', stderr: '' }));
-      child.once('close', (status, signal) => {
-        // Compile workers may outlive their parent.
+      child.once('exit', (status, signal) => {
+        const finish = (): void => resolve({ status, ended: ended ?? (signal === null ? null : `ended by ${signal}`), stdout: stdout.text(), stderr: stderr.text() });
+        child.once('close', finish);
+        // Compile workers may outlive their parent, and hold its streams open: those of its group are ended, others not waited for.
         killGroup('SIGKILL');
-        resolve({ status, ended: ended ?? (signal === null ? null : `ended by ${signal}`), stdout: stdout.text(), stderr: stderr.text() });
+        drained = setTimeout(() => {
+          child.stdout.destroy();
+          child.stderr.destroy();
+          finish();
+        }, kGraceMs);
       });
     }).then((result) => {
       if (ended === 'aborted') throw new LadderError('ABORTED', `${program} was ended by the AbortSignal`, { program });
@@ -109,6 +116,7 @@ export async function runChild(program: string, args: readonly string[], options
   } finally {
     clearTimeout(timer);
     clearTimeout(forced);
+    clearTimeout(drained);
     options.signal?.removeEventListener('abort', onAbort);
     process.removeListener('exit', onExit);
   }
