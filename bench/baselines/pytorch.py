@@ -6,7 +6,7 @@ Run by lib/baselines/adapters/pytorch.ts, or by hand. One JSON object on stdout;
 
   python3 pytorch.py --mode eager --model llama2-70b --batch 1 --seq 1
   python3 pytorch.py --mode inductor --model vit --batch 128
-  python3 pytorch.py --selftest [--mode inductor]     all six models at tiny sizes, parameter counts at full size
+  python3 pytorch.py --selftest [--mode inductor] [--model vit]     all six models, or one, at tiny sizes; parameter counts at full size
   python3 pytorch.py --probe                          which PyTorch and GPU there are
 
 Inductor means torch.compile(mode="max-autotune-no-cudagraphs", fullgraph, static shapes), its result captured into one
@@ -14,6 +14,7 @@ CUDA graph here: that is mode "max-autotune" without the copy of the inputs that
 """
 import argparse
 import copy
+import faulthandler
 import functools
 import gc
 import json
@@ -88,6 +89,30 @@ class Heartbeat:
     def __exit__(self, *_):
         self._done.set()
         self._thread.join()
+
+
+class TimeLimit:
+    """Ends the process when a stage takes too long, its name last on stderr after every thread's stack: a hang in a compiler
+    or in a kernel answers to nothing else."""
+
+    def __init__(self, seconds, label):
+        self._seconds, self._label = seconds, label
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def _end(self):
+        faulthandler.dump_traceback()
+        print(f"FAIL {self._label}: not done after its time limit of {self._seconds:g} s", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    def __enter__(self):
+        self._timer.start()
+        # Needs no Python, for a hang that keeps the interpreter's lock.
+        faulthandler.dump_traceback_later(self._seconds + 10, exit=True)
+
+    def __exit__(self, *_):
+        self._timer.cancel()
+        faulthandler.cancel_dump_traceback_later()
 
 
 def import_torch():
@@ -260,33 +285,47 @@ def measure(arguments, torch):
     return answer
 
 
+def selftest_shapes(spec, mode):
+    """Batch and tokens that the self-test tries. A compilation takes seconds, so that Inductor gets the richest shape only."""
+    shapes = [(1, 1), (4, 1), (1, 64)] if spec.is_layer else [(1, 1), (4, 1)]
+    return shapes[-1:] if mode == "inductor" else shapes
+
+
 def selftest(arguments, torch):
-    """Counts at full size without memory, then every model tiny: shape, numerics, folding, and the protocol."""
+    """Counts at full size without memory, then every model tiny: shape, numerics, folding, and the protocol. Inductor without
+    max-autotune; each model within a time limit."""
     import models
     require_cuda(torch)
     failures = []
+    names = list(models.MODELS) if arguments.model is None else [arguments.model]
     arguments.tiny, arguments.min_samples, arguments.max_samples, arguments.max_ms = True, 5, 20, 50
     arguments.warmup_ms, arguments.repeat, arguments.min_repeat_ms = 5, 2, 5
-    for name, spec in models.MODELS.items():
-        for batch, seq in ([(1, 1), (4, 1), (1, 64)] if spec.is_layer else [(1, 1), (4, 1)]):
-            arguments.model, arguments.batch, arguments.seq = name, batch, seq
-            label = f"{name} batch {batch} seq {seq} {arguments.mode}"
-            try:
-                if batch == 1 and seq == 1:
-                    models.build(name, 4096 if spec.is_layer else 1, "meta", torch.float16, 0)
-                answer = measure(arguments, torch)
-                if not answer["numericsOk"]:
-                    raise Failure(f"relative L2 error {answer['relativeL2']} exceeds {TOLERANCE}")
-                times = answer["samples"]["rawMs"]
-                print(f"ok   {label}: relative L2 {answer['relativeL2']:.2e}, median {sorted(times)[len(times) // 2]:.4f} ms, "
-                      f"{answer['launch']}, output {answer['outputShape']}", file=sys.stderr, flush=True)
-            except Exception as error:  # every model is tried, whatever the one before it did
-                traceback.print_exc()
-                failures.append(f"{label}: {type(error).__name__}: {error}")
-                print(f"FAIL {label}: {error}", file=sys.stderr, flush=True)
+    start = time.monotonic()
+    for index, name in enumerate(names):
+        log_progress("selftest", index / len(names), f"{name} {arguments.mode}, after {time.monotonic() - start:.0f} s")
+        with TimeLimit(arguments.selftest_limit_s, f"{name} {arguments.mode}"):
+            spec = models.specification(name)
+            shapes = selftest_shapes(spec, arguments.mode)
+            for batch, seq in shapes:
+                arguments.model, arguments.batch, arguments.seq = name, batch, seq
+                label = f"{name} batch {batch} seq {seq} {arguments.mode}"
+                try:
+                    if (batch, seq) == shapes[0]:
+                        models.build(name, 4096 if spec.is_layer else 1, "meta", torch.float16, 0)
+                    answer = measure(arguments, torch)
+                    if not answer["numericsOk"]:
+                        raise Failure(f"relative L2 error {answer['relativeL2']} exceeds {TOLERANCE}")
+                    times = answer["samples"]["rawMs"]
+                    print(f"ok   {label}: relative L2 {answer['relativeL2']:.2e}, median {sorted(times)[len(times) // 2]:.4f} ms, "
+                          f"{answer['launch']}, output {answer['outputShape']}", file=sys.stderr, flush=True)
+                except Exception as error:  # every model is tried, whatever the one before it did
+                    traceback.print_exc()
+                    failures.append(f"{label}: {type(error).__name__}: {error}")
+                    print(f"FAIL {label}: {error}", file=sys.stderr, flush=True)
     if failures:
         raise Failure("; ".join(failures))
-    return {"schema": "ladder-pytorch-selftest/1", "ok": True, "mode": arguments.mode, "torchVersion": torch.__version__}
+    return {"schema": "ladder-pytorch-selftest/1", "ok": True, "mode": arguments.mode, "models": names,
+            "seconds": time.monotonic() - start, "torchVersion": torch.__version__}
 
 
 def probe(arguments, torch):
@@ -314,6 +353,7 @@ def parse_arguments():
                         help="own: channels_last where models.py says that it is faster")
     parser.add_argument("--tiny", action="store_true", help="small sizes, to try the script out")
     parser.add_argument("--selftest", action="store_true")
+    parser.add_argument("--selftest-limit-s", type=float, default=120, help="of one model; a longer one ends the self-test")
     parser.add_argument("--probe", action="store_true")
     arguments = parser.parse_args()
     if not (arguments.selftest or arguments.probe) and arguments.model is None:
