@@ -1,10 +1,14 @@
 /** Builds a whole checkpoint folder: description, fake or real weights' layout, and model.so where nvcc is there. */
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { readManifest } from '../artifact/checkpoint.js';
+import { readExportedString } from '../artifact/elf.js';
 import { checkpointName } from '../artifact/names.js';
 import { LadderError } from '../errors.js';
+import { throwIfAborted } from '../run/options.js';
 import { findNvcc } from './compile.js';
-import { type CheckpointRequest, designCheckpoint } from './design.js';
-import { type EnsureOptions, ensureModules } from './ensure.js';
+import { type CheckpointDesign, type CheckpointRequest, designCheckpoint } from './design.js';
+import { buildDesigned, type EnsureOptions, refuseToStrandWeights } from './ensure.js';
 import { readTuned } from './tuned.js';
 import { packSafetensors } from './weights.js';
 import { writeDescription } from './write.js';
@@ -38,18 +42,27 @@ export async function buildCheckpoint(request: CheckpointRequest, options: Build
   return results[0]!;
 }
 
-/** Builds many, whose kernels compile in parallel. */
+/** Builds many, whose kernels compile in parallel; the same checkpoint twice is refused. */
 export async function buildCheckpoints(requests: readonly CheckpointRequest[], options: BuildOptions): Promise<readonly BuildResult[]> {
   if (options.weights !== undefined && requests.length !== 1) throw new LadderError('BAD_ARGUMENT', '`weights` go into one checkpoint at a time');
-  const folders: string[] = [];
-  for (const request of requests) {
-    const folder = join(options.root, request.model, checkpointName(request));
+  const folders = requests.map((request) => join(options.root, request.model, checkpointName(request)));
+  if (new Set(folders).size !== folders.length) throw new LadderError('BAD_ARGUMENT', 'expected requests for different checkpoints: two of them have one name');
+  const compile = options.compile ?? (await findNvcc()) !== null;
+  const stale: { folder: string; design: CheckpointDesign }[] = [];
+  for (const [i, request] of requests.entries()) {
+    throwIfAborted(options.signal);
+    const folder = folders[i]!;
     const design = designCheckpoint(request, await readTuned(folder, options.arch ?? kDefaultArch));
-    if (options.weights !== undefined) await packSafetensors(options.weights, design, folder);
+    if (options.weights !== undefined) {
+      await packSafetensors(options.weights, design, folder);
+    } else if (existsSync(join(folder, 'graph.params'))) {
+      const old = await readManifest(folder);
+      if (old) refuseToStrandWeights(folder, old, design);
+    }
     await writeDescription(folder, design);
-    folders.push(folder);
+    const built = await readExportedString(join(folder, 'model.so'), '__ladder_sources');
+    if (compile && built !== design.manifest.build.sources) stale.push({ folder, design });
   }
-  if (!(options.compile ?? (await findNvcc()) !== null)) return folders.map((folder) => ({ folder, compiled: false, buildMs: 0 }));
-  const results = await ensureModules(folders, options);
-  return results.map(({ buildMs }, i) => ({ folder: folders[i]!, compiled: true, buildMs }));
+  const buildMs = stale.length === 0 ? 0 : await buildDesigned(stale, options);
+  return folders.map((folder) => ({ folder, compiled: compile, buildMs: stale.some((item) => item.folder === folder) ? buildMs : 0 }));
 }

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { LadderError } from '../errors.js';
 import { findProgram } from '../files.js';
+import { throwIfAborted } from '../run/options.js';
 import type { ModuleSources } from './codegen.js';
 
 /** Folder of the kernel templates. */
@@ -53,6 +54,7 @@ export async function findNvcc(): Promise<string | null> {
  * @throws LadderError `NO_COMPILER` when nvcc or cmake is missing, `BUILD_FAILED` with the compilers' output, `ABORTED`
  */
 export async function compileModules(units: readonly CompileUnit[], options: CompileOptions, use: (unit: CompileUnit, modulePath: string) => Promise<void>): Promise<void> {
+  throwIfAborted(options.signal);
   const nvcc = await findNvcc();
   if (!nvcc) throw new LadderError('NO_COMPILER', 'nvcc was not found on the PATH, below CUDA_HOME or in /usr/local/cuda; install the CUDA toolkit (12.4 or later) to build model.so');
   if (!findProgram('cmake')) throw new LadderError('NO_COMPILER', 'cmake was not found on the PATH; install CMake 3.18 or later to build model.so');

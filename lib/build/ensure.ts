@@ -67,20 +67,32 @@ export async function ensureModules(folders: readonly string[], options: EnsureO
     stale.push({ index, folder, design });
   }
   if (stale.length === 0) return results;
+  const buildMs = await buildDesigned(stale, options);
+  for (const { index } of stale) results[index] = { built: true, buildMs, warning: null };
+  return results;
+}
+
+/**
+ * Compiles designed checkpoints, all at once, and puts model.so and description into their folders.
+ * @returns wall-clock time, milliseconds
+ * @throws LadderError `NO_COMPILER`, `BUILD_FAILED`, `IO`, `ABORTED`
+ */
+export async function buildDesigned(items: readonly { readonly folder: string; readonly design: CheckpointDesign }[], options: CompileOptions): Promise<number> {
   const started = performance.now();
-  const units = stale.map(({ folder, design }, i) => ({ name: `${design.name}-${i}`, sources: design.sources, folder, design }));
+  const units = items.map(({ folder, design }, i) => ({ name: `${design.name}-${i}`, sources: design.sources, folder, design }));
   await compileModules(units, options, async (unit, path) => {
     const { folder, design } = units.find(({ name }) => name === unit.name)!;
     await placeModule(folder, path);
     await writeDescription(folder, design);
   });
-  const buildMs = performance.now() - started;
-  for (const { index } of stale) results[index] = { built: true, buildMs, warning: null };
-  return results;
+  return performance.now() - started;
 }
 
-/** Packed weights are in the layout of the old description: a new one must not be put beside them. */
-function refuseToStrandWeights(folder: string, manifest: Manifest, design: CheckpointDesign): void {
+/**
+ * Packed weights are in the layout of the old description: a new one must not be put beside them.
+ * @throws LadderError `BAD_PARAMS`
+ */
+export function refuseToStrandWeights(folder: string, manifest: Manifest, design: CheckpointDesign): void {
   if (!existsSync(join(folder, 'graph.params'))) return;
   if (JSON.stringify(manifest.tensors) === JSON.stringify(design.manifest.tensors)) return;
   throw new LadderError('BAD_PARAMS', `${folder}: graph.params was packed in another layout than this package's kernels read; pack it again with \`ladder build … --weights\``, { folder });

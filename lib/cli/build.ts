@@ -5,20 +5,26 @@ import { figure8Requests } from '../build/figure8.js';
 import { modelNames } from '../build/models/index.js';
 import { kDefaultSeed, parseRequest } from '../build/request.js';
 import type { Command } from './command.js';
+import { wholeNumber } from './shared.js';
 
 interface BuildOptions {
-  readonly batch: string;
-  readonly seq: string;
+  readonly batch: number;
+  readonly seq: number;
   readonly weight: string;
   readonly act?: string;
-  readonly group: string;
-  readonly format: 'e5m2' | 'e4m3';
-  readonly layers: string;
-  readonly seed: string;
+  readonly group: number;
+  readonly format?: 'e5m2' | 'e4m3';
+  readonly layers: number;
+  readonly seed: number;
   readonly weights?: string;
   readonly out: string;
   readonly compile: boolean;
   readonly json?: boolean;
+}
+
+/** Reads a group size, which may be -1. */
+function groupSize(text: string): number {
+  return text === '-1' ? -1 : wholeNumber(text);
 }
 
 export const buildCommand: Command = {
@@ -27,23 +33,21 @@ export const buildCommand: Command = {
       .command('build')
       .description('build a checkpoint: graph.json, checkpoint.json and, with nvcc, model.so')
       .argument('<model>', `${modelNames().join(', ')}; figure8: all that Figure 8 shows and the builder knows, options of format and shape aside`)
-      .option('--batch <n>', 'sequences', '1')
-      .option('--seq <n>', 'tokens per sequence', '1')
+      .option('--batch <n>', 'sequences', wholeNumber, 1)
+      .option('--seq <n>', 'tokens per sequence; sequences × tokens: at most 64', wholeNumber, 1)
       .option('--weight <format>', 'fp16, int4, nf4, fp8, mxfp8 or int1', 'fp16')
       .option('--act <format>', 'fp16, fp8, mxfp8, int8 or int4 (default: what Figure 8 pairs with the weights)')
-      .option('--group <n>', 'weights per scale along k: 64, 128, or -1 for one scale per output channel', '-1')
-      .option('--format <kind>', 'kind of FP8 elements: e5m2 or e4m3', 'e5m2')
-      .option('--layers <n>', 'decoder layers', '1')
-      .option('--seed <n>', 'seed of the fake weights', String(kDefaultSeed))
-      .option('--weights <file>', 'safetensors file of one decoder layer, to quantise and pack into graph.params')
+      .option('--group <n>', 'weights per scale along k: 64, 128, or -1 for one scale per output channel', groupSize, -1)
+      .option('--format <kind>', 'kind of FP8 elements: e5m2 or e4m3 (default: e5m2)')
+      .option('--layers <n>', 'decoder layers', wholeNumber, 1)
+      .option('--seed <n>', 'seed of the fake weights', wholeNumber, kDefaultSeed)
+      .option('--weights <file>', 'safetensors file of the decoder layers, to quantise and pack into graph.params')
       .option('--out <folder>', 'where <model>/<name>/ is made', 'checkpoints/Figure8/ladder/checkpoint')
       .option('--no-compile', 'leave model.so to the first use')
       .option('--json', 'machine-readable result')
       .action(async (model: string, options: BuildOptions) => {
-        const requests = model === 'figure8' ? figure8Requests() : [parseRequest({
-          model, batch: Number(options.batch), seq: Number(options.seq), layers: Number(options.layers), weight: options.weight,
-          ...(options.act !== undefined && { act: options.act }), group: Number(options.group), format: options.format, seed: Number(options.seed),
-        })];
+        const { batch, seq, layers, weight, act, group, format, seed } = options;
+        const requests = model === 'figure8' ? figure8Requests() : [parseRequest({ model, batch, seq, layers, weight, act, group, format, seed })];
         const onProgress = (fraction: number, label: string): void => io.progress(label, fraction);
         const results = await buildCheckpoints(requests, {
           root: resolve(options.out), ...(!options.compile && { compile: false }), onProgress, signal: io.signal,
