@@ -16,10 +16,10 @@ export interface CheckpointOptions {
   readonly json?: boolean;
 }
 
-/** Adds the checkpoint argument and `--prebuilt_path`, either of which names the checkpoint. */
-export function addCheckpointArgument(command: Program): Program {
+/** Adds the checkpoint argument and `--prebuilt_path`, either of which names the checkpoint. @param several any number of arguments */
+export function addCheckpointArgument(command: Program, several = false): Program {
   return command
-    .argument('[checkpoint]', "its folder, or its name below checkpoints/, e.g. 'llama2-70b/llama2_bs1_seq1_async'")
+    .argument(several ? '[checkpoint...]' : '[checkpoint]', "its folder, or its name below checkpoints/, e.g. 'llama2-70b/llama2_bs1_seq1_async'")
     .option('--prebuilt_path <path>', "the same, as in the authors' script");
 }
 
@@ -29,6 +29,9 @@ export function addLoadOptions(command: Program): Program {
     .option('--device <device>', "'auto', 'cpu', 'cuda' or 'cuda:<ordinal>'", 'auto')
     .option('--seed <n>', 'seed of weights and inputs that no file holds', wholeNumber)
     .option('--no-build', 'do not build a missing or stale model.so')
+    .option('--force-ptx', "compile the module's PTX for this GPU instead of taking its machine code (CUDA_FORCE_PTX_JIT)")
+    // The driver reads its environment when it starts, which is after the command line was read.
+    .on('option:force-ptx', () => { process.env['CUDA_FORCE_PTX_JIT'] = '1'; })
     .option('--json', 'machine-readable result');
 }
 

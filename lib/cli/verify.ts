@@ -1,9 +1,10 @@
 /** `ladder verify`: whether a checkpoint computes what it says. Exit 3 on a mismatch. */
+import { LadderError } from '../errors.js';
 import type { VerifyRunOptions } from '../run/options.js';
-import { checkpointName } from '../run/package.js';
+import { checkpointName, resolveCheckpoint } from '../run/package.js';
 import { verifyPrebuilt } from '../run/run-prebuilt.js';
 import type { OperatorVerdict, VerifyReport } from '../run/verify.js';
-import { exitCodes, type Command } from './command.js';
+import { exitCodes, type CliIo, type Command } from './command.js';
 import { addCheckpointArgument, addLoadOptions, checkpointOf, progressTo, wholeNumber, type CheckpointOptions } from './shared.js';
 import { renderTable } from './table.js';
 
@@ -60,21 +61,38 @@ export function renderVerify(path: string, report: VerifyReport): string {
   return lines.join('\n');
 }
 
+/** Verifies and reports one checkpoint; several reports in JSON are one a line. */
+async function verifyOne(path: string, options: VerifyCliOptions, io: CliIo): Promise<boolean> {
+  const report = await verifyPrebuilt(path, {
+    device: options.device, seed: options.seed, build: options.build, signal: io.signal, onProgress: progressTo(io),
+    endToEnd: options.endToEnd, maxColumns: options.maxColumns, maxRows: options.maxRows,
+  });
+  io.endProgress();
+  io.out(options.json ? JSON.stringify(report) : renderVerify(path, report));
+  if (!report.passed) io.exit(exitCodes.mismatch);
+  return report.passed;
+}
+
 export const verifyCommand: Command = {
   register(program, io) {
-    addLoadOptions(addCheckpointArgument(program.command('verify').description('check structure and numbers of a checkpoint; exit 3 on a mismatch')))
+    addLoadOptions(addCheckpointArgument(program.command('verify').description('check structure and numbers of checkpoints, one after another; exit 3 on a mismatch'), true))
       .option('--end-to-end <extent>', "'full': also chain the whole through the reference; 'off'; 'auto': where that takes seconds", 'auto')
       .option('--max-columns <n>', 'columns of a product that the reference computes; 0 = all (default 512)', wholeNumber)
       .option('--max-rows <n>', 'rows of a product that the reference computes; 0 = all (default 16)', wholeNumber)
-      .action(async (argument: string | undefined, options: VerifyCliOptions) => {
-        const path = checkpointOf(argument, options);
-        const report = await verifyPrebuilt(path, {
-          device: options.device, seed: options.seed, build: options.build, signal: io.signal, onProgress: progressTo(io),
-          endToEnd: options.endToEnd, maxColumns: options.maxColumns, maxRows: options.maxRows,
-        });
-        io.endProgress();
-        io.out(options.json ? JSON.stringify(report) : renderVerify(path, report));
-        if (!report.passed) io.exit(exitCodes.mismatch);
+      .action(async (checkpoints: readonly string[], options: VerifyCliOptions) => {
+        const paths = checkpoints.length > 1 && options.prebuilt_path === undefined ? checkpoints.map(resolveCheckpoint) : [checkpointOf(checkpoints[0], options)];
+        const failed: string[] = [];
+        for (const path of paths) {
+          try {
+            if (!(await verifyOne(path, options, io))) failed.push(`${checkpointName(path)}: MISMATCH`);
+          } catch (error) {
+            // Of several, one that cannot be verified keeps none of the others from it.
+            if (paths.length === 1 || !(error instanceof LadderError) || error.code === 'ABORTED') throw error;
+            io.exit(exitCodes.failed);
+            failed.push(`${checkpointName(path)}: ${error.message} [${error.code}]`);
+          }
+        }
+        if (paths.length > 1) for (const line of [`${paths.length - failed.length} of ${paths.length} checkpoints verified`, ...failed]) io.note(line);
       });
   },
 };

@@ -2,7 +2,7 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it, vi } from 'vitest';
 import { parseLadder } from '../../lib/baselines/ladder.js';
 import { buildCheckpoints } from '../../lib/build/build.js';
 import { parseRequest } from '../../lib/build/request.js';
@@ -155,5 +155,25 @@ describe('tables', () => {
     expect([formatMs(0.58512), formatMs(12345.6), formatMs(null), formatMs(0)]).toEqual(['0.5851', '12346', '—', '0']);
     expect([formatBytes(512), formatBytes(1.7e9)]).toEqual(['512 B', '1.58 GiB']);
     expect(formatRate(3.1e12, 'B/s')).toBe('3.10 TB/s');
+  });
+});
+
+describe('verify', () => {
+  it('takes several checkpoints, and one that cannot be read costs the others nothing', async () => {
+    const { status, out, err } = await ladder('verify', folder, join(root, 'nothing', 'here'), folder, '--device', 'cpu', '--end-to-end', 'off');
+    expect(out.match(/^verified$/gm)).toHaveLength(2);
+    expect(err).toMatch(/\n2 of 3 checkpoints verified\nnothing\/here: .*\[NOT_A_CHECKPOINT\]\n$/);
+    expect(status).toBe(1);
+    const json = await ladder('verify', folder, folder, '--device', 'cpu', '--end-to-end', 'off', '--json');
+    expect([json.status, json.out.trim().split('\n').map((line) => JSON.parse(line).passed)]).toEqual([0, [true, true]]);
+  });
+
+  it('--force-ptx tells the driver before it starts', async () => {
+    vi.stubEnv('CUDA_FORCE_PTX_JIT', undefined);
+    expect((await ladder('verify', folder, '--device', 'cpu', '--end-to-end', 'off')).status).toBe(0);
+    expect(process.env['CUDA_FORCE_PTX_JIT']).toBeUndefined();
+    expect((await ladder('verify', folder, '--device', 'cpu', '--end-to-end', 'off', '--force-ptx')).status).toBe(0);
+    expect(process.env['CUDA_FORCE_PTX_JIT']).toBe('1');
+    vi.unstubAllEnvs();
   });
 });

@@ -1,0 +1,170 @@
+// compute-sanitizer over every kernel that the builder instantiates: a small checkpoint of each weight format, model and
+// batch is built, all in one parallel compilation, and verified under each tool, each in a process of its own.
+// One line per tool and checkpoint; a JSON summary; exit 0 when all are clean, 1 when one is not (or none could be told),
+// 2 for a wrong command line or a machine without the tool. Nothing a tool reports is filtered.
+//
+// Usage: node bench/sanitize.mjs [--out FILE] [--tools memcheck,racecheck,initcheck,synccheck] [--formats int4,nf4,…]
+//   [--models llama2-tiny,bloom-tiny] [--batches 1,32] [--arch sm_90a] [--total-s 240] [--each-s 60] [--jobs 4] [--build-only]
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const cli = join(root, 'dist', 'cli', 'main.js');
+/** What compute-sanitizer exits with when it found something; `ladder` has no such status. */
+const kErrorExit = 9;
+const kTools = ['memcheck', 'racecheck', 'initcheck', 'synccheck'];
+const kFormats = {
+  fp16: { weight: 'fp16' }, int4: { weight: 'int4' }, int4g128: { weight: 'int4', group: 128 }, nf4: { weight: 'nf4' },
+  e5m2: { weight: 'fp8', format: 'e5m2' }, e4m3: { weight: 'fp8', format: 'e4m3' }, mxfp8: { weight: 'mxfp8' }, int1: { weight: 'int1' },
+};
+const kShownLines = 8;
+
+function fail(message) {
+  process.stderr.write(`sanitize: ${message}\n`);
+  process.exit(2);
+}
+
+function readOptions() {
+  const defaults = { tools: kTools.join(','), formats: Object.keys(kFormats).join(','), models: 'llama2-tiny,bloom-tiny', batches: '1,32', arch: 'sm_90a', 'total-s': '240', 'each-s': '60', jobs: '4' };
+  let values;
+  try {
+    ({ values } = parseArgs({
+      options: { ...Object.fromEntries(Object.entries(defaults).map(([name, value]) => [name, { type: 'string', default: value }])), out: { type: 'string' }, 'build-only': { type: 'boolean', default: false } },
+    }));
+  } catch (error) {
+    fail(error.message);
+  }
+  const list = (name, allowed) => {
+    const items = values[name].split(',').filter(Boolean);
+    const odd = items.find((item) => allowed && !allowed.includes(item));
+    if (odd !== undefined || items.length === 0) fail(`expected some of ${allowed?.join(', ') ?? 'what it lists'} for --${name} but received ${JSON.stringify(odd ?? values[name])}`);
+    return items;
+  };
+  const number = (name, text = values[name]) => (/^[1-9][0-9]{0,5}$/.test(text) ? Number(text) : fail(`expected a positive whole number for --${name} but received ${JSON.stringify(text)}`));
+  return {
+    tools: list('tools', kTools), formats: list('formats', Object.keys(kFormats)), models: list('models', ['llama2-tiny', 'bloom-tiny']), batches: list('batches').map((text) => number('batches', text)),
+    arch: values.arch, totalMs: 1000 * number('total-s'), eachMs: 1000 * number('each-s'), jobs: number('jobs'), out: values.out, buildOnly: values['build-only'],
+  };
+}
+
+/** Builds every checkpoint that is asked for below `folder`. */
+async function build({ formats, models, batches, arch }, folder) {
+  const load = (path) => import(new URL(`../dist/${path}`, import.meta.url));
+  const [{ buildCheckpoints }, { parseRequest }, { buildTargets }] = await Promise.all([load('build/build.js'), load('build/request.js'), load('build/compile.js')]);
+  const cases = formats.flatMap((format) => models.flatMap((model) => batches.map((batch) => ({ name: `${model} ${format} m${batch}`, words: { model, batch, seq: 1, ...kFormats[format] } }))));
+  const targets = [buildTargets.some(({ name }) => name === arch) ? arch : 'compute_80'];
+  let shown = -1;
+  const onProgress = (fraction, label) => {
+    const tenth = Math.floor(10 * fraction);
+    if (tenth !== shown) process.stderr.write(`${label} (${Math.round(100 * fraction)} %)\n`);
+    shown = tenth;
+  };
+  const built = await buildCheckpoints(cases.map(({ words }) => parseRequest(words)), { root: folder, compile: true, targets, onProgress });
+  return cases.map(({ name }, i) => ({ name, folder: built[i].folder }));
+}
+
+/** Runs a program in a process group of its own until it ends or `limitMs` is over. */
+function run(program, args, limitMs) {
+  return new Promise((resolve) => {
+    const child = spawn(program, args, { detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+    let output = '';
+    let timedOut = false;
+    const kill = () => {
+      try {
+        process.kill(-child.pid, 'SIGKILL');
+      } catch {
+        // It has ended.
+      }
+    };
+    const timer = setTimeout(() => {
+      timedOut = true;
+      kill();
+    }, limitMs);
+    process.once('exit', kill);
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => { if (output.length < 1 << 24) output += chunk; });
+    const done = (status) => {
+      clearTimeout(timer);
+      process.removeListener('exit', kill);
+      resolve({ status, output, timedOut });
+    };
+    child.once('error', (error) => {
+      output += error.message;
+      done(null);
+    });
+    child.once('close', done);
+  });
+}
+
+/** What one run of a tool says: `ok`, or why not, how many errors, and the first of them. */
+export function judge({ status, output, timedOut }, limitMs) {
+  const lines = output.split('\n').filter((line) => line.startsWith('=========')).map((line) => line.slice(9).trim());
+  const summary = lines.find((line) => /(ERROR|RACECHECK) SUMMARY:/.test(line));
+  // racecheck: "RACECHECK SUMMARY: 2 hazards displayed (1 error, 1 warning)"; the others: "ERROR SUMMARY: 2 errors".
+  const errors = summary === undefined ? null : Number(/SUMMARY: (\d+)/.exec(summary)[1]);
+  const first = lines.filter((line) => line !== '' && line !== 'COMPUTE-SANITIZER' && line !== summary).slice(0, kShownLines);
+  const tail = output.trim().split('\n').filter((line) => !line.startsWith('=========')).slice(-3);
+  const not = (reason, shown) => ({ status: 'failed', reason, errors, lines: shown });
+  if (timedOut) return not(`took longer than ${Math.round(limitMs / 1000)} s`, first);
+  if (errors > 0 || status === kErrorExit) return not(`${errors ?? 'some'} error(s)`, first);
+  if (summary === undefined) return not('the tool gave no summary: nothing was checked', first.length > 0 ? first : tail);
+  if (/terminated before first instrumented API call|Unable to find injection library/.test(output)) return not('the tool was not attached to the device', first);
+  if (status === 3) return not('the checkpoint does not verify', tail);
+  if (status !== 0) return not(`ladder verify exited with status ${status}`, tail);
+  return { status: 'ok', reason: null, errors, lines: [] };
+}
+
+async function main() {
+  const started = performance.now();
+  const options = readOptions();
+  if (!existsSync(cli)) fail('dist/ is not there: run `node bench/setup.mjs` first');
+  const load = (path) => import(new URL(`../dist/${path}`, import.meta.url));
+  const [{ findProgram, writeWhole }, { listDevices }, { packageCommit }] = await Promise.all([load('files.js'), load('index.js'), load('run/package.js')]);
+  const homes = [process.env.CUDA_HOME, process.env.CUDA_PATH, '/usr/local/cuda'].filter(Boolean);
+  const tool = findProgram('compute-sanitizer', homes.flatMap((home) => [join(home, 'bin'), join(home, 'compute-sanitizer')]));
+  const gpu = listDevices().find(({ kind }) => kind === 'cuda');
+  if (!options.buildOnly && tool === null) fail('compute-sanitizer was not found on the PATH, below CUDA_HOME or in /usr/local/cuda; install it with the CUDA toolkit (package cuda-sanitizer)');
+  if (!options.buildOnly && gpu === undefined) fail('there is no GPU; --build-only builds the checkpoints all the same');
+
+  const folder = await mkdtemp(join(tmpdir(), 'ladder-sanitize-'));
+  const results = [];
+  try {
+    const checkpoints = await build(options, folder);
+    const buildMs = performance.now() - started;
+    process.stdout.write(`${checkpoints.length} checkpoints built in ${(buildMs / 1000).toFixed(0)} s\n`);
+    if (options.buildOnly) return;
+    const queue = options.tools.flatMap((name) => checkpoints.map((checkpoint) => ({ tool: name, checkpoint })));
+    const work = async () => {
+      for (let job = queue.shift(); job; job = queue.shift()) {
+        const limitMs = Math.min(options.eachMs, options.totalMs - (performance.now() - started));
+        const name = `${job.tool.padEnd(9)}  ${job.checkpoint.name.padEnd(24)}`;
+        if (limitMs < 1000) {
+          results.push({ tool: job.tool, checkpoint: job.checkpoint.name, status: 'not run', reason: 'the total time was over', errors: null, lines: [], seconds: 0 });
+          continue;
+        }
+        const begun = performance.now();
+        const ran = await run(tool, ['--tool', job.tool, '--error-exitcode', String(kErrorExit), process.execPath, cli, 'verify', job.checkpoint.folder, '--device', gpu.id, '--no-build'], limitMs);
+        const seconds = (performance.now() - begun) / 1000;
+        const verdict = judge(ran, limitMs);
+        results.push({ tool: job.tool, checkpoint: job.checkpoint.name, ...verdict, seconds: Number(seconds.toFixed(1)) });
+        process.stdout.write(`${name}  ${verdict.status === 'ok' ? 'ok' : `FAILED: ${verdict.reason}`}  (${seconds.toFixed(1)} s)\n${verdict.lines.map((line) => `    ${line}\n`).join('')}`);
+      }
+    };
+    await Promise.all(Array.from({ length: options.jobs }, work));
+    const count = (status) => results.filter((result) => result.status === status).length;
+    process.stdout.write(`${count('ok')} ok, ${count('failed')} failed, ${count('not run')} not run, on ${gpu.name}\n`);
+    if (options.out !== undefined) {
+      const summary = { schema: 'ladder-sanitize/1', gpu: gpu.name, arch: options.arch, date: new Date().toISOString(), commit: packageCommit(), buildSeconds: Number((buildMs / 1000).toFixed(1)), results };
+      await writeWhole(options.out, `${JSON.stringify(summary, null, 1)}\n`);
+    }
+    if (count('ok') < results.length) process.exitCode = 1;
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+if (process.argv[1] !== undefined && basename(process.argv[1]) === 'sanitize.mjs') await main();
