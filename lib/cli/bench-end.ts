@@ -1,14 +1,18 @@
 /**
- * What `ladder bench` does round its measurements: tuning before them (`--force_tune`), the other systems of Figure 8
- * after them (`--reproduce`), and at the end the comparison and the figures.
+ * What `ladder bench` does round its measurements: tuning before them (`--force_tune`), the other systems of Figure 8 and
+ * the vendor library's products after them (`--reproduce`), and at the end the comparison and the figures.
  */
 import { join } from 'node:path';
-import { isModel, settingsOf } from '../baselines/case-names.js';
+import type { BaselineAdapter } from '../baselines/adapters/index.js';
+import { isModel, models, settingsOf, type Model } from '../baselines/case-names.js';
+import type { LibraryCeilings } from '../baselines/ceilings.js';
+import { LadderError } from '../errors.js';
+import { deviceForRecord, ordinalOf } from '../run/device.js';
 import type { FinishedBench } from './bench.js';
 import type { CliIo } from './command.js';
-import { renderTable } from './table.js';
+import { formatMs, formatRate, renderTable } from './table.js';
 
-/** Tunes the checkpoints on the GPU, and says what AMOS and TensorIR would take, which the authors' flag tuned as well. */
+/** Tunes the checkpoints on the GPU. */
 export async function tuneFirst(paths: readonly string[], ordinal: number, io: CliIo): Promise<void> {
   const { tuneCheckpoint } = await import('../build/tuner.js');
   for (const [index, path] of paths.entries()) {
@@ -21,25 +25,123 @@ export async function tuneFirst(paths: readonly string[], ordinal: number, io: C
   io.endProgress();
 }
 
-/** Measures the systems that are installed here, over all settings of the models that were measured. */
-async function reproduce(bench: FinishedBench, io: CliIo): Promise<void> {
-  const { baselineAdapters, reproduceBaselines, tunerAdapters } = await import('../baselines/adapters/index.js');
-  const models = [...new Set(bench.outcomes.map(({ record }) => record.model))].filter(isModel);
-  const cases = models.flatMap((model) => settingsOf(model).map((setting) => ({ model, setting })));
+/** The vendor's library, among the systems of `--reproduce-systems`. */
+const kLibrary = 'cublaslt';
+
+/** What is measured beside our checkpoints. */
+export interface Reproduction {
+  readonly adapters: readonly BaselineAdapter[];
+  /** Whether cuBLASLt's products are, too. */
+  readonly library: boolean;
+  /** The settings of Figure 8 to measure; null: all. */
+  readonly settings: readonly string[] | null;
+}
+
+export interface ReproductionOptions {
+  readonly reproduce: boolean;
+  /** AMOS and TensorIR as well. */
+  readonly forceTune: boolean;
+  /** Comma-separated, as on the command line. */
+  readonly systems?: string | undefined;
+  readonly settings?: string | undefined;
+}
+
+/** The parts of a comma-separated list. @throws LadderError `BAD_ARGUMENT` for one that is not known */
+function listOf(text: string, option: string, known: readonly string[]): readonly string[] {
+  const parts = text.split(',').map((part) => part.trim());
+  const wrong = parts.find((part) => !known.includes(part));
+  if (wrong !== undefined) throw new LadderError('BAD_ARGUMENT', `expected some of ${known.join(', ')} for ${option} but received ${JSON.stringify(wrong)}`);
+  return parts;
+}
+
+/**
+ * What the command line asks for, checked before anything is measured; null where it asks for nothing.
+ * @throws LadderError `BAD_ARGUMENT`
+ */
+export async function planReproduction(options: ReproductionOptions): Promise<Reproduction | null> {
+  const { reproduce, forceTune, systems, settings } = options;
+  if (!reproduce && (systems ?? settings) !== undefined) throw new LadderError('BAD_ARGUMENT', '--reproduce-systems and --reproduce-settings choose from what --reproduce measures; add --reproduce');
+  if (!reproduce && !forceTune) return null;
+  const { baselineAdapters, tunerAdapters } = await import('../baselines/adapters/index.js');
+  const adapters = [...(reproduce ? baselineAdapters() : []), ...(forceTune ? tunerAdapters() : [])];
+  const known = [...adapters.map(({ system }) => system), ...(reproduce ? [kLibrary] : [])];
+  const wanted = systems === undefined ? known : listOf(systems, '--reproduce-systems', known);
+  return {
+    adapters: adapters.filter(({ system }) => wanted.includes(system)), library: wanted.includes(kLibrary),
+    settings: settings === undefined ? null : listOf(settings, '--reproduce-settings', [...new Set(models.flatMap(settingsOf))]),
+  };
+}
+
+/** The models of Figure 8 that were measured. */
+function modelsOf(bench: FinishedBench): readonly Model[] {
+  return [...new Set(bench.outcomes.map(({ record }) => record.model))].filter(isModel);
+}
+
+/** The settings of a model that are measured. */
+function chosenSettings(plan: Reproduction, model: Model): readonly string[] {
+  return settingsOf(model).filter((setting) => plan.settings?.includes(setting) ?? true);
+}
+
+/** Measures the systems that are installed here, over Figure 8's settings of the models that were measured. */
+async function measureSystems(bench: FinishedBench, plan: Reproduction, io: CliIo): Promise<void> {
+  const { reproduceBaselines } = await import('../baselines/adapters/index.js');
+  const cases = modelsOf(bench).flatMap((model) => chosenSettings(plan, model).map((setting) => ({ model, setting })));
   const { records, unavailable } = await reproduceBaselines(cases, {
-    folder: join(bench.resultsRoot, 'baselines'), signal: io.signal,
-    adapters: bench.forceTune ? [...baselineAdapters(), ...tunerAdapters()] : baselineAdapters(),
+    // What a CPU can be asked for is too little for a GPU.
+    ...(bench.device.kind === 'cuda' ? bench.timing : {}), folder: join(bench.resultsRoot, 'baselines'), signal: io.signal, adapters: plan.adapters, again: bench.fresh,
+    ordinal: ordinalOf(bench.device), timeoutMs: bench.caseTimeoutMs,
     onProgress: ({ system, case: { model, setting }, index, cases: count, stage, fraction }) => io.progress(`[${index + 1}/${count}] ${system} ${model} ${setting}: ${stage}`, fraction),
   });
   io.endProgress();
-  const rows = records.map(({ record }) => [record.system, record.model, record.setting, record.latencyMs === null ? '—' : record.latencyMs.toPrecision(4), record.clock, record.reason ?? record.status]);
-  io.out(renderTable([{ title: 'system' }, { title: 'model' }, { title: 'setting' }, { title: 'ms', align: 'right' }, { title: 'clock' }, { title: 'status' }], rows));
+  const rows = records.map(({ record, resumed }) => [record.system, record.model, record.setting, formatMs(record.latencyMs), record.clock, `${record.reason ?? record.status}${resumed ? ' (earlier)' : ''}`]);
+  if (rows.length > 0) io.out(`\n${renderTable([{ title: 'system' }, { title: 'model' }, { title: 'setting' }, { title: 'ms', align: 'right' }, { title: 'clock' }, { title: 'status' }], rows)}`);
   for (const { system, reason } of unavailable) io.out(`${system}: not run: ${reason}`);
+}
+
+/** The library's products as a table. */
+export function renderCeilings({ libraryVersion, device, date, products }: LibraryCeilings): string {
+  const rows = products.map(({ shape, m, type, result, reason, stateAfter }) => [
+    shape.model, shape.name, `${m}×${shape.n}×${shape.k}`, type, formatMs(result?.ms ?? null),
+    result === null ? '—' : formatRate(result.flopsPerSecond, 'OP/s'), result === null ? '—' : formatRate(result.bytesPerSecond, 'B/s'),
+    reason ?? stateAfter?.throttleReasons?.filter((name) => name !== 'gpu_idle').join(', ') ?? '',
+  ]);
+  const table = renderTable([{ title: 'model' }, { title: 'layer' }, { title: 'm×n×k' }, { title: 'type' }, { title: 'ms', align: 'right' }, { title: 'arithmetic', align: 'right' }, { title: 'memory', align: 'right' }, { title: 'remark' }], rows);
+  return `cuBLASLt ${libraryVersion} on ${device.name}, ${date.slice(0, 10)}: its products, the ceiling of dense layers\n\n${table}`;
+}
+
+/** Measures the products of the dense layers that were measured; where that cannot be, the bench goes on. */
+async function measureLibrary(bench: FinishedBench, plan: Reproduction, io: CliIo): Promise<void> {
+  const { libraryCeilings } = await import('../baselines/adapters/cublaslt.js');
+  const { productsFor } = await import('../baselines/ceilings.js');
+  const measuredModels = modelsOf(bench);
+  // FP16 is what the other systems run in.
+  const formats = ['W_FP16 A_FP16', ...bench.outcomes.map(({ record }) => record.format)];
+  const products = productsFor(measuredModels, measuredModels.flatMap((model) => chosenSettings(plan, model)), formats);
+  if (products.length === 0) return;
+  try {
+    const { ceilings, measured } = await libraryCeilings(products, join(bench.resultsRoot, 'baselines'), deviceForRecord(bench.device), {
+      ordinal: ordinalOf(bench.device), signal: io.signal, again: bench.fresh,
+      onProgress: (fraction, detail) => io.progress(`${kLibrary} ${detail}`, fraction),
+    });
+    io.endProgress();
+    io.out(`\n${renderCeilings(ceilings)}${measured === 0 ? '\n(all measured earlier; --fresh measures again)' : ''}`);
+  } catch (error) {
+    if (!(error instanceof LadderError) || error.code === 'ABORTED') throw error;
+    io.out(`${kLibrary}: not run: ${error.message}`);
+  }
 }
 
 /** The other systems, if they are asked for, then tables, figures and report. */
 export async function endBench(bench: FinishedBench, io: CliIo): Promise<void> {
-  if (bench.reproduce) await reproduce(bench, io);
+  const { reproduction } = bench;
+  if (reproduction !== null) {
+    if (reproduction.library) {
+      if (bench.device.kind === 'cuda') await measureLibrary(bench, reproduction, io);
+      else io.out(`${kLibrary}: not run: it multiplies on a GPU, and none is used`);
+    }
+    await measureSystems(bench, reproduction, io);
+  }
+  if (!bench.figures) return;
   io.progress('drawing', null);
   const { finishBench } = await import('../figure8/finish.js');
   const { files, text } = await finishBench({ reproduce: bench.reproduce && bench.device.kind === 'cuda', results: [bench.resultsRoot] });

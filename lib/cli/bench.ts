@@ -1,6 +1,6 @@
 /**
  * `ladder bench`: every checkpoint in its own process, records written as they come, a table at the end. What follows the
- * table (comparison, Figure 8) is bench-end.ts's.
+ * table (the other systems, comparison, Figure 8) is bench-end.ts's.
  */
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -9,7 +9,7 @@ import { readCases, type BenchCase, type CaseTiming } from '../run/bench-cases.j
 import { runBench, type BenchOutcome } from '../run/bench.js';
 import { computeCapabilityOf, ordinalOf, selectDevice, type DeviceInfo } from '../run/device.js';
 import { checkpointName, listCheckpoints, packageRoot, resolveCheckpoint, type FoundCheckpoint } from '../run/package.js';
-import { endBench, tuneFirst } from './bench-end.js';
+import { endBench, planReproduction, tuneFirst, type Reproduction } from './bench-end.js';
 import { exitCodes, type CliIo, type Command } from './command.js';
 import { addTimingOptions, timingOf, type TimingOptions } from './run.js';
 import { progressTo, wholeNumber } from './shared.js';
@@ -21,10 +21,14 @@ interface BenchCliOptions extends TimingOptions {
   readonly results: string;
   readonly fresh?: boolean;
   readonly verify?: boolean;
-  readonly caseTimeout: number;
+  readonly caseTimeout?: number;
   readonly strict?: boolean;
   readonly reproduce?: boolean;
+  readonly reproduceSystems?: string;
+  readonly reproduceSettings?: string;
+  /** Either spelling. */
   readonly force_tune?: boolean;
+  readonly forceTune?: boolean;
   readonly figures: boolean;
   readonly json?: boolean;
 }
@@ -34,11 +38,22 @@ export interface FinishedBench {
   readonly device: DeviceInfo;
   readonly outcomes: readonly BenchOutcome[];
   readonly resultsRoot: string;
-  /** The authors' `--reproduce`: measure the other systems on this machine, and draw from what was measured. */
+  /** How the cases were timed: the other systems follow the same protocol. */
+  readonly timing: CaseTiming;
+  /** Measure again what was measured before. */
+  readonly fresh: boolean;
+  /** Limit of a case where one was asked for. */
+  readonly caseTimeoutMs: number | undefined;
+  /** The authors' `--reproduce`: draw from what was measured on this machine. */
   readonly reproduce: boolean;
-  /** The authors' `--force_tune`: tune before measuring. */
-  readonly forceTune: boolean;
+  /** What is measured beside the checkpoints; null: nothing. */
+  readonly reproduction: Reproduction | null;
+  /** Whether comparison, figures and report follow. */
+  readonly figures: boolean;
 }
+
+/** Of our own cases; the other systems compile, and have their own. */
+const kCaseTimeoutS = 900;
 
 /** The checkpoints to measure: those named, or bench/cases.json's for this kind of device. */
 function chooseCheckpoints(names: readonly string[], folder: string | undefined, wanted: 'all' | readonly string[]): readonly FoundCheckpoint[] {
@@ -95,6 +110,9 @@ async function buildModules(cases: readonly BenchCase[], device: DeviceInfo, io:
 }
 
 async function bench(names: readonly string[], options: BenchCliOptions, io: CliIo): Promise<void> {
+  const forceTune = (options.force_tune ?? options.forceTune) === true;
+  const reproduce = options.reproduce === true;
+  const reproduction = await planReproduction({ reproduce, forceTune, systems: options.reproduceSystems, settings: options.reproduceSettings });
   const device = selectDevice(options.device);
   const defaults = readCases(device.kind);
   const overrides = Object.fromEntries(Object.entries(timingOf(options)).filter(([, value]) => value !== undefined));
@@ -103,10 +121,10 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
     .map((found): BenchCase => ({ ...found, deviceId: device.id, timing, verify: options.verify ?? defaults.verify }));
   if (device.kind === 'cpu') io.note('no GPU is used: checkpoints run on the CPU through the reference operators, to show that they run; their latencies are not the GPU\'s');
   else await buildModules(cases, device, io);
-  if (options.force_tune === true && device.kind === 'cuda') await tuneFirst(cases.map(({ path }) => path), ordinalOf(device), io);
+  if (forceTune && device.kind === 'cuda') await tuneFirst(cases.map(({ path }) => path), ordinalOf(device), io);
   const resultsRoot = resolve(options.results);
   const outcomes = await runBench(cases, {
-    device, resultsRoot, fresh: options.fresh ?? false, caseTimeoutMs: 1000 * options.caseTimeout, signal: io.signal,
+    device, resultsRoot, fresh: options.fresh ?? false, caseTimeoutMs: 1000 * (options.caseTimeout ?? kCaseTimeoutS), signal: io.signal,
     onCase: (index, one, progress) => io.progress(`[${index + 1}/${cases.length}] ${one.name}${progress && io.columns !== null ? `: ${progress.phase}` : ''}`, progress?.fraction ?? null),
   });
   io.endProgress();
@@ -120,8 +138,11 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
     if (outcomes.some(({ resumed }) => resumed)) io.out('(earlier): measured by an earlier run of this very code; --fresh measures again');
     io.out(`records  ${resultsRoot}`);
   }
-  const finished: FinishedBench = { device, outcomes, resultsRoot, reproduce: options.reproduce ?? false, forceTune: options.force_tune ?? false };
-  if (options.figures) await endBench(finished, options.json === true ? { ...io, out: io.note } : io);
+  const finished: FinishedBench = {
+    device, outcomes, resultsRoot, timing, fresh: options.fresh ?? false, caseTimeoutMs: options.caseTimeout === undefined ? undefined : 1000 * options.caseTimeout,
+    reproduce, reproduction, figures: options.figures,
+  };
+  await endBench(finished, options.json === true ? { ...io, out: io.note } : io);
   if (outcomes.some(({ record }) => record.status === 'failed')) io.exit(exitCodes.failed);
   else if (outcomes.some(({ record }) => record.verified === false)) io.exit(exitCodes.mismatch);
   else if (options.strict && outcomes.some(({ record }) => record.status === 'invalid')) io.exit(exitCodes.invalid);
@@ -139,10 +160,13 @@ export const benchCommand: Command = {
       .option('--fresh', 'measure again what has a valid record of this code')
       .option('--verify', "verify each checkpoint's operators, too")
       .option('--no-verify', 'do not')
-      .option('--case-timeout <s>', 'end a case that takes longer', wholeNumber, 900)
+      .option('--case-timeout <s>', `end a case that takes longer (default: ${kCaseTimeoutS}; the other systems have their own)`, wholeNumber)
       .option('--strict', 'exit 4 when a measurement is invalid')
       .option('--reproduce', "as in the authors' script: measure the other systems here as well, where they are installed")
-      .option('--force_tune', "as in the authors' script: tune before measuring")
+      .option('--reproduce-systems <list>', 'of these only: pytorch-eager, pytorch-inductor, onnxruntime, tensorrt, cublaslt (default: all)')
+      .option('--reproduce-settings <list>', 'in these settings only: bs1_seq1, bs32_seq1, bs1_seq4096, bs1, bs128 (default: all that the model has)')
+      .option('--force_tune', "as in the authors' script: tune before measuring, AMOS and TensorIR as well where their toolchains are")
+      .option('--force-tune', 'the same')
       .option('--no-figures', 'leave out the comparison, Figure 8 and the report')
       .option('--json', 'machine-readable records');
     addTimingOptions(command).action((names: string[], options: BenchCliOptions) => bench(names, options, io));

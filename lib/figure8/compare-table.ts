@@ -59,19 +59,19 @@ function settingsOf(entries: readonly Entry[], model: string): string[] {
  * AMOS and TensorIR beside Welder and Ladder for the two networks of Table 2, with compile times.
  * @param logs AMOS's and TensorIR's entries as read from checkpoints/Figure8
  */
-export function compilerTable(published: readonly Entry[], logs: readonly Entry[], own: readonly Entry[], compile: CompileTimes): string {
+export function compilerTable(published: readonly Entry[], logs: readonly Entry[], compile: CompileTimes): string {
   const rows: string[][] = [];
   for (const model of ['resnet-50', 'shufflenet-v2']) {
     for (const setting of settingsOf(published, model)) {
       const at = (list: readonly Entry[]): Entry[] => list.filter((entry) => entry.model === model && entry.setting === setting);
       const reference = at(published).find((entry) => entry.system === 'Ladder' && entry.format === 'W_FP16 A_FP16');
-      const shown = [...at(logs), ...at(published).filter((entry) => ['Welder', 'Ladder'].includes(entry.system)), ...at(own)];
+      const shown = [...at(logs), ...at(published).filter((entry) => ['Welder', 'Ladder'].includes(entry.system))];
       for (const entry of shown) {
-        const minutes = entry.format === 'W_FP16 A_FP16' && entry.system !== 'ladder.node'
+        const minutes = entry.format === 'W_FP16 A_FP16'
           ? compile.rows.find((row) => row.model === model && row.setting === setting)?.minutes[entry.system] : undefined;
         const faster = reference?.latencyMs !== null && reference?.latencyMs !== undefined && entry.latencyMs !== null ? times(entry.latencyMs / reference.latencyMs) : '—';
         rows.push([modelLabel(model), settingLabel(setting), systemLabel(entry.system), entry.format, formatMs(entry.latencyMs), clockLabel(entry.clock),
-          entry.gpu ?? 'not stated', entry.system === 'ladder.node' ? '—' : faster, minutes === undefined ? '—' : `${minutes} min`, entry.latencyMs === null ? entry.reason ?? '' : entry.source]);
+          entry.gpu ?? 'not stated', faster, minutes === undefined ? '—' : `${minutes} min`, entry.latencyMs === null ? entry.reason ?? '' : entry.source]);
       }
     }
   }

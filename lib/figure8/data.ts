@@ -10,7 +10,7 @@ import { LadderError } from '../errors.js';
 import { models } from '../baselines/case-names.js';
 import { scanLogs, type BaselineEntry } from '../baselines/scan.js';
 import { packageRoot } from '../run/package.js';
-import { clockKinds } from '../run/record.js';
+import { clockKinds, parseAs } from '../run/record.js';
 
 /** The two published sets. */
 export const setNames = ['paper', 'artifact'] as const;
@@ -74,18 +74,13 @@ export const figure8Folder = join(packageRoot, 'checkpoints', 'Figure8');
 
 function load<T>(schema: z.ZodType<T>, file: string): T {
   const path = join(figure8Folder, file);
-  let json: unknown;
+  let text: string;
   try {
-    json = JSON.parse(readFileSync(path, 'utf8'));
+    text = readFileSync(path, 'utf8');
   } catch (cause) {
     throw new LadderError('BAD_RECORD', `cannot read ${path}: ${(cause as Error).message}`, { path }, { cause });
   }
-  const result = schema.safeParse(json);
-  if (!result.success) {
-    const issue = result.error.issues[0];
-    throw new LadderError('BAD_RECORD', `${path}: ${issue?.path.join('.') || 'root'}: ${issue?.message ?? 'does not fit the schema'}`, { path });
-  }
-  return result.data;
+  return parseAs(schema, text, path);
 }
 
 /** The paper's or the artifact's values. @throws LadderError `BAD_RECORD` */

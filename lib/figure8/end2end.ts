@@ -9,7 +9,7 @@ import type { Figure, FigureBar, FigureGroup, FigurePanel, FigureRow, FigureSlot
 import { clockLabel, modelLabel, settingLabel, systemFamily } from './names.js';
 import { fillOf, greyed, greyOf, hatchedRect } from './palette.js';
 import { coordinate, ink, Picture, type Node } from './svg.js';
-import { capHeight, formatLabel, textWidth, type Label, type Run } from './text.js';
+import { capHeight, formatLabel, runsOf as labelRuns, textWidth, wrapText, type Label } from './text.js';
 
 const red = '#c1121f';
 const size = { tick: 10.5, group: 10.5, caption: 12, legend: 10.5, axis: 11, mark: 9.5, value: 8.5, note: 9 };
@@ -67,7 +67,7 @@ const barsOf = (panel: FigurePanel): readonly FigureBar[] => panel.groups.flatMa
 function drawLegend(picture: Picture, row: FigureRow, figure: Figure, top: number): number {
   const swatch = 13;
   const items: { label: Label; draw: (x: number, y: number) => void }[] = [];
-  const referenceName: Label = figure.reference.system === 'Ladder' ? [...runs(seriesLabel('Ladder', figure.reference.format)), { text: ' = 1' }] : `${figure.reference.system} = 1`;
+  const referenceName: Label = figure.reference.system === 'Ladder' ? [...labelRuns(seriesLabel('Ladder', figure.reference.format)), { text: ' = 1' }] : `${figure.reference.system} = 1`;
   const group = picture.root.append('g').attr('class', 'legend');
   items.push({ label: referenceName, draw: (x, y) => { picture.line(group, x, y + 4.5, x + swatch, y + 4.5, ink, 1, '3 2'); } });
   if (figure.paired) items.push({ label: 'paper, on its A100', draw: (x, y) => { hatchedRect(picture, group, { x, y, width: swatch, height: 9 }, greyed); } });
@@ -93,10 +93,6 @@ function drawLegend(picture: Picture, row: FigureRow, figure: Figure, top: numbe
     picture.text(group, item.label, x + swatch + 4, y + 8.2, { size: size.legend, role: 'legend' });
   });
   return Math.ceil(items.length / columns) * 13.5;
-}
-
-function runs(label: Label): readonly Run[] {
-  return typeof label === 'string' ? [{ text: label }] : label;
 }
 
 /** What lies over what in a panel: bars, then the reference's line, then text. */
@@ -250,17 +246,6 @@ function drawRow(picture: Picture, figure: Figure, row: FigureRow, top: number, 
   return plotBottom + 31 - top;
 }
 
-/** Breaks a caption into lines that fit. */
-function wrap(text: string, width: number, fontSize: number): string[] {
-  const lines: string[] = [];
-  for (const word of text.split(' ')) {
-    const last = lines.at(-1);
-    if (last !== undefined && textWidth(`${last} ${word}`, fontSize) <= width) lines[lines.length - 1] = `${last} ${word}`;
-    else lines.push(word);
-  }
-  return lines;
-}
-
 /** Figure 8 as a picture. */
 export function drawEnd2End(figure: Figure, id: string, options: End2EndOptions = {}): Picture {
   const values = options.values === true;
@@ -273,7 +258,7 @@ export function drawEnd2End(figure: Figure, id: string, options: End2EndOptions 
     ...([...marks].some((kind) => kind !== 'repeats-fp16') ? ['§ odd in its source; the report says how.'] : []),
     ...figure.notes.map(({ mark, reason }) => `${mark}: ${reason}.`),
   ];
-  const lines = wrap(notes.join(' '), width - margin.left - margin.right, size.note);
+  const lines = wrapText(notes.join(' '), width - margin.left - margin.right, size.note);
   const picture = new Picture(id, width, 1, `Figure 8: speed-up over ${figure.reference.system}. ${figure.caption}`);
   let y = margin.top;
   let letter = 0;

@@ -6,6 +6,8 @@ import { existsSync, statSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { LadderError } from '../errors.js';
+import { models, settingsOf } from '../baselines/case-names.js';
+import { ceilingsMark, parseCeilings, type LibraryCeilings } from '../baselines/ceilings.js';
 import { scanLogs, type BaselineEntry } from '../baselines/scan.js';
 import { parseRecord, type BenchRecord, type ClockKind } from '../run/record.js';
 import { figure8Folder, loadArchiveLogs, loadFigureSet, setNames, type FigureSet, type Mark, type SetName } from './data.js';
@@ -105,23 +107,25 @@ export interface SavedRecord {
   readonly path: string;
 }
 
+/** Every `*.json` below a folder, or one file, that has `mark` in it. @throws LadderError `IO` */
+async function filesWith(mark: string, path: string): Promise<{ readonly path: string; readonly text: string }[]> {
+  try {
+    const files = statSync(path).isDirectory()
+      ? (await readdir(path, { recursive: true })).filter((name) => name.endsWith('.json')).sort().map((name) => join(path, name)) : [path];
+    const found = await Promise.all(files.map(async (file) => ({ path: file, text: await readFile(file, 'utf8') })));
+    return found.filter(({ text }) => text.includes(mark));
+  } catch (cause) {
+    throw new LadderError('IO', `cannot read ${path}: ${(cause as Error).message}`, { path }, { cause });
+  }
+}
+
 /**
  * Every record (`*.json` with our schema) below a folder, or in one file: one record or a list of them.
  * Other JSON files are passed over; a broken record is an error.
  * @throws LadderError `IO`, `BAD_RECORD`
  */
 export async function loadRecords(path: string): Promise<SavedRecord[]> {
-  let files: string[];
-  try {
-    files = statSync(path).isDirectory()
-      ? (await readdir(path, { recursive: true })).filter((name) => name.endsWith('.json')).sort().map((name) => join(path, name)) : [path];
-  } catch (cause) {
-    throw new LadderError('IO', `cannot read ${path}: ${(cause as Error).message}`, { path }, { cause });
-  }
-  const found: SavedRecord[] = [];
-  for (const file of files) {
-    const text = await readFile(file, 'utf8');
-    if (!text.includes('"ladder-record/')) continue;
+  return (await filesWith('"ladder-record/', path)).flatMap(({ path: file, text }) => {
     let json: unknown;
     try {
       json = JSON.parse(text);
@@ -129,9 +133,13 @@ export async function loadRecords(path: string): Promise<SavedRecord[]> {
       json = null;
     }
     const items = Array.isArray(json) ? json.map((item) => JSON.stringify(item)) : [text];
-    for (const item of items) found.push({ record: parseRecord(item, file), path: file });
-  }
-  return found;
+    return items.map((item) => ({ record: parseRecord(item, file), path: file }));
+  });
+}
+
+/** Every file of cuBLASLt's products below a folder. @throws LadderError `IO`, `BAD_RECORD` */
+export async function loadCeilings(path: string): Promise<LibraryCeilings[]> {
+  return (await filesWith(ceilingsMark, path)).map(({ path: file, text }) => parseCeilings(text, file));
 }
 
 /** Of several records of one case, the newest valid one; without a valid one, the newest. */
@@ -145,6 +153,17 @@ export function newest(entries: readonly Entry[]): Entry[] {
     if (better) best.set(key, entry);
   }
   return [...best.values()];
+}
+
+/** Entries in the figure's order: model, setting, other systems before Ladder, format. What the figure lacks comes last. */
+export function inFigureOrder(entries: readonly Entry[]): Entry[] {
+  const settings = models.flatMap(settingsOf);
+  const formats = loadFigureSet('paper').models.flatMap(({ rows }) => rows.map(({ format }) => format));
+  const place = (list: readonly string[], item: string): number => (list.includes(item) ? list.indexOf(item) : list.length);
+  const keysOf = (entry: Entry): number[] => [place(models, entry.model), place(settings, entry.setting), entry.family === 'Ladder' ? 1 : 0, place(formats, entry.format)];
+  return entries.map((entry) => ({ entry, keys: keysOf(entry) }))
+    .sort((a, b) => a.keys.map((key, i) => key - (b.keys[i] ?? 0)).find((difference) => difference !== 0) ?? 0)
+    .map(({ entry }) => entry);
 }
 
 /** Entries under a name for tables. */

@@ -6,19 +6,22 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
 import { models } from '../baselines/case-names.js';
+import type { LibraryCeilings } from '../baselines/ceilings.js';
 import { LadderError } from '../errors.js';
 import { writeWhole } from '../files.js';
 import { packageRoot } from '../run/package.js';
 import { compilerTable, ladderMeansTable, systemsTable } from './compare-table.js';
 import { loadArchiveLogs, loadCompileTimes, loadFigureSet, loadLadderOperators, type SetName } from './data.js';
 import { drawEnd2End } from './end2end.js';
-import { entriesOfSet, entryOfLog, entryOfRecord, loadRecords, loadSet, newest, type Entry } from './entries.js';
+import { entryOfLog, entryOfRecord, inFigureOrder, loadCeilings, loadRecords, loadSet, newest, type Entry } from './entries.js';
 import { publishedFigure, reproducedFigure, type Figure } from './figure-model.js';
-import { gpuSlug, modelLabel, ownSystem, settingLabel } from './names.js';
+import { gpuSlug, ownSystem } from './names.js';
 import { drawOperators, parseProfile, publishedProfile, type OperatorProfile } from './operators-chart.js';
 import { writePicture } from './output.js';
-import { provenanceTable, reportHtml, type ReportFigure, type ReportTable } from './report.js';
+import { reportHtml, type ReportFigure } from './report.js';
+import { ceilingsTable, clocksTable, compileTimesTable, disagreementsTable, failedLogsTable, provenanceTable } from './report-tables.js';
 import { drawRoofline } from './roofline-chart.js';
+import { newestCeilings, underLibrary } from './roofs.js';
 
 export interface FinishOptions {
   /** Where `svg/`, `png/`, `pdf/` and `report.html` go. Default: bench/out. */
@@ -51,13 +54,13 @@ const defaultResults = join(packageRoot, 'bench', 'results');
 /** Where the figures go unless told otherwise. */
 export const defaultOut = join(packageRoot, 'bench', 'out');
 
-/** The newest record of each case, of every GPU. */
-async function measuredEntries(folders: readonly string[]): Promise<Entry[]> {
+/** The newest record of each case, of every GPU, under the ceilings that were measured there. */
+async function measuredEntries(folders: readonly string[], ceilings: readonly LibraryCeilings[]): Promise<Entry[]> {
   const found: Entry[] = [];
   for (const folder of folders) {
     for (const { record, path } of await loadRecords(folder)) found.push(entryOfRecord(record, relative(packageRoot, path).startsWith('..') ? path : relative(packageRoot, path)));
   }
-  return newest(found);
+  return inFigureOrder(newest(found)).map((entry) => underLibrary(entry, ceilings));
 }
 
 const isGpu = (entry: Entry): boolean => entry.clock !== 'cpu-host';
@@ -74,31 +77,6 @@ function chooseGpu(entries: readonly Entry[], wanted: string | undefined): strin
   return [...onGpu].sort((a, b) => ((a.date ?? '') < (b.date ?? '') ? 1 : -1))[0]?.gpu ?? null;
 }
 
-/** Numbers that differ by more than a tenth between the paper and the artifact. */
-function disagreements(): ReportTable {
-  const [paper, artifact] = [entriesOfSet(loadFigureSet('paper')), entriesOfSet(loadFigureSet('artifact'))];
-  const rows = paper.flatMap((entry) => {
-    const other = artifact.find((a) => a.system === entry.system && a.format === entry.format && a.model === entry.model && a.setting === entry.setting);
-    if (entry.latencyMs === null || other?.latencyMs === null || other?.latencyMs === undefined) return [];
-    const change = other.latencyMs / entry.latencyMs - 1;
-    return Math.abs(change) <= 0.1 ? [] : [[{ text: modelLabel(entry.model) }, { text: settingLabel(entry.setting) }, { text: `${entry.system} ${entry.format}` },
-      { text: String(entry.latencyMs), sort: entry.latencyMs }, { text: String(other.latencyMs), sort: other.latencyMs }, { text: `${(change * 100).toFixed(1)} %`, sort: change },
-      { text: [...entry.marks, ...other.marks].map((mark) => mark.note).join('; ') }]];
-  });
-  return {
-    title: 'Where the paper and its artifact differ by more than 10 %', note: 'Both sets are kept as published. Same GPU, same systems.',
-    columns: ['model', 'setting', 'system', 'paper, ms', 'artifact, ms', 'change', 'remark'], rows,
-  };
-}
-
-function clocksTable(set: SetName): ReportTable {
-  return {
-    title: 'What each clock saw', note: 'The systems of Figure 8 were timed in different ways; ratios between them carry that difference.',
-    columns: ['system', 'kind', 'what it is'],
-    rows: Object.entries(loadFigureSet(set).systems).map(([system, { clock, clockNote }]) => [{ text: system }, { text: clock ?? 'not stated' }, { text: clockNote }]),
-  };
-}
-
 /** The operators to draw: a profile's file, else Ladder's INT4 layer on the A100. */
 async function operatorsOf(profile: string | undefined): Promise<OperatorProfile> {
   if (profile === undefined) return publishedProfile(loadLadderOperators(), 'llama2-70b', 'llama2_fq_0_int_4_-1_bs1_seq1_ci_False_async');
@@ -108,6 +86,12 @@ async function operatorsOf(profile: string | undefined): Promise<OperatorProfile
     if (cause instanceof LadderError) throw cause;
     throw new LadderError('IO', `cannot read ${profile}: ${(cause as Error).message}`, { profile }, { cause });
   }
+}
+
+/** Where the ceilings of our own records come from. */
+function roofCaption(gpu: string, library: LibraryCeilings | null): string {
+  const arithmetic = library === null ? "OP/s of a vendor library's products on that model of GPU (lib/run/ceilings.ts)" : `OP/s of cuBLASLt's products on it, ${library.date.slice(0, 10)}`;
+  return `This package on ${gpu}. Ceilings: bytes/s as read in each process; ${arithmetic}.`;
 }
 
 /** Own records as a table, when there are any. */
@@ -126,7 +110,8 @@ export async function finishBench(options: FinishOptions = {}): Promise<FinishRe
   const out = options.out ?? defaultOut;
   const set = options.set ?? 'paper';
   const folders = options.results ?? (existsSync(defaultResults) ? [defaultResults] : []);
-  const [published, own] = [await loadSet(set), await measuredEntries(folders)];
+  const ceilings = (await Promise.all(folders.map((folder) => loadCeilings(folder)))).flat();
+  const [published, own] = [await loadSet(set), await measuredEntries(folders, ceilings)];
   const gpu = chooseGpu(own, options.gpu);
   const onGpu = own.filter((entry) => isGpu(entry) && entry.gpu === gpu);
   const files: string[] = [];
@@ -152,7 +137,7 @@ export async function finishBench(options: FinishOptions = {}): Promise<FinishRe
 
   const ladderOnly = published.filter((entry) => entry.system === 'Ladder');
   const publishedRoofs = drawRoofline(ladderOnly, 'roofline-a100', `Ladder on ${data.gpu}, ${set}; ceilings from NVIDIA's data sheet (1.935 TB/s; 312, 624 TOP/s), not measured.`);
-  const ownRoofs = gpu === null ? null : drawRoofline(onGpu.filter((entry) => entry.system === ownSystem), `roofline-${gpuSlug(gpu)}`, `This package on ${gpu}; ceilings measured on the same device.`);
+  const ownRoofs = gpu === null ? null : drawRoofline(onGpu.filter((entry) => entry.system === ownSystem), `roofline-${gpuSlug(gpu)}`, roofCaption(gpu, newestCeilings(ceilings, gpu)));
   if (ownRoofs !== null && gpu !== null) await add(ownRoofs, `roofline_${gpuSlug(gpu) === 'a100' ? 'a100_measured' : gpuSlug(gpu)}`, `Roofline, ${gpu}`, 'Achieved rate over the ceiling that binds each checkpoint.');
   if (publishedRoofs !== null) await add(publishedRoofs, 'roofline_a100', "Roofline, Ladder's published numbers", 'Bytes and operations of one decoder layer by its definition; achieved rate over the ceiling that binds it.');
   const profile = await operatorsOf(options.profile);
@@ -163,7 +148,7 @@ export async function finishBench(options: FinishOptions = {}): Promise<FinishRe
   const text = [
     `Figure 8 compared (${data.title}; ${data.gpu})`,
     'AMOS and TensorIR, from their logs in checkpoints/Figure8:',
-    compilerTable(published, archive, [], loadCompileTimes()),
+    compilerTable(published, archive, loadCompileTimes()),
     ...models.map((model) => systemsTable(published, model)),
     '* repeats the FP16 value, or is odd in its source: report.html says how.',
     'Geometric means:', ladderMeansTable(published),
@@ -173,21 +158,17 @@ export async function finishBench(options: FinishOptions = {}): Promise<FinishRe
 
   const welder = (list: readonly Entry[]) => (entry: Entry): Entry | undefined =>
     list.find((other) => other.family === 'Welder' && other.model === entry.model && other.setting === entry.setting && other.gpu === entry.gpu);
-  const failed = logs.filter((log) => log.result === null);
   const html = reportHtml({
     title: 'Ladder checkpoints: Figure 8',
     summary: [data.title, data.note, `Written ${new Date().toISOString().slice(0, 10)}. Every figure is drawn from the numbers in the tables below; each number keeps its clock, GPU and source.`],
     figures,
     tables: [
-      ...(own.length > 0 ? [provenanceTable('Measured on this machine', 'Saved records, the newest valid one of each case.', own, welder(own))] : []),
+      ...(own.length > 0 ? [provenanceTable('Measured with this package', 'Saved records, the newest valid one of each case.', own, welder(own))] : []),
+      ...(ceilings.length > 0 ? [ceilingsTable(ceilings)] : []),
       provenanceTable(`Published: ${set}`, data.title, published, welder(published)),
       provenanceTable('AMOS and TensorIR logs', 'As read from checkpoints/Figure8: short logs of this project until the authors\' archive is unpacked over them.', archive, welder(published)),
-      {
-        title: 'Compile times', note: `${loadCompileTimes().title}. ${loadCompileTimes().note}`, columns: ['model', 'setting', 'system', 'minutes'],
-        rows: loadCompileTimes().rows.flatMap((row) => Object.entries(row.minutes).map(([system, minutes]) => [{ text: modelLabel(row.model) }, { text: settingLabel(row.setting) }, { text: system }, { text: String(minutes), sort: minutes }])),
-      },
-      disagreements(), clocksTable(set),
-      ...(failed.length > 0 ? [{ title: 'Logs without a result', note: 'Nothing is filled in from elsewhere.', columns: ['log', 'reason'], rows: failed.map((log) => [{ text: log.path }, { text: log.result === null ? log.reason : '' }]) }] : []),
+      compileTimesTable(), disagreementsTable(), clocksTable(set),
+      ...(logs.some((log) => log.result === null) ? [failedLogsTable(logs)] : []),
     ],
   });
   const page = join(out, 'report.html');

@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { shorten } from '../cli/table.js';
 import { LadderError } from '../errors.js';
+import { parseAs } from '../run/record.js';
 import type { LadderOperators } from './data.js';
 import { modelLabel } from './names.js';
 import { hatchedRect, type Fill } from './palette.js';
@@ -31,18 +32,7 @@ const profileSchema = z.object({
  * @throws LadderError `BAD_RECORD`
  */
 export function parseProfile(text: string, name: string): OperatorProfile {
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (cause) {
-    throw new LadderError('BAD_RECORD', `${name} is not JSON: ${(cause as Error).message}`, { name }, { cause });
-  }
-  const result = profileSchema.safeParse(json);
-  if (!result.success) {
-    const issue = result.error.issues[0];
-    throw new LadderError('BAD_RECORD', `${name}: ${issue?.path.join('.') || 'root'}: ${issue?.message ?? 'is no profile'}; expected what \`ladder profile --json\` prints`, { name });
-  }
-  const { operators, device } = result.data;
+  const { operators, device } = parseAs(profileSchema, text, `${name} (expected: what \`ladder profile --json\` prints)`);
   return {
     title: name, gpu: device.name, clock: device.kind === 'cpu' ? 'cpu-host' : 'gpu-events', source: 'ladder profile',
     operators: operators.map(({ node, medianMs }) => ({ name: node, microseconds: medianMs * 1000 })),

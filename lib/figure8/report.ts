@@ -2,8 +2,6 @@
  * `report.html`: the figures inline, every number behind them in sortable tables, and each number's provenance. One
  * file that loads nothing: a content security policy forbids it. Text comes from data files and logs and is escaped.
  */
-import type { Entry } from './entries.js';
-import { clockLabel, modelLabel, settingLabel, systemLabel } from './names.js';
 import type { Picture } from './svg.js';
 
 /** A picture and what stands below it. */
@@ -50,7 +48,7 @@ figcaption, .note { color: #4a4a4a; font-size: .9rem; max-width: 60rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .6rem; text-align: left; border-bottom: 1px solid #e3e3e3; vertical-align: top; white-space: nowrap; }
-td:last-child { white-space: normal; min-width: 12rem; }
+td:last-child { white-space: normal; min-width: 14rem; }
 td.number { text-align: right; }
 th { position: sticky; top: 0; background: #fff; }
 th button { font: inherit; font-weight: 600; background: none; border: 0; padding: 0; cursor: pointer; color: inherit; }
@@ -107,26 +105,18 @@ ${report.tables.map(tableHtml).join('\n')}
 `;
 }
 
-const number = (value: number | null | undefined, text: string): ReportCell => (value === null || value === undefined ? { text: '—' } : { text, sort: value });
+/** A number in words: the binary tails of measured ones are cut, no clock resolves them. */
+export function plain(value: number): string {
+  const text = String(value);
+  return text.length > 12 ? String(Number(value.toPrecision(6))) : text;
+}
 
-/** Every number with its provenance. `reference` gives the entry that a speed-up is over, or none. */
-export function provenanceTable(title: string, note: string, entries: readonly Entry[], reference: (entry: Entry) => Entry | undefined): ReportTable {
-  return {
-    title, note,
-    columns: ['model', 'setting', 'system', 'format', 'ms', 'interval, ms', 'over Welder', 'clock', 'GPU', 'L2', 'of roofline', 'source', 'date', 'commit', 'remark'],
-    rows: entries.map((entry): ReportCell[] => {
-      const base = reference(entry)?.latencyMs;
-      const speedUp = base === null || base === undefined || entry.latencyMs === null ? null : base / entry.latencyMs;
-      return [
-        { text: modelLabel(entry.model) }, { text: settingLabel(entry.setting) }, { text: systemLabel(entry.system) }, { text: entry.format },
-        number(entry.latencyMs, String(entry.latencyMs)),
-        { text: entry.interval === null ? '—' : `${entry.interval.lowMs} … ${entry.interval.highMs} (${entry.interval.kind})` },
-        number(speedUp, `${(speedUp ?? 0).toFixed(3)}×`),
-        { text: clockLabel(entry.clock) }, { text: entry.gpu ?? 'not stated' }, { text: entry.l2 ?? 'not stated' },
-        number(entry.roof?.fraction, `${((entry.roof?.fraction ?? 0) * 100).toFixed(1)} % (${entry.roof?.ceilings ?? ''})`),
-        { text: entry.source }, { text: entry.date ?? '—' }, { text: entry.commit ?? '—' },
-        { text: [entry.reason, ...entry.marks.map((mark) => mark.note)].filter((part) => part !== null).join('; ') },
-      ];
-    }),
-  };
+/** A number, sorted by its full value; a dash where there is none. */
+export function numberCell(value: number | null | undefined, text: (value: number) => string = plain): ReportCell {
+  return value === null || value === undefined ? { text: '—' } : { text: text(value), sort: value };
+}
+
+/** A commit's first twelve digits, and whether there was more than it. */
+export function shortCommit(commit: string): string {
+  return commit.replace(/^([0-9a-f]{12})[0-9a-f]{28}/, '$1');
 }

@@ -9,7 +9,7 @@ import { modelLabel, settingLabel } from './names.js';
 import { fillOf, hatchedRect } from './palette.js';
 import { boundBy, roofed } from './roofs.js';
 import { ink, Picture } from './svg.js';
-import { capHeight, textWidth } from './text.js';
+import { capHeight, textWidth, wrapText } from './text.js';
 
 const width = 480;
 const rowHeight = 12.5;
@@ -41,7 +41,8 @@ export function drawRoofline(entries: readonly Entry[], id: string, caption: str
   const bottom = top + groups.size * headingHeight + bars.length * rowHeight + 3;
   const most = Math.max(1, ...bars.map((bar) => bar.roof.fraction));
   const x = (share: number): number => left + ((right - left) * share) / most;
-  const picture = new Picture(id, width, bottom + 43, `Roofline: achieved rates over their ceilings. ${caption}`);
+  const notes = wrapText(caption, width - 8, size.note);
+  const picture = new Picture(id, width, bottom + 32 + 11 * notes.length, `Roofline: achieved rates over their ceilings. ${caption}`);
   const root = picture.root;
   for (let tick = 0; tick <= most + 1e-9; tick += 0.25) {
     picture.line(root, x(tick), top, x(tick), bottom, '#dedede', 0.5);
@@ -66,6 +67,6 @@ export function drawRoofline(entries: readonly Entry[], id: string, caption: str
   picture.line(root, x(1), top - 4, x(1), bottom, '#c1121f', 1.1);
   picture.text(root, 'ceiling', x(1), top - 7, { size: size.tick, weight: 'bold', anchor: 'middle', fill: '#c1121f', role: 'ceiling' });
   picture.text(root, 'achieved over ceiling', (left + right) / 2, bottom + 23, { size: size.label, anchor: 'middle', role: 'axis' });
-  picture.text(root, caption, 4, bottom + 37, { size: size.note, fill: '#4a4a4a', role: 'note' });
+  notes.forEach((line, i) => picture.text(root, line, 4, bottom + 37 + 11 * i, { size: size.note, fill: '#4a4a4a', role: 'note' }));
   return picture;
 }

@@ -1,9 +1,11 @@
 /**
- * Floors of the published language-model cases: what one decoder layer must read and compute, over what an A100's data
- * sheet promises. Only for numbers that were measured elsewhere and have no record of their own; our records carry
- * bytes, FLOPs and ceilings measured on their own device.
+ * What a number stands against. Published language-model cases have no record: their floors are what one decoder layer
+ * must read and compute, over what an A100's data sheet promises. Our records carry bytes, FLOPs and ceilings; where
+ * cuBLASLt's products were measured on the same GPU, they are the ceiling of the arithmetic.
  */
+import { arithmeticRate, type LibraryCeilings } from '../baselines/ceilings.js';
 import type { Entry } from './entries.js';
+import { sameGpu } from './names.js';
 
 /** NVIDIA's data sheet for the A100 80GB PCIe: dense rates. It has no FP8 units: such products run at the FP16 rate. */
 const a100 = { bytesPerSecond: 1.935e12, fp16: 312e12, int8: 624e12, int4: 1248e12 };
@@ -26,7 +28,27 @@ export interface Roof {
   readonly ceilingFlopsPerSecond: number | null;
   /** Floor over measured time. */
   readonly fraction: number;
-  readonly ceilings: 'measured' | 'data sheet';
+  /** Bandwidth from the record and arithmetic from the table of known GPUs (lib/run/ceilings.ts); arithmetic from cuBLASLt's products on that GPU; neither measured. */
+  readonly ceilings: 'measured' | 'measured, cuBLASLt' | 'data sheet';
+}
+
+/** The roof with another ceiling of arithmetic. */
+function withArithmetic(roof: Roof, ceilingFlopsPerSecond: number): Roof {
+  const fraction = Math.max(roof.bytesPerSecond / roof.ceilingBytesPerSecond, roof.flopsPerSecond / ceilingFlopsPerSecond);
+  return { ...roof, ceilingFlopsPerSecond, fraction, ceilings: 'measured, cuBLASLt' };
+}
+
+/** An entry of ours under what cuBLASLt reached on the same GPU, where that was measured; else as it is. */
+export function underLibrary(entry: Entry, all: readonly LibraryCeilings[]): Entry {
+  if (entry.roof === null) return entry;
+  const ceilings = newestCeilings(all, entry.gpu);
+  const rate = ceilings === null ? null : arithmeticRate(ceilings, entry.format);
+  return rate === null ? entry : { ...entry, roof: withArithmetic(entry.roof, rate) };
+}
+
+/** The newest measurement of a GPU's library. */
+export function newestCeilings(all: readonly LibraryCeilings[], gpu: string | null): LibraryCeilings | null {
+  return all.filter(({ device }) => sameGpu(device.name, gpu)).sort((a, b) => (a.date < b.date ? 1 : -1))[0] ?? null;
 }
 
 /** The roof of a published A100 case; null for models whose bytes are not known here. */

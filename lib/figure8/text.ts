@@ -99,6 +99,17 @@ export function textWidth(label: Label, size: number, weight: Weight = 'regular'
   return layoutText(label, weight).width * size;
 }
 
+/** Breaks a caption into lines that fit. */
+export function wrapText(text: string, width: number, fontSize: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(' ')) {
+    const last = lines.at(-1);
+    if (last !== undefined && textWidth(`${last} ${word}`, fontSize) <= width) lines[lines.length - 1] = `${last} ${word}`;
+    else lines.push(word);
+  }
+  return lines;
+}
+
 /** Height of a capital over the font size, to centre lines of text. */
 export const capHeight = 0.66;
 

@@ -88,20 +88,28 @@ export const recordSchema = z.strictObject({
 export type BenchRecord = z.infer<typeof recordSchema>;
 
 /**
- * Parses one record.
+ * Parses JSON by a schema.
  * @throws LadderError `BAD_RECORD` naming the field
  */
-export function parseRecord(text: string, source: string): BenchRecord {
+export function parseAs<T>(schema: z.ZodType<T>, text: string, source: string): T {
   let json: unknown;
   try {
     json = JSON.parse(text);
   } catch (cause) {
     throw new LadderError('BAD_RECORD', `${source} is not JSON: ${(cause as Error).message}`, { source }, { cause });
   }
-  const result = recordSchema.safeParse(json);
+  const result = schema.safeParse(json);
   if (!result.success) {
     const issue = result.error.issues[0];
     throw new LadderError('BAD_RECORD', `${source}: ${issue?.path.join('.') || 'root'}: ${issue?.message ?? 'does not fit the schema'}`, { source });
   }
   return result.data;
+}
+
+/**
+ * Parses one record.
+ * @throws LadderError `BAD_RECORD` naming the field
+ */
+export function parseRecord(text: string, source: string): BenchRecord {
+  return parseAs(recordSchema, text, source);
 }

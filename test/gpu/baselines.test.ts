@@ -7,11 +7,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { Availability } from '../../lib/baselines/adapters/adapter.js';
-import { cublasLtAvailable, matmulCeilings, type DenseShape } from '../../lib/baselines/adapters/cublaslt.js';
+import { cublasLtAvailable, libraryCeilings } from '../../lib/baselines/adapters/cublaslt.js';
 import { reproduceBaselines } from '../../lib/baselines/adapters/index.js';
 import { findProgram, lastLine, runChild } from '../../lib/baselines/adapters/process.js';
 import { PyTorchAdapter } from '../../lib/baselines/adapters/pytorch.js';
+import { arithmeticRate, denseShapes } from '../../lib/baselines/ceilings.js';
 import { native } from '../../lib/native.js';
+import { deviceForRecord, selectDevice } from '../../lib/run/device.js';
 import { packageRoot } from '../../lib/run/package.js';
 
 /** Six models, tiny: the script's own limit per model names the one that hangs before this one does. */
@@ -56,19 +58,26 @@ describe.each(['eager', 'inductor'] as const)('PyTorch %s', (mode) => {
 });
 
 describe('cuBLASLt', () => {
-  const shape: DenseShape = { model: 'llama2-70b', name: 'o', n: 8192, k: 8192 };
+  const shape = denseShapes.find(({ model, name }) => model === 'llama2-70b' && name === 'o')!;
   let found: Availability;
   beforeAll(async () => {
     found = await cublasLtAvailable();
-    if (!found.ok) console.log(`skipped: ${found.reason}`);
+    if (!found.ok) say(`skipped: ${found.reason}`);
   }, 120_000);
 
   it('multiplies faster for FP8 than for FP16 at 4096 rows, and as fast as the memory at 1', async ({ skip }) => {
     if (!found.ok) skip(found.reason);
     const major = native().devices()[0]?.computeCapability[0] ?? 0;
     const types = major >= 9 ? (['fp16', 'fp8_e4m3'] as const) : (['fp16'] as const);
-    const ceilings = await matmulCeilings({ shapes: [shape], rows: [1, 4096], types });
-    const at = (m: number, type: string) => ceilings.find((ceiling) => ceiling.m === m && ceiling.type === type)?.result ?? null;
+    const products = [1, 4096].flatMap((m) => types.map((type) => ({ shape, m, type })));
+    const folder = mkdtempSync(join(tmpdir(), 'ladder-ceilings-'));
+    const measure = () => libraryCeilings(products, folder, deviceForRecord(selectDevice('cuda:0')), { onProgress: (_, detail) => say(detail) });
+    const { ceilings, measured } = await measure();
+    expect(measured).toBe(products.length);
+    expect(await measure()).toEqual({ ceilings, measured: 0 });
+    rmSync(folder, { recursive: true, force: true });
+    expect(arithmeticRate(ceilings, 'W_INT4 A_FP16')).toBeGreaterThan(1e13);
+    const at = (m: number, type: string) => ceilings.products.find((product) => product.m === m && product.type === type)?.result ?? null;
     for (const m of [1, 4096]) {
       const result = at(m, 'fp16');
       expect(result?.algorithms).toBeGreaterThan(0);

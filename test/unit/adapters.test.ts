@@ -5,7 +5,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { emptyRecord, shapeOf, type BaselineAdapter, type BaselineCase } from '../../lib/baselines/adapters/adapter.js';
-import { cublasLtAvailable, denseShapes, matmulCeilings } from '../../lib/baselines/adapters/cublaslt.js';
 import { baselineAdapters, baselineFileName, reproduceBaselines, tunerAdapters } from '../../lib/baselines/adapters/index.js';
 import { findProgram, runChild } from '../../lib/baselines/adapters/process.js';
 import { progressOf, PyTorchAdapter } from '../../lib/baselines/adapters/pytorch.js';
@@ -283,20 +282,6 @@ describe('tuners', () => {
     program('ladder-tune', `process.stdout.write('1.75');`);
     vi.stubEnv('LADDER_TENSORIR_HOME', folder);
     expect(await new TunerAdapter('tensorir').run({ model: 'vit', setting: 'bs1' })).toMatchObject({ system: 'tensorir', status: 'ok', latencyMs: 1.75 });
-  });
-});
-
-describe('cuBLASLt', () => {
-  it('covers every matrix weight of the decoder layers', () => {
-    const weights = (model: string): number => denseShapes.filter((shape) => shape.model === model).reduce((sum, { n, k }) => sum + n * k, 0);
-    expect(weights('llama2-70b')).toBe(855_638_016);
-    expect(weights('bloom-176b')).toBe(2_466_250_752);
-  });
-
-  it('refuses to time products where it cannot, with the reason that it gave before', async ({ skip }) => {
-    const found = await cublasLtAvailable();
-    if (found.ok) return skip('there is a GPU with cuBLASLt here');
-    await expect(matmulCeilings()).rejects.toMatchObject({ code: 'UNSUPPORTED', message: found.reason });
   });
 });
 

@@ -25,8 +25,10 @@ const quick = ['--no-figures', ...timing];
 // Many processes on what may be a busy machine.
 vi.setConfig({ testTimeout: 240_000 });
 
-async function ladder(...args: string[]): Promise<{ status: number | null; out: string; err: string }> {
-  const child = spawn(process.execPath, [cli, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+const ladder = (...args: string[]): ReturnType<typeof ladderIn> => ladderIn(env, ...args);
+
+async function ladderIn(environment: NodeJS.ProcessEnv, ...args: string[]): Promise<{ status: number | null; out: string; err: string }> {
+  const child = spawn(process.execPath, [cli, ...args], { env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
   let out = '';
   let err = '';
   child.stdout.on('data', (chunk: Buffer) => { out += chunk.toString(); });
@@ -55,11 +57,11 @@ function ended(child: ChildProcess): Promise<{ status: number | null; signal: No
   return new Promise((resolve) => child.on('close', (status, signal) => resolve({ status, signal })));
 }
 
-/** Processes below `pid`, by /proc. */
+/** The cases that run below `pid`, by /proc: a child that is not yet its own program cannot be told to have started. */
 function childrenOf(pid: number): number[] {
   return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).filter((candidate) => {
     try {
-      return Number(readFileSync(`/proc/${candidate}/stat`, 'utf8').split(') ')[1]?.split(' ')[1]) === pid;
+      return Number(readFileSync(`/proc/${candidate}/stat`, 'utf8').split(') ')[1]?.split(' ')[1]) === pid && readFileSync(`/proc/${candidate}/cmdline`, 'utf8').includes('bench-case');
     } catch {
       return false;
     }
@@ -138,6 +140,31 @@ describe('ladder bench', () => {
     expect(records.map(({ status, latencyMs }) => [status, latencyMs])).toEqual([['failed', null], ['failed', null]]);
     expect(out).toMatch(/failed: INTERNAL: the measuring process was ended by SIGSEGV/);
     expect(out).toMatch(/failed: INTERNAL: the measuring process took longer than 3 s/);
+  });
+
+  it.each([['--force_tune'], ['--force-tune']])('%s with --reproduce says what is missing of every system that was asked for', async (flag) => {
+    const results = join(root, `reproduced${flag}`);
+    const without = { ...env, LADDER_PYTHON: join(root, 'no-python'), LADDER_AMOS_HOME: '', LADDER_TENSORIR_HOME: '' };
+    const { status, out } = await ladderIn(without, 'bench', built[0]!.folder, '--results', results, ...quick, '--reproduce', flag, '--reproduce-systems', 'pytorch-eager,amos,tensorir,cublaslt');
+    expect(status).toBe(0);
+    expect(out).toMatch(/^pytorch-eager: not run: no \S*no-python on the PATH/m);
+    expect(out).toMatch(/^amos: not run: LADDER_AMOS_HOME is not set; .*3852 min \(2\.7 days\)/m);
+    expect(out).toMatch(/^tensorir: not run: LADDER_TENSORIR_HOME is not set/m);
+    expect(out).toMatch(/^cublaslt: not run: it multiplies on a GPU/m);
+    expect(out).not.toMatch(/^(pytorch-inductor|tensorrt|onnxruntime): /m);
+    const alone = await ladderIn(without, 'bench', built[0]!.folder, '--results', results, ...quick, flag);
+    expect(alone.out.match(/^\S+: not run: /gm)).toEqual(['amos: not run: ', 'tensorir: not run: ']);
+  });
+
+  it.each([
+    ['--reproduce-systems', 'pytorch-eager,dos', /expected some of pytorch-eager, pytorch-inductor, onnxruntime, tensorrt, cublaslt for --reproduce-systems but received "dos"/],
+    ['--reproduce-systems', 'amos', /received "amos"/],
+    ['--reproduce-settings', 'bs1_seq1,bs2', /expected some of bs1_seq1, bs32_seq1, bs1_seq4096, bs1, bs128 for --reproduce-settings but received "bs2"/],
+  ])('%s %s is refused before anything is measured', async (option, list, message) => {
+    const results = join(root, 'refused');
+    expect(await ladder('bench', built[0]!.folder, '--results', results, ...quick, '--reproduce', option, list)).toMatchObject({ status: 2, out: '', err: expect.stringMatching(message) });
+    expect(await ladder('bench', built[0]!.folder, '--results', results, ...quick, option, list)).toMatchObject({ status: 2, err: expect.stringMatching(/add --reproduce/) });
+    expect(recordFiles(results)).toEqual([]);
   });
 
   it('a checkpoint that cannot be loaded is a failed record with the code', async () => {

@@ -1,58 +1,34 @@
 /**
- * cuBLASLt's matrix product for the dense layers of the decoder layers: the ceiling that a kernel of that shape is
- * compared with. Not a system of Figure 8, so no record; the measuring is native (native/cuda/cublaslt.h).
+ * Measures cuBLASLt's matrix products, and keeps them in one file: the ceilings (../ceilings.ts) that the kernels of those
+ * shapes are compared with. The measuring is native (native/cuda/cublaslt.h).
  */
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { LadderError } from '../../errors.js';
-import { native, type NativeMatmul, type NativeMatmulResult } from '../../native.js';
+import { writeWhole } from '../../files.js';
+import { native, type NativeDeviceState, type NativeMatmul, type NativeMatmulResult } from '../../native.js';
 import { throwIfAborted } from '../../run/options.js';
+import { packageCommit, packageRoot } from '../../run/package.js';
+import type { BenchRecord } from '../../run/record.js';
+import { ceilingsFileName, parseCeilings, sameProduct, type LibraryCeilings, type MatmulCeiling, type MatmulProduct } from '../ceilings.js';
 import type { Availability } from './adapter.js';
 import { findProgram, runChild } from './process.js';
 
-export type MatmulType = NativeMatmul['type'];
-
-/** A dense layer: weights [n, k]. Products that our checkpoints fuse are one shape. */
-export interface DenseShape {
-  readonly model: 'llama2-70b' | 'bloom-176b';
-  readonly name: string;
-  readonly n: number;
-  readonly k: number;
-}
-
-/** The dense layers of Figure 8's decoder layers. */
-export const denseShapes: readonly DenseShape[] = [
-  { model: 'llama2-70b', name: 'qkv', n: 10240, k: 8192 },
-  { model: 'llama2-70b', name: 'o', n: 8192, k: 8192 },
-  { model: 'llama2-70b', name: 'gate_up', n: 57344, k: 8192 },
-  { model: 'llama2-70b', name: 'down', n: 8192, k: 28672 },
-  { model: 'bloom-176b', name: 'qkv', n: 43008, k: 14336 },
-  { model: 'bloom-176b', name: 'dense', n: 14336, k: 14336 },
-  { model: 'bloom-176b', name: 'up', n: 57344, k: 14336 },
-  { model: 'bloom-176b', name: 'down', n: 14336, k: 57344 },
-];
-
-/** Rows of activations in Figure 8: BS1, BS32, SEQ4096. */
-export const denseRows: readonly number[] = [1, 32, 4096];
-
-export interface MatmulCeiling {
-  readonly shape: DenseShape;
-  readonly m: number;
-  readonly type: MatmulType;
-  /** null: the library has no such product here; `reason` says so. */
-  readonly result: NativeMatmulResult | null;
-  readonly reason: string | null;
+/** What measures: the addon; a stand-in in tests. */
+export interface MatmulMeasurer {
+  measureMatmul(ordinal: number, matmul: NativeMatmul): Promise<NativeMatmulResult>;
+  deviceState(ordinal: number): NativeDeviceState | null;
 }
 
 export interface CeilingOptions {
+  /** CUDA ordinal. Default 0. */
   readonly ordinal?: number | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** Default: all of {@link denseShapes}. */
-  readonly shapes?: readonly DenseShape[] | undefined;
-  readonly rows?: readonly number[] | undefined;
-  readonly types?: readonly MatmulType[] | undefined;
   /** Told of each product before it is timed. */
   readonly onProgress?: ((fraction: number, detail: string) => void) | undefined;
+  /** Measures again what the file has. Default false. */
+  readonly again?: boolean | undefined;
+  readonly measurer?: MatmulMeasurer | undefined;
 }
 
 /** PyTorch's wheels bring the library along, outside the linker's path. */
@@ -70,10 +46,10 @@ async function libraryPath(): Promise<string | null> {
   return folders.flatMap((folder) => wheelPaths.map((parts) => join(folder, ...parts))).find((path) => existsSync(path)) ?? null;
 }
 
-/** Whether products can be timed here: tries the smallest. */
-export async function cublasLtAvailable(ordinal = 0): Promise<Availability> {
+/** Whether products can be timed here: tries the smallest. The version is cublasLtGetVersion's number. */
+export async function cublasLtAvailable(ordinal = 0, measurer: MatmulMeasurer = native()): Promise<Availability> {
   try {
-    const { libraryVersion } = await native().measureMatmul(ordinal, { m: 32, n: 256, k: 256, type: 'fp16', library: await libraryPath() });
+    const { libraryVersion } = await measurer.measureMatmul(ordinal, { m: 32, n: 256, k: 256, type: 'fp16', library: await libraryPath() });
     return { ok: true, version: String(libraryVersion) };
   } catch (error) {
     if (!(error instanceof LadderError)) throw error;
@@ -81,27 +57,60 @@ export async function cublasLtAvailable(ordinal = 0): Promise<Availability> {
   }
 }
 
-/**
- * Times every product.
- * @throws LadderError `ABORTED` between two products; `NO_DRIVER`, `NO_DEVICE`, `OUT_OF_MEMORY`, `CUDA`; `UNSUPPORTED` without the library
- */
-export async function matmulCeilings(options: CeilingOptions = {}): Promise<readonly MatmulCeiling[]> {
-  const { ordinal = 0, shapes = denseShapes, rows = denseRows, types = ['fp16', 'fp8_e4m3', 'int8'] } = options;
-  const here = await cublasLtAvailable(ordinal);
-  if (!here.ok) throw new LadderError('UNSUPPORTED', here.reason);
-  const library = await libraryPath();
-  const products = shapes.flatMap((shape) => rows.flatMap((m) => types.map((type) => ({ shape, m, type }))));
-  const ceilings: MatmulCeiling[] = [];
-  for (const { shape, m, type } of products) {
-    throwIfAborted(options.signal);
-    options.onProgress?.(ceilings.length / products.length, `${shape.model} ${shape.name} ${m}×${shape.n}×${shape.k} ${type}`);
-    try {
-      const result = await native().measureMatmul(ordinal, { m, n: shape.n, k: shape.k, type, library });
-      ceilings.push({ shape, m, type, result, reason: null });
-    } catch (error) {
-      if (!(error instanceof LadderError) || error.code !== 'UNSUPPORTED') throw error;
-      ceilings.push({ shape, m, type, result: null, reason: error.message });
-    }
+/** Times one product; one that the library lacks is a result, too. */
+async function measureProduct(product: MatmulProduct, ordinal: number, library: string | null, measurer: MatmulMeasurer): Promise<MatmulCeiling> {
+  const { shape: { n, k }, m, type } = product;
+  try {
+    const result = await measurer.measureMatmul(ordinal, { m, n, k, type, library });
+    const state = measurer.deviceState(ordinal);
+    return { ...product, result, reason: null, stateAfter: state && { ...state, throttleReasons: state.throttleReasons && [...state.throttleReasons] } };
+  } catch (error) {
+    if (!(error instanceof LadderError) || error.code !== 'UNSUPPORTED') throw error;
+    return { ...product, result: null, reason: error.message, stateAfter: null };
   }
-  return ceilings;
+}
+
+/** Measurements of this GPU, driver, library and commit that are no older than the addon; else null. */
+function readEarlier(path: string, libraryVersion: number, device: BenchRecord['device']): LibraryCeilings | null {
+  let earlier: LibraryCeilings;
+  try {
+    earlier = parseCeilings(readFileSync(path, 'utf8'), path);
+  } catch {
+    // Absent, or of an older schema: measured anew.
+    return null;
+  }
+  const built = statSync(join(packageRoot, 'build', 'Release', 'ladder.node'), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  const same = earlier.libraryVersion === libraryVersion && earlier.device.name === device.name && earlier.device.driverVersion === device.driverVersion;
+  return same && earlier.commit === packageCommit() && Date.parse(earlier.date) >= built ? earlier : null;
+}
+
+/**
+ * Brings the file of ceilings in `folder` up to `products`: measures what it lacks, and writes it after each one, so that an
+ * interrupted run goes on where it stopped.
+ * @param device the GPU at `options.ordinal`
+ * @returns all that the file holds then, and how many were measured now
+ * @throws LadderError `UNSUPPORTED` without the library or a GPU; `ABORTED` between two products; `OUT_OF_MEMORY`, `CUDA`, `IO`
+ * @example
+ * const { ceilings } = await libraryCeilings(productsFor(['llama2-70b'], ['bs1_seq1'], ['W_FP16 A_FP16']), 'out', device);
+ */
+export async function libraryCeilings(
+  products: readonly MatmulProduct[], folder: string, device: BenchRecord['device'], options: CeilingOptions = {},
+): Promise<{ readonly ceilings: LibraryCeilings; readonly measured: number }> {
+  const { ordinal = 0, measurer = native() } = options;
+  const here = await cublasLtAvailable(ordinal, measurer);
+  if (!here.ok) throw new LadderError('UNSUPPORTED', here.reason);
+  const path = join(folder, ceilingsFileName);
+  const libraryVersion = Number(here.version);
+  let ceilings: LibraryCeilings = (options.again === true ? null : readEarlier(path, libraryVersion, device))
+    ?? { schema: 'ladder-cublaslt/1', libraryVersion, device, date: new Date().toISOString(), commit: packageCommit(), products: [] };
+  const lacking = products.filter((product) => !ceilings.products.some((known) => sameProduct(known, product)));
+  const library = await libraryPath();
+  for (const [index, product] of lacking.entries()) {
+    throwIfAborted(options.signal);
+    const { shape: { model, name, n, k }, m, type } = product;
+    options.onProgress?.(index / lacking.length, `${model} ${name} ${m}×${n}×${k} ${type}`);
+    ceilings = { ...ceilings, products: [...ceilings.products, await measureProduct(product, ordinal, library, measurer)] };
+    await writeWhole(path, `${JSON.stringify(ceilings)}\n`);
+  }
+  return { ceilings, measured: lacking.length };
 }
