@@ -13,7 +13,7 @@ import { numberCell, plain, shortCommit, type ReportCell, type ReportTable } fro
 export function provenanceTable(title: string, note: string, entries: readonly Entry[], reference: (entry: Entry) => Entry | undefined): ReportTable {
   return {
     title, note,
-    columns: ['model', 'setting', 'system', 'format', 'ms', 'interval, ms', 'over Welder', 'clock', 'GPU', 'L2', 'of roofline', 'source', 'date', 'commit', 'remark'],
+    columns: ['model', 'setting', 'system', 'format', 'ms', 'interval, ms', 'over Welder', 'clock', 'GPU', 'L2', 'of roofline', 'date', 'commit', 'source', 'remark'],
     rows: entries.map((entry): ReportCell[] => {
       const base = reference(entry)?.latencyMs;
       const speedUp = base === null || base === undefined || entry.latencyMs === null ? null : base / entry.latencyMs;
@@ -24,7 +24,7 @@ export function provenanceTable(title: string, note: string, entries: readonly E
         numberCell(speedUp, (value) => `${value.toFixed(3)}×`),
         { text: clockLabel(entry.clock) }, { text: entry.gpu ?? 'not stated' }, { text: entry.l2 ?? 'not stated' },
         numberCell(entry.roof?.fraction, (value) => `${(value * 100).toFixed(1)} % (${entry.roof?.ceilings ?? ''})`),
-        { text: entry.source }, { text: entry.date ?? '—' }, { text: entry.commit === null ? '—' : shortCommit(entry.commit) },
+        { text: entry.date ?? '—' }, { text: entry.commit === null ? '—' : shortCommit(entry.commit) }, { text: entry.source },
         { text: [entry.reason, ...entry.marks.map((mark) => mark.note)].filter((part) => part !== null).join('; ') },
       ];
     }),

@@ -41,7 +41,8 @@ export function escapeHtml(text: string): string {
 
 const style = `
 :root { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; }
-body { max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+body { margin: 2rem 0; padding: 0 2rem; }
+body > p, figure { max-width: 72rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 figure { margin: 1.5rem 0; } figure svg { width: 100%; height: auto; max-width: 60rem; display: block; }
 figcaption, .note { color: #4a4a4a; font-size: .9rem; max-width: 60rem; }

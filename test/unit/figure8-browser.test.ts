@@ -14,6 +14,7 @@ import { drawEnd2End } from '../../lib/figure8/end2end.js';
 import { entriesOfSet, entryOfRecord } from '../../lib/figure8/entries.js';
 import { publishedFigure, reproducedFigure } from '../../lib/figure8/figure-model.js';
 import { drawOperators, publishedProfile } from '../../lib/figure8/operators-chart.js';
+import { numberCell, reportHtml } from '../../lib/figure8/report.js';
 import { drawRoofline } from '../../lib/figure8/roofline-chart.js';
 import { Picture } from '../../lib/figure8/svg.js';
 import { measuredCases } from './figure8-records.js';
@@ -85,7 +86,7 @@ const pictures: readonly (readonly [string, () => Picture | null])[] = [
   ['Figure 8 of the artifact with values', () => drawEnd2End(publishedFigure(artifact, caption), 'f', { values: true })],
   ['Figure 8 measured here', () => drawEnd2End(reproducedFigure(paper, own, caption), 'f')],
   ['Figure 8 measured here with values', () => drawEnd2End(reproducedFigure(paper, own, caption), 'f', { values: true })],
-  ['roofline', () => drawRoofline(paper.filter((entry) => entry.system === 'Ladder'), 'f', 'Ladder on an A100.')],
+  ['roofline', () => drawRoofline(paper.filter((entry) => entry.system === 'Ladder'), 'f', `${caption} ${caption}`)],
   ['operators', () => drawOperators(publishedProfile(loadLadderOperators(), 'llama2-70b', 'llama2_fq_0_int_4_-1_bs1_seq1_ci_False_async'), 'f')],
   ['186 operators', () => drawOperators(publishedProfile(loadLadderOperators(), 'vit', 'vit-b1_fq_0_fp_e5m2_8_ci_False_holistic_fp16'), 'f')],
 ];
@@ -114,5 +115,16 @@ describe.skipIf(!present)('in Chromium', () => {
     expect(overlaps(boxes)).toEqual([]);
     expect(boxes.filter((box) => box.left < 0 || box.top < 0 || box.right > picture.width || box.bottom > picture.height)).toEqual([]);
     expect(await darkestLabelPixel(picture)).toBeGreaterThan(110);
+  });
+
+  test('report.html: a click on a column sorts by its numbers, the next one turns round', { timeout: 60_000 }, async () => {
+    const html = reportHtml({
+      title: 'r', summary: [], figures: [],
+      tables: [{ title: 't', note: '', columns: ['name', 'ms'], rows: [['b', 10], ['a', 9.5], ['c', 0.1]].map(([name, ms]) => [{ text: String(name) }, numberCell(Number(ms))]) }],
+    });
+    const script = `const order = () => [...document.querySelectorAll('tbody tr')].map((row) => row.cells[0].textContent).join('');
+      const click = (i) => { document.querySelectorAll('th button')[i].click(); return order() + document.querySelectorAll('th')[i].ariaSort; };
+      document.body.innerHTML = '<pre>' + [order(), click(1), click(1), click(0)].join(' ') + '</pre>';`;
+    expect(await render(html.replace('</body>', `<script>${script}</script></body>`), '--dump-dom')).toContain('<pre>bac cabascending bacdescending abcascending</pre>');
   });
 });
