@@ -135,11 +135,12 @@ async function measureLibrary(bench: FinishedBench, plan: Reproduction, io: CliI
 export async function endBench(bench: FinishedBench, io: CliIo): Promise<void> {
   const { reproduction } = bench;
   if (reproduction !== null) {
+    await measureSystems(bench, reproduction, io);
+    // Last: it multiplies in this process, which then holds a CUDA context.
     if (reproduction.library) {
       if (bench.device.kind === 'cuda') await measureLibrary(bench, reproduction, io);
       else io.out(`${kLibrary}: not run: it multiplies on a GPU, and none is used`);
     }
-    await measureSystems(bench, reproduction, io);
   }
   if (!bench.figures) return;
   io.progress('drawing', null);
