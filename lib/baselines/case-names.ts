@@ -35,7 +35,7 @@ export function isLlm(model: Model): boolean {
 }
 
 /** The model that a name or path speaks of; of a path, the innermost part that names one. */
-export function modelOf(name: string): Model | null {
+function modelOf(name: string): Model | null {
   for (const part of name.split('/').reverse()) {
     const found = modelPatterns.find(([pattern]) => pattern.test(part));
     if (found !== undefined) return found[1];

@@ -93,7 +93,7 @@ function means(pairs: readonly Pair[], nameOf: (pair: Pair) => string): Mean[] {
 }
 
 /** The systems of a pair, as a mean is named. */
-export function pairName(pair: Pair): string {
+function pairName(pair: Pair): string {
   const name = (entry: Entry): string => `${entry.family} ${entry.format}`;
   return pair.a.family === pair.b.family && pair.a.format === pair.b.format ? name(pair.a) : `${name(pair.a)} over ${name(pair.b)}`;
 }

@@ -19,7 +19,7 @@ export type SetName = (typeof setNames)[number];
 const latency = z.number().positive().nullable();
 
 /** What is odd about one published value; shown beside it. */
-export const markSchema = z.strictObject({
+const markSchema = z.strictObject({
   setting: z.string(),
   kind: z.enum(['repeats-fp16', 'maximum', 'stale', 'not-from-log', 'other-checkpoint', 'other-format']),
   note: z.string().min(1),

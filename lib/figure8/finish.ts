@@ -52,7 +52,7 @@ export interface FinishResult {
 
 const defaultResults = join(packageRoot, 'bench', 'results');
 /** Where the figures go unless told otherwise. */
-export const defaultOut = join(packageRoot, 'bench', 'out');
+const defaultOut = join(packageRoot, 'bench', 'out');
 
 /** The newest record of each case, of every GPU, under the ceilings that were measured there. */
 async function measuredEntries(folders: readonly string[], ceilings: readonly LibraryCeilings[]): Promise<Entry[]> {

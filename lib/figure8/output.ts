@@ -15,13 +15,13 @@ const pngScale = 5;
 const pointsPerUnit = 0.5;
 
 /** The picture as PNG. */
-export async function toPng(picture: Picture, scale = pngScale): Promise<Uint8Array> {
+async function toPng(picture: Picture, scale = pngScale): Promise<Uint8Array> {
   return sharp(Buffer.from(picture.toString()), { density: 72 * scale, limitInputPixels: false })
     .resize(Math.round(picture.width * scale)).flatten({ background: '#ffffff' }).png({ compressionLevel: 9, palette: true, effort: 1 }).toBuffer();
 }
 
 /** The picture as a one-page PDF of vectors. */
-export async function toPdf(picture: Picture, title: string): Promise<Uint8Array> {
+async function toPdf(picture: Picture, title: string): Promise<Uint8Array> {
   const [width, height] = [picture.width * pointsPerUnit, picture.height * pointsPerUnit];
   const document = new PdfDocument({ size: [width, height], margin: 0, info: { Title: title, Creator: 'ladder' }, compress: true });
   const chunks: Uint8Array[] = [];

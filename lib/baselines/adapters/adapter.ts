@@ -63,7 +63,7 @@ export function shapeOf(case_: BaselineCase): { readonly batch: number; readonly
 }
 
 /** A device that nothing could be learnt of: a system that failed before it saw one. */
-export const unknownDevice: BenchRecord['device'] = {
+const unknownDevice: BenchRecord['device'] = {
   kind: 'cuda', name: 'unknown', computeCapability: null, driverVersion: null, multiprocessors: null, memoryBytes: 0, l2Bytes: null,
 };
 

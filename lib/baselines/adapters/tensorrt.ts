@@ -15,7 +15,7 @@ const kTimeoutMs = 30 * 60_000;
 const kVersionTimeoutMs = 60_000;
 
 /** The ONNX file of a case, or why there is none. */
-export function onnxFile(case_: BaselineCase): { readonly path: string } | { readonly reason: string } {
+function onnxFile(case_: BaselineCase): { readonly path: string } | { readonly reason: string } {
   const folder = process.env.LADDER_ONNX_DIR;
   if (!folder) return { reason: 'LADDER_ONNX_DIR is not set; expected a folder with <model>_<setting>.onnx (static shapes, FP16), such as resnet-50_bs1.onnx' };
   const path = join(folder, `${case_.model}_${case_.setting}.onnx`);
