@@ -1,11 +1,16 @@
 /**
- * The public API: load, run, time, verify and inspect prebuilt Ladder checkpoints. Everything here is typed, asynchronous
+ * The public API: load, run, time, verify, inspect, build, pack and tune Ladder checkpoints. Everything here is typed, asynchronous
  * where it works, and throws `LadderError` with a stable `code`.
  */
 import { inspectPrebuilt as inspect, type Inspection } from './artifact/inspect.js';
+import type { WeightFormat } from './artifact/operators.js';
+import type { BuildCheckpointOptions, FloatWeights, PackMatrixOptions, TuneCheckpointOptions } from './build/api.js';
+import type { BuildResult } from './build/build.js';
+import type { PackedWeights } from './build/pack.js';
+import type { Tuned } from './build/tuned.js';
 import { resolveCheckpoint } from './run/package.js';
 import { Prebuilt } from './run/prebuilt.js';
-import type { LoadOptions } from './run/options.js';
+import type { LoadOptions, TaskOptions } from './run/options.js';
 
 /**
  * Loads a checkpoint onto a device and fills its weights. A missing or stale model.so of one of our own checkpoints is
@@ -32,6 +37,68 @@ export async function inspectPrebuilt(path: string): Promise<Inspection> {
   return inspect(resolveCheckpoint(path));
 }
 
+/** The builder is large, and most processes never build: it is loaded when it is first called. */
+const builder = (): Promise<typeof import('./build/api.js')> => import('./build/api.js');
+
+/**
+ * Builds a checkpoint folder `<root>/<model>/<name>/`, named as the authors name theirs: graph.json, checkpoint.json, with
+ * `weights` graph.params, and, where nvcc is there, model.so.
+ * @param model 'llama2-70b' or 'bloom-176b' (small ones for tests: 'llama2-tiny', 'bloom-tiny')
+ * @param options batch × seq is at most 64; `group` is 64 or 128 for INT4 and NF4, else -1
+ * @throws LadderError `BAD_ARGUMENT` naming the option, `UNSUPPORTED` for shapes and formats that no kernel handles,
+ *   `MISSING_PARAMETER`, `WRONG_LENGTH` and `BAD_PARAMS` for a safetensors file that does not fit, `NO_COMPILER`,
+ *   `BUILD_FAILED`, `IO`, `ABORTED`
+ * @example const { folder } = await buildCheckpoint('llama2-70b', { root: 'checkpoints', weight: 'int4', group: 128, weights: 'layer.safetensors' });
+ */
+export async function buildCheckpoint(model: string, options: BuildCheckpointOptions): Promise<BuildResult> {
+  return (await builder()).buildCheckpoint(model, options);
+}
+
+/**
+ * Quantises float weights to the format of a checkpoint of ours and writes its graph.params, in the order in which its
+ * kernels read. Round to nearest even; INT4, NF4 and FP8 scale by the largest magnitude of the channel or group, INT1 by the
+ * mean one, MXFP8 as OCP MX v1.0 says. One matrix is held at a time.
+ * @param path the checkpoint's folder, or its name below checkpoints/
+ * @param weights by the names of checkpoint.json's `tensors`, inputs and scales aside: a matrix [n, k] (`logicalShape`)
+ *   row-major, norms and biases as vectors; or a function that is asked for one at a time, with its name and shape
+ * @throws LadderError `UNSUPPORTED` for a foreign checkpoint, `MISSING_PARAMETER`, `UNKNOWN_INPUT`, `WRONG_TYPE`,
+ *   `WRONG_LENGTH`, `BAD_ARGUMENT` for values that the format cannot hold, `IO`, `ABORTED`; what the function throws
+ * @example await packWeights(folder, async (name, [n, k = 1]) => readMyFloats(name, n * k));
+ */
+export async function packWeights(path: string, weights: FloatWeights, options?: TaskOptions): Promise<void> {
+  return (await builder()).packWeights(path, weights, options);
+}
+
+/**
+ * Quantises one matrix [n, k], row-major, and stores it in the order of a layout; as `packWeights` does for a checkpoint.
+ * @param format 'fp16', 'int4', 'nf4', 'fp8_e5m2', 'fp8_e4m3', 'mxfp8_e5m2', 'mxfp8_e4m3' or 'int1'
+ * @returns the bytes of codes and scales (float16, little-endian; E8M0 for MX; none for fp16)
+ * @throws LadderError `WRONG_TYPE`, `BAD_ARGUMENT`, `BAD_MANIFEST` for a layout that is no bijection, `ABORTED`
+ * @example const { weight, scale } = await packMatrix(matrix, 'int4', { k: 4096, group: 128 });
+ */
+export async function packMatrix(matrix: Float32Array, format: WeightFormat, options: PackMatrixOptions): Promise<PackedWeights> {
+  return (await builder()).packMatrix(matrix, format, options);
+}
+
+/**
+ * Searches the kernels' parameters of a checkpoint of ours on a GPU, checks each candidate against the reference, writes
+ * tuned/<arch>.json below the checkpoint, and builds its model.so with the winners. An interrupted search goes on.
+ * @param path the checkpoint's folder, or its name below checkpoints/
+ * @returns the winners by operator, with latencies in ms
+ * @throws LadderError `BAD_ARGUMENT`, `NOT_A_CHECKPOINT`, `UNSUPPORTED` for a foreign checkpoint, `NO_DRIVER`, `NO_DEVICE`,
+ *   `NO_COMPILER`, `BUILD_FAILED`, `ABORTED`
+ * @example await tuneCheckpoint('llama2-70b/llama2_bs1_seq1_async', { onProgress: ({ detail }) => console.log(detail) });
+ */
+export async function tuneCheckpoint(path: string, options?: TuneCheckpointOptions): Promise<Tuned> {
+  return (await builder()).tuneCheckpoint(path, options);
+}
+
+export type { Digit as LayoutDigit, WeightFormat } from './artifact/operators.js';
+export type { BuildCheckpointOptions, FloatWeights, PackMatrixOptions, TuneCheckpointOptions, TuneProgress } from './build/api.js';
+export type { BuildResult } from './build/build.js';
+export type { PackedWeights } from './build/pack.js';
+export type { Tuned as TuneResult } from './build/tuned.js';
+export type { FloatSource } from './build/weights.js';
 export type { Inspection, InspectedModule, InspectedOperator, InspectedProblem, InspectedTensor } from './artifact/inspect.js';
 export { LadderError } from './errors.js';
 export type { ErrorCode, ErrorContext } from './errors.js';

@@ -54,7 +54,8 @@ export async function buildCheckpoints(requests: readonly CheckpointRequest[], o
     const folder = folders[i]!;
     const design = designCheckpoint(request, await readTuned(folder, options.arch ?? kDefaultArch));
     if (options.weights !== undefined) {
-      await packSafetensors(options.weights, design, folder);
+      const { signal, onProgress } = options;
+      await packSafetensors(options.weights, design, folder, { signal, ...(onProgress && { onProgress: ({ fraction, detail }) => onProgress(fraction ?? 0, `packing ${detail ?? ''}`) }) });
     } else if (existsSync(join(folder, 'graph.params'))) {
       const old = await readManifest(folder);
       if (old) refuseToStrandWeights(folder, old, design);

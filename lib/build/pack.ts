@@ -3,9 +3,11 @@
  * the order of a digit layout; and back. Formats: formats.ts; layouts: artifact/layout.ts; files are the caller's.
  * Follows `denseSchema` in artifact/operators.ts and, for MX, OCP MX v1.0, section 6.3.
  */
+import { setImmediate } from 'node:timers/promises';
 import { layoutExtents, layoutOffsets } from '../artifact/layout.js';
 import { type Digit, isMxFormat, kMxBlock, weightBits, type WeightFormat } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
+import { throwIfAborted } from '../run/options.js';
 import { e8m0ToFloat, floatToHalf, floatToWeightCode, fp8Kind, halfToFloat, mxScaleCode, weightCodeToFloat } from './formats.js';
 
 /** How a matrix is stored. */
@@ -20,6 +22,7 @@ export interface PackOptions {
 
 /** Bytes of the two tensors of a packed matrix. */
 export interface PackedWeights {
+  /** Codes in the order of the layout; sub-byte ones fill bytes from the low bits up. */
   readonly weight: Uint8Array;
   /** float16, or E8M0 codes for MX; empty for fp16 weights. */
   readonly scale: Uint8Array;
@@ -88,9 +91,34 @@ function scaleCodeOf(format: WeightFormat, weights: Float32Array): number {
  * Quantises and stores a matrix.
  * @param matrix weights [n, k], row-major; k is the layout's, n follows from the length
  * @throws LadderError `BAD_ARGUMENT` for sizes that do not fit, and for weights that are not finite or too large for their format
- * @example packWeights(matrix, 'int4', { group: -1, layout, scaleLayout: null })
+ * @example packMatrix(matrix, 'int4', { group: -1, layout, scaleLayout: null })
  */
-export function packWeights(matrix: Float32Array, format: WeightFormat, options: PackOptions): PackedWeights {
+export function packMatrix(matrix: Float32Array, format: WeightFormat, options: PackOptions): PackedWeights {
+  const rows = packing(matrix, format, options);
+  for (;;) {
+    const { done, value } = rows.next();
+    if (done) return value;
+  }
+}
+
+/** Time that a matrix may be packed at a stretch before others have their turn. */
+const kSliceMs = 20;
+
+/** As packMatrix, a slice at a time, so that the event loop is not blocked. @throws LadderError also `ABORTED` */
+export async function packMatrixInSlices(matrix: Float32Array, format: WeightFormat, options: PackOptions, signal?: AbortSignal): Promise<PackedWeights> {
+  const rows = packing(matrix, format, options);
+  for (let started = performance.now(); ;) {
+    const { done, value } = rows.next();
+    if (done) return value;
+    if (performance.now() - started < kSliceMs) continue;
+    await setImmediate();
+    throwIfAborted(signal);
+    started = performance.now();
+  }
+}
+
+/** Packs a row per step. */
+function* packing(matrix: Float32Array, format: WeightFormat, options: PackOptions): Generator<undefined, PackedWeights, undefined> {
   const { k } = layoutExtents(options.layout);
   const n = matrix.length / k;
   if (n < 1 || !Number.isInteger(n)) throw new LadderError('BAD_ARGUMENT', `expected a whole number of rows of ${k} weights but received ${matrix.length} weights`, { k });
@@ -130,17 +158,18 @@ export function packWeights(matrix: Float32Array, format: WeightFormat, options:
         }
       }
     }
+    yield;
   }
   return { weight, scale };
 }
 
 /**
- * The values that stored weights stand for, scales applied: the inverse of `packWeights` but for rounding.
+ * The values that stored weights stand for, scales applied: the inverse of `packMatrix` but for rounding.
  * @param n rows; k is the layout's
  * @returns [n, k], row-major
  * @throws LadderError `BAD_ARGUMENT` unless the sizes fit
  */
-export function unpackWeights(packed: PackedWeights, n: number, format: WeightFormat, options: PackOptions): Float32Array {
+export function unpackMatrix(packed: PackedWeights, n: number, format: WeightFormat, options: PackOptions): Float32Array {
   const storage = storageOf(n, format, options);
   const { k, bits, group, rowOffsets, columnOffsets } = storage;
   if (packed.weight.length !== storage.weightBytes) throw new LadderError('BAD_ARGUMENT', `expected ${storage.weightBytes} bytes of weights but received ${packed.weight.length}`);

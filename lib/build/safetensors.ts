@@ -2,6 +2,7 @@
  * Reads safetensors files (Hugging Face's format): u64 header length, a JSON header of name → {dtype, shape, data_offsets},
  * then the data. Only the header is read at once; tensors are read one by one into FP32.
  */
+import { setImmediate } from 'node:timers/promises';
 import { z } from 'zod';
 import { FileSource } from '../artifact/byte-source.js';
 import { LadderError } from '../errors.js';
@@ -14,7 +15,7 @@ const headerSchema = z.record(z.string(), z.union([
 ]));
 const kElementBytes: Readonly<Record<string, number>> = { F16: 2, BF16: 2, F32: 4 };
 const kMaxHeaderBytes = 100_000_000;
-const kChunkElements = 1 << 22;
+const kChunkElements = 1 << 20;
 
 /** An open file; close it. */
 export class Safetensors {
@@ -35,16 +36,17 @@ export class Safetensors {
   }
 
   /**
-   * A tensor as FP32, row-major.
+   * A tensor as FP32, row-major; others have their turn between pieces.
    * @throws LadderError `MISSING_PARAMETER`, or `UNSUPPORTED` for an element type other than F16, BF16 and F32
    */
-  read(name: string): Float32Array {
+  async read(name: string): Promise<Float32Array> {
     const entry = this.entries.get(name);
     if (!entry) throw new LadderError('MISSING_PARAMETER', `${this.source.name} has no tensor ${JSON.stringify(name)}`, { name });
     const bytesEach = kElementBytes[entry.dtype];
     if (!bytesEach) throw new LadderError('UNSUPPORTED', `${name} has elements of type ${entry.dtype}; F16, BF16 and F32 can be packed`, { name });
     const values = new Float32Array(entry.elements);
     for (let at = 0; at < entry.elements; at += kChunkElements) {
+      if (at > 0) await setImmediate();
       const count = Math.min(kChunkElements, entry.elements - at);
       const bytes = this.source.read(entry.offset + at * bytesEach, count * bytesEach);
       const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

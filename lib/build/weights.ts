@@ -1,16 +1,16 @@
 /**
- * Real weights: decoder layers of a Llama model in a safetensors file (Hugging Face's names) → graph.params of a checkpoint,
- * quantised and stored as its kernels read them.
+ * Real weights → graph.params of a checkpoint, quantised and stored as its kernels read them: float matrices by our names,
+ * or decoder layers of a Llama model in a safetensors file (Hugging Face's names).
  */
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseDataType } from '../artifact/dtype.js';
 import { type ParamInput, writeParams } from '../artifact/params.js';
 import { LadderError } from '../errors.js';
+import { describeValue, throwIfAborted, type TaskOptions } from '../run/options.js';
 import type { CheckpointDesign } from './design.js';
 import { floatToHalf } from './formats.js';
 import type { LoweredTensor } from './lower.js';
-import { type PackedWeights, packWeights } from './pack.js';
+import { type PackedWeights, packMatrixInSlices } from './pack.js';
 import { Safetensors } from './safetensors.js';
 
 /** Our tensors, by the end of their name, from Hugging Face's, whose rows are put one below the other. */
@@ -24,19 +24,31 @@ const kSources: Readonly<Record<string, readonly string[]>> = {
 };
 
 /**
- * Packs the weights of `path` into graph.params of the checkpoint's folder. The file's layers are taken in ascending order.
- * @throws LadderError `UNSUPPORTED` for a model without such names, `MISSING_PARAMETER`, `WRONG_LENGTH` for another shape,
- *   `BAD_PARAMS` for a damaged file, `BAD_ARGUMENT` for weights that the format cannot hold, `IO`
+ * Float values of one parameter: a matrix [n, k] row by row, or a vector.
+ * @param name our name, e.g. `layer0.qkv.weight`
  */
-export async function packSafetensors(path: string, design: CheckpointDesign, folder: string): Promise<void> {
+export type FloatSource = (name: string, shape: readonly number[]) => Float32Array | Promise<Float32Array>;
+
+/**
+ * Packs float parameters into graph.params of the checkpoint's folder. `source` is asked for one at a time.
+ * @throws LadderError `WRONG_TYPE`, `WRONG_LENGTH`, `BAD_ARGUMENT` for weights that the format cannot hold, `IO`, `ABORTED`; what `source` throws
+ */
+export async function packFloats(source: FloatSource, design: CheckpointDesign, folder: string, task: TaskOptions = {}): Promise<void> {
+  await writeParams(join(folder, 'graph.params'), [...paramsOf(design, source, task)]);
+}
+
+/**
+ * The same from the safetensors file `path`, whose layers are taken in ascending order.
+ * @throws LadderError also `UNSUPPORTED` for a model without such names, `MISSING_PARAMETER`, `BAD_PARAMS` for a damaged file
+ */
+export async function packSafetensors(path: string, design: CheckpointDesign, folder: string, task: TaskOptions = {}): Promise<void> {
   if (!design.request.model.startsWith('llama2-')) {
     throw new LadderError('UNSUPPORTED', `weights can be packed for the llama2 models, whose tensor names are known, not for ${design.request.model}`);
   }
   const file = new Safetensors(path);
   try {
     const source = new LlamaFile(file, path, design.request.layers);
-    await mkdir(folder, { recursive: true });
-    await writeParams(join(folder, 'graph.params'), [...paramsOf(design, source)]);
+    await packFloats((name, shape) => source.read(name, shape), design, folder, task);
   } finally {
     file.close();
   }
@@ -57,18 +69,21 @@ class LlamaFile {
     }
   }
 
-  /** The rows behind one of our tensors, [elements / width, width]. */
-  read(tensor: string, width: number, elements: number): Float32Array {
+  /** The rows behind one of our tensors. */
+  async read(tensor: string, shape: readonly number[]): Promise<Float32Array> {
+    const width = shape.at(-1)!;
+    const elements = shape.reduce((product, extent) => product * extent, 1);
     const [, layer, kind] = /^layer(\d+)\.(.+)$/.exec(tensor) ?? [];
     const sources = kSources[kind ?? ''];
     if (!sources) throw new LadderError('INTERNAL', `no source is known for ${tensor}`);
-    const parts = sources.map((suffix) => {
+    const parts: Float32Array[] = [];
+    for (const suffix of sources) {
       const name = [...this.file.shapes.keys()].find((candidate) => candidate.endsWith(`layers.${this.layers[Number(layer)]!}.${suffix}`));
       if (name === undefined) throw new LadderError('MISSING_PARAMETER', `${this.path} has no layers.${this.layers[Number(layer)]!}.${suffix}`, { path: this.path });
-      const shape = this.file.shapes.get(name)!;
-      if (shape.at(-1) !== width) throw new LadderError('WRONG_LENGTH', `${name} has shape [${shape.join(', ')}] where rows of ${width} are expected`, { name });
-      return this.file.read(name);
-    });
+      const found = this.file.shapes.get(name)!;
+      if (found.at(-1) !== width) throw new LadderError('WRONG_LENGTH', `${name} has shape [${found.join(', ')}] where rows of ${width} are expected`, { name });
+      parts.push(await this.file.read(name));
+    }
     const total = parts.reduce((sum, { length }) => sum + length, 0);
     if (total !== elements) throw new LadderError('WRONG_LENGTH', `${sources.join(' + ')} hold ${total} weights where ${tensor} has ${elements}`, { tensor });
     if (parts.length === 1) return parts[0]!;
@@ -83,34 +98,41 @@ class LlamaFile {
 }
 
 /** One input of writeParams per parameter; a matrix and its scales are packed together, when the first of them is written. */
-function* paramsOf({ model, request }: CheckpointDesign, source: LlamaFile): Generator<ParamInput> {
-  const packed = new Map<string, PackedWeights>();
-  const matrixOf = (weight: LoweredTensor, scaleLayout: LoweredTensor['layout']): PackedWeights => {
-    const known = packed.get(weight.name);
-    if (known) return known;
-    const [n, k] = weight.logicalShape as [number, number];
-    const { weight: format, group } = request.format;
-    const result = packWeights(source.read(weight.name, k, n * k), format, { group, layout: weight.layout!, scaleLayout: scaleLayout ?? null });
-    packed.clear();
-    packed.set(weight.name, result);
-    return result;
+function* paramsOf({ model, request }: CheckpointDesign, source: FloatSource, { signal, onProgress }: TaskOptions): Generator<ParamInput> {
+  const parameters = model.tensors.filter(({ role }) => role !== 'input');
+  const weightOf = (scale: LoweredTensor): LoweredTensor => parameters.find(({ name }) => name === scale.name.replace(/scale$/, 'weight'))!;
+  const scaleLayoutOf = (weight: LoweredTensor): LoweredTensor['layout'] | null => parameters.find(({ name }) => name === weight.name.replace(/weight$/, 'scale'))?.layout ?? null;
+  const read = async ({ name }: LoweredTensor, shape: readonly number[]): Promise<Float32Array> => {
+    throwIfAborted(signal);
+    onProgress?.({ phase: 'pack', fraction: parameters.findIndex((one) => one.name === name) / parameters.length, detail: name });
+    const values = await source(name, shape);
+    if (!(values instanceof Float32Array)) throw new LadderError('WRONG_TYPE', `expected a Float32Array for \`${name}\` but received ${describeValue(values)}`, { name });
+    const elements = shape.reduce((product, extent) => product * extent, 1);
+    if (values.length !== elements) throw new LadderError('WRONG_LENGTH', `expected [${shape.join(', ')}], ${elements} values, for \`${name}\` but received ${values.length}`, { name });
+    return values;
   };
-  for (const tensor of model.tensors) {
-    const { name, role, shape, dtype } = tensor;
-    if (role === 'input') continue;
-    const input = { name, shape, dtype: parseDataType(dtype) };
-    if (role === 'weight') {
-      const scaleLayout = model.tensors.find((other) => other.name === name.replace(/weight$/, 'scale'))?.layout;
-      yield { ...input, chunks: lazily(() => matrixOf(tensor, scaleLayout).weight) };
-    } else if (role === 'scale') {
-      const weight = model.tensors.find((other) => other.name === name.replace(/scale$/, 'weight'))!;
-      yield { ...input, chunks: lazily(() => matrixOf(weight, tensor.layout).scale) };
-    } else {
-      yield { ...input, chunks: lazily(() => new Uint8Array(Uint16Array.from(source.read(name, shape[0]!, shape[0]!), floatToHalf).buffer)) };
+  let latest: { name: string; packed: PackedWeights } | null = null;
+  const matrixOf = async (weight: LoweredTensor): Promise<PackedWeights> => {
+    if (latest?.name !== weight.name) {
+      const { weight: format, group } = request.format;
+      const values = await read(weight, weight.logicalShape!);
+      latest = { name: weight.name, packed: await packMatrixInSlices(values, format, { group, layout: weight.layout!, scaleLayout: scaleLayoutOf(weight) ?? null }, signal) };
     }
+    return latest.packed;
+  };
+  const vectorOf = async (tensor: LoweredTensor): Promise<Uint8Array> => {
+    const halves = Uint16Array.from(await read(tensor, tensor.shape), floatToHalf);
+    const odd = halves.findIndex((code) => (code & 0x7c00) === 0x7c00);
+    if (odd >= 0) throw new LadderError('BAD_ARGUMENT', `expected finite values of at most 65504 for \`${tensor.name}\`, which is float16; element ${odd} is not`, { name: tensor.name });
+    return new Uint8Array(halves.buffer);
+  };
+  for (const tensor of parameters) {
+    const { name, role, shape, dtype } = tensor;
+    const bytes = async (): Promise<Uint8Array> => (role === 'weight' ? (await matrixOf(tensor)).weight : role === 'scale' ? (await matrixOf(weightOf(tensor))).scale : vectorOf(tensor));
+    yield { name, shape, dtype: parseDataType(dtype), chunks: lazily(bytes) };
   }
 }
 
-function* lazily(produce: () => Uint8Array): Generator<Uint8Array> {
-  yield produce();
+async function* lazily(produce: () => Promise<Uint8Array>): AsyncGenerator<Uint8Array> {
+  yield await produce();
 }

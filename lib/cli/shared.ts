@@ -60,7 +60,7 @@ export function milliseconds(text: string): number {
 
 const phases: Readonly<Record<Progress['phase'], string>> = {
   build: 'building model.so', load: 'loading', fill: 'filling weights', capture: 'capturing the graph',
-  measure: 'measuring', profile: 'profiling', verify: 'verifying',
+  measure: 'measuring', profile: 'profiling', verify: 'verifying', pack: 'packing weights', tune: 'tuning',
 };
 
 /** Progress as a line of text. */

@@ -14,7 +14,7 @@ export interface TaskOptions {
 }
 
 export interface Progress {
-  readonly phase: 'build' | 'load' | 'fill' | 'capture' | 'measure' | 'profile' | 'verify';
+  readonly phase: 'build' | 'load' | 'fill' | 'capture' | 'measure' | 'profile' | 'verify' | 'pack' | 'tune';
   readonly fraction: number | null;
   /** What of the phase runs, e.g. an operator's name. */
   readonly detail: string | null;
@@ -67,12 +67,12 @@ export interface VerifyRunOptions extends TaskOptions {
   readonly endToEnd?: 'auto' | 'full' | 'off' | undefined;
 }
 
-const taskShape = {
+export const taskShape = {
   signal: z.instanceof(AbortSignal, { error: 'an AbortSignal' }).optional(),
   onProgress: z.custom<(progress: Progress) => void>((value) => typeof value === 'function', { error: 'a function' }).optional(),
 };
 
-function integer(minimum: number, maximum = Number.MAX_SAFE_INTEGER): z.ZodType<number> {
+export function integer(minimum: number, maximum = Number.MAX_SAFE_INTEGER): z.ZodType<number> {
   const error = `an integer of at least ${minimum}${maximum === Number.MAX_SAFE_INTEGER ? '' : ` and at most ${maximum}`}`;
   return z.custom<number>((value) => Number.isSafeInteger(value) && (value as number) >= minimum && (value as number) <= maximum, { error });
 }
@@ -81,7 +81,7 @@ function milliseconds(): z.ZodType<number> {
   return z.custom<number>((value) => typeof value === 'number' && value >= 0 && value < Infinity, { error: 'milliseconds of at least 0' });
 }
 
-const flag = z.boolean({ error: 'true or false' });
+export const flag = z.boolean({ error: 'true or false' });
 
 export const loadOptionsSchema = z.strictObject({
   ...taskShape,
@@ -144,7 +144,7 @@ export function parseOptions<S extends z.ZodObject>(schema: S, options: unknown)
   }
   const name = issue?.path.join('.') ?? '';
   if (name === '') throw new LadderError('BAD_ARGUMENT', `expected an object for \`options\` but received ${describeValue(options)}`);
-  const received = (options as Record<string, unknown>)[String(issue?.path[0])];
+  const received = ((options ?? {}) as Record<string, unknown>)[String(issue?.path[0])];
   throw new LadderError('BAD_ARGUMENT', `expected ${issue?.message} for \`${name}\` but received ${describeValue(received)}`, { option: name });
 }
 

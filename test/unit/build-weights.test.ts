@@ -1,14 +1,13 @@
-// Real weights: a small Llama layer in a safetensors file, packed in every format, run on the CPU, and compared with the
-// float layer; the error must be what the format implies.
-import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
+// Real weights through the public API: a small Llama layer in a safetensors file, or as float matrices, packed in every
+// format, run on the CPU, and compared with the float layer; the error must be what the format implies. How weights are
+// rounded is written here a second time, value by value, so that wrong packing shows whatever the format's own error is.
+import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { buildCheckpoint } from '../../lib/build/build.js';
 import { floatToHalf } from '../../lib/build/formats.js';
 import { kLlama2Tiny } from '../../lib/build/models/llama.js';
-import { parseRequest } from '../../lib/build/request.js';
-import { loadPrebuilt } from '../../lib/index.js';
+import { buildCheckpoint, inspectPrebuilt, loadPrebuilt, packMatrix, packWeights, tuneCheckpoint, type BuildCheckpointOptions } from '../../lib/index.js';
 
 const { hidden, heads, kvHeads, headDim, intermediate, eps } = kLlama2Tiny;
 const kShapes: Readonly<Record<string, readonly number[]>> = {
@@ -50,8 +49,8 @@ function safetensors(parts: Tensors, type: 'F32' | 'F16'): Buffer {
 }
 
 /** The decoder layer in double precision for one token: with one token, attention hands every head its v. */
-function floatLayer(x: Float32Array): Float64Array {
-  const t = (name: string): Float32Array => tensors.get(name)!;
+function floatLayer(x: Float32Array, weights: Tensors): Float64Array {
+  const t = (name: string): Float32Array => weights.get(name)!;
   const product = (name: string, input: ArrayLike<number>): Float64Array => {
     const [n, k] = kShapes[name] as [number, number];
     return Float64Array.from({ length: n }, (_, row) => {
@@ -79,8 +78,77 @@ const file = join(root, 'layer.safetensors');
 beforeAll(() => writeFile(file, safetensors(tensors, 'F32')));
 afterAll(() => rm(root, { recursive: true, force: true }));
 
-const pack = (weight: string, more: object = {}, weights = file) =>
-  buildCheckpoint(parseRequest({ model: 'llama2-tiny', batch: 1, seq: 1, weight, ...more }), { root, compile: false, weights });
+const pack = (weight: string, more: Partial<BuildCheckpointOptions> = {}, weights = file) => buildCheckpoint('llama2-tiny', { root, weight, compile: false, weights, ...more });
+
+/** The nearest of ascending levels, by bisection. */
+const nearest = (levels: ArrayLike<number>, value: number): number => {
+  let [low, high] = [0, levels.length - 1];
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (levels[middle]! <= value) low = middle;
+    else high = middle;
+  }
+  return value - levels[low]! <= levels[high]! - value ? levels[low]! : levels[high]!;
+};
+/** All positive values of float16. */
+const half = Float64Array.from({ length: 0x7c00 }, (_, code) => {
+  const [exponent, mantissa] = [code >> 10, code & 1023];
+  return exponent === 0 ? mantissa * 2 ** -24 : (1024 + mantissa) * 2 ** (exponent - 25);
+});
+const toHalf = (value: number): number => nearest(half, value);
+const signed = (levels: readonly number[]): number[] => [...levels.slice(1).map((level) => -level), ...levels].sort((a, b) => a - b);
+const small = (mantissaBits: number, bias: number, largest: number): number[] => signed(Array.from({ length: 128 }, (_, code) => {
+  const [exponent, mantissa] = [code >> mantissaBits, code & (2 ** mantissaBits - 1)];
+  return exponent === 0 ? mantissa * 2 ** (1 - bias - mantissaBits) : (1 + mantissa / 2 ** mantissaBits) * 2 ** (exponent - bias);
+}).filter((level) => level <= largest));
+const e5m2 = small(2, 15, 57344);
+const e4m3 = small(3, 7, 448);
+/** QLoRA, Appendix E. */
+const nf4 = [-1, -0.6961928, -0.52507305, -0.3949175, -0.28444138, -0.18477343, -0.091050036, 0, 0.0795803, 0.1609302, 0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1];
+
+/** What a row of weights becomes in a format: by the definitions, not by the code under test. */
+function rounded(values: Float32Array, k: number, format: string, group: number): Float32Array {
+  const out = new Float32Array(values.length);
+  const block = format.startsWith('mx') ? 32 : group === -1 ? k : group;
+  for (let first = 0; first < values.length; first += block) {
+    const part = values.subarray(first, first + block);
+    const amax = part.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    const mean = part.reduce((sum, value) => sum + Math.abs(value), 0) / block;
+    const kind = format.endsWith('e4m3') ? e4m3 : e5m2;
+    const power = 2 ** (Math.floor(Math.log2(amax)) - (kind === e4m3 ? 8 : 15));
+    part.forEach((value, i) => {
+      const by = (scale: number, levels: readonly number[]): number => scale * nearest(levels, value / scale);
+      switch (format) {
+        case 'fp16': out[first + i] = Math.sign(value) * toHalf(Math.abs(value)); break;
+        case 'int4': out[first + i] = by(toHalf(amax / 7), [-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7]); break;
+        case 'nf4': out[first + i] = by(toHalf(amax), nf4); break;
+        case 'int1': out[first + i] = (value < 0 ? -1 : 1) * toHalf(mean); break;
+        case 'fp8_e5m2': case 'fp8_e4m3': out[first + i] = by(toHalf(amax / 448), kind); break;
+        default: out[first + i] = by(power, kind);
+      }
+    });
+  }
+  return out;
+}
+
+/** ‖y − expected‖₂ over what the layer adds to its input. */
+function relative(y: Float32Array, expected: Float64Array, x: Float32Array): number {
+  let error = 0;
+  let size = 0;
+  expected.forEach((value, i) => {
+    error += (y[i]! - value) ** 2;
+    size += (value - x[i]!) ** 2;
+  });
+  return Math.sqrt(error / size);
+}
+
+async function outputOf(folder: string, x: Float32Array): Promise<Float32Array> {
+  await using prebuilt = await loadPrebuilt(folder, { device: 'cpu' });
+  expect(prebuilt.weights).toBe('file');
+  await prebuilt.setInput('x', x);
+  await prebuilt.run();
+  return await prebuilt.getOutput(0, { as: 'float32' });
+}
 
 /**
  * Relative rounding noise of uniform weights in each format (rms of the error over rms of the weights), activations included:
@@ -89,39 +157,37 @@ const pack = (weight: string, more: object = {}, weights = file) =>
  * half as much again because these are samples.
  */
 const noise: Readonly<Record<string, number>> = { fp16: 5e-4, int4: 0.0714, nf4: 0.11, fp8: 0.1, mxfp8: 0.1, int1: 0.5 };
+/**
+ * The same against the layer with rounded weights: what is left is FP16's rounding (2⁻¹¹ a step), INT8's of activations
+ * (amax/127, 1/√12 of a step, amax some 4 times the rms), and FP8's, which is as large as that of the weights.
+ */
+const activationNoise: Readonly<Record<string, number>> = { fp16: 1e-3, int4: 1e-3, nf4: 1e-3, int1: 0.012, fp8_e5m2: 0.1, mxfp8_e5m2: 0.1, fp8_e4m3: 0.05, mxfp8_e4m3: 0.05 };
+
+const kFormats = [
+  ['fp16', {}, 'fp16'], ['int4', {}, 'int4'], ['int4', { group: 64 }, 'int4'], ['int4', { group: 128 }, 'int4'], ['nf4', {}, 'nf4'], ['nf4', { group: 128 }, 'nf4'],
+  ['fp8', {}, 'fp8_e5m2'], ['fp8', { format: 'e4m3' }, 'fp8_e4m3'], ['mxfp8', {}, 'mxfp8_e5m2'], ['mxfp8', { format: 'e4m3' }, 'mxfp8_e4m3'], ['int1', {}, 'int1'],
+] as const satisfies readonly (readonly [string, Partial<BuildCheckpointOptions>, string])[];
 
 describe('packed weights of a safetensors file', () => {
   const x = uniform(1, hidden).map((v) => v * 1.5);
 
-  it.each([
-    ['fp16', {}], ['int4', {}], ['int4', { group: 128 }], ['nf4', {}], ['fp8', {}], ['fp8', { format: 'e4m3' }], ['mxfp8', {}], ['mxfp8', { format: 'e4m3' }], ['int1', {}],
-  ] as const)('%s %o computes the float layer, up to the error of the format', async (weight, more) => {
+  it.each(kFormats)('%s %o computes the float layer, up to the error of the format', async (weight, more, format) => {
     const { folder } = await pack(weight, more);
-    const prebuilt = await loadPrebuilt(folder, { device: 'cpu' });
-    try {
-      await prebuilt.setInput('x', x);
-      await prebuilt.run();
-      const y = (await prebuilt.getOutput(0, { as: 'float32' })) as Float32Array;
-      const expected = floatLayer(Float32Array.from(x));
-      let error = 0;
-      let size = 0;
-      expected.forEach((value, i) => {
-        error += (y[i]! - value) ** 2;
-        size += (value - x[i]!) ** 2;
-      });
-      const relative = Math.sqrt(error / size);
-      expect(relative <= 3 * noise[weight]!, `${weight}: ${relative}`).toBe(true);
-      // A layout that mixed rows up would be far from the float layer; coarse formats are far from exact.
-      if (weight !== 'fp16') expect(relative).toBeGreaterThan(noise[weight]! / 10);
-    } finally {
-      await prebuilt.dispose();
-    }
+    const y = await outputOf(folder, x);
+    const error = relative(y, floatLayer(x, tensors), x);
+    expect(error <= 3 * noise[weight]!, `${weight}: ${error}`).toBe(true);
+    // Coarse formats are far from exact.
+    if (weight !== 'fp16') expect(error).toBeGreaterThan(noise[weight]! / 10);
+    const group = 'group' in more ? more.group : -1;
+    const same = new Map([...tensors].map(([name, values]) => [name, kShapes[name]!.length === 1 ? values : rounded(values, kShapes[name]![1]!, format, group)]));
+    const left = relative(y, floatLayer(x, same), x);
+    expect(left <= 1.5 * activationNoise[format]!, `${format}, weights rounded: ${left}`).toBe(true);
   });
 
   it('takes half-precision files too', async () => {
-    const half = join(root, 'half.safetensors');
-    await writeFile(half, safetensors(tensors, 'F16'));
-    await expect(pack('int4', {}, half)).resolves.toMatchObject({ compiled: false });
+    const halves = join(root, 'half.safetensors');
+    await writeFile(halves, safetensors(tensors, 'F16'));
+    await expect(pack('int4', {}, halves)).resolves.toMatchObject({ compiled: false });
   });
 
   it('names a missing tensor, a wrong shape, a damaged file, a missing layer and a model without such names', async () => {
@@ -136,7 +202,91 @@ describe('packed weights of a safetensors file', () => {
     await writeFile(broken, safetensors(tensors, 'F32'));
     await truncate(broken, 1000);
     await expect(pack('fp16', {}, broken)).rejects.toMatchObject({ code: 'BAD_PARAMS' });
-    const bloom = parseRequest({ model: 'bloom-tiny', batch: 1, seq: 1, weight: 'fp16' });
-    await expect(buildCheckpoint(bloom, { root, compile: false, weights: file })).rejects.toMatchObject({ code: 'UNSUPPORTED' });
+    await expect(buildCheckpoint('bloom-tiny', { root, compile: false, weights: file })).rejects.toMatchObject({ code: 'UNSUPPORTED' });
+  });
+});
+
+/** The same layer by our names. */
+const ours = ((): Record<string, Float32Array> => {
+  const stacked = (...names: string[]): Float32Array => new Float32Array(Uint8Array.from(Buffer.concat(names.map((name) => Buffer.from(tensors.get(name)!.buffer)))).buffer);
+  return {
+    'layer0.qkv.weight': stacked('self_attn.q_proj.weight', 'self_attn.k_proj.weight', 'self_attn.v_proj.weight'), 'layer0.o.weight': stacked('self_attn.o_proj.weight'),
+    'layer0.gate_up.weight': stacked('mlp.gate_proj.weight', 'mlp.up_proj.weight'), 'layer0.down.weight': stacked('mlp.down_proj.weight'),
+    'layer0.input_norm.gain': stacked('input_layernorm.weight'), 'layer0.post_attention_norm.gain': stacked('post_attention_layernorm.weight'),
+  };
+})();
+
+describe('packWeights', () => {
+  it.each(kFormats)('%s %o writes the graph.params that the safetensors file gives, from a record or a function', async (weight, more) => {
+    const { folder } = await pack(weight, more);
+    const path = join(folder, 'graph.params');
+    const wanted = await readFile(path);
+    await rm(path);
+    const phases = new Set<string>();
+    await packWeights(folder, ours, { onProgress: ({ phase }) => phases.add(phase) });
+    expect(Buffer.compare(await readFile(path), wanted)).toBe(0);
+    expect([...phases]).toEqual(['pack']);
+    await rm(path);
+    const shapes = new Map<string, readonly number[]>();
+    await packWeights(folder, async (name, shape) => {
+      shapes.set(name, shape);
+      return ours[name]!;
+    });
+    expect(Buffer.compare(await readFile(path), wanted)).toBe(0);
+    expect([...shapes.keys()].sort()).toEqual(Object.keys(ours).sort());
+    expect(shapes.get('layer0.gate_up.weight')).toEqual([2 * intermediate, hidden]);
+    expect((await inspectPrebuilt(folder)).problems).toEqual([]);
+  });
+
+  it('refuses what does not fit, and leaves the old graph.params', async () => {
+    const { folder } = await pack('int4');
+    const old = await readFile(join(folder, 'graph.params'));
+    const { 'layer0.o.weight': _, ...without } = ours;
+    await expect(packWeights(folder, without)).rejects.toMatchObject({ code: 'MISSING_PARAMETER', message: expect.stringContaining('layer0.o.weight') });
+    await expect(packWeights(folder, { ...ours, extra: new Float32Array(1) })).rejects.toMatchObject({ code: 'UNKNOWN_INPUT', message: expect.stringContaining('extra') });
+    await expect(packWeights(folder, { ...ours, 'layer0.o.weight': new Float32Array(5) })).rejects.toMatchObject({ code: 'WRONG_LENGTH', message: expect.stringContaining('[512, 512]') });
+    await expect(packWeights(folder, { ...ours, 'layer0.o.weight': new Float64Array(5) as unknown as Float32Array })).rejects.toMatchObject({ code: 'WRONG_TYPE' });
+    await expect(packWeights(folder, { ...ours, 'layer0.input_norm.gain': new Float32Array(hidden).fill(1e6) })).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining('65504') });
+    await expect(packWeights(folder, { ...ours, 'layer0.down.weight': ours['layer0.down.weight']!.slice().fill(NaN, 7, 8) })).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining('row 0, column 7') });
+    await expect(packWeights(folder, 7 as unknown as Record<string, Float32Array>)).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+    await expect(packWeights(folder, ours, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' });
+    await expect(packWeights(join(root, 'nowhere'), ours)).rejects.toMatchObject({ code: 'NOT_A_CHECKPOINT' });
+    expect(Buffer.compare(await readFile(join(folder, 'graph.params')), old)).toBe(0);
+  });
+
+  it('packMatrix packs one matrix by itself', async () => {
+    const matrix = Float32Array.from({ length: 64 }, (_, i) => (i < 32 ? (i % 15) - 7 : ((i % 15) - 7) / 2));
+    const { weight, scale } = await packMatrix(matrix, 'int4', { k: 32 });
+    expect([weight.length, [...new Uint16Array(scale.buffer)]]).toEqual([32, [0x3c00, 0x3800]]);
+    expect(Array.from(weight.subarray(0, 8), (byte) => [byte & 15, byte >> 4]).flat()).toEqual([9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7, 9]);
+    const mx = await packMatrix(matrix, 'mxfp8_e4m3', { k: 32 });
+    expect([mx.weight.length, [...mx.scale]]).toEqual([64, [127 + 2 - 8, 127 + 1 - 8]]);
+    expect((await packMatrix(matrix, 'fp16', { k: 64 })).scale).toHaveLength(0);
+    const bad = (...args: unknown[]): Promise<unknown> => (packMatrix as (...args: unknown[]) => Promise<unknown>)(...args);
+    await expect(bad([1], 'int4', { k: 1 })).rejects.toMatchObject({ code: 'WRONG_TYPE' });
+    await expect(bad(matrix, 'int5', { k: 32 })).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining('`format`') });
+    await expect(bad(matrix, 'int4', {})).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining('`k`') });
+    await expect(bad(matrix, 'int4', { k: 33 })).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining('whole number of rows') });
+    await expect(bad(matrix, 'int1', { k: 64, group: 64 })).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining('`group` with int1') });
+    await expect(bad(matrix, 'mxfp8_e5m2', { k: 16 })).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+    await expect(bad(matrix, 'int4', { k: 32, layout: [{ axis: 'n', stride: 2, size: 2 }] })).rejects.toMatchObject({ code: 'BAD_MANIFEST' });
+  });
+});
+
+describe('options of building and tuning', () => {
+  const build = buildCheckpoint as (...args: unknown[]) => Promise<unknown>;
+  it.each([
+    [['llama2-tiny'], '`root`'], [['llama2-tiny', { root, batch: '1' }], '`batch`'], [['llama2-tiny', { root, weight: 4 }], '`weight`'], [['llama2-tiny', { root, format: 'e3m4' }], '`format`'],
+    [['llama2-tiny', { root, bits: 4 }], '`bits`'], [['llama2-tiny', { root, onProgress: 1 }], '`onProgress`'], [['gpt-2', { root }], '`model`'], [[undefined, { root }], '`model`'],
+  ])('%j is BAD_ARGUMENT', async (args, word) => {
+    await expect(build(...args)).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining(word) });
+  });
+
+  it('tuning checks its options before it looks for a GPU', async () => {
+    const { folder } = await buildCheckpoint('llama2-tiny', { root, compile: false, weight: 'nf4' });
+    await expect(tuneCheckpoint(folder, { device: 'cpu' })).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining('`device`') });
+    await expect(tuneCheckpoint(folder, { candidates: 0 })).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining('`candidates`') });
+    await expect(tuneCheckpoint(join(root, 'nowhere'))).rejects.toMatchObject({ code: 'NOT_A_CHECKPOINT' });
+    await expect(tuneCheckpoint(folder, { device: 'cuda:4000' })).rejects.toMatchObject({ code: expect.stringMatching(/^NO_(DRIVER|DEVICE)$/) });
   });
 });

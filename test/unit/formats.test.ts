@@ -6,7 +6,7 @@ import {
   activationCodeToFloat, bfloatToFloat, bitsPerWeight, e8m0ToFloat, floatToBfloat, floatToFp8, floatToHalf, floatToNf4, floorLog2, formatLabel,
   fp8Kind, fp8ToFloat, halfToFloat, kNf4Values, mxScaleCode, quantiseRow, roundHalfEven,
 } from '../../lib/build/formats.js';
-import { packWeights, type PackOptions, unpackWeights } from '../../lib/build/pack.js';
+import { packMatrix, type PackOptions, unpackMatrix } from '../../lib/build/pack.js';
 import { Random, randomLayout, rowMajor, storedIndex } from './reference-naive.js';
 
 /** Value of a finite code by the textbook formula. */
@@ -174,8 +174,8 @@ describe('packing', () => {
         const { n, k, pack } = options(random, format);
         const spread = 10 ** random.uniform(-3, 1);
         const matrix = Float32Array.from({ length: n * k }, () => random.uniform(-spread, spread));
-        const packed = packWeights(matrix, format, pack);
-        const back = unpackWeights(packed, n, format, pack);
+        const packed = packMatrix(matrix, format, pack);
+        const back = unpackMatrix(packed, n, format, pack);
         const group = pack.group === -1 ? k : pack.group;
         matrix.forEach((value, i) => {
           const first = Math.floor(i / group) * group;
@@ -184,7 +184,7 @@ describe('packing', () => {
           if (format === 'int1') expect(Math.sign(back[i]!)).toBe(value < 0 ? -1 : 1);
         });
         // What is representable stays as it is.
-        const again = unpackWeights(packWeights(back, format, pack), n, format, pack);
+        const again = unpackMatrix(packMatrix(back, format, pack), n, format, pack);
         if (format === 'fp16' || format === 'int1' || isMxFormat(format)) expect(Buffer.compare(Buffer.from(again.buffer), Buffer.from(back.buffer))).toBe(0);
       }
     });
@@ -201,7 +201,7 @@ describe('packing', () => {
         const base = new Float32Array(n * k).fill(-1);
         const changed = base.slice();
         changed[row * k + column] = 1;
-        const pack = (matrix: Float32Array): Uint8Array => packWeights(matrix, format, { group: -1, layout, scaleLayout: null }).weight;
+        const pack = (matrix: Float32Array): Uint8Array => packMatrix(matrix, format, { group: -1, layout, scaleLayout: null }).weight;
         const [before, after] = [pack(base), pack(changed)];
         const first = storedIndex(layout, row, column) * bits;
         let differences = 0;
@@ -226,7 +226,7 @@ describe('packing', () => {
       const matrix = new Float32Array(96);
       matrix.fill(1e-9, 32, 64);
       matrix.fill(0.5, 64, 96);
-      const back = unpackWeights(packWeights(matrix, format, pack), 3, format, pack);
+      const back = unpackMatrix(packMatrix(matrix, format, pack), 3, format, pack);
       expect(back.subarray(0, 32).every((value) => value === 0)).toBe(true);
       expect(back.subarray(32, 64).every((value) => Math.abs(value) < 1e-6)).toBe(true);
       expect(back.subarray(64).every((value) => Math.abs(value - 0.5) < 0.01)).toBe(true);
@@ -235,15 +235,15 @@ describe('packing', () => {
 
   it('refuses sizes that do not fit and weights that are not finite', () => {
     const pack: PackOptions = { group: -1, layout: rowMajor(2, 64), scaleLayout: null };
-    expect(() => packWeights(new Float32Array(100), 'int4', pack)).toThrow(/whole number of rows/);
-    expect(() => packWeights(new Float32Array(192), 'int4', pack)).toThrow(/at most 2 rows/);
-    expect(() => packWeights(new Float32Array(128), 'int4', { ...pack, group: 128, scaleLayout: rowMajor(2, 1) })).toThrow(/multiple of the group/);
-    expect(() => packWeights(new Float32Array(128), 'int4', { ...pack, group: 64 })).toThrow(/scaleLayout/);
-    expect(() => packWeights(new Float32Array(128), 'int4', { ...pack, group: 64, scaleLayout: rowMajor(2, 2) })).toThrow(/scale layout/);
-    expect(() => packWeights(new Float32Array(128).fill(NaN, 70, 71), 'int4', pack)).toThrow(/row 1, column 6/);
-    expect(() => packWeights(new Float32Array(128).fill(1e6, 3, 4), 'fp16', pack)).toThrow(/65504/);
-    const packed = packWeights(new Float32Array(128), 'int4', pack);
-    expect(() => unpackWeights({ ...packed, scale: packed.scale.subarray(1) }, 2, 'int4', pack)).toThrow(/bytes of scales/);
-    expect(() => unpackWeights({ ...packed, weight: packed.weight.subarray(1) }, 2, 'int4', pack)).toThrow(/bytes of weights/);
+    expect(() => packMatrix(new Float32Array(100), 'int4', pack)).toThrow(/whole number of rows/);
+    expect(() => packMatrix(new Float32Array(192), 'int4', pack)).toThrow(/at most 2 rows/);
+    expect(() => packMatrix(new Float32Array(128), 'int4', { ...pack, group: 128, scaleLayout: rowMajor(2, 1) })).toThrow(/multiple of the group/);
+    expect(() => packMatrix(new Float32Array(128), 'int4', { ...pack, group: 64 })).toThrow(/scaleLayout/);
+    expect(() => packMatrix(new Float32Array(128), 'int4', { ...pack, group: 64, scaleLayout: rowMajor(2, 2) })).toThrow(/scale layout/);
+    expect(() => packMatrix(new Float32Array(128).fill(NaN, 70, 71), 'int4', pack)).toThrow(/row 1, column 6/);
+    expect(() => packMatrix(new Float32Array(128).fill(1e6, 3, 4), 'fp16', pack)).toThrow(/65504/);
+    const packed = packMatrix(new Float32Array(128), 'int4', pack);
+    expect(() => unpackMatrix({ ...packed, scale: packed.scale.subarray(1) }, 2, 'int4', pack)).toThrow(/bytes of scales/);
+    expect(() => unpackMatrix({ ...packed, weight: packed.weight.subarray(1) }, 2, 'int4', pack)).toThrow(/bytes of weights/);
   });
 });

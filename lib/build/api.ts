@@ -1,0 +1,133 @@
+/**
+ * The builder's part of the public API: options checked once, then handed to the builder, the packer and the tuner.
+ * Loaded by lib/index.ts when first called.
+ */
+import { z } from 'zod';
+import { readManifest } from '../artifact/checkpoint.js';
+import { locateCheckpoint } from '../artifact/locate.js';
+import { digitSchema, isMxFormat, kMxBlock, type WeightFormat, weightFormats } from '../artifact/operators.js';
+import { LadderError } from '../errors.js';
+import { describeValue, flag, integer, parseOptions, taskShape, type Progress, type TaskOptions } from '../run/options.js';
+import { resolveCheckpoint } from '../run/package.js';
+import { buildCheckpoint as build, type BuildResult } from './build.js';
+import { type CheckpointDesign, designCheckpoint, requestOf } from './design.js';
+import { packMatrixInSlices, type PackedWeights, type PackOptions } from './pack.js';
+import { parseRequest, type RequestWords } from './request.js';
+import { readTuned, type Tuned } from './tuned.js';
+import { tuneCheckpoint as tune } from './tuner.js';
+import { type FloatSource, packFloats } from './weights.js';
+import { writeDescription } from './write.js';
+
+/** What to build: as on the command line, `weight: 'fp8', format: 'e4m3'`. Defaults: FP16, one token, one layer, what Figure 8 pairs. */
+export interface BuildCheckpointOptions extends Partial<Omit<RequestWords, 'model'>>, TaskOptions {
+  /** Folder below which `<model>/<name>/` is made. */
+  readonly root: string;
+  /** safetensors file of Llama decoder layers (Hugging Face's names), packed into graph.params. Default: none; weights are then generated from `seed`. */
+  readonly weights?: string | undefined;
+  /** false: graph.json and checkpoint.json only; model.so is then built on first use. Default: whether nvcc is there. */
+  readonly compile?: boolean | undefined;
+}
+
+/** Stored order and grouping of a packed matrix. */
+export interface PackMatrixOptions {
+  /** Columns of the matrix: the product's input channels. */
+  readonly k: number;
+  /** −1: one scale per row; 64 or 128 (INT4, NF4) weights along k per scale. MX has blocks of 32 by itself. Default −1. */
+  readonly group?: -1 | 32 | 64 | 128 | undefined;
+  /** Stored order of the weights, e.g. a manifest's `tensors[name].layout`. Default: row-major. */
+  readonly layout?: PackOptions['layout'] | undefined;
+  /** The same of group or block scales, over [n, k / group]. Default: row-major. */
+  readonly scaleLayout?: PackOptions['layout'] | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Float parameters by name, or a function that is asked for one at a time. */
+export type FloatWeights = Readonly<Record<string, Float32Array>> | FloatSource;
+
+/** How a checkpoint is tuned. */
+export interface TuneCheckpointOptions {
+  /** `cuda` or `cuda:<ordinal>`. Default `cuda`. */
+  readonly device?: string | undefined;
+  /** Tunings tried per operator, the default among them. Default 12. */
+  readonly candidates?: number | undefined;
+  /** Ends the search with `ABORTED`; the next one goes on where it stopped. */
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: TuneProgress) => void) | undefined;
+}
+
+export interface TuneProgress extends Progress {
+  /** What the rest may take; null until a trial was timed. */
+  readonly remainingSeconds: number | null;
+}
+
+const text = z.string({ error: 'a string' });
+const whole = z.number({ error: 'a number' });
+const buildSchema = z.strictObject({
+  ...taskShape, root: text.min(1, { error: "a folder's path" }), weights: text.optional(), compile: flag.optional(),
+  batch: whole.default(1), seq: whole.default(1), layers: whole.optional(), weight: text.default('fp16'), act: text.optional(), group: whole.optional(),
+  format: z.enum(['e5m2', 'e4m3'], { error: "'e5m2' or 'e4m3'" }).optional(), seed: whole.optional(),
+});
+const layout = z.array(digitSchema, { error: 'an array of digits {axis, stride, size}' }).optional();
+const packSchema = z.strictObject({
+  k: integer(1), group: z.custom<-1 | 32 | 64 | 128>((value) => [-1, 32, 64, 128].includes(value as number), { error: '-1, 32, 64 or 128' }).default(-1),
+  layout, scaleLayout: layout, signal: taskShape.signal,
+});
+const tuneSchema = z.strictObject({
+  device: text.regex(/^cuda(:(0|[1-9][0-9]{0,3}))?$/, { error: "'cuda' or 'cuda:<ordinal>'" }).default('cuda'),
+  candidates: integer(1, 1000).optional(), signal: taskShape.signal,
+  onProgress: z.custom<(progress: TuneProgress) => void>((value) => typeof value === 'function', { error: 'a function' }).optional(),
+});
+
+export async function buildCheckpoint(model: string, options: BuildCheckpointOptions): Promise<BuildResult> {
+  const { root, weights, compile, signal, onProgress, ...words } = parseOptions(buildSchema, options);
+  return build(parseRequest({ model, ...words }), {
+    root, ...(weights !== undefined && { weights }), ...(compile !== undefined && { compile }), ...(signal && { signal }),
+    ...(onProgress && { onProgress: (fraction: number, label: string) => onProgress({ phase: 'build', fraction, detail: label }) }),
+  });
+}
+
+export async function packWeights(path: string, weights: FloatWeights, options?: TaskOptions): Promise<void> {
+  const task = parseOptions(z.strictObject(taskShape), options);
+  const folder = await locateCheckpoint(resolveCheckpoint(path));
+  const manifest = await readManifest(folder);
+  if (!manifest) throw new LadderError('UNSUPPORTED', `${folder} has no checkpoint.json, which says how weights are stored: only checkpoints that this package built can be packed`, { folder });
+  const design = designCheckpoint(requestOf(manifest), await readTuned(folder, manifest.build.tuning));
+  await packFloats(typeof weights === 'function' ? weights : sourceOf(weights, design), design, folder, task);
+  // What graph.params is packed for: the kernels of this package, whatever the folder was described for.
+  await writeDescription(folder, design);
+}
+
+/** Looks parameters up; a name too many or too few is found before anything is packed. */
+function sourceOf(weights: Readonly<Record<string, Float32Array>>, { model }: CheckpointDesign): FloatSource {
+  if (typeof weights !== 'object' || weights === null) throw new LadderError('BAD_ARGUMENT', `expected an object or a function for \`weights\` but received ${describeValue(weights)}`);
+  const wanted = model.tensors.filter(({ role }) => role !== 'input' && role !== 'scale').map(({ name }) => name);
+  const missing = wanted.filter((name) => !Object.hasOwn(weights, name));
+  if (missing.length > 0) throw new LadderError('MISSING_PARAMETER', `expected ${missing.slice(0, 8).join(', ')}${missing.length > 8 ? `, … (${missing.length} in all)` : ''} in \`weights\` as well`, { tensors: missing });
+  const odd = Object.keys(weights).find((name) => !wanted.includes(name));
+  if (odd !== undefined) throw new LadderError('UNKNOWN_INPUT', `expected only ${wanted.slice(0, 8).join(', ')}${wanted.length > 8 ? ', …' : ''} in \`weights\` but received ${JSON.stringify(odd)}`, { name: odd });
+  return (name) => weights[name]!;
+}
+
+export async function packMatrix(matrix: Float32Array, format: WeightFormat, options: PackMatrixOptions): Promise<PackedWeights> {
+  if (!(matrix instanceof Float32Array)) throw new LadderError('WRONG_TYPE', `expected a Float32Array for \`matrix\` but received ${describeValue(matrix)}`);
+  if (!weightFormats.includes(format)) throw new LadderError('BAD_ARGUMENT', `expected one of ${weightFormats.join(', ')} for \`format\` but received ${describeValue(format)}`);
+  const { k, group: wanted, layout: given, scaleLayout, signal } = parseOptions(packSchema, options);
+  const group = isMxFormat(format) ? kMxBlock : wanted;
+  const allowed = isMxFormat(format) ? [-1, kMxBlock] : format === 'int4' || format === 'nf4' ? [-1, 64, 128] : [-1];
+  if (!allowed.includes(wanted)) throw new LadderError('BAD_ARGUMENT', `expected ${allowed.join(' or ')} for \`group\` with ${format} but received ${wanted}`, { group: wanted });
+  const n = matrix.length / k;
+  if (n < 1 || !Number.isInteger(n)) throw new LadderError('BAD_ARGUMENT', `expected a whole number of rows of \`k\` = ${k} weights but received ${matrix.length} weights`, { k });
+  return packMatrixInSlices(matrix, format, { group, layout: given ?? rowMajor(n, k), scaleLayout: scaleLayout ?? (group === -1 ? null : rowMajor(n, Math.floor(k / group))) }, signal);
+}
+
+function rowMajor(n: number, k: number): PackOptions['layout'] {
+  return [{ axis: 'n', stride: 1, size: n }, { axis: 'k', stride: 1, size: k }];
+}
+
+export async function tuneCheckpoint(path: string, options?: TuneCheckpointOptions): Promise<Tuned> {
+  const { device, candidates, signal, onProgress } = parseOptions(tuneSchema, options);
+  return tune(await locateCheckpoint(resolveCheckpoint(path)), {
+    deviceOrdinal: Number(device.split(':')[1] ?? 0), ...(candidates !== undefined && { candidates }), ...(signal && { signal }),
+    ...(onProgress && { onProgress: (fraction: number, label: string, remainingSeconds: number | null) => onProgress({ phase: 'tune', fraction, detail: label, remainingSeconds }) }),
+  });
+}
