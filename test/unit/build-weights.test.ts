@@ -3,9 +3,10 @@
 // rounded is written here a second time, value by value, so that wrong packing shows whatever the format's own error is.
 import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { floatToHalf } from '../../lib/build/formats.js';
+import { runCli } from '../../lib/cli/main.js';
 import { kLlama2Tiny } from '../../lib/build/models/llama.js';
 import { buildCheckpoint, inspectPrebuilt, loadPrebuilt, packMatrix, packWeights, tuneCheckpoint, type BuildCheckpointOptions } from '../../lib/index.js';
 
@@ -28,8 +29,9 @@ function uniform(seed: number, count: number): Float32Array {
 type Tensors = Map<string, Float32Array>;
 const tensors: Tensors = new Map(Object.entries(kShapes).map(([name, shape], i) => {
   const values = uniform(100 + i, shape.reduce((a, b) => a * b, 1));
-  // Gains about 1, matrices with a mean square of 1/k.
-  return [name, shape.length === 1 ? values.map((v) => 1 + 0.2 * v) : values.map((v) => v * Math.sqrt(3 / shape[1]!))];
+  // Gains about 1, matrices with a mean square of about 1/k, whose rows and blocks differ in size: a scale in the wrong place shows.
+  const size = (i: number): number => [0.5, 1, 1.4][(Math.floor(i / shape[1]!) + Math.floor(i / 32)) % 3]! * Math.sqrt(3 / shape[1]!);
+  return [name, shape.length === 1 ? values.map((v) => 1 + 0.2 * v) : values.map((v, i) => v * size(i))];
 }));
 
 function safetensors(parts: Tensors, type: 'F32' | 'F16'): Buffer {
@@ -182,6 +184,16 @@ describe('packed weights of a safetensors file', () => {
     const same = new Map([...tensors].map(([name, values]) => [name, kShapes[name]!.length === 1 ? values : rounded(values, kShapes[name]![1]!, format, group)]));
     const left = relative(y, floatLayer(x, same), x);
     expect(left <= 1.5 * activationNoise[format]!, `${format}, weights rounded: ${left}`).toBe(true);
+  });
+
+  it('on the command line as well', async () => {
+    const { folder } = await pack('int4', { group: 64 });
+    const wanted = await readFile(join(folder, 'graph.params'));
+    const out = join(root, 'cli');
+    const quiet = { write: () => undefined };
+    const args = ['build', 'llama2-tiny', '--weight', 'int4', '--group', '64', '--weights', file, '--no-compile', '--out', out];
+    expect(await runCli(args, quiet, quiet, new AbortController().signal)).toBe(0);
+    expect(Buffer.compare(await readFile(join(out, 'llama2-tiny', basename(folder), 'graph.params')), wanted)).toBe(0);
   });
 
   it('takes half-precision files too', async () => {

@@ -27,7 +27,7 @@ function run(cwd: string, command: string, ...args: string[]): Promise<{ status:
 }
 
 const program = `
-import { inspectPrebuilt, LadderError, listDevices, loadPrebuilt, runPrebuilt, verifyPrebuilt, type BenchRecord, type RunResult } from 'ladder-checkpoints';
+import { buildCheckpoint, inspectPrebuilt, LadderError, listDevices, loadPrebuilt, packMatrix, packWeights, runPrebuilt, verifyPrebuilt, type BenchRecord, type BuildResult, type PackedWeights, type RunResult } from 'ladder-checkpoints';
 
 const path = process.argv[2]!;
 const result: RunResult = await runPrebuilt(path, { device: 'cpu', minSamples: 2, maxSamples: 2, warmupMs: 0 });
@@ -45,7 +45,11 @@ try {
 const record: Pick<BenchRecord, 'latencyMs'> = { latencyMs: result.latencyMs };
 const { passed } = await verifyPrebuilt(path, { device: 'cpu' });
 const { problems } = await inspectPrebuilt(path);
-console.log(JSON.stringify({ median, finite: output.every(Number.isFinite), code, record, passed, problems: problems.length, devices: listDevices().length }));
+const built: BuildResult = await buildCheckpoint('llama2-tiny', { root: 'built', weight: 'nf4', group: 64, compile: false });
+await packWeights(built.folder, (_name, shape) => new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(0.01));
+await using real = await loadPrebuilt(built.folder, { device: 'cpu' });
+const packed: PackedWeights = await packMatrix(new Float32Array(64).fill(1), 'int4', { k: 64 });
+console.log(JSON.stringify({ median, finite: output.every(Number.isFinite), code, record, passed, problems: problems.length, devices: listDevices().length, weights: real.weights, packed: packed.weight[0] }));
 `;
 
 it('installs, type-checks and runs in a TypeScript project of its own', async (context) => {
@@ -79,7 +83,7 @@ it('installs, type-checks and runs in a TypeScript project of its own', async (c
   const ran = await run(project, process.execPath, 'main.js', checkpoint!.folder);
   expect(ran.status, ran.err).toBe(0);
   expect(JSON.parse(ran.out)).toEqual({
-    median: expect.any(Number), finite: true, code: 'UNKNOWN_INPUT', record: { latencyMs: expect.any(Number) }, passed: true, problems: 0, devices: expect.any(Number),
+    median: expect.any(Number), finite: true, code: 'UNKNOWN_INPUT', record: { latencyMs: expect.any(Number) }, passed: true, problems: 0, devices: expect.any(Number), weights: 'file', packed: 0x77,
   });
 
   const cli = await run(project, 'npx', 'ladder', 'run', checkpoint!.folder, '--device', 'cpu', '--max-samples', '2', '--json');
