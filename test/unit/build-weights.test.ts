@@ -30,7 +30,7 @@ type Tensors = Map<string, Float32Array>;
 const tensors: Tensors = new Map(Object.entries(kShapes).map(([name, shape], i) => {
   const values = uniform(100 + i, shape.reduce((a, b) => a * b, 1));
   // Gains about 1, matrices with a mean square of about 1/k, whose rows and blocks differ in size: a scale in the wrong place shows.
-  const size = (i: number): number => [0.5, 1, 1.4][(Math.floor(i / shape[1]!) + Math.floor(i / 32)) % 3]! * Math.sqrt(3 / shape[1]!);
+  const size = (i: number): number => [0.7, 1.2][Math.floor(i / shape[1]!) % 2]! * [0.5, 1, 1.4][Math.floor(i / 32) % 3]! * Math.sqrt(3 / shape[1]!);
   return [name, shape.length === 1 ? values.map((v) => 1 + 0.2 * v) : values.map((v, i) => v * size(i))];
 }));
 
@@ -161,9 +161,9 @@ async function outputOf(folder: string, x: Float32Array): Promise<Float32Array> 
 const noise: Readonly<Record<string, number>> = { fp16: 5e-4, int4: 0.0714, nf4: 0.11, fp8: 0.1, mxfp8: 0.1, int1: 0.5 };
 /**
  * The same against the layer with rounded weights: what is left is FP16's rounding (2⁻¹¹ a step), INT8's of activations
- * (amax/127, 1/√12 of a step, amax some 4 times the rms), and FP8's, which is as large as that of the weights.
+ * (amax/127, 1/√12 of a step, amax up to some 8 times the rms behind SiLU), and FP8's, which is as large as that of the weights.
  */
-const activationNoise: Readonly<Record<string, number>> = { fp16: 1e-3, int4: 1e-3, nf4: 1e-3, int1: 0.012, fp8_e5m2: 0.1, mxfp8_e5m2: 0.1, fp8_e4m3: 0.05, mxfp8_e4m3: 0.05 };
+const activationNoise: Readonly<Record<string, number>> = { fp16: 1e-3, int4: 1e-3, nf4: 1e-3, int1: 0.018, fp8_e5m2: 0.1, mxfp8_e5m2: 0.1, fp8_e4m3: 0.05, mxfp8_e4m3: 0.05 };
 
 const kFormats = [
   ['fp16', {}, 'fp16'], ['int4', {}, 'int4'], ['int4', { group: 64 }, 'int4'], ['int4', { group: 128 }, 'int4'], ['nf4', {}, 'nf4'], ['nf4', { group: 128 }, 'nf4'],
