@@ -56,7 +56,9 @@ function readOptions() {
 async function build({ formats, models, batches, arch }, folder) {
   const load = (path) => import(new URL(`../dist/${path}`, import.meta.url));
   const [{ buildCheckpoints }, { parseRequest }, { buildTargets }] = await Promise.all([load('build/build.js'), load('build/request.js'), load('build/compile.js')]);
-  const cases = formats.flatMap((format) => models.flatMap((model) => batches.map((batch) => ({ name: `${model} ${format} m${batch}`, words: { model, batch, seq: 1, ...kFormats[format] } }))));
+  // Several tokens per sequence go through another attention kernel.
+  const longer = formats.includes('fp16') && batches.includes(32) ? models.map((model) => ({ name: `${model} fp16 m32 seq8`, words: { model, batch: 4, seq: 8, ...kFormats.fp16 } })) : [];
+  const cases = [...formats.flatMap((format) => models.flatMap((model) => batches.map((batch) => ({ name: `${model} ${format} m${batch}`, words: { model, batch, seq: 1, ...kFormats[format] } })))), ...longer];
   const targets = [buildTargets.some(({ name }) => name === arch) ? arch : 'compute_80'];
   let shown = -1;
   const onProgress = (fraction, label) => {

@@ -87,6 +87,8 @@ export async function compileModules(units: readonly CompileUnit[], options: Com
 }
 
 function gencodes(targets: readonly string[] | undefined): readonly string[] {
+  const odd = targets?.find((target) => !buildTargets.some(({ name }) => name === target));
+  if (odd !== undefined || targets?.length === 0) throw new LadderError('BAD_ARGUMENT', `expected some of ${buildTargets.map(({ name }) => name).join(', ')} for \`targets\` but received ${JSON.stringify(odd ?? [])}`);
   return buildTargets.filter(({ name }) => !targets || targets.includes(name)).map(({ gencode }) => gencode);
 }
 

@@ -96,6 +96,14 @@ describe('compileModules', () => {
     await expect(compileModules(units, { targets: ['compute_80'] }, async () => {})).rejects.toMatchObject({ code: 'BUILD_FAILED', message: expect.stringContaining('no_such_thing') });
   });
 
+  it.skipIf(!nvcc)('refuses targets that it does not know, instead of compiling for none', async () => {
+    await expect(compileModules([], { targets: ['sm_99'] }, async () => {})).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining('sm_90a') });
+  });
+
+  it('ends before it begins when it was aborted', async () => {
+    await expect(compileModules([], { signal: AbortSignal.abort() }, async () => {})).rejects.toMatchObject({ code: 'ABORTED' });
+  });
+
   it('says what to install where nvcc is missing', async () => {
     vi.stubEnv('LADDER_NVCC', '');
     await expect(compileModules([], {}, async () => {})).rejects.toMatchObject({ code: 'NO_COMPILER', message: expect.stringContaining('CUDA toolkit') });
