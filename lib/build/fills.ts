@@ -6,8 +6,8 @@ import type { Fill } from '../artifact/manifest.js';
 import { type ActivationFormat, isMxFormat, type WeightFormat } from '../artifact/operators.js';
 
 /** FP8 codes of magnitude 1/8 … 15/8, both signs. */
-const kE5m2Codes: Fill = { kind: 'code', base: 0x30, mask: 0x0f, signed: true };
-const kE4m3Codes: Fill = { kind: 'code', base: 0x20, mask: 0x1f, signed: true };
+export const kE5m2Codes: Fill = { kind: 'code', base: 0x30, mask: 0x0f, signed: true };
+export const kE4m3Codes: Fill = { kind: 'code', base: 0x20, mask: 0x1f, signed: true };
 
 /** Mean square of a stored weight, before its scale, under the fills below. */
 const kMeanSquare: Readonly<Record<Exclude<WeightFormat, 'fp16'>, number>> = {

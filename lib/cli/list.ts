@@ -1,8 +1,7 @@
 /** `ladder list`: the checkpoints that names on the command line can mean. */
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseManifest, type Manifest } from '../artifact/manifest.js';
+import { readManifest } from '../artifact/checkpoint.js';
 import { listCheckpoints, type FoundCheckpoint } from '../run/package.js';
 import { caseOf, type CheckpointCase } from '../run/names.js';
 import type { Command } from './command.js';
@@ -19,8 +18,7 @@ export interface ListedCheckpoint extends FoundCheckpoint, CheckpointCase {
 }
 
 async function describe(found: FoundCheckpoint): Promise<ListedCheckpoint> {
-  const manifestPath = join(found.path, 'checkpoint.json');
-  const manifest: Manifest | null = existsSync(manifestPath) ? parseManifest(await readFile(manifestPath, 'utf8')) : null;
+  const manifest = await readManifest(found.path);
   return {
     ...found, ...caseOf(found.path, manifest), described: manifest !== null,
     hasModule: existsSync(join(found.path, 'model.so')), hasParams: existsSync(join(found.path, 'graph.params')), bytes: manifest?.bytes ?? null,

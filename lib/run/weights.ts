@@ -5,6 +5,7 @@
  */
 import type { DataType } from '../artifact/dtype.js';
 import type { Fill, Manifest } from '../artifact/manifest.js';
+import { kE4m3Codes, kE5m2Codes } from '../build/fills.js';
 
 const kMask64 = (1n << 64n) - 1n;
 
@@ -31,8 +32,7 @@ export function fillKey(seed: number, name: string): bigint {
 /** Where a foreign tensor's random values come from: finite, never all zero, and safe where integers are indices. */
 export function foreignFill(type: DataType, shape: readonly number[]): Fill {
   if (type.code === 2 && type.bits === 8) {
-    // FP8 codes of magnitude 1/8 … 15/8, both signs, without NaN.
-    return type.name.startsWith('e5m2') ? { kind: 'code', base: 0x30, mask: 0x0f, signed: true } : { kind: 'code', base: 0x20, mask: 0x1f, signed: true };
+    return type.name.startsWith('e5m2') ? kE5m2Codes : kE4m3Codes;
   }
   if (type.code === 2 || type.code === 4) {
     // Matrices get a mean square of about 1/k, so that activations keep their size through any number of layers.
