@@ -2,16 +2,13 @@
  * Configurations of native/kernels/gemv/gemv.cuh (one token): defaults, candidates for the tuner, generated text, and the
  * shared memory that a configuration takes, mirrored from the kernel (the generated text asserts that both agree).
  */
-import { type DenseOperator, isMxFormat } from '../artifact/operators.js';
+import { isMxFormat } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import {
-  activationBytes, alignShared, kernelText, kNf4TableBytes, kSharedAloneBytes, kSharedBudgetBytes, kSharedLimitBytes, kSharedPortableBytes, operatorArguments, operatorConstants,
+  activationBytes, alignShared, type DenseShape, kBlocksByCluster, kernelText, kNf4TableBytes, kSharedAloneBytes, kSharedBudgetBytes, kSharedLimitBytes, kSharedPortableBytes, operatorArguments, operatorConstants,
   sameTuning, scaleBytesPerUnit, unitBytes, unitK,
 } from './dense-template.js';
 import type { KernelPlan, Tuning } from './kernel.js';
-
-/** Multiprocessors of an H100 SXM: one block each. Other GPUs are tuned for. */
-const kDefaultBlocks = 132;
 
 interface GemvTuning {
   readonly blocks: number;
@@ -22,7 +19,7 @@ interface GemvTuning {
 }
 
 /** Shared memory beside the ring, and of one stage. */
-function sharedBytes(operator: DenseOperator, { blocks, warps, stageUnits }: Pick<GemvTuning, 'blocks' | 'warps' | 'stageUnits'>): { stage: number; fixed: number } {
+function sharedBytes(operator: DenseShape, { blocks, warps, stageUnits }: Pick<GemvTuning, 'blocks' | 'warps' | 'stageUnits'>): { stage: number; fixed: number } {
   const { weight, n, k } = operator;
   const maxTiles = Math.ceil(Math.ceil(n / 16) / blocks);
   const activations = alignShared(k * activationBytes(weight) + (isMxFormat(weight) ? k / 32 : 0));
@@ -32,13 +29,13 @@ function sharedBytes(operator: DenseOperator, { blocks, warps, stageUnits }: Pic
   };
 }
 
-function totalBytes(operator: DenseOperator, tuning: GemvTuning): number {
+function totalBytes(operator: DenseShape, tuning: GemvTuning): number {
   const { stage, fixed } = sharedBytes(operator, tuning);
   return fixed + tuning.stages * (stage + 16);
 }
 
 /** Warps, and units of a stage for each: tiles end where stages end if possible, and a stage has 16 KB of weights. */
-function warpsAndUnits(operator: DenseOperator): readonly [number, number] {
+function warpsAndUnits(operator: DenseShape): readonly [number, number] {
   const units = operator.k / unitK(operator.weight);
   // More warps hide the latency of the table (NF4), of the prologue (INT1, which is over soonest).
   const many = operator.weight === 'nf4' || operator.weight === 'int1';
@@ -49,9 +46,9 @@ function warpsAndUnits(operator: DenseOperator): readonly [number, number] {
   return [8, perWarp[0]!];
 }
 
-function defaults(operator: DenseOperator, given: Tuning): GemvTuning {
+function defaults(operator: DenseShape, given: Tuning): GemvTuning {
   const [bestWarps, unitsPerWarp] = warpsAndUnits(operator);
-  const blocks = given['blocks'] ?? Math.min(kDefaultBlocks, Math.ceil(operator.n / 16));
+  const blocks = given['blocks'] ?? Math.min(kBlocksByCluster[1]!, Math.ceil(operator.n / 16));
   const warps = given['warps'] ?? bestWarps;
   const stageUnits = given['stageUnits'] ?? unitsPerWarp * warps;
   const { stage, fixed } = sharedBytes(operator, { blocks, warps, stageUnits });
@@ -60,12 +57,12 @@ function defaults(operator: DenseOperator, given: Tuning): GemvTuning {
 }
 
 /** Whether a token's activations, two stages and what else it takes fit on any GPU since compute capability 8.0. */
-export function gemvFits(operator: DenseOperator): boolean {
+export function gemvFits(operator: DenseShape): boolean {
   return totalBytes(operator, defaults(operator, {})) <= kSharedPortableBytes;
 }
 
 /** @throws LadderError `BAD_ARGUMENT` when the tuning does not fit the operator or the shared memory */
-export function gemvPlan(operator: DenseOperator, name: string, given: Tuning): KernelPlan {
+export function gemvPlan(operator: DenseShape, name: string, given: Tuning): KernelPlan {
   const tuning = defaults(operator, given);
   const { blocks, warps, stageUnits, stages, prefetchBytes } = tuning;
   const shared = totalBytes(operator, tuning);
@@ -90,7 +87,7 @@ export function gemvPlan(operator: DenseOperator, name: string, given: Tuning): 
 }
 
 /** Candidates for the tuner, the default first; all fit. */
-export function gemvTunables(operator: DenseOperator): readonly Tuning[] {
+export function gemvTunables(operator: DenseShape): readonly Tuning[] {
   const candidates: Tuning[] = [];
   const perWarp = operator.weight === 'fp16' ? [1, 2] : [2, 4];
   const shapes = [8, 16].flatMap((warps) => perWarp.map((units) => ({ warps, stageUnits: warps * units })));

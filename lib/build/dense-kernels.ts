@@ -1,47 +1,58 @@
 /**
  * Plans the dense decoding products (m ≤ 64): the layout in which each format's weights are stored, which kernel runs, and
- * its tuning. The kernels are native/kernels/gemv; what they compute is denseSchema's. Layouts depend on format and function
- * alone, never on the tuning, so that tuning anew needs no repacking.
+ * its tuning. The kernels are native/kernels/gemv; what they compute is denseSchema's. Layouts depend on format, function and
+ * kernel alone, never on the tuning, so that tuning anew needs no repacking.
  */
 import { type DenseOperator, type Digit, isMxFormat, weightBits } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import { gemvFits, gemvPlan, gemvTunables } from './dense-gemv.js';
-import { unitK } from './dense-template.js';
+import { type DenseShape, kPairRows, kTileRows, unitK } from './dense-template.js';
 import { thinPlan, thinTunables } from './dense-thin.js';
+import { warpgroupPlan, warpgroupTunables } from './dense-warpgroup.js';
 import type { KernelPlan, Tuning } from './kernel.js';
 
-/** A dense operator before its layouts are chosen. */
-export type DenseShape = Omit<DenseOperator, 'weightLayout' | 'scaleLayout'>;
+/** How a dense product is planned, and what its layouts are for. */
+interface DenseKernel {
+  readonly plan: (operator: DenseOperator, name: string, tuning: Tuning) => KernelPlan;
+  readonly tunables: (operator: DenseOperator) => readonly Tuning[];
+  /** Tiles in pairs, and k in the order of wgmma's operands (native/kernels/common/decode.cuh). */
+  readonly paired: boolean;
+}
 
-/** Weight rows of a tile: the rows of the tensor cores' A operand. */
-const kTileRows = 16;
+const kGemv: DenseKernel = { plan: gemvPlan, tunables: gemvTunables, paired: false };
+const kThin: DenseKernel = { plan: thinPlan, tunables: thinTunables, paired: false };
+const kWarpgroup: DenseKernel = { plan: warpgroupPlan, tunables: warpgroupTunables, paired: true };
 
 const k = (stride: number, size: number): Digit => ({ axis: 'k', stride, size });
 const n = (stride: number, size: number): Digit => ({ axis: 'n', stride, size });
 
 /**
- * Layouts in the order in which the kernels consume: 16-row tiles, each contiguous over k; within, units of what one warp reads
- * at once, drawn in native/kernels/common/decode.cuh. n is padded to whole tiles; with silu_mul a tile holds eight gate rows and
- * their eight up rows.
+ * Layouts in the order in which the kernels consume: 16-row tiles, each contiguous over k, or pairs of them; within, units of what
+ * one warp reads at once, drawn in native/kernels/common/decode.cuh. n is padded to whole tiles or pairs; with silu_mul a tile
+ * holds eight gate rows and their eight up rows.
  * @throws LadderError `UNSUPPORTED` naming the dimension that no kernel handles
  */
 export function denseLayouts(shape: DenseShape): { weightLayout: readonly Digit[]; scaleLayout: readonly Digit[] | null } {
-  checkShape(shape);
+  const { paired } = kernelOf(shape);
   const silu = shape.function === 'silu_mul';
-  const tile = n(silu ? 8 : kTileRows, Math.ceil(shape.n / kTileRows));
+  const tileRows = silu ? kTileRows / 2 : kTileRows;
+  const pairs = Math.ceil(shape.n / kPairRows);
+  const tile = n(tileRows, paired ? 2 * pairs : Math.ceil(shape.n / kTileRows));
   /** Rows g and g + 8 of a tile. */
   const half = n(silu ? shape.n / 2 : 8, 2);
   const row = n(1, 8);
-  const weightLayout = ((): Digit[] => {
+  const units = k(unitK(shape.weight), shape.k / unitK(shape.weight));
+  const [first, second] = paired ? [n(2 * tileRows, pairs), [units, n(tileRows, 2)]] : [tile, [units]];
+  const unit = ((): Digit[] => {
     switch (shape.weight) {
-      case 'fp16': return [tile, k(32, shape.k / 32), half, row, k(8, 4), k(1, 8)];
-      case 'int4': return [tile, k(64, shape.k / 64), row, k(8, 4), k(32, 2), half, k(1, 2), k(2, 4)];
-      case 'nf4': return [tile, k(64, shape.k / 64), row, k(8, 4), k(32, 2), half, k(1, 8)];
-      case 'int1': return [tile, k(256, shape.k / 256), row, k(16, 4), k(128, 2), half, k(1, 4), k(64, 2), k(4, 4)];
-      default: return [tile, k(32, shape.k / 32), row, k(8, 4), half, k(1, 8)];
+      case 'fp16': return [half, row, k(8, 4), k(1, 8)];
+      case 'int4': return paired ? [row, k(2, 4), k(32, 2), half, k(1, 2), k(8, 4)] : [row, k(8, 4), k(32, 2), half, k(1, 2), k(2, 4)];
+      case 'nf4': return paired ? [row, k(2, 4), k(32, 2), half, k(8, 4), k(1, 2)] : [row, k(8, 4), k(32, 2), half, k(1, 8)];
+      case 'int1': return paired ? [row, k(4, 4), k(128, 2), half, k(1, 4), k(64, 2), k(16, 4)] : [row, k(16, 4), k(128, 2), half, k(1, 4), k(64, 2), k(4, 4)];
+      default: return [row, k(8, 4), half, k(1, 8)];
     }
   })();
-  return { weightLayout, scaleLayout: shape.group === -1 ? null : [tile, k(1, shape.k / shape.group), row, half] };
+  return { weightLayout: [first, ...second, ...unit], scaleLayout: shape.group === -1 ? null : [tile, k(1, shape.k / shape.group), row, half] };
 }
 
 /**
@@ -50,23 +61,31 @@ export function denseLayouts(shape: DenseShape): { weightLayout: readonly Digit[
  * @throws LadderError `UNSUPPORTED` naming the dimension that no kernel handles, `BAD_ARGUMENT` for a tuning that does not fit
  */
 export function planDense(operator: DenseOperator, name: string, tuning: Tuning): KernelPlan {
-  checkShape(operator);
   const { weightLayout, scaleLayout } = denseLayouts(operator);
   if (JSON.stringify([weightLayout, scaleLayout]) !== JSON.stringify([operator.weightLayout, operator.scaleLayout])) {
     throw unsupported('weightLayout', 'no kernel reads this layout; take the one that denseLayouts() gives');
   }
-  return holdsToken(operator) ? gemvPlan(operator, name, tuning) : thinPlan(operator, name, tuning);
+  return kernelOf(operator).plan(operator, name, tuning);
 }
 
 /** Tunings worth trying, the default first. */
 export function denseTunables(operator: DenseOperator): readonly Tuning[] {
-  checkShape(operator);
-  return holdsToken(operator) ? gemvTunables(operator) : thinTunables(operator);
+  return kernelOf(operator).tunables(operator);
 }
 
-/** One token goes to the kernel that holds its activations, unless they are too many and need no preparation. */
-function holdsToken(operator: DenseOperator): boolean {
-  return operator.m === 1 && (operator.activation !== 'fp16' || operator.norm.kind !== 'none' || gemvFits(operator));
+/**
+ * One token goes to the kernel that holds its activations, unless they are too many and need no preparation. More tokens:
+ * weights of less than a byte are decoded for warpgroups.
+ * @throws LadderError `UNSUPPORTED`
+ */
+function kernelOf(shape: DenseShape): DenseKernel {
+  checkShape(shape);
+  if (shape.m === 1 && (shape.activation !== 'fp16' || shape.norm.kind !== 'none' || gemvFits(shape))) return kGemv;
+  if (weightBits(shape.weight) >= 8) return kThin;
+  if (shape.function === 'silu_mul' && shape.n % kPairRows !== 0) {
+    throw unsupported('n', `expected a multiple of ${kPairRows} with silu_mul, ${shape.weight} weights and ${shape.m} tokens but received ${shape.n}`);
+  }
+  return kWarpgroup;
 }
 
 function unsupported(dimension: string, message: string): LadderError {

@@ -5,6 +5,17 @@
 import { type DenseOperator, isMxFormat, weightBits, type WeightFormat } from '../artifact/operators.js';
 import type { KernelArgument, Tuning } from './kernel.js';
 
+/** A dense operator before its layouts are chosen. */
+export type DenseShape = Omit<DenseOperator, 'weightLayout' | 'scaleLayout'>;
+
+/** Weight rows of a tile, the rows of the tensor cores' A operand that one warp holds; and of a pair of tiles. */
+export const kTileRows = 16;
+export const kPairRows = 2 * kTileRows;
+/** Bytes of sums of one tile and 8 tokens. */
+export const kFragmentBytes = 512;
+/** Multiprocessors of an H100 SXM that clusters of this size can fill, one block each. Other GPUs are tuned for. */
+export const kBlocksByCluster: Readonly<Record<number, number>> = { 1: 132, 2: 132, 4: 112, 8: 112 };
+
 /**
  * What a block takes at most and at least. At least half of a multiprocessor's, so that two never share one: the next kernel's
  * blocks start (programmatic dependent launch) wherever a block of this one ends, and if two could crowd onto the
@@ -59,7 +70,7 @@ const kNormNames = { none: 'kNone', rms: 'kRms', layer: 'kLayer' } as const;
 const kFunctionNames = { none: 'kNone', silu_mul: 'kSiluMul', gelu_tanh: 'kGeluTanh' } as const;
 
 /** The operator's part of a configuration, as members of the C++ struct. */
-export function operatorConstants(operator: DenseOperator): string[] {
+export function operatorConstants(operator: DenseShape): string[] {
   const { m, n, k, weight, group, input, norm, bias, residual } = operator;
   return [
     `static constexpr ladder::WeightFormat kWeight = ladder::WeightFormat::${kWeightNames[weight]};`,
@@ -72,7 +83,7 @@ export function operatorConstants(operator: DenseOperator): string[] {
 }
 
 /** Parameters of a dense kernel: which member of DenseArguments each tensor of the operator is, in the order of the inputs. */
-export function operatorArguments(operator: DenseOperator): { members: readonly string[]; kernelArguments: readonly KernelArgument[] } {
+export function operatorArguments(operator: DenseShape): { members: readonly string[]; kernelArguments: readonly KernelArgument[] } {
   const members = [
     'x',
     ...(operator.input === 'quantised' ? ['xScale'] : []),

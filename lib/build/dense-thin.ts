@@ -1,11 +1,12 @@
 /**
- * Configurations of native/kernels/gemv/thin.cuh (2 to 64 tokens, or one whose activations gemv.cuh cannot hold): defaults, candidates for the tuner, generated text, and the
- * shared memory that a configuration takes, mirrored from the kernel (the generated text asserts that both agree).
+ * Configurations of native/kernels/gemv/thin.cuh (weights of 16 or 8 bits; 2 to 64 tokens, or one whose activations gemv.cuh
+ * cannot hold): defaults, candidates for the tuner, generated text, and the shared memory that a configuration takes, mirrored
+ * from the kernel (the generated text asserts that both agree).
  */
-import { type DenseOperator, isMxFormat } from '../artifact/operators.js';
+import { isMxFormat } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import {
-  activationBytes, alignShared, kernelText, kNf4TableBytes, kSharedAloneBytes, kSharedBudgetBytes, kSharedLimitBytes, operatorArguments, operatorConstants,
+  activationBytes, alignShared, type DenseShape, kBlocksByCluster, kernelText, kFragmentBytes, kSharedAloneBytes, kSharedBudgetBytes, kSharedLimitBytes, operatorArguments, operatorConstants,
   sameTuning, scaleBytesPerUnit, unitBytes, unitK, unitsPerScale,
 } from './dense-template.js';
 import type { KernelPlan, Tuning } from './kernel.js';
@@ -21,15 +22,11 @@ interface ThinTuning {
   readonly prefetchStages: number;
 }
 
-/** Multiprocessors of an H100 SXM that clusters of this size can fill, one block each. */
-const kBlocksByCluster: Readonly<Record<number, number>> = { 1: 132, 2: 132, 4: 112, 8: 112 };
 /** With so many tiles a block has enough rows of its own to make up for reading the tokens whole. */
 const kManyTiles = 2048;
-/** Bytes of sums of one tile and 8 tokens. */
-const kFragmentBytes = 512;
 
 /** Bytes of one stage, and of what lies beside the ring. */
-function sharedBytes(operator: DenseOperator, { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits }: Omit<ThinTuning, 'stages'>): { stage: number; fixed: number } {
+function sharedBytes(operator: DenseShape, { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits }: Omit<ThinTuning, 'stages'>): { stage: number; fixed: number } {
   const { weight, m, n, k, group, bias, input } = operator;
   const tokenTiles = Math.ceil(m / 8), passTiles = warpsN * warpTiles;
   const rowBytes = stageUnits * unitK(weight) * activationBytes(weight);
@@ -37,8 +34,7 @@ function sharedBytes(operator: DenseOperator, { blocks, cluster, warpsN, warpTil
   const rowStride = Math.floor(rowBytes / 128) * 128 + rest;
   return {
     stage: alignShared(passTiles * stageUnits * unitBytes(weight) + alignShared(passTiles * stageUnits * scaleBytesPerUnit(operator)) + tokenTiles * 8 * rowStride),
-    fixed: (weight === 'nf4' ? kNf4TableBytes : 0) + (isMxFormat(weight) ? alignShared((tokenTiles * 8 * k) / unitK(weight) / cluster) : 0)
-      + (weight === 'int1' ? warpsN * warpsK * tokenTiles * 8 * 4 : 0)
+    fixed: (isMxFormat(weight) ? alignShared((tokenTiles * 8 * k) / unitK(weight) / cluster) : 0)
       + Math.floor(warpsK / 2) * warpsN * tokenTiles * kFragmentBytes
       + (bias || (weight !== 'fp16' && group === -1) ? Math.ceil((Math.ceil(n / 16) * cluster) / blocks) * 128 : 0)
       + (input === 'quantised' && !isMxFormat(weight) ? alignShared(tokenTiles * 8 * 4) : 0)
@@ -46,17 +42,17 @@ function sharedBytes(operator: DenseOperator, { blocks, cluster, warpsN, warpTil
   };
 }
 
-function isFp8({ weight }: DenseOperator): boolean {
+function isFp8({ weight }: DenseShape): boolean {
   return weight.includes('fp8');
 }
 
-function totalBytes(operator: DenseOperator, tuning: ThinTuning): number {
+function totalBytes(operator: DenseShape, tuning: ThinTuning): number {
   const { stage, fixed } = sharedBytes(operator, tuning);
   return fixed + tuning.stages * (stage + 16);
 }
 
 /** Why a tuning does not fit, or null. */
-function misfit(operator: DenseOperator, tuning: ThinTuning): string | null {
+function misfit(operator: DenseShape, tuning: ThinTuning): string | null {
   const { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits } = tuning;
   const units = operator.k / unitK(operator.weight);
   if (blocks % cluster !== 0 || blocks / cluster > Math.ceil(operator.n / 16)) return `${blocks} blocks in clusters of ${cluster} for ${Math.ceil(operator.n / 16)} tiles`;
@@ -80,7 +76,7 @@ function shareTiles(passTiles: number, warpTiles: readonly number[]): readonly [
   return best;
 }
 
-function defaults(operator: DenseOperator, given: Tuning): ThinTuning {
+function defaults(operator: DenseShape, given: Tuning): ThinTuning {
   const { weight, m } = operator;
   const tiles = Math.ceil(operator.n / 16), units = operator.k / unitK(weight);
   const clusters = m <= 8 || tiles >= kManyTiles ? [1] : [2, 1];
@@ -113,7 +109,7 @@ function defaults(operator: DenseOperator, given: Tuning): ThinTuning {
 }
 
 /** @throws LadderError `BAD_ARGUMENT` when the tuning does not fit the operator or the shared memory */
-export function thinPlan(operator: DenseOperator, name: string, given: Tuning): KernelPlan {
+export function thinPlan(operator: DenseShape, name: string, given: Tuning): KernelPlan {
   const tuning = defaults(operator, given);
   const reason = misfit(operator, tuning);
   if (reason !== null) throw new LadderError('BAD_ARGUMENT', `tuning of ${name} does not fit: ${reason}`, { ...tuning });
@@ -138,7 +134,7 @@ export function thinPlan(operator: DenseOperator, name: string, given: Tuning): 
 }
 
 /** Candidates for the tuner, the default first; all fit. */
-export function thinTunables(operator: DenseOperator): readonly Tuning[] {
+export function thinTunables(operator: DenseShape): readonly Tuning[] {
   const candidates: Tuning[] = [];
   for (const given of [{}, { cluster: 1 }, { cluster: 2 }, { cluster: 1, stageUnits: 4 }, { cluster: 2, stageUnits: 4 }, { stageUnits: 2 }, { stageUnits: 8 }, { passTiles: 21 }, { warpsK: 1 }]) {
     const tuning: Tuning = { ...defaults(operator, given) };

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { layoutExtents, layoutOffsets } from '../../lib/artifact/layout.js';
-import { type ActivationFormat, type DenseOperator, type WeightFormat, weightFormats } from '../../lib/artifact/operators.js';
+import { type ActivationFormat, type DenseOperator, weightBits, type WeightFormat, weightFormats } from '../../lib/artifact/operators.js';
 import { findNvcc, kernelsFolder } from '../../lib/build/compile.js';
 import { type DenseShape, denseLayouts, denseTunables, planDense } from '../../lib/build/dense-kernels.js';
 import { LadderError } from '../../lib/errors.js';
@@ -31,6 +31,9 @@ function operatorOf(shape: DenseShape): DenseOperator {
   return { ...shape, weightLayout: [...weightLayout], scaleLayout: scaleLayout && [...scaleLayout] };
 }
 
+/** Format, tokens, and the rows that lie together: a tile, or for warpgroups a pair. */
+const layoutCases = weightFormats.flatMap((weight) => [[weight, 1, 16], [weight, 32, weightBits(weight) < 8 ? 32 : 16]] as const);
+
 function refusal(shape: DenseShape): LadderError {
   try {
     denseLayouts(shape);
@@ -42,27 +45,48 @@ function refusal(shape: DenseShape): LadderError {
 }
 
 describe('dense layouts', () => {
-  it.each(weightFormats)('%s: a bijection, rows padded to tiles of 16', (weight) => {
+  it.each(layoutCases)('%s, m = %i: a bijection, rows padded to %i', (weight, m, padding) => {
     for (const n of [16, 176, 2141]) {
-      const { weightLayout, scaleLayout } = denseLayouts(shapeOf(weight, { n }));
-      expect(layoutExtents(weightLayout)).toEqual({ n: Math.ceil(n / 16) * 16, k: 1280 });
+      const { weightLayout, scaleLayout } = denseLayouts(shapeOf(weight, { m, n }));
+      expect(layoutExtents(weightLayout)).toEqual({ n: Math.ceil(n / padding) * padding, k: 1280 });
       expect(scaleLayout === null).toBe(!weight.startsWith('mxfp8'));
-      if (scaleLayout) expect(layoutExtents(scaleLayout)).toEqual({ n: Math.ceil(n / 16) * 16, k: 40 });
+      if (scaleLayout) expect(layoutExtents(scaleLayout)).toEqual({ n: Math.ceil(n / padding) * padding, k: 40 });
     }
   });
 
-  it.each(weightFormats)('%s: each tile of 16 rows is contiguous, and with silu_mul holds eight gates and their ups', (weight) => {
+  it.each(layoutCases)('%s, m = %i: each run of %i rows is contiguous, and with silu_mul holds half as many gates and their ups', (weight, m, run) => {
     const n = 64;
-    const rows = layoutOffsets(denseLayouts(shapeOf(weight, { n, function: 'silu_mul' })).weightLayout, 'n');
-    const tileOf = (row: number): number => Math.floor(rows[row]! / (16 * 1280));
+    const rows = layoutOffsets(denseLayouts(shapeOf(weight, { m, n, function: 'silu_mul' })).weightLayout, 'n');
+    const runOf = (row: number): number => Math.floor(rows[row]! / (run * 1280));
     for (let gate = 0; gate < n / 2; ++gate) {
-      expect(tileOf(gate)).toBe(Math.floor(gate / 8));
-      expect(tileOf(gate + n / 2)).toBe(Math.floor(gate / 8));
+      expect(runOf(gate)).toBe(Math.floor(gate / (run / 2)));
+      expect(runOf(gate + n / 2)).toBe(Math.floor(gate / (run / 2)));
     }
   });
 
-  it('does not depend on the number of tokens', () => {
-    for (const weight of weightFormats) expect(denseLayouts(shapeOf(weight, { m: 32 }))).toEqual(denseLayouts(shapeOf(weight)));
+  it('groups along k keep their scales with the rows of the weights', () => {
+    for (const m of [1, 32]) {
+      const { weightLayout, scaleLayout } = denseLayouts(shapeOf('int4', { m, n: 2141, group: 128 }));
+      expect(layoutExtents(scaleLayout!)).toEqual({ n: layoutExtents(weightLayout).n, k: 10 });
+    }
+  });
+
+  it('for several tokens, the weights of a lane are those of the tensor cores\' operand', () => {
+    // mma's A: lane 4g + t holds, of row g, 2t, 2t + 1, 2t + 8 and 2t + 9 of each 16 (FP16), or 4t … 4t + 3 and 4t + 16 … 4t + 19 of each 32 (INT8).
+    for (const [weight, bits, run, stride] of [['int4', 4, 2, 8], ['nf4', 4, 2, 8], ['int1', 1, 4, 16]] as const) {
+      const { weightLayout } = denseLayouts(shapeOf(weight, { m: 32, n: 32, k: 256 }));
+      const k = layoutOffsets(weightLayout, 'k');
+      const laneOf = (column: number): number => Math.floor((k[column]! * bits) / 8 / 16) % 4;
+      for (let column = 0; column < 256; ++column) expect(laneOf(column)).toBe(Math.floor((column % stride) / run));
+    }
+  });
+
+  it('depends on the number of tokens only where the kernel does', () => {
+    for (const weight of weightFormats) {
+      const few = denseLayouts(shapeOf(weight, { m: 2 }));
+      expect(denseLayouts(shapeOf(weight, { m: 64 }))).toEqual(few);
+      if (weightBits(weight) >= 8) expect(denseLayouts(shapeOf(weight))).toEqual(few);
+    }
   });
 
   it.each<[string, DenseShape]>([
@@ -70,6 +94,7 @@ describe('dense layouts', () => {
     ['k', shapeOf('int1', { k: 128 })],
     ['k', shapeOf('int4', { k: 192, group: 128 })],
     ['n', shapeOf('fp16', { n: 24, function: 'silu_mul' })],
+    ['n', shapeOf('int4', { m: 2, n: 176, function: 'silu_mul' })],
     ['activation', shapeOf('int4', { activation: 'int8' })],
     ['group', shapeOf('int1', { group: 64 })],
     ['group', shapeOf('mxfp8_e4m3', { group: -1 })],
@@ -131,6 +156,8 @@ describe('generated kernels', async () => {
         shapeOf('int1', { norm: { kind: 'rms', eps: 1e-5 }, function: 'silu_mul' }),
         shapeOf('mxfp8_e4m3', { m: 9, n: 2141, residual: true }),
         shapeOf('int1', { m: 17, bias: true }),
+        shapeOf('int4', { m: 32, n: 2141, group: 128, residual: true }),
+        shapeOf('nf4', { m: 64, n: 160, function: 'silu_mul' }),
         shapeOf('nf4', { n: 14336, k: 57344 }),
       ].map((shape, i) => planDense(operatorOf(shape), `product${i}`, {}));
       const includes = [...new Set(plans.flatMap((plan) => plan.includes))];

@@ -1,4 +1,5 @@
-// How stored weights become the A operand of mma.sync (16 rows × k), and activations its B operand (k × 8 tokens).
+// How stored weights become the A operand of mma.sync or wgmma (16 rows × k of each warp), and activations mma.sync's B
+// operand (k × 8 tokens).
 // Each weight tile is 16 rows; a *unit* is what one warp reads of a tile at once, 16 bytes (FP16: 32) per lane, in the very
 // order in which the lanes use it: no shuffles. A unit is consumed in *steps* of two mma, for which each lane reads one
 // contiguous run of activations. Any order of k is right for mma as long as both operands agree on it.
@@ -12,6 +13,14 @@
 //   nf4        4      64    512       2  the same, nibbles k 0 1 2 3 4 5 6 7
 //   fp8, mx    8      32    512       1  g k 0…3 | g k 4…7 | h k 0…3 | h k 4…7
 //   int1       1     256    512       4  g k 0…127 | h | g k 128…255 | h; bit 8q + 4r + i is k = 64r + 4i + q
+//
+// wgmma reads activations from shared memory, where their k is in order; so for warpgroup.cuh a lane holds, instead of runs,
+//
+//   int4       of each 16 of k: 2t, 2t+1, 2t+8, 2t+9; nibbles k 0 8 16 24 1 9 17 25 (+ 2t) from the low end
+//   nf4        the same, nibbles k 0 1 8 9 16 17 24 25 (+ 2t)
+//   int1       of each 16 of k: 4t … 4t+3; bit 8q + 4r + i is k = 64r + 16i + 4t + q
+//
+// and tiles lie in pairs: unit 0 of both, then unit 1 of both, …
 #pragma once
 #include "common/ptx.cuh"
 
@@ -35,8 +44,8 @@ struct FormatTraits {
   /// Activations as they lie in shared memory: bytes of one, and bytes of a lane's run in a step (16, FP8: 8).
   static constexpr int kActivationBytes = kIsFp8 || kIsInt1 ? 1 : 2;
   static constexpr int kRunBytes = kUnitK / kSteps / 4 * kActivationBytes;
-  /// What decodeFp8 leaves out, in both operands.
-  static constexpr float kProductScale = kIsE4m3 && !kHopper ? 65536.0f : 1.0f;
+  /// What products are to be multiplied by: decodeFp8 leaves a factor out, in both operands, and a weight of INT1 is ∓64.
+  static constexpr float kProductScale = kIsInt1 ? -1.0f / 64 : kIsE4m3 && !kHopper ? 65536.0f : 1.0f;
 };
 
 /// FP32 sums, or INT32 ones for INT1 × INT8.
@@ -45,7 +54,7 @@ template <> struct AccumulatorOf<WeightFormat::kInt1> { using Type = int32_t; };
 template <WeightFormat F> using Accumulator = typename AccumulatorOf<F>::Type;
 
 // ---- NF4: a byte (two weights) to half2 through a table in shared memory, one copy per bank: no conflicts -----------------
-// entry(byte, lane) at byte·128 + lane·4
+// entry(byte, lane) at byte·128 + lane·4. Looking codes up by byte permutations instead, for half of the weights, was slower.
 
 constexpr int kNf4TableBytes = 256 * 128;
 
@@ -120,9 +129,6 @@ __device__ __forceinline__ void decodeFp8(uint32_t word, uint32_t& even, uint32_
   }
 }
 
-/// What a one of INT1 is multiplied as. |Σ| ≤ 128 · 127 · k fits INT32 for k < 2^17.
-constexpr int kBitValue = 128;
-
 /// The two A operands of a step.
 template <WeightFormat F>
 __device__ __forceinline__ void decodeStep(const uint32_t (&w)[FormatTraits<F>::kWords], int step, uint32_t table, uint32_t (&a)[2][4]) {
@@ -149,13 +155,13 @@ __device__ __forceinline__ void decodeStep(const uint32_t (&w)[FormatTraits<F>::
     decodeFp8<T::kIsE4m3>(w[1], a[1][0], a[1][2]);
     decodeFp8<T::kIsE4m3>(w[3], a[1][1], a[1][3]);
   } else {
-    // Bits to bytes 0 and kBitValue; the product of ±1 weights follows from 2·Σ bit·x − Σ x. Left shifts, unlike right
-    // ones, need not be done by the ALU, which has the masks to do.
+    // Bits to bytes: 0 (−1) to 64, 1 (+1) to −64, |Σ| ≤ 64 · 127 · k fits INT32 for k < 2^18. Left shifts, unlike right ones,
+    // need not be done by the ALU, which has the masks to do.
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int shift = 7 - (step % 2 * 4 + i);
 #pragma unroll
-      for (int row = 0; row < 2; ++row) a[i / 2][i % 2 * 2 + row] = (w[step / 2 * 2 + row] << shift) & 0x80808080u;
+      for (int row = 0; row < 2; ++row) a[i / 2][i % 2 * 2 + row] = lop3<kAndXor>(w[step / 2 * 2 + row] << shift, 0x80808080u, 0x40404040u);
     }
   }
 }
@@ -178,7 +184,7 @@ __device__ __forceinline__ void loadActivations(uint32_t run, uint32_t (&b)[4]) 
 
 template <WeightFormat F>
 __device__ __forceinline__ void multiply(Accumulator<F> (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  if constexpr (FormatTraits<F>::kIsInt1) mmaU8S8(d, a, b0, b1);
+  if constexpr (FormatTraits<F>::kIsInt1) mmaS8(d, a, b0, b1);
   else mmaFp16(d, a, b0, b1);
 }
 

@@ -19,6 +19,13 @@ __device__ __forceinline__ uint32_t sharedAddress(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
+/// What this thread wrote to shared memory, or knows to be written, comes before what bulk copies and wgmma do there later.
+__device__ __forceinline__ void fenceAsyncProxy() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+
 // ---- Barriers in shared memory -------------------------------------------------------------------------------------
 
 __device__ __forceinline__ void barrierInit(uint32_t barrier, uint32_t arrivals) {
@@ -29,7 +36,7 @@ __device__ __forceinline__ void barrierInit(uint32_t barrier, uint32_t arrivals)
 __device__ __forceinline__ void fenceBarrierInit() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  fenceAsyncProxy();
 #endif
 }
 
@@ -105,6 +112,15 @@ __device__ __forceinline__ uint4 loadShared16(uint32_t address) {
   return v;
 }
 
+/// Matrices of 8 rows × 16 bytes, as B of mma.sync has them: lane l names row l % 8 of matrix l / 8.
+__device__ __forceinline__ void loadMatrices(uint32_t row, uint32_t (&r)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(row));
+}
+
+__device__ __forceinline__ void loadMatrices(uint32_t row, uint32_t (&r)[2]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];" : "=r"(r[0]), "=r"(r[1]) : "r"(row));
+}
+
 __device__ __forceinline__ uint2 loadShared8(uint32_t address) {
   uint2 v;
   asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(address));
@@ -150,9 +166,9 @@ __device__ __forceinline__ void launchDependents() {
 // ---- Clusters: without them a cluster is one block --------------------------------------------------------------------
 
 #if __CUDA_ARCH__ >= 900
-/// All threads of all blocks of the cluster; shared memory written before is visible after.
+/// All threads of all blocks of the cluster. Barriers initialised and fenced before are visible after; for more it is too weak.
 __device__ __forceinline__ void clusterBarrier() {
-  asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
 }
 
 /// Address of the same variable in another block of the cluster.
@@ -162,14 +178,16 @@ __device__ __forceinline__ uint32_t remoteAddress(uint32_t shared, uint32_t rank
   return remote;
 }
 
-__device__ __forceinline__ void storeRemote16(uint32_t remote, uint4 v) {
-  asm volatile("st.shared::cluster.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(remote), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+/// 16 bytes to another block's shared memory; its barrier counts them when they are there, which no fence need wait for.
+__device__ __forceinline__ void storeRemote16(uint32_t remote, uint4 v, uint32_t remoteBarrier) {
+  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(remote), "r"(v.x),
+               "r"(v.y), "r"(v.z), "r"(v.w), "r"(remoteBarrier)
+               : "memory");
 }
 
-__device__ __forceinline__ void fenceCluster() { asm volatile("fence.acq_rel.cluster;" ::: "memory"); }
-
+/// Tells another block that this thread has read something (into registers). Orders no writes.
 __device__ __forceinline__ void barrierArriveRemote(uint32_t remoteBarrier) {
-  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(remoteBarrier) : "memory");
+  asm volatile("mbarrier.arrive.relaxed.cluster.shared::cluster.b64 _, [%0];" ::"r"(remoteBarrier) : "memory");
 }
 
 /// barrierWait that also sees what other blocks of the cluster wrote before they arrived.
@@ -190,9 +208,9 @@ __device__ __forceinline__ void mmaFp16(float (&d)[4], const uint32_t (&a)[4], u
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-/// k = 32, unsigned by signed bytes, INT32 accumulators.
-__device__ __forceinline__ void mmaU8S8(int32_t (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+/// k = 32, signed bytes, INT32 accumulators.
+__device__ __forceinline__ void mmaS8(int32_t (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
@@ -205,6 +223,9 @@ __device__ __forceinline__ void mmaAndPopcount(int32_t (&d)[4], const uint32_t (
 }
 
 // ---- Integer --------------------------------------------------------------------------------------------------------------
+
+/// The value of lane 0, which the compiler then knows to be the same in all lanes.
+__device__ __forceinline__ uint32_t uniform(uint32_t v) { return __shfl_sync(0xffffffffu, v, 0); }
 
 /// Any function of three words, bit by bit.
 template <uint8_t kTable>

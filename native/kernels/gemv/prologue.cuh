@@ -3,8 +3,7 @@
 // Steps: fetch x (and, before the wait, the norm's parameters) → statistics → values → amax → codes.
 // K ≤ 64 values per thread stay in registers between the steps; longer rows are read again from L2.
 #pragma once
-#include <cuda_fp8.h>
-
+#include "common/quantise.cuh"
 #include "gemv/operator.cuh"
 
 namespace ladder {
@@ -78,15 +77,6 @@ class Prologue {
   uint4 x_[kHeld], gain_[kHoldGain ? kPerThread : 1];
   float mean_ = 0.0f, inverse_ = 1.0f;
 
-  __device__ __forceinline__ static void unpack(uint4 packed, float (&f)[8]) {
-    const uint32_t words[4] = {packed.x, packed.y, packed.z, packed.w};
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const float2 pair = __half22float2(*reinterpret_cast<const __half2*>(&words[i]));
-      f[2 * i] = pair.x, f[2 * i + 1] = pair.y;
-    }
-  }
-
   /// Calls f(v, x[8]) for each vector of this thread.
   template <class F>
   __device__ __forceinline__ void forEach(const DenseArguments& p, int thread, F f) {
@@ -95,7 +85,7 @@ class Prologue {
       const int v = thread + i * kThreads;
       if (v >= kVectors) continue;
       float x[8];
-      unpack(kHold ? x_[kHold ? i : 0] : __ldcg(static_cast<const uint4*>(p.x) + v), x);
+      unpackHalves(kHold ? x_[kHold ? i : 0] : __ldcg(static_cast<const uint4*>(p.x) + v), x);
       f(i, v, x);
     }
   }
@@ -106,8 +96,8 @@ class Prologue {
     forEach(p, thread, [&](int i, int v, float(&x)[8]) {
       if constexpr (kHasNorm) {
         float gain[8], beta[8] = {};
-        unpack(kHoldGain ? gain_[kHoldGain ? i : 0] : reinterpret_cast<const uint4*>(p.gain)[v], gain);
-        if constexpr (kHasBeta) unpack(reinterpret_cast<const uint4*>(p.beta)[v], beta);
+        unpackHalves(kHoldGain ? gain_[kHoldGain ? i : 0] : reinterpret_cast<const uint4*>(p.gain)[v], gain);
+        if constexpr (kHasBeta) unpackHalves(reinterpret_cast<const uint4*>(p.beta)[v], beta);
 #pragma unroll
         for (int e = 0; e < 8; ++e) {
           x[e] = (x[e] - mean_) * inverse_ * gain[e];
@@ -132,14 +122,13 @@ class Prologue {
   }
 
   __device__ __forceinline__ void statistics(const DenseArguments& p, float* scratch, int thread) {
-    const auto add = [](float a, float b) { return a + b; };
     if constexpr (C::kNorm == Norm::kLayer) {
       float sum = 0.0f;
       forEach(p, thread, [&](int, int, float(&x)[8]) {
 #pragma unroll
         for (int e = 0; e < 8; ++e) sum += x[e];
       });
-      mean_ = reduce(sum, scratch, thread, add) * (1.0f / C::kK);
+      mean_ = reduce(sum, scratch, thread, Add{}) * (1.0f / C::kK);
     }
     if constexpr (kHasNorm) {
       float squares = 0.0f;
@@ -147,43 +136,20 @@ class Prologue {
 #pragma unroll
         for (int e = 0; e < 8; ++e) squares = fmaf(x[e] - mean_, x[e] - mean_, squares);
       });
-      inverse_ = rsqrtf(reduce(squares, scratch + C::kWarps, thread, add) * (1.0f / C::kK) + C::kEps);
+      inverse_ = rsqrtf(reduce(squares, scratch + C::kWarps, thread, Add{}) * (1.0f / C::kK) + C::kEps);
     }
   }
 
   __device__ __forceinline__ void storeHalf(const DenseArguments& p, uint8_t* values, int thread) {
     forEachValue(p, thread, [&](int v, float(&h)[8]) {
-      uint4 packed;
-      uint32_t* words = &packed.x;
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const __half2 pair = __floats2half2_rn(h[2 * i], h[2 * i + 1]);
-        words[i] = *reinterpret_cast<const uint32_t*>(&pair);
-      }
-      reinterpret_cast<uint4*>(values)[v] = packed;
+      reinterpret_cast<uint4*>(values)[v] = packHalves(h);
     });
-  }
-
-  /// Eight FP8 codes, nearest even, saturating.
-  __device__ __forceinline__ static uint2 toFp8(const float (&q)[8]) {
-    constexpr __nv_fp8_interpretation_t kKind = T::kIsE4m3 ? __NV_E4M3 : __NV_E5M2;
-    uint32_t pairs[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) pairs[i] = __nv_cvt_float2_to_fp8x2(make_float2(q[2 * i], q[2 * i + 1]), __NV_SATFINITE, kKind);
-    return make_uint2(pairs[0] | pairs[1] << 16, pairs[2] | pairs[3] << 16);
-  }
-
-  __device__ __forceinline__ static float largest(const float (&h)[8]) {
-    float amax = 0.0f;
-#pragma unroll
-    for (int e = 0; e < 8; ++e) amax = fmaxf(amax, fabsf(h[e]));
-    return amax;
   }
 
   __device__ __forceinline__ void storeQuantised(const DenseArguments& p, uint8_t* values, float* scratch, int thread) {
     float amax = 0.0f;
-    forEachValue(p, thread, [&](int, float(&h)[8]) { amax = fmaxf(amax, largest(h)); });
-    amax = reduce(amax, scratch, thread, [](float a, float b) { return fmaxf(a, b); });
+    forEachValue(p, thread, [&](int, float(&h)[8]) { amax = fmaxf(amax, largestMagnitude(h)); });
+    amax = reduce(amax, scratch, thread, Max{});
     constexpr float kLargest = T::kIsInt1 ? 127.0f : T::kIsE4m3 ? 448.0f : 57344.0f;
     xScale = amax == 0.0f ? 1.0f : __fdiv_rn(amax, kLargest);
     const float inverse = __frcp_rn(xScale);
@@ -201,27 +167,19 @@ class Prologue {
       } else {
 #pragma unroll
         for (int e = 0; e < 8; ++e) h[e] = divide(h[e], xScale, inverse);
-        codes = toFp8(h);
+        codes = encodeFp8<T::kIsE4m3>(h);
       }
       reinterpret_cast<uint2*>(values)[v] = codes;
     });
-    if constexpr (T::kIsInt1) sum = reduce(sum, reinterpret_cast<int32_t*>(scratch + C::kWarps), thread, [](int a, int b) { return a + b; });
+    if constexpr (T::kIsInt1) sum = reduce(sum, reinterpret_cast<int32_t*>(scratch + C::kWarps), thread, Add{});
   }
 
   /// Four neighbouring lanes hold a block of 32.
   __device__ __forceinline__ void storeMx(const DenseArguments& p, uint8_t* values, int thread) {
-    constexpr int kEmax = T::kIsE4m3 ? 8 : 15;
+    constexpr ActivationFormat kFormat = T::kIsE4m3 ? ActivationFormat::kMxfp8E4m3 : ActivationFormat::kMxfp8E5m2;
     forEachValue(p, thread, [&](int v, float(&h)[8]) {
-      const uint32_t quad = 0xfu << (thread % 32 / 4 * 4);
-      float amax = largest(h);
-      amax = fmaxf(amax, __shfl_xor_sync(quad, amax, 1));
-      amax = fmaxf(amax, __shfl_xor_sync(quad, amax, 2));
-      const int exponent = static_cast<int>(__float_as_uint(amax) >> 23) - kEmax;
-      const int code = amax == 0.0f ? 127 : min(max(exponent, 0), 254);
-      const float inverse = code == 254 ? __uint_as_float(0x00400000u) : __uint_as_float(static_cast<uint32_t>(254 - code) << 23);
-#pragma unroll
-      for (int e = 0; e < 8; ++e) h[e] *= inverse;
-      reinterpret_cast<uint2*>(values)[v] = toFp8(h);
+      uint32_t code;
+      reinterpret_cast<uint2*>(values)[v] = quantiseMx<kFormat>(h, code);
       if (v % 4 == 0) values[kValueBytes + v / 4] = static_cast<uint8_t>(code);
     });
   }
@@ -239,7 +197,7 @@ class Prologue {
     } else {
       xScale = __ldcg(static_cast<const float*>(p.xScale));
     }
-    if constexpr (T::kIsInt1) sum = reduce(sum, reinterpret_cast<int32_t*>(scratch), thread, [](int a, int b) { return a + b; });
+    if constexpr (T::kIsInt1) sum = reduce(sum, reinterpret_cast<int32_t*>(scratch), thread, Add{});
   }
 };
 

@@ -3,7 +3,7 @@
 // full barrier completes when all bytes are there. What a stage holds is the kernels' business (gemv.cuh, thin.cuh).
 //
 //   full[s]   completes when stage s is filled (a bulk producer arrives once and announces bytes, a cp.async warp 32 times)
-//   empty[s]  completes when every consumer warp has read it into registers
+//   empty[s]  completes when every consumer warp (or thread) has read it into registers
 //
 // The test: test/gpu, every shape; races: compute-sanitizer on bench/kernels.
 #pragma once
@@ -20,10 +20,10 @@ struct RingBarriers {
   __device__ __forceinline__ uint32_t empty(int slot) const { return base + (kStages + slot) * 8; }
 
   /// By one thread; everyone synchronises before use.
-  __device__ __forceinline__ void init(int producerArrivals, int consumerWarps) const {
+  __device__ __forceinline__ void init(int producerArrivals, int consumerArrivals) const {
     for (int slot = 0; slot < kStages; ++slot) {
       barrierInit(full(slot), producerArrivals);
-      barrierInit(empty(slot), consumerWarps);
+      barrierInit(empty(slot), consumerArrivals);
     }
     fenceBarrierInit();
   }

@@ -11,6 +11,11 @@ struct ThinBlock {
   using T = FormatTraits<C::kWeight>;
   using S = DenseShape<C>;
 
+  // Names that thin_store.cuh asks for: warps along n and k, tiles of each, and who has which.
+  static constexpr int kWarpsN = C::kWarpsN, kWarpsK = C::kWarpsK, kWarpTiles = C::kWarpTiles;
+  __device__ __forceinline__ static constexpr int tileOf(int warpN, int i) { return warpN * kWarpTiles + i; }
+  static constexpr bool kExchangeInRing = false;
+
   static constexpr int kWarps = C::kWarpsN * C::kWarpsK;  // consumers
   static constexpr int kThreads = kWarps * 32;
   static constexpr int kTokenTiles = (C::kM + 7) / 8;
@@ -23,7 +28,7 @@ struct ThinBlock {
   static constexpr int kBlockUnits = S::kUnits / kSplit;
   static constexpr int kStagesPerPass = (kBlockUnits + C::kStageUnits - 1) / C::kStageUnits;
   static_assert(C::kM <= 64 && C::kBlocks % C::kCluster == 0 && S::kUnits % C::kCluster == 0);
-  static_assert(C::kStageUnits % C::kWarpsK == 0 && C::kStageUnits % S::kUnitsPerScale == 0 && kBlockUnits % S::kUnitsPerScale == 0);
+  static_assert(C::kStageUnits % C::kWarpsK == 0 && S::kUnitsPerScale == 1 && !T::kIsNibble && !T::kIsInt1);
   static_assert((C::kWarpsK & (C::kWarpsK - 1)) == 0 && C::kNorm == Norm::kNone && C::kQuantisedInput == (T::kActivationBytes == 1));
 
   // Shared memory, in this order.
@@ -35,16 +40,13 @@ struct ThinBlock {
   static constexpr int kScalesAt = kPassTiles * C::kStageUnits * T::kUnitBytes;  // in the stage
   static constexpr int kTokensAt = kScalesAt + align(kPassTiles * C::kStageUnits * S::kScaleBytesPerUnit);
   static constexpr int kStageBytes = align(kTokensAt + kTokens * kRowStride);
-  static constexpr int kTableAt = C::kStages * kStageBytes;
-  static constexpr int kMxScalesAt = kTableAt + (C::kWeight == WeightFormat::kNf4 ? kNf4TableBytes : 0);
+  static constexpr int kMxScalesAt = C::kStages * kStageBytes;
   /// E8M0 scales of the tokens for this block's k: [unit][token]. Without clusters they do not fit and come from L2.
   static constexpr bool kMxResident = kSplit == C::kCluster;
   static constexpr int kMxUnits = S::kUnits / C::kCluster;
   /// One fragment: a tile's sums for 8 tokens, 16 bytes per lane.
   static constexpr int kFragmentBytes = 512;
-  /// Σ codes of each token, as far as each warp has seen them (INT1).
-  static constexpr int kCodesAt = kMxScalesAt + (T::kIsMx ? align(kTokens * kMxUnits) : 0);
-  static constexpr int kTreeAt = kCodesAt + (T::kIsInt1 ? kWarps * kTokens * 4 : 0);
+  static constexpr int kTreeAt = kMxScalesAt + (T::kIsMx ? align(kTokens * kMxUnits) : 0);
   static constexpr int kTreeBytes = C::kWarpsK / 2 * C::kWarpsN * kTokenTiles * kFragmentBytes;
   static constexpr int kOwnedTiles = (kPassTiles + C::kCluster - 1) / C::kCluster;
   /// What the epilogue needs of each of the group's rows and of each token, fetched before the product ends.

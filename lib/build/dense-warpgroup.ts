@@ -1,0 +1,153 @@
+/**
+ * Configurations of native/kernels/gemv/warpgroup.cuh (weights of 4 or 1 bits; 2 to 64 tokens, or one whose activations
+ * gemv.cuh cannot hold): defaults, candidates for the tuner, generated text, and the shared memory that a configuration takes,
+ * mirrored from the kernel (the generated text asserts that both agree).
+ */
+import { LadderError } from '../errors.js';
+import {
+  activationBytes, alignShared, type DenseShape, kBlocksByCluster, kernelText, kFragmentBytes, kNf4TableBytes, kPairRows, kSharedAloneBytes, kSharedBudgetBytes,
+  kSharedLimitBytes, operatorArguments, operatorConstants, sameTuning, scaleBytesPerUnit, unitBytes, unitK, unitsPerScale,
+} from './dense-template.js';
+import type { KernelPlan, Tuning } from './kernel.js';
+
+interface WarpgroupTuning {
+  readonly blocks: number;
+  readonly cluster: number;
+  readonly passPairs: number;
+  readonly groupsN: number;
+  readonly groupsK: number;
+  readonly stageUnits: number;
+  readonly stages: number;
+  readonly prefetchStages: number;
+}
+
+/** Registers of a multiprocessor, and what a thread of the producers keeps of them. */
+const kRegisters = 65536, kProducerRegisters = 56;
+/** What a consumer needs beside its sums. */
+const kOperandRegisters = 96;
+/** With so many pairs to a block its tokens are few beside its weights, and sharing k is not worth an exchange of sums. */
+const kManyPairs = 8;
+/** Registers of sums that a thread of two warpgroups can have. */
+const kMostSums = 112;
+/** A stage is fetched in pieces large enough, and there are enough of them. */
+const kStageTargetBytes = 40 * 1024;
+
+/** Groups of 8 tokens that wgmma takes here: 8, 16, 32 or 64 tokens. */
+function tokenTiles(m: number): number {
+  return m <= 8 ? 1 : m <= 16 ? 2 : m <= 32 ? 4 : 8;
+}
+
+/** 16-row tiles of each warp. */
+function warpTiles({ passPairs, groupsN }: Pick<WarpgroupTuning, 'passPairs' | 'groupsN'>): number {
+  return Math.ceil((2 * passPairs) / (4 * groupsN));
+}
+
+function sumsPerThread({ m }: DenseShape, tuning: Pick<WarpgroupTuning, 'passPairs' | 'groupsN'>): number {
+  return warpTiles(tuning) * tokenTiles(m) * 4;
+}
+
+/** Bytes of one stage, and of what lies beside the ring. */
+function sharedBytes(operator: DenseShape, { blocks, cluster, passPairs, groupsN, groupsK, stageUnits }: Omit<WarpgroupTuning, 'stages' | 'prefetchStages'>): { stage: number; fixed: number } {
+  const { weight, m, n, group, bias, input } = operator;
+  const tokens = 8 * tokenTiles(m);
+  const stage = stageUnits * (tokens * unitK(weight) * activationBytes(weight) + passPairs * 2 * (unitBytes(weight) + scaleBytesPerUnit(operator)));
+  return {
+    stage: Math.ceil(stage / 1024) * 1024,
+    fixed: (weight === 'nf4' ? kNf4TableBytes : 0) + Math.floor(groupsK / 2) * 4 * groupsN * tokenTiles(m) * kFragmentBytes
+      + (bias || group === -1 ? 2 * Math.ceil((Math.ceil(n / kPairRows) * cluster) / blocks) * 128 : 0)
+      + (input === 'quantised' ? alignShared(tokens * 4) : 0) + 16,
+  };
+}
+
+function totalBytes(operator: DenseShape, tuning: WarpgroupTuning): number {
+  const { stage, fixed } = sharedBytes(operator, tuning);
+  return fixed + tuning.stages * (stage + 16);
+}
+
+function blockThreads({ groupsN, groupsK }: WarpgroupTuning): number {
+  return (groupsN * groupsK + 1) * 128;
+}
+
+/** Registers of a consumer, mirrored from warpgroup_block.cuh. */
+function consumerRegisters(tuning: WarpgroupTuning): number {
+  const groups = blockThreads(tuning) / 128;
+  const entry = Math.min(Math.floor(kRegisters / blockThreads(tuning) / 8) * 8, 248);
+  return Math.min(Math.floor((entry * groups - kProducerRegisters) / (groups - 1) / 8) * 8, 240);
+}
+
+/** Why a tuning does not fit, or null. */
+function misfit(operator: DenseShape, tuning: WarpgroupTuning): string | null {
+  const { blocks, cluster, passPairs, groupsN, groupsK, stageUnits, stages } = tuning;
+  const pairs = Math.ceil(operator.n / kPairRows), units = operator.k / unitK(operator.weight);
+  if (blocks % cluster !== 0 || blocks / cluster > pairs) return `${blocks} blocks in clusters of ${cluster} for ${pairs} pairs of tiles`;
+  if (units % (cluster * stageUnits) !== 0) return `${units} units of k for clusters of ${cluster} and stages of ${stageUnits}`;
+  if ((groupsK & (groupsK - 1)) !== 0) return `${groupsK} warpgroups along k is no power of two`;
+  if (stageUnits % groupsK !== 0 || stageUnits % unitsPerScale(operator) !== 0) return `${stageUnits} units in a stage for ${groupsK} warpgroups along k`;
+  if (blockThreads(tuning) > 1024 || stages < 2) return `${groupsN} × ${groupsK} warpgroups, ${stages} stages`;
+  if (sumsPerThread(operator, tuning) + kOperandRegisters > consumerRegisters(tuning)) return `${passPairs} pairs of tiles at once for ${groupsN} × ${groupsK} warpgroups`;
+  if (cluster > 1 && Math.ceil(pairs / (blocks / cluster)) > passPairs) return `clusters of ${cluster} take one pass, not ${passPairs} pairs of tiles at once`;
+  const { stage } = sharedBytes(operator, tuning);
+  if (cluster > 1 && cluster * Math.ceil((2 * passPairs) / cluster) * tokenTiles(operator.m) * kFragmentBytes > stages * stage) return `${stages} stages do not hold the sums of ${passPairs} pairs of tiles`;
+  const shared = totalBytes(operator, tuning);
+  return shared > kSharedLimitBytes ? `${shared} bytes of shared memory (at most ${kSharedLimitBytes})` : null;
+}
+
+function defaults(operator: DenseShape, given: Tuning): WarpgroupTuning {
+  const { weight, n, k, m } = operator;
+  const pairs = Math.ceil(n / kPairRows), units = k / unitK(weight), least = unitsPerScale(operator);
+  const most = Math.floor(kMostSums / (4 * tokenTiles(m))) * 2;  // pairs of tiles that one warpgroup can sum
+  const shared = pairs / kBlocksByCluster[1]! < kManyPairs && units % (2 * least) === 0;
+  const cluster = given['cluster'] ?? (shared ? 2 : 1);
+  const blocks = given['blocks'] ?? cluster * Math.min(pairs, Math.floor((kBlocksByCluster[cluster] ?? 128) / cluster));
+  const groupPairs = Math.ceil(pairs / (blocks / cluster));
+  const passes = cluster > 1 ? 1 : Math.ceil(groupPairs / (given['passPairs'] ?? (groupPairs > most ? 2 * most : most)));
+  const passPairs = Math.ceil(groupPairs / passes);
+  // Two warpgroups, so that one decodes while the other's products run: along k if there is enough of it and one can sum all.
+  const alongK = passPairs <= most && (units / cluster) % Math.max(2, least) === 0;
+  const groupsN = given['groupsN'] ?? (alongK ? 1 : Math.max(2, Math.ceil(passPairs / most)));
+  const groupsK = given['groupsK'] ?? (groupsN === 1 && alongK ? 2 : 1);
+  let stageUnits = given['stageUnits'] ?? Math.max(groupsK, least);
+  const sizes = (more: number): { stage: number; fixed: number } => sharedBytes(operator, { blocks, cluster, passPairs, groupsN, groupsK, stageUnits: more });
+  while (given['stageUnits'] === undefined && (units / cluster) % (2 * stageUnits) === 0 && sizes(2 * stageUnits).stage <= kStageTargetBytes) stageUnits *= 2;
+  const { stage, fixed } = sizes(stageUnits);
+  const fitting = Math.floor((kSharedBudgetBytes - fixed) / (stage + 16));
+  return {
+    blocks, cluster, passPairs, groupsN, groupsK, stageUnits, stages: given['stages'] ?? Math.max(2, Math.min(8, fitting)), prefetchStages: given['prefetchStages'] ?? 1,
+  };
+}
+
+/** @throws LadderError `BAD_ARGUMENT` when the tuning does not fit the operator, registers or shared memory */
+export function warpgroupPlan(operator: DenseShape, name: string, given: Tuning): KernelPlan {
+  const tuning = defaults(operator, given);
+  const reason = misfit(operator, tuning);
+  if (reason !== null) throw new LadderError('BAD_ARGUMENT', `tuning of ${name} does not fit: ${reason}`, { ...tuning });
+  const { blocks, cluster, passPairs, groupsN, groupsK, stageUnits, stages, prefetchStages } = tuning;
+  const shared = totalBytes(operator, tuning);
+  const { members, kernelArguments } = operatorArguments(operator);
+  const constants = [
+    ...operatorConstants(operator),
+    `static constexpr int kBlocks = ${blocks}, kCluster = ${cluster}, kPassPairs = ${passPairs}, kGroupsN = ${groupsN}, kGroupsK = ${groupsK};`,
+    `static constexpr int kStageUnits = ${stageUnits}, kStages = ${stages}, kPrefetchStages = ${prefetchStages};`,
+  ];
+  const threads = blockThreads(tuning);
+  return {
+    includes: ['gemv/warpgroup.cuh'],
+    definitions: [
+      kernelText(name, 'warpgroup', constants, members, threads, cluster > 1 ? `LADDER_CLUSTER(${cluster}) ` : ''),
+      `static_assert(ladder::Warpgroup<${name}_config>::kSharedBytes == ${shared} && ladder::Warpgroup<${name}_config>::kBlockThreads == ${threads});`,
+    ].join('\n'),
+    launches: [{ name, grid: [blocks, 1, 1], block: [threads, 1, 1], dynamicSharedBytes: Math.max(shared, kSharedAloneBytes), arguments: kernelArguments, programmatic: true }],
+    workspaceBytes: 0,
+  };
+}
+
+/** Candidates for the tuner, the default first; all fit. */
+export function warpgroupTunables(operator: DenseShape): readonly Tuning[] {
+  const candidates: Tuning[] = [];
+  const stages = [1, 2, 4, 8, 16].map((stageUnits) => ({ stageUnits }));
+  for (const given of [{}, { cluster: 1 }, { cluster: 2 }, { groupsN: 2, groupsK: 1 }, { groupsN: 1, groupsK: 2 }, ...stages, { prefetchStages: 0 }, { prefetchStages: 3 }]) {
+    const tuning: Tuning = { ...defaults(operator, given) };
+    if (misfit(operator, defaults(operator, given)) === null && !candidates.some((known) => sameTuning(known, tuning))) candidates.push(tuning);
+  }
+  return candidates;
+}

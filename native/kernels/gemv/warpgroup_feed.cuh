@@ -1,0 +1,110 @@
+// The producer warps of warpgroup.cuh: one brings weights, by bulk copies of a pair's whole run in a stage, the others tokens,
+// and scales that vary along k, by cp.async, which can put 16-byte pieces where wgmma wants them. Stages are drawn in
+// warpgroup.cuh, barriers explained in ring.cuh.
+#pragma once
+#include "gemv/warpgroup_block.cuh"
+
+namespace ladder {
+
+template <class C>
+struct WarpgroupFeed {
+  using L = WarpgroupBlock<C>;
+  using T = typename L::T;
+  using S = typename L::S;
+
+  const L& b;
+  const DenseArguments& p;
+  const int lane;
+
+  static constexpr int kRunBytes = C::kStageUnits * L::kPairBytes;
+
+  __device__ __forceinline__ void weights() const {
+    launchDependents();
+    RingCursor<C::kStages> cursor;
+    bool refill = false;
+    for (int pass = 0; pass < b.passes; ++pass) {
+      const int pairs = b.passPairs(pass);
+      for (int stage = 0; stage < L::kStagesPerPass; ++stage) {
+        if (refill) barrierWait(b.barriers.empty(cursor.slot), cursor.parity ^ 1);
+        const uint32_t full = b.barriers.full(cursor.slot), at = b.base + cursor.slot * L::kStageBytes + L::kWeightsAt;
+#if __CUDA_ARCH__ >= 900
+        if (lane == 0) barrierArriveExpect(full, pairs * kRunBytes);
+        __syncwarp();
+        for (int pair = lane; pair < pairs; pair += 32) bulkCopyStreaming(at + pair * kRunBytes, run(pass, pair, stage), kRunBytes, full);
+#else
+        for (int pair = 0; pair < pairs; ++pair) fetchStreaming(at + pair * kRunBytes, run(pass, pair, stage), kRunBytes, full, lane);
+        copyAsyncArrive(full);
+#endif
+        cursor.advance();
+        if (cursor.slot == 0 && !refill) {
+          refill = true;
+          prefetch();
+        }
+      }
+    }
+  }
+
+  /// A pair's weights in a stage.
+  __device__ __forceinline__ const uint8_t* run(int pass, int pair, int stage) const {
+    const size_t unit = static_cast<size_t>(b.firstPair + pass * C::kPassPairs + pair) * S::kUnits + b.rank * L::kBlockUnits + stage * C::kStageUnits;
+    return p.weight + unit * L::kPairBytes;
+  }
+
+  /// Weights behind the ring go to L2 while the kernel before is still at work.
+  __device__ __forceinline__ void prefetch() const {
+#if __CUDA_ARCH__ >= 900
+    constexpr int kStages = L::kStagesPerPass - C::kStages < C::kPrefetchStages ? L::kStagesPerPass - C::kStages : C::kPrefetchStages;
+    if constexpr (kStages > 0) {
+      for (int pair = lane; pair < b.passPairs(0); pair += 32) bulkPrefetchL2(run(0, pair, C::kStages), kStages * kRunBytes);
+    }
+#endif
+  }
+
+  /// The kTokenWarps warps share out blocks of tokens.
+  __device__ __forceinline__ void tokens(int warp) const {
+    waitForPrerequisites();
+    RingCursor<C::kStages> cursor;
+    bool refill = false;
+    for (int pass = 0; pass < b.passes; ++pass) {
+      for (int stage = 0; stage < L::kStagesPerPass; ++stage) {
+        if (refill) barrierWait(b.barriers.empty(cursor.slot), cursor.parity ^ 1);
+        const uint32_t at = b.base + cursor.slot * L::kStageBytes;
+        fetchTokens(stage, at + L::kTokensAt, warp);
+        if constexpr (S::kScaled) fetchScales(pass, stage, at + L::kScalesAt, warp);
+        copyAsyncArrive(b.barriers.full(cursor.slot));
+        cursor.advance();
+        refill |= cursor.slot == 0;
+      }
+    }
+  }
+
+  /// Eight lanes bring the 128 bytes of a token in a block; so four tokens at once, whose swizzle the next four share but for a bit.
+  __device__ __forceinline__ void fetchTokens(int stage, uint32_t at, int warp) const {
+    constexpr size_t kRow = static_cast<size_t>(C::kK) * T::kActivationBytes;
+    constexpr int kBlocks = C::kStageUnits * L::kUnitBlocks;
+    const int token = lane / 8, piece = lane % 8;
+    const uint32_t even = at + swizzledPiece(token, piece), odd = at + swizzledPiece(token + 4, piece);
+    const uint8_t* from = static_cast<const uint8_t*>(p.x) + (static_cast<size_t>(b.rank) * L::kBlockUnits + stage * C::kStageUnits) * L::kUnitBlocks * kWgmmaRowBytes +
+                          token * kRow + piece * 16;
+    for (int block = warp; block < kBlocks; block += L::kTokenWarps) {
+#pragma unroll
+      for (int first = 0; first < C::kM; first += 4) {
+        if (C::kM % 4 != 0 && first + token >= C::kM) break;
+        copyAsync16((first % 8 == 0 ? even + first * kWgmmaRowBytes : odd + (first - 4) * kWgmmaRowBytes) + block * L::kTokenBlockBytes,
+                    from + first * kRow + block * kWgmmaRowBytes);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void fetchScales(int pass, int stage, uint32_t at, int warp) const {
+    constexpr int kPieces = L::kStageScaleBytes / 16;  // of a tile
+    const size_t first = static_cast<size_t>(b.firstTile + pass * L::kPassTiles) * S::kUnits + b.rank * L::kBlockUnits + stage * C::kStageUnits;
+    for (int i = warp * 32 + lane; i < b.passTiles(pass) * kPieces; i += L::kTokenWarps * 32) {
+      const int tile = i / kPieces, piece = i % kPieces;
+      copyAsync16(at + tile * L::kStageScaleBytes + piece * 16,
+                  static_cast<const uint8_t*>(p.scale) + (first + static_cast<size_t>(tile) * S::kUnits) * S::kScaleBytesPerUnit + piece * 16);
+    }
+  }
+};
+
+}  // namespace ladder
