@@ -124,7 +124,7 @@ static int launch(void** handle, const char* name, void** pointers, int pointerC
 function hostSource(model: LoweredModel, planned: readonly PlannedOperator[], sourcesHash: string): string {
   const shapes = new Map<string, { shape: readonly number[]; dtype: string }>();
   for (const tensor of model.tensors) shapes.set(tensor.name, tensor);
-  for (const { operator } of planned) for (const output of operator.outputs) shapes.set(output.name, output);
+  for (const { outputs } of model.operators) for (const output of outputs) shapes.set(output.name, output);
   return [
     kHostPrelude,
     `EXPORT const char __ladder_sources[65] = "${sourcesHash}";`,
