@@ -24,7 +24,7 @@ interface WarpgroupTuning {
 /** Registers of a multiprocessor, and what a thread of the producers keeps of them. */
 const kRegisters = 65536, kProducerRegisters = 56;
 /** What a consumer needs beside its sums. */
-const kOperandRegisters = 96;
+const kOperandRegisters = 72;
 /** With so many pairs to a block its tokens are few beside its weights, and sharing k is not worth an exchange of sums. */
 const kManyPairs = 8;
 /** Registers of sums that a thread of two warpgroups can have. */
@@ -144,10 +144,20 @@ export function warpgroupPlan(operator: DenseShape, name: string, given: Tuning)
 /** Candidates for the tuner, the default first; all fit. */
 export function warpgroupTunables(operator: DenseShape): readonly Tuning[] {
   const candidates: Tuning[] = [];
-  const stages = [1, 2, 4, 8, 16].map((stageUnits) => ({ stageUnits }));
-  for (const given of [{}, { cluster: 1 }, { cluster: 2 }, { groupsN: 2, groupsK: 1 }, { groupsN: 1, groupsK: 2 }, ...stages, { prefetchStages: 0 }, { prefetchStages: 3 }]) {
-    const tuning: Tuning = { ...defaults(operator, given) };
-    if (misfit(operator, defaults(operator, given)) === null && !candidates.some((known) => sameTuning(known, tuning))) candidates.push(tuning);
-  }
+  const add = (given: Tuning): void => {
+    const tuning = defaults(operator, given);
+    if (misfit(operator, tuning) === null && !candidates.some((known) => sameTuning(known, { ...tuning }))) candidates.push({ ...tuning });
+  };
+  /** With as many stages as an H100 holds. */
+  const deep = (given: Tuning): Tuning => {
+    const tuning = defaults(operator, given);
+    const { stage, fixed } = sharedBytes(operator, tuning);
+    return { ...given, stages: Math.min(8, Math.floor((kSharedLimitBytes - fixed) / (stage + 16))) };
+  };
+  const { stageUnits } = defaults(operator, {});
+  for (const given of [
+    {}, deep({}), deep({ stageUnits: 2 * stageUnits }), { groupsN: 1, groupsK: 4 }, deep({ groupsN: 1, groupsK: 4 }), { cluster: 1 }, { cluster: 2 },
+    { stageUnits: stageUnits / 2 }, { groupsN: 2, groupsK: 1 }, { prefetchStages: 0 },
+  ]) add(given);
   return candidates;
 }

@@ -33,7 +33,7 @@ export interface TuneOptions {
 const kDefaultCandidates = 12;
 /** A winner must beat the default by more than what two runs of the same thing differ. */
 const kLeastGain = 0.002;
-const kTrialOptions = { launch: 'graph', l2: 'hot', warmupMs: 20, minSamples: 60, maxSamples: 400, maxMs: 150 } as const;
+const kTrialOptions = { launch: 'graph', l2: 'hot', warmupMs: 20, minSamples: 60, maxSamples: 250, maxMs: 120 } as const;
 const kFinalRounds = 3;
 
 const partialSchema = z.strictObject({
