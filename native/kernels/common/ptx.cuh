@@ -84,12 +84,6 @@ __device__ __forceinline__ void bulkCopyStreaming(uint32_t shared, const void* g
       : "memory");
 }
 
-__device__ __forceinline__ void bulkCopy(uint32_t shared, const void* global, uint32_t bytes, uint32_t barrier) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared), "l"(global),
-               "r"(bytes), "r"(barrier)
-               : "memory");
-}
-
 __device__ __forceinline__ void bulkPrefetchL2(const void* global, uint32_t bytes) {
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(global), "r"(bytes) : "memory");
 }

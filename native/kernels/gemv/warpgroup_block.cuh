@@ -12,8 +12,6 @@ struct WarpgroupBlock {
   using T = FormatTraits<C::kWeight>;
   using S = DenseShape<C>;
 
-  static constexpr int min(int a, int b) { return a < b ? a : b; }
-
   // Names that thin_store.cuh asks for: warps along n and k, 16-row tiles of each, and who has which.
   static constexpr int kWarpsN = C::kGroupsN * 4, kWarpsK = C::kGroupsK, kWarps = kWarpsN * kWarpsK, kThreads = kWarps * 32;
   static constexpr int kPassTiles = C::kPassPairs * 2;
@@ -31,9 +29,10 @@ struct WarpgroupBlock {
   static constexpr int kTokenWarps = 3;
   static constexpr int kGroupsInBlock = C::kGroupsN * C::kGroupsK + 1;
   static constexpr int kBlockThreads = kGroupsInBlock * 128;
-  static constexpr int kEntryRegisters = min(65536 / kBlockThreads / 8 * 8, 248);
+  static constexpr int multipleOf8(int registers, int limit) { return registers < limit ? registers / 8 * 8 : limit; }
+  static constexpr int kEntryRegisters = multipleOf8(65536 / kBlockThreads, 248);
   static constexpr int kProducerRegisters = 56;
-  static constexpr int kConsumerRegisters = min((kEntryRegisters * kGroupsInBlock - kProducerRegisters) / (kGroupsInBlock - 1) / 8 * 8, 240);
+  static constexpr int kConsumerRegisters = multipleOf8((kEntryRegisters * kGroupsInBlock - kProducerRegisters) / (kGroupsInBlock - 1), 240);
 
   /// Blocks that share k, groups of them, and units of k per block.
   static constexpr int kSplit = kHopper ? C::kCluster : 1;
@@ -86,11 +85,11 @@ struct WarpgroupBlock {
 
   __device__ __forceinline__ explicit WarpgroupBlock(uint8_t* memory)
       : shared(memory), base(sharedAddress(memory)), barriers{base + kBarriersAt}, rank(blockIdx.x % kSplit), group(blockIdx.x / kSplit),
-        firstPair(group * kPerGroup + ::min(group, kExtra)), pairs(kPerGroup + (group < kExtra)), firstTile(firstPair * 2),
-        tiles(::min(pairs * 2, S::kTiles - firstTile)), passes((pairs + C::kPassPairs - 1) / C::kPassPairs) {}
+        firstPair(group * kPerGroup + min(group, kExtra)), pairs(kPerGroup + (group < kExtra)), firstTile(firstPair * 2),
+        tiles(min(pairs * 2, S::kTiles - firstTile)), passes((pairs + C::kPassPairs - 1) / C::kPassPairs) {}
 
-  __device__ __forceinline__ int passPairs(int pass) const { return ::min(C::kPassPairs, pairs - pass * C::kPassPairs); }
-  __device__ __forceinline__ int passTiles(int pass) const { return ::min(kPassTiles, tiles - pass * kPassTiles); }
+  __device__ __forceinline__ int passPairs(int pass) const { return min(C::kPassPairs, pairs - pass * C::kPassPairs); }
+  __device__ __forceinline__ int passTiles(int pass) const { return min(kPassTiles, tiles - pass * kPassTiles); }
 };
 
 }  // namespace ladder
