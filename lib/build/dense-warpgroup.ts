@@ -29,8 +29,8 @@ const kOperandRegisters = 72;
 const kManyPairs = 8;
 /** Registers of sums that a thread of two warpgroups can have. */
 const kMostSums = 112;
-/** A stage is fetched in pieces large enough, and there are enough of them. */
-const kStageTargetBytes = 40 * 1024;
+/** A stage is fetched in pieces large enough, and there are enough of them; larger where a scale then serves several units. */
+const kStageTargetBytes = 40 * 1024, kScaledStageBytes = 64 * 1024;
 
 /** Groups of 8 tokens that wgmma takes here: 8, 16, 32 or 64 tokens. */
 function tokenTiles(m: number): number {
@@ -106,8 +106,9 @@ function defaults(operator: DenseShape, given: Tuning): WarpgroupTuning {
   const alongK = passPairs <= most && (units / cluster) % Math.max(2, least) === 0;
   const groupsN = given['groupsN'] ?? (alongK ? 1 : Math.max(2, Math.ceil(passPairs / most)));
   const groupsK = given['groupsK'] ?? (groupsN === 1 && alongK ? 2 : 1);
-  let stageUnits = given['stageUnits'] ?? Math.max(groupsK, least);
-  const sizes = (more: number): { stage: number; fixed: number } => sharedBytes(operator, { blocks, cluster, passPairs, groupsN, groupsK, stageUnits: more });
+  const sizes = (stageUnits: number): { stage: number; fixed: number } => sharedBytes(operator, { blocks, cluster, passPairs, groupsN, groupsK, stageUnits });
+  const whole = groupsK * least;  // each warpgroup has all units of a scale
+  let stageUnits = given['stageUnits'] ?? ((units / cluster) % whole === 0 && sizes(whole).stage <= kScaledStageBytes ? whole : Math.max(groupsK, least));
   while (given['stageUnits'] === undefined && (units / cluster) % (2 * stageUnits) === 0 && sizes(2 * stageUnits).stage <= kStageTargetBytes) stageUnits *= 2;
   const { stage, fixed } = sizes(stageUnits);
   const fitting = Math.floor((kSharedBudgetBytes - fixed) / (stage + 16));
