@@ -1,24 +1,13 @@
 // Dense products on a real GPU, each against the reference on the host: all formats and epilogues, shapes that no tile divides,
 // k of one group, one to 64 tokens, clusters and none, one pass and several; as machine code and, forced, from compute_80 PTX.
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, it } from 'vitest';
 import { type ActivationFormat, isMxFormat, weightBits, type WeightFormat, weightFormats } from '../../lib/artifact/operators.js';
-import { findNvcc } from '../../lib/build/compile.js';
 import { denseLayouts } from '../../lib/build/dense-kernels.js';
 import type { DenseShape } from '../../lib/build/dense-template.js';
-import { native } from '../../lib/native.js';
-import { verifyPrebuilt } from '../../lib/run/run-prebuilt.js';
-import { buildOperators, type OperatorCase } from './operator-checkpoint.js';
+import { missingForOperators, type OperatorCase, verifyOperators } from './operator-checkpoint.js';
 
 let missing: string | null = null;
-beforeAll(async () => {
-  const cuda = native().cudaStatus();
-  if (!cuda.available) missing = `no GPU: ${cuda.reason}`;
-  else if (!(await findNvcc())) missing = 'no nvcc';
-  if (missing) console.log(`skipped: ${missing}`);
-});
+beforeAll(async () => { missing = await missingForOperators(); });
 
 function caseOf(name: string, weight: WeightFormat, over: Partial<DenseShape> & { m: number }, tuning = {}): OperatorCase {
   const activation: ActivationFormat = weight === 'int1' ? 'int8' : weight.includes('fp8') ? (weight as ActivationFormat) : 'fp16';
@@ -43,31 +32,17 @@ function products(weight: WeightFormat, m: number, group: DenseShape['group']): 
   ];
 }
 
-async function verify(cases: readonly OperatorCase[], targets?: readonly string[]): Promise<void> {
-  const folder = mkdtempSync(join(tmpdir(), 'ladder-dense-'));
-  try {
-    await buildOperators(folder, cases, targets);
-    const report = await verifyPrebuilt(folder, { maxColumns: 0, maxRows: 0, build: false, endToEnd: 'off' });
-    expect(new Set(report.operators.map(({ node }) => node)).size).toBe(cases.length);
-    for (const { node, output, failures, deterministic } of report.operators) {
-      expect({ node, output, failures, deterministic }).toEqual({ node, output, failures: [], deterministic: true });
-    }
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
-}
-
 const tokens = [1, 2, 9, 17, 32, 33, 64];
 
 describe('dense kernels', { timeout: 600_000 }, () => {
   it('every format, epilogue and class of token counts', async ({ skip }) => {
     if (missing) skip(missing);
-    await verify(weightFormats.flatMap((weight) => tokens.flatMap((m) => products(weight, m, -1))), ['sm_90a']);
+    await verifyOperators(weightFormats.flatMap((weight) => tokens.flatMap((m) => products(weight, m, -1))), ['sm_90a']);
   });
 
   it('groups along k, tunings that the defaults do not take, products too long for one token\'s kernel', async ({ skip }) => {
     if (missing) skip(missing);
-    await verify([
+    await verifyOperators([
       ...([64, 128] as const).flatMap((group) => (['int4', 'nf4'] as const).flatMap((weight) => [1, 17, 32, 64].flatMap((m) => products(weight, m, group)))),
       ...(['int4', 'nf4', 'int1', 'fp8_e4m3'] as const).flatMap((weight) => [1, 2].map((cluster) => caseOf(`${weight}_cluster${cluster}`, weight, { m: 32, n: 4096, k: 1024 }, { cluster }))),
       caseOf('int4_along_n', 'int4', { m: 32, n: 8192, k: 1024 }, { groupsN: 2, groupsK: 1 }),
@@ -79,7 +54,7 @@ describe('dense kernels', { timeout: 600_000 }, () => {
 
   it('the same kernels from compute_80 PTX', async ({ skip }) => {
     if (missing) skip(missing);
-    await verify([
+    await verifyOperators([
       ...weightFormats.flatMap((weight) => [1, 17, 64].flatMap((m) => products(weight, m, -1).slice(1))),
       ...(['int4', 'nf4'] as const).flatMap((weight) => products(weight, 32, 128).slice(1)),
     ], ['compute_80']);

@@ -1,18 +1,22 @@
-// Builds a checkpoint out of single operators, each with inputs of its own: how kernels of any shape are held against the
-// reference through the same path as real checkpoints (builder, nvcc, loader, verification).
+// Builds a checkpoint out of single operators, each with inputs of its own, and verifies it: how kernels of any shape are held
+// against the reference through the same path as real checkpoints (builder, nvcc, loader, verification).
 import { createHash } from 'node:crypto';
-import { copyFile, mkdir, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { expect } from 'vitest';
 import { serialiseGraph } from '../../lib/artifact/graph-writer.js';
 import type { Fill, Manifest } from '../../lib/artifact/manifest.js';
 import { type Operand, signatureOf } from '../../lib/artifact/operands.js';
 import type { DenseOperator, Operator } from '../../lib/artifact/operators.js';
-import { compileModules } from '../../lib/build/compile.js';
+import { compileModules, findNvcc } from '../../lib/build/compile.js';
 import { kActivationFill, kGainFill, kShiftFill, quantisedProbe, quantisedScaleProbe, scaleFill, weightFill } from '../../lib/build/fills.js';
 import type { Tuning } from '../../lib/build/kernel.js';
 import type { LoweredModel, LoweredTensor } from '../../lib/build/lower.js';
 import { planOperator } from '../../lib/build/planners.js';
 import { hashSources } from '../../lib/build/sources.js';
+import { native } from '../../lib/native.js';
+import { verifyPrebuilt } from '../../lib/run/run-prebuilt.js';
 
 /** One operator, and how its kernel is instantiated. */
 export interface OperatorCase {
@@ -42,7 +46,7 @@ function tensorOf(prefix: string, index: number, { role, dtype, sizeBytes }: Ope
  * Writes graph.json, checkpoint.json and model.so of the cases into `folder`, which is made.
  * @param targets names of the nvcc targets to compile for: ['compute_80'] forces the driver to compile from PTX
  */
-export async function buildOperators(folder: string, cases: readonly OperatorCase[], targets?: readonly string[]): Promise<void> {
+async function buildOperators(folder: string, cases: readonly OperatorCase[], targets?: readonly string[]): Promise<void> {
   const tensors: LoweredTensor[] = [];
   const operators = cases.map((one): LoweredModel['operators'][number] => {
     const { inputs, outputs } = signatureOf(one.operator);
@@ -73,4 +77,28 @@ export async function buildOperators(folder: string, cases: readonly OperatorCas
   await writeFile(join(folder, 'graph.json'), graph);
   await writeFile(join(folder, 'checkpoint.json'), JSON.stringify(manifest));
   await compileModules([{ name: 'operators', sources }], targets ? { targets } : {}, async (_unit, path) => copyFile(path, join(folder, 'model.so')));
+}
+
+/** What this machine lacks for `verifyOperators`, printed; null when nothing. */
+export async function missingForOperators(): Promise<string | null> {
+  const cuda = native().cudaStatus();
+  const missing = !cuda.available ? `no GPU: ${cuda.reason}` : (await findNvcc()) === null ? 'no nvcc' : null;
+  if (missing) console.log(`skipped: ${missing}`);
+  return missing;
+}
+
+/** Builds the cases and expects every operator to agree with the reference in every element, and with itself in a second run. */
+export async function verifyOperators(cases: readonly OperatorCase[], targets?: readonly string[]): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), 'ladder-operators-'));
+  try {
+    await buildOperators(folder, cases, targets);
+    const report = await verifyPrebuilt(folder, { maxColumns: 0, maxRows: 0, build: false, endToEnd: 'off' });
+    expect(new Set(report.operators.map(({ node }) => node)).size).toBe(cases.length);
+    for (const { node, output, failures, deterministic } of report.operators) {
+      expect({ node, output, failures, deterministic }).toEqual({ node, output, failures: [], deterministic: true });
+    }
+    expect(report.passed, JSON.stringify(report.structure.filter(({ passed }) => !passed))).toBe(true);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
 }

@@ -1,37 +1,11 @@
 // Norm, quantise and attention kernels on a real GPU, each against the reference: all formats, odd row lengths, all kinds of
 // heads, one to 64 tokens; as machine code and, forced, from compute_80 PTX.
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, it } from 'vitest';
 import { activationFormats, type AttentionOperator } from '../../lib/artifact/operators.js';
-import { findNvcc } from '../../lib/build/compile.js';
-import { native } from '../../lib/native.js';
-import { verifyPrebuilt } from '../../lib/run/run-prebuilt.js';
-import { buildOperators, type OperatorCase } from './operator-checkpoint.js';
+import { missingForOperators, type OperatorCase, verifyOperators } from './operator-checkpoint.js';
 
 let missing: string | null = null;
-beforeAll(async () => {
-  const cuda = native().cudaStatus();
-  if (!cuda.available) missing = `no GPU: ${cuda.reason}`;
-  else if (!(await findNvcc())) missing = 'no nvcc';
-  if (missing) console.log(`skipped: ${missing}`);
-});
-
-async function verify(cases: readonly OperatorCase[], targets?: readonly string[]): Promise<void> {
-  const folder = mkdtempSync(join(tmpdir(), 'ladder-operators-'));
-  try {
-    await buildOperators(folder, cases, targets);
-    const report = await verifyPrebuilt(folder, { maxColumns: 0, maxRows: 0, build: false, endToEnd: 'off' });
-    expect(new Set(report.operators.map(({ node }) => node)).size).toBe(cases.length);
-    for (const { node, output, failures, deterministic } of report.operators) {
-      expect({ node, output, failures, deterministic }).toEqual({ node, output, failures: [], deterministic: true });
-    }
-    expect(report.passed, JSON.stringify(report.structure.filter(({ passed }) => !passed))).toBe(true);
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
-}
+beforeAll(async () => { missing = await missingForOperators(); });
 
 function activationCases(): OperatorCase[] {
   const cases: OperatorCase[] = [];
@@ -76,14 +50,14 @@ function attentionCases(): OperatorCase[] {
 describe('small kernels', { timeout: 900_000 }, () => {
   it('norm and quantise', async ({ skip }) => {
     if (missing) skip(missing);
-    await verify(activationCases());
+    await verifyOperators(activationCases());
   });
   it('attention', async ({ skip }) => {
     if (missing) skip(missing);
-    await verify(attentionCases());
+    await verifyOperators(attentionCases());
   });
   it('the same from compute_80 PTX', async ({ skip }) => {
     if (missing) skip(missing);
-    await verify([...activationCases().filter(({ name }) => /_8192$|^zeros/.test(name)), ...attentionCases().filter(({ name }) => /_(1|33)$/.test(name))], ['compute_80']);
+    await verifyOperators([...activationCases().filter(({ name }) => /_8192$|^zeros/.test(name)), ...attentionCases().filter(({ name }) => /_(1|33)$/.test(name))], ['compute_80']);
   });
 });
