@@ -5,8 +5,8 @@
 import { isMxFormat } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import {
-  activationBytes, alignShared, type DenseShape, kBlocksByCluster, kernelText, kNf4TableBytes, kSharedAloneBytes, kSharedBudgetBytes, kSharedLimitBytes, kSharedPortableBytes, operatorArguments, operatorConstants,
-  sameTuning, scaleBytesPerUnit, unitBytes, unitK,
+  activationBytes, alignShared, densePlan, type DenseShape, fittingTunings, kBlocksByCluster, kNf4TableBytes, kSharedBudgetBytes, kSharedLimitBytes,
+  kSharedPortableBytes, scaleBytesPerUnit, unitBytes, unitK,
 } from './dense-template.js';
 import type { KernelPlan, Tuning } from './kernel.js';
 
@@ -69,31 +69,16 @@ export function gemvPlan(operator: DenseShape, name: string, given: Tuning): Ker
   if (stageUnits % warps !== 0 || blocks > Math.ceil(operator.n / 16) || shared > kSharedLimitBytes) {
     throw new LadderError('BAD_ARGUMENT', `tuning of ${name} does not fit: ${shared} bytes of shared memory (at most ${kSharedLimitBytes}), ${stageUnits} units in a stage for ${warps} warps, ${blocks} blocks`, { ...tuning });
   }
-  const { members, kernelArguments } = operatorArguments(operator);
-  const constants = [
-    ...operatorConstants(operator),
-    `static constexpr int kBlocks = ${blocks}, kWarps = ${warps}, kStageUnits = ${stageUnits}, kStages = ${stages}, kPrefetchBytes = ${prefetchBytes};`,
-  ];
-  const threads = (warps + 1) * 32;
-  return {
-    includes: ['gemv/gemv.cuh'],
-    definitions: [
-      kernelText(name, 'gemv', constants, members, threads, ''),
-      `static_assert(ladder::Gemv<${name}_config>::kSharedBytes == ${shared} && ladder::Gemv<${name}_config>::kBlockThreads == ${threads});`,
-    ].join('\n'),
-    launches: [{ name, grid: [blocks, 1, 1], block: [threads, 1, 1], dynamicSharedBytes: Math.max(shared, kSharedAloneBytes), arguments: kernelArguments, programmatic: true }],
-    workspaceBytes: 0,
-  };
+  return densePlan(operator, name, {
+    kernel: 'gemv', type: 'Gemv', blocks, cluster: 1, threads: (warps + 1) * 32, sharedBytes: shared,
+    constants: [`static constexpr int kBlocks = ${blocks}, kWarps = ${warps}, kStageUnits = ${stageUnits}, kStages = ${stages}, kPrefetchBytes = ${prefetchBytes};`],
+  });
 }
 
 /** Candidates for the tuner, the default first; all fit. */
 export function gemvTunables(operator: DenseShape): readonly Tuning[] {
-  const candidates: Tuning[] = [];
   const perWarp = operator.weight === 'fp16' ? [1, 2] : [2, 4];
   const shapes = [8, 16].flatMap((warps) => perWarp.map((units) => ({ warps, stageUnits: warps * units })));
-  for (const given of [{}, { prefetchBytes: 0 }, { prefetchBytes: 131072 }, ...shapes, { stages: 3 }]) {
-    const tuning = defaults(operator, given);
-    if (totalBytes(operator, tuning) <= kSharedLimitBytes && !candidates.some((known) => sameTuning(known, { ...tuning }))) candidates.push({ ...tuning });
-  }
-  return candidates;
+  const given = [{}, { prefetchBytes: 0 }, { prefetchBytes: 131072 }, ...shapes, { stages: 3 }] as readonly Tuning[];
+  return fittingTunings(given, (one) => defaults(operator, one), (tuning) => totalBytes(operator, tuning) <= kSharedLimitBytes);
 }

@@ -3,7 +3,7 @@
  * kernel parameters, sizes of units (native/kernels/common/decode.cuh) and of shared memory.
  */
 import { type DenseOperator, isMxFormat, weightBits, type WeightFormat } from '../artifact/operators.js';
-import type { KernelArgument, Tuning } from './kernel.js';
+import type { KernelArgument, KernelPlan, Tuning } from './kernel.js';
 
 /** A dense operator before its layouts are chosen. */
 export type DenseShape = Omit<DenseOperator, 'weightLayout' | 'scaleLayout'>;
@@ -22,7 +22,7 @@ export const kBlocksByCluster: Readonly<Record<number, number>> = { 1: 132, 2: 1
  * multiprocessor that is free first, others would stay idle. The rest is for small kernels between the products.
  */
 export const kSharedBudgetBytes = 160 * 1024;
-export const kSharedAloneBytes = 116 * 1024;
+const kSharedAloneBytes = 116 * 1024;
 /** The most that a block can have, on an H100 and on an A100. */
 export const kSharedLimitBytes = 227 * 1024;
 export const kSharedPortableBytes = 163 * 1024;
@@ -58,9 +58,14 @@ export function alignShared(bytes: number): number {
   return Math.ceil(bytes / 128) * 128;
 }
 
-/** Whether two complete tunings are the same. */
-export function sameTuning(a: Tuning, b: Tuning): boolean {
-  return Object.entries(a).every(([name, value]) => b[name] === value);
+/** The different complete tunings that come of partial ones and fit, in order. */
+export function fittingTunings<T extends object>(given: readonly Tuning[], complete: (given: Tuning) => T, fits: (tuning: T) => boolean): readonly Tuning[] {
+  const tunings: Tuning[] = [];
+  for (const tuning of given.map(complete)) {
+    const known = tunings.some((other) => Object.entries(tuning).every(([name, value]) => other[name] === value));
+    if (fits(tuning) && !known) tunings.push({ ...tuning } as Tuning);
+  }
+  return tunings;
 }
 
 const kWeightNames: Readonly<Record<WeightFormat, string>> = {
@@ -70,7 +75,7 @@ const kNormNames = { none: 'kNone', rms: 'kRms', layer: 'kLayer' } as const;
 const kFunctionNames = { none: 'kNone', silu_mul: 'kSiluMul', gelu_tanh: 'kGeluTanh' } as const;
 
 /** The operator's part of a configuration, as members of the C++ struct. */
-export function operatorConstants(operator: DenseShape): string[] {
+function operatorConstants(operator: DenseShape): string[] {
   const { m, n, k, weight, group, input, norm, bias, residual } = operator;
   return [
     `static constexpr ladder::WeightFormat kWeight = ladder::WeightFormat::${kWeightNames[weight]};`,
@@ -83,7 +88,7 @@ export function operatorConstants(operator: DenseShape): string[] {
 }
 
 /** Parameters of a dense kernel: which member of DenseArguments each tensor of the operator is, in the order of the inputs. */
-export function operatorArguments(operator: DenseShape): { members: readonly string[]; kernelArguments: readonly KernelArgument[] } {
+function operatorArguments(operator: DenseShape): { members: readonly string[]; kernelArguments: readonly KernelArgument[] } {
   const members = [
     'x',
     ...(operator.input === 'quantised' ? ['xScale'] : []),
@@ -104,7 +109,7 @@ const kMemberTypes: Readonly<Record<string, string>> = {
 };
 
 /** An `extern "C"` kernel that hands its parameters to the template `kernel` of `ladder`. */
-export function kernelText(name: string, kernel: string, constants: readonly string[], members: readonly string[], threads: number, attributes: string): string {
+function kernelText(name: string, kernel: string, constants: readonly string[], members: readonly string[], threads: number, attributes: string): string {
   return [
     `struct ${name}_config {`,
     ...constants.map((line) => `  ${line}`),
@@ -115,4 +120,32 @@ export function kernelText(name: string, kernel: string, constants: readonly str
     `  ladder::${kernel}<${name}_config>(p);`,
     '}',
   ].join('\n');
+}
+
+/** A kernel of native/kernels/gemv with its tuning: what kernelText and the launch need. */
+interface DenseInstance {
+  /** Header, function and class of the kernel: `gemv`, `Gemv`. */
+  readonly kernel: string;
+  readonly type: string;
+  /** The tuning as members of the C++ struct. */
+  readonly constants: readonly string[];
+  readonly blocks: number;
+  readonly cluster: number;
+  readonly threads: number;
+  /** Mirrored from the kernel; the generated text asserts that both agree. */
+  readonly sharedBytes: number;
+}
+
+/** The plan of an operator that is one launch of a dense kernel. */
+export function densePlan(operator: DenseShape, name: string, { kernel, type, constants, blocks, cluster, threads, sharedBytes }: DenseInstance): KernelPlan {
+  const { members, kernelArguments } = operatorArguments(operator);
+  return {
+    includes: [`gemv/${kernel}.cuh`],
+    definitions: [
+      kernelText(name, kernel, [...operatorConstants(operator), ...constants], members, threads, cluster > 1 ? `LADDER_CLUSTER(${cluster}) ` : ''),
+      `static_assert(ladder::${type}<${name}_config>::kSharedBytes == ${sharedBytes} && ladder::${type}<${name}_config>::kBlockThreads == ${threads});`,
+    ].join('\n'),
+    launches: [{ name, grid: [blocks, 1, 1], block: [threads, 1, 1], dynamicSharedBytes: Math.max(sharedBytes, kSharedAloneBytes), arguments: kernelArguments, programmatic: true }],
+    workspaceBytes: 0,
+  };
 }

@@ -6,8 +6,8 @@
 import { isMxFormat } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import {
-  activationBytes, alignShared, type DenseShape, kBlocksByCluster, kernelText, kFragmentBytes, kSharedAloneBytes, kSharedBudgetBytes, kSharedLimitBytes, operatorArguments, operatorConstants,
-  sameTuning, scaleBytesPerUnit, unitBytes, unitK, unitsPerScale,
+  activationBytes, alignShared, densePlan, type DenseShape, fittingTunings, kBlocksByCluster, kFragmentBytes, kSharedBudgetBytes, kSharedLimitBytes,
+  scaleBytesPerUnit, unitBytes, unitK,
 } from './dense-template.js';
 import type { KernelPlan, Tuning } from './kernel.js';
 
@@ -56,8 +56,8 @@ function misfit(operator: DenseShape, tuning: ThinTuning): string | null {
   const { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits } = tuning;
   const units = operator.k / unitK(operator.weight);
   if (blocks % cluster !== 0 || blocks / cluster > Math.ceil(operator.n / 16)) return `${blocks} blocks in clusters of ${cluster} for ${Math.ceil(operator.n / 16)} tiles`;
-  if (units % (cluster * unitsPerScale(operator)) !== 0) return `${units} units of k for clusters of ${cluster}`;
-  if (stageUnits % warpsK !== 0 || stageUnits % unitsPerScale(operator) !== 0) return `${stageUnits} units in a stage for ${warpsK} warps along k`;
+  if (units % cluster !== 0) return `${units} units of k for clusters of ${cluster}`;
+  if (stageUnits % warpsK !== 0) return `${stageUnits} units in a stage for ${warpsK} warps along k`;
   if ((warpsK & (warpsK - 1)) !== 0) return `${warpsK} warps along k is no power of two`;
   if (warpsN * warpsK > 16 || warpTiles * Math.ceil(operator.m / 8) > 32) return `${warpsN} × ${warpsK} warps with ${warpTiles} tiles each`;
   const shared = totalBytes(operator, tuning);
@@ -80,7 +80,7 @@ function defaults(operator: DenseShape, given: Tuning): ThinTuning {
   const { weight, m } = operator;
   const tiles = Math.ceil(operator.n / 16), units = operator.k / unitK(weight);
   const clusters = m <= 8 || tiles >= kManyTiles ? [1] : [2, 1];
-  const cluster = given['cluster'] ?? clusters.find((size) => units % (size * unitsPerScale(operator)) === 0) ?? 1;
+  const cluster = given['cluster'] ?? clusters.find((size) => units % size === 0) ?? 1;
   const blocks = given['blocks'] ?? cluster * Math.min(tiles, Math.floor((kBlocksByCluster[cluster] ?? 128) / cluster));
   const groupTiles = Math.ceil(tiles / (blocks / cluster));
   // Equal passes, shared out among warps as evenly as possible.
@@ -92,9 +92,8 @@ function defaults(operator: DenseShape, given: Tuning): ThinTuning {
   const sizes = (warpsK: number, stageUnits: number): { stage: number; fixed: number } =>
     sharedBytes(operator, { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits, prefetchStages: 0 });
   let warpsK = given['warpsK'] ?? (warpsN > 7 ? 1 : warpsN > 2 ? 2 : 8 / warpsN);
-  const smallest = (): number => Math.max(warpsK, unitsPerScale(operator));
-  while (given['warpsK'] === undefined && warpsK > 1 && sizes(warpsK, smallest()).stage > 49152) warpsK /= 2;
-  let stageUnits = given['stageUnits'] ?? smallest();
+  while (given['warpsK'] === undefined && warpsK > 1 && sizes(warpsK, warpsK).stage > 49152) warpsK /= 2;
+  let stageUnits = given['stageUnits'] ?? warpsK;
   if (given['stageUnits'] === undefined) {
     const fits = (more: number): boolean => (units / cluster) % more === 0 && sizes(warpsK, more).stage <= 49152;
     while (stageUnits * warpsN * warpTiles * unitBytes(weight) < 16384 && fits(stageUnits * 2)) stageUnits *= 2;
@@ -104,7 +103,7 @@ function defaults(operator: DenseShape, given: Tuning): ThinTuning {
     return Math.floor((kSharedBudgetBytes - fixed) / (stage + 16));
   };
   // Large stages are fetched in larger pieces, but two of them would run dry.
-  while (given['stageUnits'] === undefined && fitting() < 3 && stageUnits / 2 >= smallest()) stageUnits /= 2;
+  while (given['stageUnits'] === undefined && fitting() < 3 && stageUnits / 2 >= warpsK) stageUnits /= 2;
   return { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits, stages: given['stages'] ?? Math.max(2, Math.min(8, fitting())), prefetchStages: given['prefetchStages'] ?? 1 };
 }
 
@@ -115,30 +114,19 @@ export function thinPlan(operator: DenseShape, name: string, given: Tuning): Ker
   if (reason !== null) throw new LadderError('BAD_ARGUMENT', `tuning of ${name} does not fit: ${reason}`, { ...tuning });
   const { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits, stages, prefetchStages } = tuning;
   const shared = totalBytes(operator, tuning);
-  const { members, kernelArguments } = operatorArguments(operator);
-  const constants = [
-    ...operatorConstants(operator),
-    `static constexpr int kBlocks = ${blocks}, kCluster = ${cluster}, kWarpsN = ${warpsN}, kWarpTiles = ${warpTiles}, kWarpsK = ${warpsK};`,
-    `static constexpr int kStageUnits = ${stageUnits}, kStages = ${stages}, kPrefetchStages = ${prefetchStages};`,
-  ];
-  const threads = (warpsN * warpsK + 2) * 32;
-  return {
-    includes: ['gemv/thin.cuh'],
-    definitions: [
-      kernelText(name, 'thin', constants, members, threads, cluster > 1 ? `LADDER_CLUSTER(${cluster}) ` : ''),
-      `static_assert(ladder::Thin<${name}_config>::kSharedBytes == ${shared} && ladder::Thin<${name}_config>::kBlockThreads == ${threads});`,
-    ].join('\n'),
-    launches: [{ name, grid: [blocks, 1, 1], block: [threads, 1, 1], dynamicSharedBytes: Math.max(shared, kSharedAloneBytes), arguments: kernelArguments, programmatic: true }],
-    workspaceBytes: 0,
-  };
+  return densePlan(operator, name, {
+    kernel: 'thin', type: 'Thin', blocks, cluster, threads: (warpsN * warpsK + 2) * 32, sharedBytes: shared,
+    constants: [
+      `static constexpr int kBlocks = ${blocks}, kCluster = ${cluster}, kWarpsN = ${warpsN}, kWarpTiles = ${warpTiles}, kWarpsK = ${warpsK};`,
+      `static constexpr int kStageUnits = ${stageUnits}, kStages = ${stages}, kPrefetchStages = ${prefetchStages};`,
+    ],
+  });
 }
 
 /** Candidates for the tuner, the default first; all fit. */
 export function thinTunables(operator: DenseShape): readonly Tuning[] {
-  const candidates: Tuning[] = [];
-  for (const given of [{}, { cluster: 1 }, { cluster: 2 }, { cluster: 1, stageUnits: 4 }, { cluster: 2, stageUnits: 4 }, { stageUnits: 2 }, { stageUnits: 8 }, { passTiles: 21 }, { warpsK: 1 }]) {
-    const tuning: Tuning = { ...defaults(operator, given) };
-    if (misfit(operator, defaults(operator, given)) === null && !candidates.some((known) => sameTuning(known, tuning))) candidates.push(tuning);
-  }
-  return candidates;
+  const given = [
+    {}, { cluster: 1 }, { cluster: 2 }, { cluster: 1, stageUnits: 4 }, { cluster: 2, stageUnits: 4 }, { stageUnits: 2 }, { stageUnits: 8 }, { passTiles: 21 }, { warpsK: 1 },
+  ] as readonly Tuning[];
+  return fittingTunings(given, (one) => defaults(operator, one), (tuning) => misfit(operator, tuning) === null);
 }

@@ -5,8 +5,8 @@
  */
 import { LadderError } from '../errors.js';
 import {
-  activationBytes, alignShared, type DenseShape, kBlocksByCluster, kernelText, kFragmentBytes, kNf4TableBytes, kPairRows, kSharedAloneBytes, kSharedBudgetBytes,
-  kSharedLimitBytes, operatorArguments, operatorConstants, sameTuning, scaleBytesPerUnit, unitBytes, unitK, unitsPerScale,
+  activationBytes, alignShared, densePlan, type DenseShape, fittingTunings, kBlocksByCluster, kFragmentBytes, kNf4TableBytes, kPairRows,
+  kSharedBudgetBytes, kSharedLimitBytes, scaleBytesPerUnit, unitBytes, unitK, unitsPerScale,
 } from './dense-template.js';
 import type { KernelPlan, Tuning } from './kernel.js';
 
@@ -124,31 +124,17 @@ export function warpgroupPlan(operator: DenseShape, name: string, given: Tuning)
   if (reason !== null) throw new LadderError('BAD_ARGUMENT', `tuning of ${name} does not fit: ${reason}`, { ...tuning });
   const { blocks, cluster, passPairs, groupsN, groupsK, stageUnits, stages, prefetchStages } = tuning;
   const shared = totalBytes(operator, tuning);
-  const { members, kernelArguments } = operatorArguments(operator);
-  const constants = [
-    ...operatorConstants(operator),
-    `static constexpr int kBlocks = ${blocks}, kCluster = ${cluster}, kPassPairs = ${passPairs}, kGroupsN = ${groupsN}, kGroupsK = ${groupsK};`,
-    `static constexpr int kStageUnits = ${stageUnits}, kStages = ${stages}, kPrefetchStages = ${prefetchStages};`,
-  ];
-  const threads = blockThreads(tuning);
-  return {
-    includes: ['gemv/warpgroup.cuh'],
-    definitions: [
-      kernelText(name, 'warpgroup', constants, members, threads, cluster > 1 ? `LADDER_CLUSTER(${cluster}) ` : ''),
-      `static_assert(ladder::Warpgroup<${name}_config>::kSharedBytes == ${shared} && ladder::Warpgroup<${name}_config>::kBlockThreads == ${threads});`,
-    ].join('\n'),
-    launches: [{ name, grid: [blocks, 1, 1], block: [threads, 1, 1], dynamicSharedBytes: Math.max(shared, kSharedAloneBytes), arguments: kernelArguments, programmatic: true }],
-    workspaceBytes: 0,
-  };
+  return densePlan(operator, name, {
+    kernel: 'warpgroup', type: 'Warpgroup', blocks, cluster, threads: blockThreads(tuning), sharedBytes: shared,
+    constants: [
+      `static constexpr int kBlocks = ${blocks}, kCluster = ${cluster}, kPassPairs = ${passPairs}, kGroupsN = ${groupsN}, kGroupsK = ${groupsK};`,
+      `static constexpr int kStageUnits = ${stageUnits}, kStages = ${stages}, kPrefetchStages = ${prefetchStages};`,
+    ],
+  });
 }
 
 /** Candidates for the tuner, the default first; all fit. */
 export function warpgroupTunables(operator: DenseShape): readonly Tuning[] {
-  const candidates: Tuning[] = [];
-  const add = (given: Tuning): void => {
-    const tuning = defaults(operator, given);
-    if (misfit(operator, tuning) === null && !candidates.some((known) => sameTuning(known, { ...tuning }))) candidates.push({ ...tuning });
-  };
   /** With as many stages as an H100 holds. */
   const deep = (given: Tuning): Tuning => {
     const tuning = defaults(operator, given);
@@ -156,9 +142,9 @@ export function warpgroupTunables(operator: DenseShape): readonly Tuning[] {
     return { ...given, stages: Math.min(8, Math.floor((kSharedLimitBytes - fixed) / (stage + 16))) };
   };
   const { stageUnits } = defaults(operator, {});
-  for (const given of [
+  const given = [
     {}, deep({}), deep({ stageUnits: 2 * stageUnits }), { groupsN: 1, groupsK: 4 }, deep({ groupsN: 1, groupsK: 4 }), { cluster: 1 }, { cluster: 2 },
     { stageUnits: stageUnits / 2 }, { groupsN: 2, groupsK: 1 }, { prefetchStages: 0 },
-  ]) add(given);
-  return candidates;
+  ] as readonly Tuning[];
+  return fittingTunings(given, (one) => defaults(operator, one), (tuning) => misfit(operator, tuning) === null);
 }
