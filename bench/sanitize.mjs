@@ -125,9 +125,8 @@ async function main() {
   const options = readOptions();
   if (!existsSync(cli)) fail('dist/ is not there: run `node bench/setup.mjs` first');
   const load = (path) => import(new URL(`../dist/${path}`, import.meta.url));
-  const [{ findProgram, writeWhole }, { listDevices }, { packageCommit }] = await Promise.all([load('files.js'), load('index.js'), load('run/package.js')]);
-  const homes = [process.env.CUDA_HOME, process.env.CUDA_PATH, '/usr/local/cuda'].filter(Boolean);
-  const tool = findProgram('compute-sanitizer', homes.flatMap((home) => [join(home, 'bin'), join(home, 'compute-sanitizer')]));
+  const [{ findProgram, writeWhole }, { listDevices }, { packageCommit }, { cudaHomes }] = await Promise.all([load('files.js'), load('index.js'), load('run/package.js'), load('build/compile.js')]);
+  const tool = findProgram('compute-sanitizer', cudaHomes().flatMap((home) => [join(home, 'bin'), join(home, 'compute-sanitizer')]));
   const gpu = listDevices().find(({ kind }) => kind === 'cuda');
   if (!options.buildOnly && tool === null) fail('compute-sanitizer was not found on the PATH, below CUDA_HOME or in /usr/local/cuda; install it with the CUDA toolkit (package cuda-sanitizer)');
   if (!options.buildOnly && gpu === undefined) fail('there is no GPU; --build-only builds the checkpoints all the same');

@@ -11,6 +11,7 @@ import { describeValue, flag, integer, parseOptions, taskShape, type Progress, t
 import { resolveCheckpoint } from '../run/package.js';
 import { buildCheckpoint as build, type BuildResult } from './build.js';
 import { type CheckpointDesign, designCheckpoint, requestOf } from './design.js';
+import { scaleGroups } from './formats.js';
 import { packMatrixInSlices, type PackedWeights, type PackOptions } from './pack.js';
 import { parseRequest, type RequestWords } from './request.js';
 import { readTuned, type Tuned } from './tuned.js';
@@ -113,7 +114,7 @@ export async function packMatrix(matrix: Float32Array, format: WeightFormat, opt
   if (!weightFormats.includes(format)) throw new LadderError('BAD_ARGUMENT', `expected one of ${weightFormats.join(', ')} for \`format\` but received ${describeValue(format)}`);
   const { k, group: wanted, layout: given, scaleLayout, signal } = parseOptions(packSchema, options);
   const group = isMxFormat(format) ? kMxBlock : wanted;
-  const allowed = isMxFormat(format) ? [-1, kMxBlock] : format === 'int4' || format === 'nf4' ? [-1, 64, 128] : [-1];
+  const allowed = isMxFormat(format) ? [-1, ...scaleGroups(format)] : scaleGroups(format);
   if (!allowed.includes(wanted)) throw new LadderError('BAD_ARGUMENT', `expected ${allowed.join(' or ')} for \`group\` with ${format} but received ${wanted}`, { group: wanted });
   const n = matrix.length / k;
   if (n < 1 || !Number.isInteger(n)) throw new LadderError('BAD_ARGUMENT', `expected a whole number of rows of \`k\` = ${k} weights but received ${matrix.length} weights`, { k });

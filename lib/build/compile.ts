@@ -38,6 +38,11 @@ export interface CompileOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Where a CUDA toolkit may be that is not on the PATH. */
+export function cudaHomes(): readonly string[] {
+  return [process.env['CUDA_HOME'], process.env['CUDA_PATH'], '/usr/local/cuda'].filter((home): home is string => home !== undefined && home !== '');
+}
+
 /**
  * Path of nvcc: what LADDER_NVCC says ("" means none), else on the PATH, below CUDA_HOME or CUDA_PATH, or in
  * /usr/local/cuda; null when there is none.
@@ -45,8 +50,7 @@ export interface CompileOptions {
 export async function findNvcc(): Promise<string | null> {
   const chosen = process.env['LADDER_NVCC'];
   if (chosen !== undefined) return chosen || null;
-  const homes = [process.env['CUDA_HOME'], process.env['CUDA_PATH'], '/usr/local/cuda'].filter((home) => home !== undefined && home !== '');
-  return findProgram('nvcc', homes.map((home) => join(home!, 'bin')));
+  return findProgram('nvcc', cudaHomes().map((home) => join(home, 'bin')));
 }
 
 /**

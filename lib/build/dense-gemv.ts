@@ -6,7 +6,7 @@ import { isMxFormat } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import {
   activationBytes, alignShared, densePlan, type DenseShape, fittingTunings, kBlocksByCluster, kNf4TableBytes, kSharedBudgetBytes, kSharedLimitBytes,
-  kSharedPortableBytes, scaleBytesPerUnit, unitBytes, unitK,
+  kSharedPortableBytes, ringBytes, type RingSizes, scaleBytesPerUnit, stagesWithin, unitBytes, unitK,
 } from './dense-template.js';
 import type { KernelPlan, Tuning } from './kernel.js';
 
@@ -19,7 +19,7 @@ interface GemvTuning {
 }
 
 /** Shared memory beside the ring, and of one stage. */
-function sharedBytes(operator: DenseShape, { blocks, warps, stageUnits }: Pick<GemvTuning, 'blocks' | 'warps' | 'stageUnits'>): { stage: number; fixed: number } {
+function sharedBytes(operator: DenseShape, { blocks, warps, stageUnits }: Pick<GemvTuning, 'blocks' | 'warps' | 'stageUnits'>): RingSizes {
   const { weight, n, k } = operator;
   const maxTiles = Math.ceil(Math.ceil(n / 16) / blocks);
   const activations = alignShared(k * activationBytes(weight) + (isMxFormat(weight) ? k / 32 : 0));
@@ -30,8 +30,7 @@ function sharedBytes(operator: DenseShape, { blocks, warps, stageUnits }: Pick<G
 }
 
 function totalBytes(operator: DenseShape, tuning: GemvTuning): number {
-  const { stage, fixed } = sharedBytes(operator, tuning);
-  return fixed + tuning.stages * (stage + 16);
+  return ringBytes(sharedBytes(operator, tuning), tuning.stages);
 }
 
 /** Warps, and units of a stage for each: tiles end where stages end if possible, and a stage has 16 KB of weights. */
@@ -51,8 +50,7 @@ function defaults(operator: DenseShape, given: Tuning): GemvTuning {
   const blocks = given['blocks'] ?? Math.min(kBlocksByCluster[1]!, Math.ceil(operator.n / 16));
   const warps = given['warps'] ?? bestWarps;
   const stageUnits = given['stageUnits'] ?? unitsPerWarp * warps;
-  const { stage, fixed } = sharedBytes(operator, { blocks, warps, stageUnits });
-  const fitting = Math.floor((kSharedBudgetBytes - fixed) / (stage + 16));
+  const fitting = stagesWithin(kSharedBudgetBytes, sharedBytes(operator, { blocks, warps, stageUnits }));
   return { blocks, warps, stageUnits, stages: given['stages'] ?? Math.max(2, Math.min(8, fitting)), prefetchBytes: given['prefetchBytes'] ?? 65536 };
 }
 

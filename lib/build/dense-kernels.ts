@@ -3,12 +3,13 @@
  * its tuning. The kernels are native/kernels/gemv; what they compute is denseSchema's. Layouts depend on format, function and
  * kernel alone, never on the tuning, so that tuning anew needs no repacking.
  */
-import { type DenseOperator, type Digit, isMxFormat, weightBits } from '../artifact/operators.js';
+import { type DenseOperator, type Digit, weightBits } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import { gemvFits, gemvPlan, gemvTunables } from './dense-gemv.js';
 import { type DenseShape, kPairRows, kTileRows, unitK } from './dense-template.js';
 import { thinPlan, thinTunables } from './dense-thin.js';
 import { warpgroupPlan, warpgroupTunables } from './dense-warpgroup.js';
+import { pairedActivation, scaleGroups } from './formats.js';
 import type { KernelPlan, Tuning } from './kernel.js';
 
 /** How a dense product is planned, and what its layouts are for. */
@@ -98,9 +99,9 @@ function checkShape(shape: DenseShape): void {
   if (shape.function === 'silu_mul' && shape.n % kTileRows !== 0) throw unsupported('n', `expected a multiple of ${kTileRows} with silu_mul but received ${shape.n}`);
   const unit = Math.max(unitK(weight), group);
   if (shape.k % unit !== 0) throw unsupported('k', `expected a multiple of ${unit} for ${weight}${group > 0 ? ` with groups of ${group}` : ''} but received ${shape.k}`);
-  const wanted = weight === 'int1' ? 'int8' : weight.includes('fp8') ? weight : 'fp16';
+  const wanted = pairedActivation(weight);
   if (activation !== wanted) throw unsupported('activation', `expected ${wanted} with ${weight} weights but received ${activation}`);
-  const groups: readonly number[] = isMxFormat(weight) ? [32] : weightBits(weight) === 4 ? [-1, 64, 128] : [-1];
+  const groups = scaleGroups(weight);
   if (!groups.includes(group)) throw unsupported('group', `expected ${groups.join(' or ')} for ${weight} but received ${group}`);
   if (shape.input === 'quantised' && activation === 'fp16') throw unsupported('input', 'fp16 activations do not come quantised');
   if (shape.input === 'quantised' && shape.norm.kind !== 'none') throw unsupported('norm', 'a norm goes before the quantisation');

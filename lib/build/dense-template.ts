@@ -58,6 +58,24 @@ export function alignShared(bytes: number): number {
   return Math.ceil(bytes / 128) * 128;
 }
 
+/** Shared memory of a kernel with a ring: bytes of a stage, and of what lies beside the ring. */
+export interface RingSizes {
+  readonly stage: number;
+  readonly fixed: number;
+}
+
+/** Two barriers of a stage. */
+const kBarrierBytes = 16;
+
+export function ringBytes({ stage, fixed }: RingSizes, stages: number): number {
+  return fixed + stages * (stage + kBarrierBytes);
+}
+
+/** Stages that `bytes` hold. */
+export function stagesWithin(bytes: number, { stage, fixed }: RingSizes): number {
+  return Math.floor((bytes - fixed) / (stage + kBarrierBytes));
+}
+
 /** The different complete tunings that come of partial ones and fit, in order. */
 export function fittingTunings<T extends object>(given: readonly Tuning[], complete: (given: Tuning) => T, fits: (tuning: T) => boolean): readonly Tuning[] {
   const tunings: Tuning[] = [];

@@ -7,7 +7,7 @@ import { isMxFormat } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import {
   activationBytes, alignShared, densePlan, type DenseShape, fittingTunings, kBlocksByCluster, kFragmentBytes, kSharedBudgetBytes, kSharedLimitBytes,
-  scaleBytesPerUnit, unitBytes, unitK,
+  ringBytes, type RingSizes, scaleBytesPerUnit, stagesWithin, unitBytes, unitK,
 } from './dense-template.js';
 import type { KernelPlan, Tuning } from './kernel.js';
 
@@ -26,7 +26,7 @@ interface ThinTuning {
 const kManyTiles = 2048;
 
 /** Bytes of one stage, and of what lies beside the ring. */
-function sharedBytes(operator: DenseShape, { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits }: Omit<ThinTuning, 'stages'>): { stage: number; fixed: number } {
+function sharedBytes(operator: DenseShape, { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits }: Omit<ThinTuning, 'stages'>): RingSizes {
   const { weight, m, n, k, group, bias, input } = operator;
   const tokenTiles = Math.ceil(m / 8), passTiles = warpsN * warpTiles;
   const rowBytes = stageUnits * unitK(weight) * activationBytes(weight);
@@ -47,8 +47,7 @@ function isFp8({ weight }: DenseShape): boolean {
 }
 
 function totalBytes(operator: DenseShape, tuning: ThinTuning): number {
-  const { stage, fixed } = sharedBytes(operator, tuning);
-  return fixed + tuning.stages * (stage + 16);
+  return ringBytes(sharedBytes(operator, tuning), tuning.stages);
 }
 
 /** Why a tuning does not fit, or null. */
@@ -89,7 +88,7 @@ function defaults(operator: DenseShape, given: Tuning): ThinTuning {
     ? [given['warpsN'], given['warpTiles'] ?? Math.ceil(passTiles / given['warpsN'])]
     : shareTiles(passTiles, given['warpTiles'] === undefined ? [2, 3, 1] : [given['warpTiles']]);
   // Units of a stage: one per warp along k at least, then as many as 16 KB of weights and 48 KB in all allow.
-  const sizes = (warpsK: number, stageUnits: number): { stage: number; fixed: number } =>
+  const sizes = (warpsK: number, stageUnits: number): RingSizes =>
     sharedBytes(operator, { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits, prefetchStages: 0 });
   let warpsK = given['warpsK'] ?? (warpsN > 7 ? 1 : warpsN > 2 ? 2 : 8 / warpsN);
   while (given['warpsK'] === undefined && warpsK > 1 && sizes(warpsK, warpsK).stage > 49152) warpsK /= 2;
@@ -98,10 +97,7 @@ function defaults(operator: DenseShape, given: Tuning): ThinTuning {
     const fits = (more: number): boolean => (units / cluster) % more === 0 && sizes(warpsK, more).stage <= 49152;
     while (stageUnits * warpsN * warpTiles * unitBytes(weight) < 16384 && fits(stageUnits * 2)) stageUnits *= 2;
   }
-  const fitting = (): number => {
-    const { stage, fixed } = sizes(warpsK, stageUnits);
-    return Math.floor((kSharedBudgetBytes - fixed) / (stage + 16));
-  };
+  const fitting = (): number => stagesWithin(kSharedBudgetBytes, sizes(warpsK, stageUnits));
   // Large stages are fetched in larger pieces, but two of them would run dry.
   while (given['stageUnits'] === undefined && fitting() < 3 && stageUnits / 2 >= warpsK) stageUnits /= 2;
   return { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits, stages: given['stages'] ?? Math.max(2, Math.min(8, fitting())), prefetchStages: given['prefetchStages'] ?? 1 };

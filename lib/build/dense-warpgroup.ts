@@ -6,7 +6,7 @@
 import { LadderError } from '../errors.js';
 import {
   activationBytes, alignShared, densePlan, type DenseShape, fittingTunings, kBlocksByCluster, kFragmentBytes, kNf4TableBytes, kPairRows,
-  kSharedBudgetBytes, kSharedLimitBytes, scaleBytesPerUnit, unitBytes, unitK, unitsPerScale,
+  kSharedBudgetBytes, kSharedLimitBytes, ringBytes, type RingSizes, scaleBytesPerUnit, stagesWithin, unitBytes, unitK, unitsPerScale,
 } from './dense-template.js';
 import type { KernelPlan, Tuning } from './kernel.js';
 
@@ -47,7 +47,7 @@ function sumsPerThread({ m }: DenseShape, tuning: Pick<WarpgroupTuning, 'passPai
 }
 
 /** Bytes of one stage, and of what lies beside the ring. */
-function sharedBytes(operator: DenseShape, { blocks, cluster, passPairs, groupsN, groupsK, stageUnits }: Omit<WarpgroupTuning, 'stages' | 'prefetchStages'>): { stage: number; fixed: number } {
+function sharedBytes(operator: DenseShape, { blocks, cluster, passPairs, groupsN, groupsK, stageUnits }: Omit<WarpgroupTuning, 'stages' | 'prefetchStages'>): RingSizes {
   const { weight, m, n, group, bias, input } = operator;
   const tokens = 8 * tokenTiles(m);
   const stage = stageUnits * (tokens * unitK(weight) * activationBytes(weight) + passPairs * 2 * (unitBytes(weight) + scaleBytesPerUnit(operator)));
@@ -60,8 +60,7 @@ function sharedBytes(operator: DenseShape, { blocks, cluster, passPairs, groupsN
 }
 
 function totalBytes(operator: DenseShape, tuning: WarpgroupTuning): number {
-  const { stage, fixed } = sharedBytes(operator, tuning);
-  return fixed + tuning.stages * (stage + 16);
+  return ringBytes(sharedBytes(operator, tuning), tuning.stages);
 }
 
 function blockThreads({ groupsN, groupsK }: WarpgroupTuning): number {
@@ -106,12 +105,11 @@ function defaults(operator: DenseShape, given: Tuning): WarpgroupTuning {
   const alongK = passPairs <= most && (units / cluster) % Math.max(2, least) === 0;
   const groupsN = given['groupsN'] ?? (alongK ? 1 : Math.max(2, Math.ceil(passPairs / most)));
   const groupsK = given['groupsK'] ?? (groupsN === 1 && alongK ? 2 : 1);
-  const sizes = (stageUnits: number): { stage: number; fixed: number } => sharedBytes(operator, { blocks, cluster, passPairs, groupsN, groupsK, stageUnits });
+  const sizes = (stageUnits: number): RingSizes => sharedBytes(operator, { blocks, cluster, passPairs, groupsN, groupsK, stageUnits });
   const whole = groupsK * least;  // each warpgroup has all units of a scale
   let stageUnits = given['stageUnits'] ?? ((units / cluster) % whole === 0 && sizes(whole).stage <= kScaledStageBytes ? whole : Math.max(groupsK, least));
   while (given['stageUnits'] === undefined && (units / cluster) % (2 * stageUnits) === 0 && sizes(2 * stageUnits).stage <= kStageTargetBytes) stageUnits *= 2;
-  const { stage, fixed } = sizes(stageUnits);
-  const fitting = Math.floor((kSharedBudgetBytes - fixed) / (stage + 16));
+  const fitting = stagesWithin(kSharedBudgetBytes, sizes(stageUnits));
   return {
     blocks, cluster, passPairs, groupsN, groupsK, stageUnits, stages: given['stages'] ?? Math.max(2, Math.min(8, fitting)), prefetchStages: given['prefetchStages'] ?? 1,
   };
@@ -136,11 +134,7 @@ export function warpgroupPlan(operator: DenseShape, name: string, given: Tuning)
 /** Candidates for the tuner, the default first; all fit. */
 export function warpgroupTunables(operator: DenseShape): readonly Tuning[] {
   /** With as many stages as an H100 holds. */
-  const deep = (given: Tuning): Tuning => {
-    const tuning = defaults(operator, given);
-    const { stage, fixed } = sharedBytes(operator, tuning);
-    return { ...given, stages: Math.min(8, Math.floor((kSharedLimitBytes - fixed) / (stage + 16))) };
-  };
+  const deep = (given: Tuning): Tuning => ({ ...given, stages: Math.min(8, stagesWithin(kSharedLimitBytes, sharedBytes(operator, defaults(operator, given)))) });
   const { stageUnits } = defaults(operator, {});
   const given = [
     {}, deep({}), deep({ stageUnits: 2 * stageUnits }), { groupsN: 1, groupsK: 4 }, deep({ groupsN: 1, groupsK: 4 }), { cluster: 1 }, { cluster: 2 },

@@ -147,6 +147,21 @@ export function bitsPerWeight(format: WeightFormat, group: number, k: number): n
   return weightBits(format) + 16 / (group === -1 ? k : group);
 }
 
+const kPaired: Readonly<Record<WeightFormat, ActivationFormat>> = {
+  fp16: 'fp16', int4: 'fp16', nf4: 'fp16', int1: 'int8',
+  fp8_e5m2: 'fp8_e5m2', fp8_e4m3: 'fp8_e4m3', mxfp8_e5m2: 'mxfp8_e5m2', mxfp8_e4m3: 'mxfp8_e4m3',
+};
+
+/** The activations that Figure 8 pairs with weights, and kernels multiply them by. */
+export function pairedActivation(weight: WeightFormat): ActivationFormat {
+  return kPaired[weight];
+}
+
+/** Weights along k that may share a scale; −1: all of an output channel. */
+export function scaleGroups(weight: WeightFormat): readonly number[] {
+  return isMxFormat(weight) ? [kMxBlock] : weightBits(weight) === 4 ? [-1, 64, 128] : [-1];
+}
+
 /** As the paper writes it: `W_INT4 A_FP16`; FP8's kind is not part of it. */
 export function formatLabel(weight: WeightFormat, activation: ActivationFormat): string {
   const short = (format: string): string => format.replace(/_e[45]m[23]$/, '').toUpperCase();

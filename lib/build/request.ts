@@ -2,6 +2,7 @@
 import { type ActivationFormat, activationFormats, isMxFormat, kMxBlock, type WeightFormat, weightFormats } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import type { CheckpointRequest } from './design.js';
+import { pairedActivation, scaleGroups } from './formats.js';
 import type { ModelFormat } from './lower.js';
 import { modelFactory } from './models/index.js';
 
@@ -25,10 +26,6 @@ export interface RequestWords {
 /** Seed of the fake weights of the committed checkpoints. */
 export const kDefaultSeed = 2024;
 
-const kPaired: Readonly<Record<WeightFormat, ActivationFormat>> = {
-  fp16: 'fp16', int4: 'fp16', nf4: 'fp16', int1: 'int8',
-  fp8_e5m2: 'fp8_e5m2', fp8_e4m3: 'fp8_e4m3', mxfp8_e5m2: 'mxfp8_e5m2', mxfp8_e4m3: 'mxfp8_e4m3',
-};
 /** More than any model has; a slip of the finger should not describe a million operators. */
 const kMaxLayers = 256;
 
@@ -39,7 +36,7 @@ export function parseRequest(words: RequestWords): CheckpointRequest {
   const kind = words.format === undefined ? 'e5m2' : oneOf('format', words.format, ['e5m2', 'e4m3'] as const);
   const full = (format: string): string => (format === 'fp8' || format === 'mxfp8' ? `${format}_${kind}` : format);
   const weight = oneOf('weight', full(words.weight), weightFormats);
-  const activation = words.act === undefined ? kPaired[weight] : oneOf('act', full(words.act), activationFormats);
+  const activation = words.act === undefined ? pairedActivation(weight) : oneOf('act', full(words.act), activationFormats);
   if (words.format !== undefined && !weight.endsWith(`fp8_${kind}`)) {
     throw new LadderError('BAD_ARGUMENT', `expected \`format\` with fp8 or mxfp8 weights only, and of their kind, but received ${kind} with ${weight}`);
   }
@@ -54,15 +51,15 @@ function groupOf(weight: WeightFormat, activation: ActivationFormat, group: numb
   if (isMxFormat(weight) !== isMxFormat(activation)) {
     throw new LadderError('BAD_ARGUMENT', `MX weights and MX activations go together: received ${weight} with ${activation}`);
   }
-  if (activation !== kPaired[weight]) {
-    throw new LadderError('UNSUPPORTED', `expected ${kPaired[weight]} for \`act\` with ${weight} weights but received ${activation}: no kernel multiplies these`, { weight, activation });
+  if (activation !== pairedActivation(weight)) {
+    throw new LadderError('UNSUPPORTED', `expected ${pairedActivation(weight)} for \`act\` with ${weight} weights but received ${activation}: no kernel multiplies these`, { weight, activation });
   }
   if (isMxFormat(weight)) {
     if (group !== -1 && group !== kMxBlock) throw new LadderError('BAD_ARGUMENT', `expected -1 or ${kMxBlock}, which MX prescribes, for \`group\` but received ${group}`);
     return kMxBlock;
   }
   if (group !== -1 && group !== 64 && group !== 128) throw new LadderError('BAD_ARGUMENT', `expected -1, 64 or 128 for \`group\` but received ${group}`);
-  if (group !== -1 && weight !== 'int4' && weight !== 'nf4') throw new LadderError('BAD_ARGUMENT', `group scales exist for int4 and nf4 weights, not for ${weight}`);
+  if (!scaleGroups(weight).includes(group)) throw new LadderError('BAD_ARGUMENT', `group scales exist for int4 and nf4 weights, not for ${weight}`);
   return group;
 }
 

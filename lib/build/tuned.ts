@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import type { Operator } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
+import { parseAs } from '../run/record.js';
 import type { Tuning } from './kernel.js';
 
 export const tunedSchema = z.strictObject({
@@ -51,18 +52,7 @@ export async function readTuned(folder: string, arch: string): Promise<Tuned | n
 
 /** @throws LadderError `BAD_RECORD` naming the field */
 export function parseTuned(text: string, source: string): Tuned {
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (cause) {
-    throw new LadderError('BAD_RECORD', `${source} is not JSON: ${(cause as Error).message}; delete it or tune again`, { source }, { cause });
-  }
-  const result = tunedSchema.safeParse(json);
-  if (!result.success) {
-    const issue = result.error.issues[0];
-    throw new LadderError('BAD_RECORD', `${source}: ${issue?.path.join('.') || 'root'}: ${issue?.message ?? 'does not fit the schema'}; delete it or tune again`, { source });
-  }
-  return result.data;
+  return parseAs(tunedSchema, text, source, '; delete it or tune again');
 }
 
 /** The parameters of one operator: the tuned ones, or none, which means the planner's defaults. */

@@ -89,19 +89,20 @@ export type BenchRecord = z.infer<typeof recordSchema>;
 
 /**
  * Parses JSON by a schema.
+ * @param remedy ends the message: what to do about it
  * @throws LadderError `BAD_RECORD` naming the field
  */
-export function parseAs<T>(schema: z.ZodType<T>, text: string, source: string): T {
+export function parseAs<T>(schema: z.ZodType<T>, text: string, source: string, remedy = ''): T {
   let json: unknown;
   try {
     json = JSON.parse(text);
   } catch (cause) {
-    throw new LadderError('BAD_RECORD', `${source} is not JSON: ${(cause as Error).message}`, { source }, { cause });
+    throw new LadderError('BAD_RECORD', `${source} is not JSON: ${(cause as Error).message}${remedy}`, { source }, { cause });
   }
   const result = schema.safeParse(json);
   if (!result.success) {
     const issue = result.error.issues[0];
-    throw new LadderError('BAD_RECORD', `${source}: ${issue?.path.join('.') || 'root'}: ${issue?.message ?? 'does not fit the schema'}`, { source });
+    throw new LadderError('BAD_RECORD', `${source}: ${issue?.path.join('.') || 'root'}: ${issue?.message ?? 'does not fit the schema'}${remedy}`, { source });
   }
   return result.data;
 }

@@ -5,14 +5,14 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { LadderError } from '../../errors.js';
-import { writeWhole } from '../../files.js';
+import { findProgram, writeWhole } from '../../files.js';
 import { native, type NativeDeviceState, type NativeMatmul, type NativeMatmulResult } from '../../native.js';
 import { throwIfAborted } from '../../run/options.js';
 import { packageCommit, packageRoot } from '../../run/package.js';
 import type { BenchRecord } from '../../run/record.js';
 import { ceilingsFileName, parseCeilings, sameProduct, type LibraryCeilings, type MatmulCeiling, type MatmulProduct } from '../ceilings.js';
 import type { Availability } from './adapter.js';
-import { findProgram, runChild } from './process.js';
+import { runChild } from './process.js';
 
 /** What measures: the addon; a stand-in in tests. */
 export interface MatmulMeasurer {

@@ -5,7 +5,8 @@
 import { z } from 'zod';
 import type { BenchRecord } from '../../run/record.js';
 import { emptyRecord, shapeOf, type Availability, type BaselineAdapter, type BaselineCase } from './adapter.js';
-import { findProgram, lastLine, runChild } from './process.js';
+import { findProgram } from '../../files.js';
+import { lastLine, runChild } from './process.js';
 
 const kProbeTimeoutMs = 60_000;
 const probe = 'import json, onnxruntime as o; print(json.dumps({"version": o.__version__, "providers": o.get_available_providers()}))';

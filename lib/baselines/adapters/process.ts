@@ -51,8 +51,6 @@ class Tail {
   }
 }
 
-export { findProgram } from '../../files.js';
-
 /**
  * Runs a program to its end.
  * @throws LadderError `ABORTED`, once the whole group has been told to end

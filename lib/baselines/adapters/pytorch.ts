@@ -10,7 +10,8 @@ import { packageRoot } from '../../run/package.js';
 import { deviceStateSchema, recordSchema, type BenchRecord } from '../../run/record.js';
 import { median, summarisePaper, summariseSamples } from '../../run/statistics.js';
 import { emptyRecord, shapeOf, type AdapterOptions, type Availability, type BaselineAdapter, type BaselineCase, type BaselineProgress } from './adapter.js';
-import { findProgram, lastLine, runChild, type ChildResult } from './process.js';
+import { findProgram } from '../../files.js';
+import { lastLine, runChild, type ChildResult } from './process.js';
 
 export type PyTorchMode = 'eager' | 'inductor';
 

@@ -6,10 +6,11 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { LadderError } from '../../errors.js';
+import { findProgram } from '../../files.js';
 import type { BenchRecord } from '../../run/record.js';
 import { parseTensorRt } from '../tensorrt.js';
 import { emptyRecord, shapeOf, type AdapterOptions, type Availability, type BaselineAdapter, type BaselineCase } from './adapter.js';
-import { findProgram, lastLine, runChild } from './process.js';
+import { lastLine, runChild } from './process.js';
 
 const kTimeoutMs = 30 * 60_000;
 const kVersionTimeoutMs = 60_000;

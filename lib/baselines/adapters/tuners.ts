@@ -10,13 +10,14 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { LadderError } from '../../errors.js';
+import { findProgram } from '../../files.js';
 import { packageRoot } from '../../run/package.js';
 import type { BenchRecord } from '../../run/record.js';
 import { parseAmos } from '../amos.js';
 import type { LogResult, LogSource } from '../log.js';
 import { parseTensorIr } from '../tensorir.js';
 import { emptyRecord, shapeOf, type AdapterOptions, type Availability, type BaselineAdapter, type BaselineCase } from './adapter.js';
-import { findProgram, lastLine, runChild } from './process.js';
+import { lastLine, runChild } from './process.js';
 
 /** Longer than the slowest search of Table 2 (2.7 days). */
 const kTimeoutMs = 7 * 24 * 3600_000;
