@@ -11,19 +11,21 @@ import torch
 # Inferences enqueued ahead of the one being waited for: the GPU never waits for Python between samples unless the
 # system under test is itself bound by its launches.
 QUEUE_DEPTH = 16
+# As in lib/run/bursts.ts, which explains them.
+BURST_MS, BURST_WARM_UP_MS, PATIENCE, CAPPED_CLOCK_SHARE = 100, 2, 2, 0.75
 
 
-def warm_up(call, at_least_ms):
-    """Runs for `at_least_ms` of host time, 3 inferences at the least."""
+def warm_up(call, at_least_ms, at_least=3):
+    """Runs for `at_least_ms` of host time and `at_least` inferences."""
     start, count = time.perf_counter(), 0
-    while count < 3 or (time.perf_counter() - start) * 1e3 < at_least_ms:
+    while count < at_least or (time.perf_counter() - start) * 1e3 < at_least_ms:
         call()
         count += 1
         torch.cuda.synchronize()
 
 
-def measure_samples(call, min_samples, max_samples, max_ms, progress):
-    """One pair of events per inference. Stops at `max_samples`, or after `max_ms` once `min_samples` are there."""
+def take_burst(call, at_most, max_ms):
+    """Samples for `max_ms`, one at the least: a dictionary of lists, and its host time."""
     samples, enqueue = [], []
     pending = collections.deque()
 
@@ -34,11 +36,7 @@ def measure_samples(call, min_samples, max_samples, max_ms, progress):
 
     torch.cuda.synchronize()
     start = time.perf_counter()
-    while True:
-        launched = len(samples) + len(pending)
-        elapsed_ms = (time.perf_counter() - start) * 1e3
-        if launched >= max_samples or (launched >= min_samples and elapsed_ms >= max_ms):
-            break
+    while not enqueue or (len(enqueue) < at_most and (time.perf_counter() - start) * 1e3 < max_ms):
         first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         first.record()
         before = time.perf_counter()
@@ -48,11 +46,57 @@ def measure_samples(call, min_samples, max_samples, max_ms, progress):
         pending.append((first, last))
         if len(pending) >= QUEUE_DEPTH:
             collect()
-        progress(min(1.0, max(launched / max_samples, min(launched / min_samples, elapsed_ms / max(max_ms, 1e-3)))))
     while pending:
         collect()
-    host_ms = (time.perf_counter() - start) * 1e3
-    return {"rawMs": samples, "enqueueMs": enqueue, "hostMsPerInference": host_ms / len(samples)}
+    return {"rawMs": samples, "enqueueMs": enqueue, "hostMs": (time.perf_counter() - start) * 1e3}
+
+
+def power_capped(state):
+    """Whether the power limit held the clock so low that it shaped what was measured: judgement.ts has the same rule."""
+    if state is None or "sw_power_cap" not in (state["throttleReasons"] or []):
+        return False
+    clock, highest = state["smClockMHz"], state["maxSmClockMHz"]
+    return not clock or not highest or clock / highest < CAPPED_CLOCK_SHARE
+
+
+def measure_samples(call, min_samples, max_samples, max_ms, recovery_ms, read_state, progress):
+    """One pair of events per inference, in bursts with a pause after each that the power limit slowed down, as in bursts.ts.
+    Stops at `max_samples`, or after `max_ms` once `min_samples` are there. `read_state`: clock and throttle reasons, or None."""
+    kept, capped, everything = [], [], []
+
+    def count(bursts):
+        return sum(len(burst["rawMs"]) for burst in bursts)
+
+    def host_ms(bursts):
+        return sum(burst["hostMs"] for burst in bursts)
+
+    while True:
+        time_is_up = host_ms(kept) >= max_ms
+        if everything:
+            progress(min(1.0, max(count(kept) / max_samples, min(1.0 if time_is_up else host_ms(kept) / max_ms, count(kept) / min_samples))))
+        if count(kept) >= max_samples or (count(kept) >= min_samples and time_is_up):
+            break
+        if count(everything) >= min_samples and host_ms(capped) > PATIENCE * max_ms:
+            break
+        if everything:
+            warm_up(call, BURST_WARM_UP_MS, 1)
+        burst = take_burst(call, (min_samples if time_is_up else max_samples) - count(kept), BURST_MS)
+        burst["state"] = read_state()
+        slowed = recovery_ms > 0 and power_capped(burst["state"])
+        everything.append(burst)
+        (capped if slowed else kept).append(burst)
+        if slowed:
+            time.sleep(recovery_ms / 1e3)
+    enough = count(kept) >= min_samples
+    chosen = kept if enough else everything
+
+    def values(bursts, key):
+        return [value for burst in bursts for value in burst[key]]
+
+    return {
+        "rawMs": values(chosen, "rawMs"), "enqueueMs": values(chosen, "enqueueMs"), "hostMsPerInference": host_ms(chosen) / count(chosen),
+        "setAsideMs": values(capped, "rawMs") if enough else [],
+    }, [burst["state"] for burst in chosen if burst["state"] is not None]
 
 
 def measure_paper(call, number, repeat, min_repeat_ms, progress):

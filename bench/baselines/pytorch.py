@@ -48,28 +48,6 @@ def throttled_progress(stage):
     return report
 
 
-class DeviceWatch:
-    """Reads NVML before, every quarter of a second while the GPU works, and right at the end."""
-
-    def __init__(self, nvml):
-        self._nvml, self._last = nvml, time.monotonic()
-        self.before, self.during = nvml.state(), []
-
-    def read(self):
-        self._last = time.monotonic()
-        state = self._nvml.state()
-        if state is not None:
-            self.during.append(state)
-        return state
-
-    def glancing(self, progress):
-        def report(fraction):
-            if time.monotonic() - self._last >= 0.25:
-                self.read()
-            progress(fraction)
-        return report
-
-
 class Heartbeat:
     """Says every few seconds that a stage without a fraction is alive, so that nobody takes an autotuner for a hang."""
 
@@ -259,11 +237,11 @@ def measure(arguments, torch):
             warnings.append(f"not captured into a CUDA graph, launched from Python instead: {str(error).splitlines()[0]}")
 
     log_progress("warmup")
-    watch = DeviceWatch(nvml)
+    state_before = nvml.state()
     protocol.warm_up(call, arguments.warmup_ms)
-    result = protocol.measure_samples(call, arguments.min_samples, arguments.max_samples, arguments.max_ms,
-                                      watch.glancing(throttled_progress("samples")))
-    state_after = watch.read()
+    result, states = protocol.measure_samples(call, arguments.min_samples, arguments.max_samples, arguments.max_ms, arguments.recovery_ms,
+                                              nvml.state, throttled_progress("samples"))
+    state_after = nvml.state()
     paper = protocol.measure_paper(call, arguments.number, arguments.repeat, arguments.min_repeat_ms, throttled_progress("paper"))
 
     # Checked last, on the path that was timed: a graph's output is what its last replay wrote.
@@ -280,7 +258,7 @@ def measure(arguments, torch):
         "relativeL2": error if error is not None and math.isfinite(error) else None, "tolerance": TOLERANCE,
         "numericsOk": None if error is None else error <= TOLERANCE,
         "samples": result, "paper": paper,
-        "stateBefore": watch.before, "statesDuring": watch.during, "stateAfter": state_after, "warnings": warnings,
+        "stateBefore": state_before, "statesDuring": states, "stateAfter": state_after, "warnings": warnings,
     })
     return answer
 
@@ -346,6 +324,7 @@ def parse_arguments():
     parser.add_argument("--min-samples", type=int, default=100)
     parser.add_argument("--max-samples", type=int, default=2000)
     parser.add_argument("--max-ms", type=float, default=3000)
+    parser.add_argument("--recovery-ms", type=float, default=250, help="pause after 100 ms that the power limit slowed down; 0: none, and all samples count")
     parser.add_argument("--number", type=int, default=5)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--min-repeat-ms", type=float, default=500)

@@ -22,6 +22,7 @@ export interface TimingOptions {
   readonly minSamples?: number;
   readonly maxSamples?: number;
   readonly maxMs?: number;
+  readonly recoveryMs?: number;
   readonly number?: number;
   readonly repeat?: number;
   readonly minRepeatMs?: number;
@@ -44,14 +45,15 @@ export function addTimingOptions(command: Program): Program {
     .option('--min-samples <n>', 'samples: at least as many', wholeNumber)
     .option('--max-samples <n>', 'samples: at most as many', wholeNumber)
     .option('--max-ms <ms>', 'samples: stop after as long once the least are there', milliseconds)
+    .option('--recovery-ms <ms>', 'samples: rest as long where the power limit holds the clock below 75 %, and set those samples aside; 0: keep them (default 250)', milliseconds)
     .option('--number <n>', "paper: TVM's number (default 5)", wholeNumber)
     .option('--repeat <n>', "paper: TVM's repeat (default 5)", wholeNumber)
     .option('--min-repeat-ms <ms>', "paper: TVM's min_repeat_ms (default 500)", milliseconds);
 }
 
 /** The options of timing as the API takes them; checked there. */
-export function timingOf({ mode, launch, l2, warmupMs, minSamples, maxSamples, maxMs, number, repeat, minRepeatMs }: TimingOptions): BenchmarkOptions {
-  return { mode, launch, l2, warmupMs, minSamples, maxSamples, maxMs, number, repeat, minRepeatMs };
+export function timingOf({ mode, launch, l2, warmupMs, minSamples, maxSamples, maxMs, recoveryMs, number, repeat, minRepeatMs }: TimingOptions): BenchmarkOptions {
+  return { mode, launch, l2, warmupMs, minSamples, maxSamples, maxMs, recoveryMs, number, repeat, minRepeatMs };
 }
 
 /** Words for what was measured and how. */

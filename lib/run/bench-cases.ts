@@ -13,7 +13,7 @@ import { packageRoot, type FoundCheckpoint } from './package.js';
 const timingSchema = z.strictObject({
   mode: z.enum(['samples', 'paper']), launch: z.enum(['auto', 'graph', 'stream']), l2: z.enum(['hot', 'cold']),
   warmupMs: z.number().nonnegative().optional(), minSamples: z.number().int().positive().optional(), maxSamples: z.number().int().positive().optional(),
-  maxMs: z.number().nonnegative().optional(), number: z.number().int().positive().optional(), repeat: z.number().int().positive().optional(), minRepeatMs: z.number().nonnegative().optional(),
+  maxMs: z.number().nonnegative().optional(), recoveryMs: z.number().nonnegative().optional(), number: z.number().int().positive().optional(), repeat: z.number().int().positive().optional(), minRepeatMs: z.number().nonnegative().optional(),
 });
 /** How a case is timed; as `BenchmarkOptions`. */
 export type CaseTiming = z.infer<typeof timingSchema>;

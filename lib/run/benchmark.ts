@@ -3,9 +3,11 @@
  * samples into a result that says what it is worth. The two modes are never mixed: `paper` is TVM's rule (five means),
  * `samples` is one event pair per inference.
  */
+import { setTimeout } from 'node:timers/promises';
 import type { Manifest } from '../artifact/manifest.js';
 import { LadderError } from '../errors.js';
 import { native, type CaptureResult, type NativeDeviceState, type NativeExecutor } from '../native.js';
+import { sampleInBursts, setAsideWarnings } from './bursts.js';
 import { ordinalOf, type DeviceInfo } from './device.js';
 import { judgeMeasurement } from './judgement.js';
 import { throwIfAborted, type CheckedBenchmarkOptions } from './options.js';
@@ -70,15 +72,11 @@ export async function measure(subject: Subject, options: CheckedBenchmarkOptions
   throwIfAborted(options.signal);
   const { launch, launchReason } = await chooseLaunch(subject, options);
   const watch = new DeviceWatch(device);
-  const progress = (fraction: number): void => {
-    watch.glance();
-    options.onProgress?.({ phase: 'measure', fraction, detail: null });
-  };
-  const figures = await cancellable(executor, options.signal, () =>
-    options.mode === 'paper' ? measurePaper(executor, launch, options, progress) : measureSamples(executor, launch, device, options, progress));
-  const stateAfter = watch.read();
+  const progress = (fraction: number): void => options.onProgress?.({ phase: 'measure', fraction, detail: null });
+  const { statesDuring, setAsideMs, ...figures } = await cancellable(executor, options.signal, () =>
+    options.mode === 'paper' ? measurePaper(executor, launch, options, watch, progress) : measureSamples(executor, launch, watch, options, progress));
 
-  const warnings: string[] = [];
+  const warnings = setAsideWarnings(setAsideMs);
   let roofline: Roofline | null = null;
   if (options.roofline) {
     try {
@@ -89,38 +87,57 @@ export async function measure(subject: Subject, options: CheckedBenchmarkOptions
     }
   }
   const verdict = judgeMeasurement({
-    latencyMs: figures.latencyMs, launch, l2: options.l2, enqueueMedianMs: figures.enqueueMedianMs, statesDuring: watch.during,
+    latencyMs: figures.latencyMs, launch, l2: options.l2, enqueueMedianMs: figures.enqueueMedianMs, statesDuring,
     roofline, bytes: manifest?.bytes ?? null, l2Bytes: device.l2Bytes,
   });
   return {
     status: verdict.invalid === null ? 'ok' : 'invalid', reason: verdict.invalid, warnings: [...warnings, ...verdict.warnings],
     mode: options.mode, launch, launchReason, l2: options.l2, clock: device.kind === 'cuda' ? 'gpu-events' : 'cpu-host',
-    ...figures, roofline, device, stateBefore: watch.before, stateAfter, date: new Date().toISOString(),
+    ...figures, roofline, device, stateBefore: watch.before, stateAfter: watch.last, date: new Date().toISOString(),
   };
 }
 
-type Figures = Pick<BenchmarkResult, 'latencyMs' | 'samples' | 'paper' | 'rawMs' | 'enqueueMedianMs' | 'hostMsPerInference'>;
-
-async function measurePaper(executor: NativeExecutor, launch: 'stream' | 'graph', options: CheckedBenchmarkOptions, progress: (fraction: number) => void): Promise<Figures> {
-  const { number, repeat, minRepeatMs } = options;
-  const result = await executor.measurePaper({ launch, number, repeat, minRepeatMs }, progress);
-  const paper = summarisePaper(result.valuesMs, result.numbers);
-  return { latencyMs: paper.meanMs, samples: null, paper, rawMs: null, enqueueMedianMs: null, hostMsPerInference: null };
+interface Figures extends Pick<BenchmarkResult, 'latencyMs' | 'samples' | 'paper' | 'rawMs' | 'enqueueMedianMs' | 'hostMsPerInference'> {
+  /** Readings while the device worked on what is in the figures, the last one right at the end. */
+  readonly statesDuring: readonly NativeDeviceState[];
+  readonly setAsideMs: readonly number[];
 }
 
-async function measureSamples(executor: NativeExecutor, launch: 'stream' | 'graph', device: DeviceInfo, options: CheckedBenchmarkOptions, progress: (fraction: number) => void): Promise<Figures> {
-  const onGpu = device.kind === 'cuda';
+async function measurePaper(executor: NativeExecutor, launch: 'stream' | 'graph', options: CheckedBenchmarkOptions, watch: DeviceWatch, onProgress: (fraction: number) => void): Promise<Figures> {
+  const { number, repeat, minRepeatMs } = options;
+  const statesDuring: NativeDeviceState[] = [];
+  const result = await executor.measurePaper({ launch, number, repeat, minRepeatMs }, (fraction) => {
+    statesDuring.push(...watch.glance());
+    onProgress(fraction);
+  });
+  statesDuring.push(...watch.read());
+  const paper = summarisePaper(result.valuesMs, result.numbers);
+  return { latencyMs: paper.meanMs, samples: null, paper, rawMs: null, enqueueMedianMs: null, hostMsPerInference: null, statesDuring, setAsideMs: [] };
+}
+
+async function measureSamples(executor: NativeExecutor, launch: 'stream' | 'graph', watch: DeviceWatch, options: CheckedBenchmarkOptions, onProgress: (fraction: number) => void): Promise<Figures> {
+  const onGpu = watch.device.kind === 'cuda';
   const minSamples = options.minSamples ?? Math.min(onGpu ? 100 : 2, options.maxSamples ?? Infinity);
   const maxSamples = options.maxSamples ?? Math.max(onGpu ? 2000 : 20, minSamples);
   if (minSamples > maxSamples) {
     throw new LadderError('BAD_ARGUMENT', `expected at least ${minSamples}, \`minSamples\`, for \`maxSamples\` but received ${maxSamples}`);
   }
-  const result = await executor.measureSamples(
-    { launch, l2: options.l2, warmupMs: options.warmupMs ?? (onGpu ? 200 : 0), minSamples, maxSamples, maxMs: options.maxMs ?? 3000 }, progress);
+  const limits = { warmupMs: options.warmupMs ?? (onGpu ? 200 : 0), minSamples, maxSamples, maxMs: options.maxMs ?? 3000 };
+  const how = { launch, l2: options.l2 };
+  const result = onGpu
+    ? await sampleInBursts({
+      take: (burst) => {
+        throwIfAborted(options.signal);
+        return executor.measureSamples({ ...how, ...burst }, null);
+      },
+      read: () => watch.read()[0] ?? null, pause: (ms) => setTimeout(ms), onProgress,
+    }, { ...limits, recoveryMs: options.recoveryMs })
+    : { ...await executor.measureSamples({ ...how, ...limits }, onProgress), states: [], setAsideMs: [] };
   const samples = summariseSamples(result.gpuMs);
   return {
     latencyMs: samples.medianMs, samples, paper: null, rawMs: Array.from(result.gpuMs),
     enqueueMedianMs: onGpu ? median(result.enqueueMs) : null, hostMsPerInference: result.hostMsPerInference,
+    statesDuring: result.states, setAsideMs: result.setAsideMs,
   };
 }
 
@@ -154,33 +171,24 @@ export async function cancellable<T>(executor: NativeExecutor, signal: AbortSign
   }
 }
 
-/** Reads NVML before, while and after the device works. */
+/** Reads NVML; what it returns has one reading, or none where there is none. */
 class DeviceWatch {
   readonly before: NativeDeviceState | null;
-  private readonly readings: NativeDeviceState[] = [];
+  last: NativeDeviceState | null = null;
   private lastReadingMs = performance.now();
 
-  constructor(private readonly device: DeviceInfo) {
-    this.before = this.state();
+  constructor(readonly device: DeviceInfo) {
+    this.before = this.read()[0] ?? null;
   }
 
-  get during(): readonly NativeDeviceState[] {
-    return this.readings;
+  /** Called with the progress of a long measurement. */
+  glance(): NativeDeviceState[] {
+    return performance.now() - this.lastReadingMs >= kWatchIntervalMs ? this.read() : [];
   }
 
-  /** Called with the measurement's progress. */
-  glance(): void {
-    if (performance.now() - this.lastReadingMs >= kWatchIntervalMs) this.read();
-  }
-
-  read(): NativeDeviceState | null {
-    const state = this.state();
-    if (state) this.readings.push(state);
+  read(): NativeDeviceState[] {
+    this.last = this.device.kind === 'cuda' ? native().deviceState(ordinalOf(this.device)) : null;
     this.lastReadingMs = performance.now();
-    return state;
-  }
-
-  private state(): NativeDeviceState | null {
-    return this.device.kind === 'cuda' ? native().deviceState(ordinalOf(this.device)) : null;
+    return this.last === null ? [] : [this.last];
   }
 }

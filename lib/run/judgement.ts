@@ -8,7 +8,7 @@ import type { Roofline } from './roofline.js';
 /** Events after which a GPU runs slower than it was asked to: the figure is not the GPU's. */
 const invalidating: readonly string[] = ['hw_slowdown', 'sw_thermal_slowdown', 'hw_thermal_slowdown', 'hw_power_brake_slowdown'];
 /** Below this share of the highest clock, a power cap has shaped the figure: nvbench's threshold. A GPU at its power limit is at work, not at fault. */
-const kCappedClockShare = 0.75;
+export const cappedClockShare = 0.75;
 /** Below this share, the GPU had not left its idle clocks. */
 const kIdleClockShare = 0.5;
 /** The ceiling itself is measured, to about 2 %. */
@@ -48,8 +48,7 @@ export function judgeMeasurement(evidence: Evidence): Judgement {
   const share = clockShare(evidence.statesDuring);
   if (reasons.has('sw_power_cap')) {
     const text = `the power limit was reached${share === null ? '' : `, at ${Math.round(100 * share)} % of the highest clock`}`;
-    if (share !== null && share >= kCappedClockShare) warnings.push(text);
-    else invalid.push(text);
+    (powerCapped(evidence.statesDuring) ? invalid : warnings).push(text);
   } else if (share !== null && share < kIdleClockShare) {
     warnings.push(`the GPU ran at ${Math.round(100 * share)} % of its highest clock without a power or thermal limit: it may not have left its idle clocks`);
   }
@@ -85,6 +84,11 @@ function judgeRates(roofline: Roofline, reusableBytes: number | null): { possibl
   return arithmetic <= limit && memory * fromMemory <= limit
     ? { possible: true, text: `${text}: part of the data stayed in the L2 cache (l2 'cold' shows the time without)` }
     : { possible: false, text: `${text} is more than the device can do: the work was not all done, or its bytes or FLOPs are miscounted` };
+}
+
+/** Whether the power limit held the clock so low, or nobody knows how low, that it has shaped what was measured. */
+export function powerCapped(states: readonly NativeDeviceState[]): boolean {
+  return states.some(({ throttleReasons }) => throttleReasons?.includes('sw_power_cap')) && (clockShare(states) ?? 0) < cappedClockShare;
 }
 
 /** Lowest SM clock over the highest possible one; null where NVML does not say. */

@@ -46,6 +46,8 @@ export interface BenchmarkOptions extends TaskOptions {
   readonly maxSamples?: number | undefined;
   /** samples: stop after as long once `minSamples` are there, ms. Default 3000. */
   readonly maxMs?: number | undefined;
+  /** samples: pause after 100 ms in which the power limit held the clock below 75 % of the highest; samples taken so are set aside and named in `warnings`. 0: they count. Default 250 ms. */
+  readonly recoveryMs?: number | undefined;
   /** paper: TVM's `number`. Default 5. */
   readonly number?: number | undefined;
   /** paper: TVM's `repeat`. Default 5. */
@@ -100,6 +102,7 @@ export const benchmarkOptionsSchema = z.strictObject({
   minSamples: integer(1, 10_000_000).optional(),
   maxSamples: integer(1, 10_000_000).optional(),
   maxMs: milliseconds().optional(),
+  recoveryMs: milliseconds().default(250),
   number: integer(1, 1_000_000_000).default(5),
   repeat: integer(1, 1_000_000).default(5),
   minRepeatMs: milliseconds().default(500),

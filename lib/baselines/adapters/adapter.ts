@@ -32,7 +32,7 @@ export interface BaselineProgress {
  * What a run may be told. Defaults are those of our own measurements, so that both sides follow one protocol; a system that
  * measures in both modes records both, and `mode` is the headline. `signal` also kills child processes.
  */
-export interface AdapterOptions extends Pick<BenchmarkOptions, 'signal' | 'mode' | 'warmupMs' | 'minSamples' | 'maxSamples' | 'maxMs' | 'number' | 'repeat' | 'minRepeatMs'> {
+export interface AdapterOptions extends Pick<BenchmarkOptions, 'signal' | 'mode' | 'warmupMs' | 'minSamples' | 'maxSamples' | 'maxMs' | 'recoveryMs' | 'number' | 'repeat' | 'minRepeatMs'> {
   readonly onProgress?: ((progress: BaselineProgress) => void) | undefined;
   /** CUDA ordinal. Default 0. */
   readonly ordinal?: number | undefined;

@@ -5,6 +5,7 @@
  */
 import { join } from 'node:path';
 import { z } from 'zod';
+import { setAsideWarnings } from '../../run/bursts.js';
 import { judgeMeasurement } from '../../run/judgement.js';
 import { packageRoot } from '../../run/package.js';
 import { deviceStateSchema, recordSchema, type BenchRecord } from '../../run/record.js';
@@ -32,7 +33,7 @@ const answerSchema = z.object({
   compileCached: z.boolean().nullable(),
   parameters: z.number().positive(), outputShape: z.array(z.number()),
   relativeL2: z.number().nullable(), tolerance: z.number(), numericsOk: z.boolean().nullable(),
-  samples: z.object({ rawMs: z.array(z.number().nonnegative()).min(1), enqueueMs: z.array(z.number().nonnegative()).min(1), hostMsPerInference: z.number() }),
+  samples: z.object({ rawMs: z.array(z.number().nonnegative()).min(1), enqueueMs: z.array(z.number().nonnegative()).min(1), hostMsPerInference: z.number(), setAsideMs: z.array(z.number().nonnegative()) }),
   paper: z.object({ valuesMs: z.array(z.number().nonnegative()).min(1), numbers: z.array(z.number().positive()) }),
   stateBefore: deviceStateSchema.nullable(), statesDuring: z.array(deviceStateSchema), stateAfter: deviceStateSchema.nullable(),
   warnings: z.array(z.string()),
@@ -142,7 +143,7 @@ export class PyTorchAdapter implements BaselineAdapter {
 function scriptArguments(mode: PyTorchMode, case_: BaselineCase, batch: number, seq: number, options: AdapterOptions): string[] {
   const args = ['--mode', mode, '--model', case_.model, '--batch', String(batch), '--seq', String(seq), '--device', String(options.ordinal ?? 0)];
   const flags = {
-    '--warmup-ms': options.warmupMs, '--min-samples': options.minSamples, '--max-samples': options.maxSamples, '--max-ms': options.maxMs,
+    '--warmup-ms': options.warmupMs, '--min-samples': options.minSamples, '--max-samples': options.maxSamples, '--max-ms': options.maxMs, '--recovery-ms': options.recoveryMs,
     '--number': options.number, '--repeat': options.repeat, '--min-repeat-ms': options.minRepeatMs,
   };
   for (const [flag, value] of Object.entries(flags)) if (value !== undefined) args.push(flag, String(value));
@@ -165,7 +166,7 @@ function recordOf(system: string, case_: BaselineCase, answer: Answer, mode: 'sa
   return {
     ...emptyRecord(system, versionOf(answer.mode, answer), case_, 'gpu-events'),
     status: reasons.length === 0 ? 'ok' : 'invalid', reason: reasons.length === 0 ? null : reasons.join('; '),
-    warnings: [...answer.warnings, ...verdict.warnings],
+    warnings: [...answer.warnings, ...setAsideWarnings(answer.samples.setAsideMs), ...verdict.warnings],
     mode, launch: answer.launch, latencyMs, samples, paper, rawMs: answer.samples.rawMs, enqueueMedianMs,
     hostMsPerInference: answer.samples.hostMsPerInference, verified: answer.numericsOk, device: answer.device,
     stateBefore: answer.stateBefore, stateAfter: answer.stateAfter,
