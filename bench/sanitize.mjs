@@ -1,5 +1,5 @@
 // compute-sanitizer over every kernel that the builder instantiates: a small checkpoint of each weight format, model and
-// batch is built, all in one parallel compilation, and verified under each tool, each in a process of its own.
+// batch is built, all in parallel, and verified under each tool, each in a process of its own.
 // One line per tool and checkpoint; a JSON summary; exit 0 when all are clean, 1 when one is not (or none could be told),
 // 2 for a wrong command line or a machine without the tool. Nothing a tool reports is filtered.
 //
@@ -7,9 +7,9 @@
 //   [--models llama2-tiny,bloom-tiny] [--batches 1,32] [--arch sm_90a] [--total-s 240] [--each-s 60] [--jobs 4] [--build-only]
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
@@ -55,10 +55,21 @@ function readOptions() {
 /** Builds every checkpoint that is asked for below `folder`. */
 async function build({ formats, models, batches, arch }, folder) {
   const load = (path) => import(new URL(`../dist/${path}`, import.meta.url));
-  const [{ buildCheckpoints }, { parseRequest }, { buildTargets }] = await Promise.all([load('build/build.js'), load('build/request.js'), load('build/compile.js')]);
+  const [{ buildCheckpoints }, { parseRequest }, { buildTargets }, { designCheckpoint }, { operatorKey }] = await Promise.all(
+    ['build', 'request', 'compile', 'design', 'tuned'].map((name) => load(`build/${name}.js`)));
   // Several tokens per sequence go through another attention kernel.
   const longer = formats.includes('fp16') && batches.includes(32) ? models.map((model) => ({ name: `${model} fp16 m32 seq8`, words: { model, batch: 4, seq: 8, ...kFormats.fp16 } })) : [];
   const cases = [...formats.flatMap((format) => models.flatMap((model) => batches.map((batch) => ({ name: `${model} ${format} m${batch}`, words: { model, batch, seq: 1, ...kFormats[format] } })))), ...longer];
+  // Products of many tokens share k among clusters of blocks here; without clusters they end in other code, as large ones do.
+  const alone = cases.filter(({ words }) => words.batch > 1 && words.seq === 1).map(({ name, words }) => ({ name: `${name} cluster 1`, words }));
+  for (const { words } of alone) {
+    const { name, model } = designCheckpoint(parseRequest(words), null);
+    const tuning = { parameters: { cluster: 1 }, latencyMs: 1, defaultLatencyMs: 1, candidates: 1 };
+    const operators = Object.fromEntries(model.operators.filter(({ semantics }) => semantics.op === 'dense').map(({ semantics }) => [operatorKey(semantics), tuning]));
+    const path = join(folder, 'alone', words.model, name, 'tuned', `${arch}.json`);
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(path, JSON.stringify({ schema: 'ladder-tuned/1', arch, gpu: 'any', date: '', commit: '', seconds: 0, operators }));
+  }
   const targets = [buildTargets.some(({ name }) => name === arch) ? arch : 'compute_80'];
   let shown = -1;
   const onProgress = (fraction, label) => {
@@ -66,8 +77,13 @@ async function build({ formats, models, batches, arch }, folder) {
     if (tenth !== shown) process.stderr.write(`${label} (${Math.round(100 * fraction)} %)\n`);
     shown = tenth;
   };
-  const built = await buildCheckpoints(cases.map(({ words }) => parseRequest(words)), { root: folder, compile: true, targets, onProgress });
-  return cases.map(({ name }, i) => ({ name, folder: built[i].folder }));
+  const parts = [{ root: folder, list: cases }, { root: join(folder, 'alone'), list: alone }].filter(({ list }) => list.length > 0);
+  const checkpoints = [];
+  for (const { root, list } of parts) {
+    const built = await buildCheckpoints(list.map(({ words }) => parseRequest(words)), { root, arch, compile: true, targets, onProgress });
+    checkpoints.push(...list.map(({ name }, i) => ({ name, folder: built[i].folder })));
+  }
+  return checkpoints;
 }
 
 /** Runs a program in a process group of its own until it ends or `limitMs` is over. */
@@ -142,7 +158,7 @@ async function main() {
     const work = async () => {
       for (let job = queue.shift(); job; job = queue.shift()) {
         const limitMs = Math.min(options.eachMs, options.totalMs - (performance.now() - started));
-        const name = `${job.tool.padEnd(9)}  ${job.checkpoint.name.padEnd(24)}`;
+        const name = `${job.tool.padEnd(9)}  ${job.checkpoint.name.padEnd(34)}`;
         if (limitMs < 1000) {
           results.push({ tool: job.tool, checkpoint: job.checkpoint.name, status: 'not run', reason: 'the total time was over', errors: null, lines: [], seconds: 0 });
           continue;

@@ -185,7 +185,7 @@ struct Op {
   std::vector<std::string> members;
   std::vector<Digit> layout, scaleLayout;
   // buffers
-  uint8_t *weight = nullptr, *scale = nullptr;
+  uint8_t *weight = nullptr, *scale = nullptr, *next = nullptr;
   __half *gain = nullptr, *beta = nullptr, *biasData = nullptr;
   void *y = nullptr, *yScale = nullptr;
   size_t weightBytes = 0, scaleBytes = 0;
@@ -286,6 +286,8 @@ struct Runner {
       op.y = allocate<__half>(size_t(op.m) * op.n);
       CHECK(cudaMemset(op.y, 0xff, size_t(op.m) * op.n * 2));
     }
+    uint8_t* next = nullptr;
+    for (size_t i = chain.ops.size(); i-- > 0;) if (chain.ops[i].kind == "dense") chain.ops[i].next = next, next = chain.ops[i].weight;
     CHECK(cudaDeviceSynchronize());
   }
 
@@ -322,7 +324,7 @@ struct Runner {
       return;
     }
     std::map<std::string, void*> pointers{{"x", value(op.xFrom)}, {"xScale", op.xFrom >= 0 ? chain.ops[op.xFrom].yScale : nullptr}, {"weight", weight ? weight : op.weight},
-      {"scale", op.scale}, {"gain", op.gain}, {"beta", op.beta}, {"bias", op.biasData}, {"residual", value(op.residualFrom)}, {"y", op.y}};
+      {"scale", op.scale}, {"gain", op.gain}, {"beta", op.beta}, {"bias", op.biasData}, {"residual", value(op.residualFrom)}, {"next", op.next}, {"y", op.y}};
     std::vector<void*> values, arguments;
     values.reserve(op.members.size());
     for (auto& m : op.members) values.push_back(pointers.at(m)), arguments.push_back(&values.back());

@@ -33,8 +33,17 @@ const lines = [];
 function chain(name, timed, m, build) {
   if (!filter.test(name)) return;
   name += variant;
+  // Each product reads ahead of the next one, whose plan must be known: a first round only plans.
+  const reads = [];
+  round(name, m, build, [], (plan) => reads.push(plan.reads));
+  const { includes, definitions, text } = round(name, m, build, reads, () => {});
+  writeFileSync(join(out, `${name}.cu`), [...defines.map((text) => `#define ${text.replace("=", " ")}`), ...[...includes].sort().map((header) => `#include "${header}"`), ...definitions, ''].join('\n'));
+  lines.push(`chain ${name} ${timed ? 1 : 0} ${m}`, ...text);
+}
+
+function round(name, m, build, reads, planned) {
   const includes = new Set(), definitions = [], text = [];
-  let count = 0;
+  let count = 0, products = 0;
   const ops = {
     attention(spec, from) { text.push(['attention', 'attention', m, spec.heads, spec.kvHeads, spec.interleaved, from].join(' ')); return count++; },
     dense(short, shape, x, residual) {
@@ -49,12 +58,16 @@ function chain(name, timed, m, build) {
       const operator = { op: 'dense', m, n: shape.n, k: shape.k, weight, activation, group, input, norm, bias: shape.bias ?? false, function: shape.function ?? 'none', residual: residual !== null };
       const layouts = denseLayouts(operator);
       const full = { ...operator, weightLayout: layouts.weightLayout, scaleLayout: layouts.scaleLayout };
-      const plan = planDense(full, `${name.replace(/[^A-Za-z0-9]/g, '_')}__${short}`, { ...(tuning[short] ?? {}), ...(tuning.all ?? {}) });
+      // As the builder: products of weights below 8 bits read ahead.
+      const next = /^(int|nf)/.test(shape.format) ? reads[++products] ?? null : null;
+      if (next) full.prefetch = next.tiles * next.tileBytes;
+      const plan = planDense(full, `${name.replace(/[^A-Za-z0-9]/g, '_')}__${short}`, { ...(tuning[short] ?? {}), ...(tuning.all ?? {}) }, next);
+      planned(plan);
       plan.includes.forEach((header) => includes.add(header));
       definitions.push(plan.definitions);
       const launch = plan.launches[0];
       const members = ['x', ...(input === 'quantised' ? ['xScale'] : []), 'weight', ...(weight === 'fp16' ? [] : ['scale']), ...(norm.kind === 'none' ? [] : ['gain']),
-        ...(norm.kind === 'layer' ? ['beta'] : []), ...(operator.bias ? ['bias'] : []), ...(operator.residual ? ['residual'] : []), 'y'];
+        ...(norm.kind === 'layer' ? ['beta'] : []), ...(operator.bias ? ['bias'] : []), ...(operator.residual ? ['residual'] : []), ...(next ? ['next'] : []), 'y'];
       const layoutText = (digits) => [digits?.length ?? 0, ...(digits ?? []).flatMap((d) => [d.axis, d.stride, d.size])];
       text.push(['dense', launch.name, m, operator.n, operator.k, weights.indexOf(weight), group, activations.indexOf(activation), input === 'quantised' ? 1 : 0,
         norms.indexOf(norm.kind), 1e-5, operator.bias ? 1 : 0, functions.indexOf(operator.function), operator.residual ? 1 : 0, from, residual ?? -1,
@@ -63,8 +76,7 @@ function chain(name, timed, m, build) {
     },
   };
   build(ops);
-  writeFileSync(join(out, `${name}.cu`), [...defines.map((text) => `#define ${text.replace("=", " ")}`), ...[...includes].sort().map((header) => `#include "${header}"`), ...definitions, ''].join('\n'));
-  lines.push(`chain ${name} ${timed ? 1 : 0} ${m}`, ...text);
+  return { includes, definitions, text };
 }
 
 for (const m of [1, 32]) {

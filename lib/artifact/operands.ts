@@ -7,7 +7,7 @@ import { LadderError } from '../errors.js';
 import { layoutExtents } from './layout.js';
 import { type ActivationFormat, type DenseOperator, type Digit, isMxFormat, kMxBlock, type Operator, weightBits } from './operators.js';
 
-export type OperandRole = 'x' | 'xScale' | 'weight' | 'scale' | 'gain' | 'beta' | 'bias' | 'residual' | 'qkv' | 'y' | 'q';
+export type OperandRole = 'x' | 'xScale' | 'weight' | 'scale' | 'gain' | 'beta' | 'bias' | 'residual' | 'next' | 'qkv' | 'y' | 'q';
 
 /** One tensor of an operator's signature. */
 export interface Operand {
@@ -78,6 +78,7 @@ function denseSignature(operator: DenseOperator): Signature {
   if (operator.bias) inputs.push(operand('bias', 'float16', n));
   const width = epilogue === 'silu_mul' ? n / 2 : n;
   if (operator.residual) inputs.push(operand('residual', 'float16', m * width));
+  if (operator.prefetch !== undefined) inputs.push(operand('next', 'uint8', operator.prefetch));
   return { inputs, outputs: [operand('y', 'float16', m * width)] };
 }
 

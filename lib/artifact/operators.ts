@@ -57,7 +57,8 @@ const normSchema = z.strictObject({ kind: z.enum(['none', 'rms', 'layer']), eps:
  *   [xScale: float32 [m], or uint8 E8M0 [m,k/32] for MX; only when the input comes quantised],
  *   weight (stored bits: element (n,k) has bit offset (layout index) × bits; sub-byte elements fill bytes from the low bits up),
  *   [scale: float16 [n] (group −1) or float16 [n, k/group] in scaleLayout; uint8 E8M0 [n, k/32] in scaleLayout for MXFP8; absent for fp16],
- *   [gain float16 [k] if norm≠none], [beta float16 [k] if norm = layer], [bias float16 [n]], [residual float16 [m, n]].
+ *   [gain float16 [k] if norm≠none], [beta float16 [k] if norm = layer], [bias float16 [n]], [residual float16 [m, n]],
+ *   [next: `prefetch` bytes, the weights of the product after this one, which the kernel may read ahead into the L2 cache and never uses].
  * Output: float16 [m, n], or [m, n/2] for silu_mul, whose logical weight rows are gate 0…n/2−1, then up n/2…n−1.
  *
  * Norm: rms x·rsqrt(mean(x²)+eps)·gain; layer (x−mean)·rsqrt(var+eps)·gain+beta; in FP32; rounded to FP16 for fp16 activations.
@@ -78,6 +79,8 @@ export const denseSchema = z.strictObject({
   bias: z.boolean(),
   function: z.enum(['none', 'silu_mul', 'gelu_tanh']),
   residual: z.boolean(),
+  /** Bytes of `next`; absent: there is none. */
+  prefetch: dimension.optional(),
   weightLayout: layoutSchema,
   /** Layout of grouped or block scales over (n, k/group); null where scales are per channel or absent. */
   scaleLayout: layoutSchema.nullable(),

@@ -6,9 +6,9 @@ import { isMxFormat } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import {
   activationBytes, alignShared, densePlan, type DenseShape, fittingTunings, kBlocksByCluster, kNf4TableBytes, kSharedBudgetBytes, kSharedLimitBytes,
-  kSharedPortableBytes, ringBytes, type RingSizes, scaleBytesPerUnit, stagesWithin, unitBytes, unitK,
+  kSharedPortableBytes, ringBytes, type RingSizes, scaleBytesPerUnit, stagesWithin, kTileRows, unitBytes, unitK,
 } from './dense-template.js';
-import type { KernelPlan, Tuning } from './kernel.js';
+import type { KernelPlan, Tuning, WeightRuns } from './kernel.js';
 
 interface GemvTuning {
   readonly blocks: number;
@@ -60,7 +60,7 @@ export function gemvFits(operator: DenseShape): boolean {
 }
 
 /** @throws LadderError `BAD_ARGUMENT` when the tuning does not fit the operator or the shared memory */
-export function gemvPlan(operator: DenseShape, name: string, given: Tuning): KernelPlan {
+export function gemvPlan(operator: DenseShape, name: string, given: Tuning, next: WeightRuns | null): KernelPlan {
   const tuning = defaults(operator, given);
   const { blocks, warps, stageUnits, stages, prefetchBytes } = tuning;
   const shared = totalBytes(operator, tuning);
@@ -70,7 +70,8 @@ export function gemvPlan(operator: DenseShape, name: string, given: Tuning): Ker
   return densePlan(operator, name, {
     kernel: 'gemv', type: 'Gemv', blocks, cluster: 1, threads: (warps + 1) * 32, sharedBytes: shared,
     constants: [`static constexpr int kBlocks = ${blocks}, kWarps = ${warps}, kStageUnits = ${stageUnits}, kStages = ${stages}, kPrefetchBytes = ${prefetchBytes};`],
-  });
+    reads: { runs: blocks, tiles: Math.ceil(operator.n / kTileRows), tileBytes: (operator.k / unitK(operator.weight)) * unitBytes(operator.weight) },
+  }, next);
 }
 
 /** Candidates for the tuner, the default first; all fit. */

@@ -10,11 +10,11 @@ import { type DenseShape, kPairRows, kTileRows, unitK } from './dense-template.j
 import { thinPlan, thinTunables } from './dense-thin.js';
 import { warpgroupPlan, warpgroupTunables } from './dense-warpgroup.js';
 import { pairedActivation, scaleGroups } from './formats.js';
-import type { KernelPlan, Tuning } from './kernel.js';
+import type { KernelPlan, Tuning, WeightRuns } from './kernel.js';
 
 /** How a dense product is planned, and what its layouts are for. */
 interface DenseKernel {
-  readonly plan: (operator: DenseOperator, name: string, tuning: Tuning) => KernelPlan;
+  readonly plan: (operator: DenseOperator, name: string, tuning: Tuning, next: WeightRuns | null) => KernelPlan;
   readonly tunables: (operator: DenseOperator) => readonly Tuning[];
   /** Tiles in pairs, and k in the order of wgmma's operands (native/kernels/common/decode.cuh). */
   readonly paired: boolean;
@@ -59,14 +59,16 @@ export function denseLayouts(shape: DenseShape): { weightLayout: readonly Digit[
 /**
  * Plans the kernel of a dense operator.
  * @param name C identifier that the kernel's name begins with
+ * @param next where the product after this one begins to read, where `prefetch` says that there is one
  * @throws LadderError `UNSUPPORTED` naming the dimension that no kernel handles, `BAD_ARGUMENT` for a tuning that does not fit
  */
-export function planDense(operator: DenseOperator, name: string, tuning: Tuning): KernelPlan {
+export function planDense(operator: DenseOperator, name: string, tuning: Tuning, next: WeightRuns | null = null): KernelPlan {
   const { weightLayout, scaleLayout } = denseLayouts(operator);
   if (JSON.stringify([weightLayout, scaleLayout]) !== JSON.stringify([operator.weightLayout, operator.scaleLayout])) {
     throw unsupported('weightLayout', 'no kernel reads this layout; take the one that denseLayouts() gives');
   }
-  return kernelOf(operator).plan(operator, name, tuning);
+  if ((operator.prefetch === undefined) !== (next === null)) throw new LadderError('INTERNAL', `${name} has weights to read ahead, or a place to begin there, but not both`);
+  return kernelOf(operator).plan(operator, name, tuning, next);
 }
 
 /** Tunings worth trying, the default first. */

@@ -3,7 +3,7 @@
  * kernel parameters, sizes of units (native/kernels/common/decode.cuh) and of shared memory.
  */
 import { type DenseOperator, isMxFormat, weightBits, type WeightFormat } from '../artifact/operators.js';
-import type { KernelArgument, KernelPlan, Tuning } from './kernel.js';
+import type { KernelArgument, KernelPlan, Tuning, WeightRuns } from './kernel.js';
 
 /** A dense operator before its layouts are chosen. */
 export type DenseShape = Omit<DenseOperator, 'weightLayout' | 'scaleLayout'>;
@@ -105,8 +105,18 @@ function operatorConstants(operator: DenseShape): string[] {
   ];
 }
 
+/** Weights that memory delivers while one product ends and the next one starts, bytes, on an H100. */
+const kNextBytes = 6 * 1024 * 1024;
+
+/** What a kernel reads ahead of the product after it, as members of the C++ struct. */
+function nextConstants(next: WeightRuns | null): string {
+  const { runs, tiles, tileBytes } = next ?? { runs: 0, tiles: 0, tileBytes: 0 };
+  const bytes = runs === 0 ? 0 : Math.min(Math.floor(kNextBytes / runs / 1024) * 1024, Math.floor(tiles / runs) * tileBytes);
+  return `static constexpr int kNextRuns = ${bytes === 0 ? 0 : runs}, kNextTiles = ${tiles}, kNextTileBytes = ${tileBytes}, kNextBytes = ${bytes};`;
+}
+
 /** Parameters of a dense kernel: which member of DenseArguments each tensor of the operator is, in the order of the inputs. */
-function operatorArguments(operator: DenseShape): { members: readonly string[]; kernelArguments: readonly KernelArgument[] } {
+function operatorArguments(operator: DenseShape, next: WeightRuns | null): { members: readonly string[]; kernelArguments: readonly KernelArgument[] } {
   const members = [
     'x',
     ...(operator.input === 'quantised' ? ['xScale'] : []),
@@ -116,6 +126,7 @@ function operatorArguments(operator: DenseShape): { members: readonly string[]; 
     ...(operator.norm.kind === 'layer' ? ['beta'] : []),
     ...(operator.bias ? ['bias'] : []),
     ...(operator.residual ? ['residual'] : []),
+    ...(next === null ? [] : ['next']),
   ];
   const inputs = members.map((_, index): KernelArgument => ({ kind: 'input', index }));
   return { members: [...members, 'y'], kernelArguments: [...inputs, { kind: 'output', index: 0 }] };
@@ -123,7 +134,7 @@ function operatorArguments(operator: DenseShape): { members: readonly string[]; 
 
 const kMemberTypes: Readonly<Record<string, string>> = {
   x: 'const void*', xScale: 'const void*', weight: 'const uint8_t*', scale: 'const void*', gain: 'const __half*', beta: 'const __half*',
-  bias: 'const __half*', residual: 'const __half*', y: '__half*',
+  bias: 'const __half*', residual: 'const __half*', next: 'const uint8_t*', y: '__half*',
 };
 
 /** An `extern "C"` kernel that hands its parameters to the template `kernel` of `ladder`. */
@@ -152,18 +163,20 @@ interface DenseInstance {
   readonly threads: number;
   /** Mirrored from the kernel; the generated text asserts that both agree. */
   readonly sharedBytes: number;
+  readonly reads: WeightRuns;
 }
 
 /** The plan of an operator that is one launch of a dense kernel. */
-export function densePlan(operator: DenseShape, name: string, { kernel, type, constants, blocks, cluster, threads, sharedBytes }: DenseInstance): KernelPlan {
-  const { members, kernelArguments } = operatorArguments(operator);
+export function densePlan(operator: DenseShape, name: string, { kernel, type, constants, blocks, cluster, threads, sharedBytes, reads }: DenseInstance, next: WeightRuns | null): KernelPlan {
+  const { members, kernelArguments } = operatorArguments(operator, next);
   return {
     includes: [`gemv/${kernel}.cuh`],
     definitions: [
-      kernelText(name, kernel, [...operatorConstants(operator), ...constants], members, threads, cluster > 1 ? `LADDER_CLUSTER(${cluster}) ` : ''),
+      kernelText(name, kernel, [...operatorConstants(operator), ...constants, nextConstants(next)], members, threads, cluster > 1 ? `LADDER_CLUSTER(${cluster}) ` : ''),
       `static_assert(ladder::${type}<${name}_config>::kSharedBytes == ${sharedBytes} && ladder::${type}<${name}_config>::kBlockThreads == ${threads});`,
     ].join('\n'),
     launches: [{ name, grid: [blocks, 1, 1], block: [threads, 1, 1], dynamicSharedBytes: Math.max(sharedBytes, kSharedAloneBytes), arguments: kernelArguments, programmatic: true }],
     workspaceBytes: 0,
+    reads,
   };
 }

@@ -7,9 +7,9 @@ import { isMxFormat } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import {
   activationBytes, alignShared, densePlan, type DenseShape, fittingTunings, kBlocksByCluster, kFragmentBytes, kSharedBudgetBytes, kSharedLimitBytes,
-  ringBytes, type RingSizes, scaleBytesPerUnit, stagesWithin, unitBytes, unitK,
+  kTileRows, ringBytes, type RingSizes, scaleBytesPerUnit, stagesWithin, unitBytes, unitK,
 } from './dense-template.js';
-import type { KernelPlan, Tuning } from './kernel.js';
+import type { KernelPlan, Tuning, WeightRuns } from './kernel.js';
 
 interface ThinTuning {
   readonly blocks: number;
@@ -104,7 +104,7 @@ function defaults(operator: DenseShape, given: Tuning): ThinTuning {
 }
 
 /** @throws LadderError `BAD_ARGUMENT` when the tuning does not fit the operator or the shared memory */
-export function thinPlan(operator: DenseShape, name: string, given: Tuning): KernelPlan {
+export function thinPlan(operator: DenseShape, name: string, given: Tuning, next: WeightRuns | null): KernelPlan {
   const tuning = defaults(operator, given);
   const reason = misfit(operator, tuning);
   if (reason !== null) throw new LadderError('BAD_ARGUMENT', `tuning of ${name} does not fit: ${reason}`, { ...tuning });
@@ -116,7 +116,8 @@ export function thinPlan(operator: DenseShape, name: string, given: Tuning): Ker
       `static constexpr int kBlocks = ${blocks}, kCluster = ${cluster}, kWarpsN = ${warpsN}, kWarpTiles = ${warpTiles}, kWarpsK = ${warpsK};`,
       `static constexpr int kStageUnits = ${stageUnits}, kStages = ${stages}, kPrefetchStages = ${prefetchStages};`,
     ],
-  });
+    reads: { runs: Math.ceil(operator.n / kTileRows) * cluster, tiles: Math.ceil(operator.n / kTileRows) * cluster, tileBytes: ((operator.k / unitK(operator.weight)) * unitBytes(operator.weight)) / cluster },
+  }, next);
 }
 
 /** Candidates for the tuner, the default first; all fit. */

@@ -8,7 +8,7 @@ import {
   activationBytes, alignShared, densePlan, type DenseShape, fittingTunings, kBlocksByCluster, kFragmentBytes, kNf4TableBytes, kPairRows,
   kSharedBudgetBytes, kSharedLimitBytes, ringBytes, type RingSizes, scaleBytesPerUnit, stagesWithin, unitBytes, unitK, unitsPerScale,
 } from './dense-template.js';
-import type { KernelPlan, Tuning } from './kernel.js';
+import type { KernelPlan, Tuning, WeightRuns } from './kernel.js';
 
 interface WarpgroupTuning {
   readonly blocks: number;
@@ -29,8 +29,8 @@ const kOperandRegisters = 72;
 const kManyPairs = 8;
 /** Registers of sums that a thread of two warpgroups can have. */
 const kMostSums = 112;
-/** A stage is fetched in pieces large enough, and there are enough of them; larger where a scale then serves several units. */
-const kStageTargetBytes = 40 * 1024, kScaledStageBytes = 64 * 1024;
+/** A stage is fetched in pieces as large as possible, while the ring has three stages and k has some more. */
+const kStageTargetBytes = 48 * 1024, kLeastStages = 3, kLeastStagesOfK = 8;
 
 /** Groups of 8 tokens that wgmma takes here: 8, 16, 32 or 64 tokens. */
 function tokenTiles(m: number): number {
@@ -101,22 +101,27 @@ function defaults(operator: DenseShape, given: Tuning): WarpgroupTuning {
   const groupPairs = Math.ceil(pairs / (blocks / cluster));
   const passes = cluster > 1 ? 1 : Math.ceil(groupPairs / (given['passPairs'] ?? (groupPairs > most ? 2 * most : most)));
   const passPairs = Math.ceil(groupPairs / passes);
-  // Two warpgroups, so that one decodes while the other's products run: along k if there is enough of it and one can sum all.
-  const alongK = passPairs <= most && (units / cluster) % Math.max(2, least) === 0;
+  const blockUnits = units / cluster;
+  const sizes = (groupsN: number, groupsK: number, stageUnits: number): RingSizes => sharedBytes(operator, { blocks, cluster, passPairs, groupsN, groupsK, stageUnits });
+  const fits = (groupsN: number, groupsK: number, stageUnits: number): boolean =>
+    blockUnits % stageUnits === 0 && stagesWithin(kSharedBudgetBytes, sizes(groupsN, groupsK, stageUnits)) >= kLeastStages;
+  // Two warpgroups, so that one decodes while the other's products run: along k if there is enough of it, one can sum all, and
+  // each gets whole groups of the units that share a scale.
+  const alongK = passPairs <= most && blockUnits % Math.max(2, least) === 0 && (least === 1 || fits(1, 2, 2 * least));
   const groupsN = given['groupsN'] ?? (alongK ? 1 : Math.max(2, Math.ceil(passPairs / most)));
   const groupsK = given['groupsK'] ?? (groupsN === 1 && alongK ? 2 : 1);
-  const sizes = (stageUnits: number): RingSizes => sharedBytes(operator, { blocks, cluster, passPairs, groupsN, groupsK, stageUnits });
-  const whole = groupsK * least;  // each warpgroup has all units of a scale
-  let stageUnits = given['stageUnits'] ?? ((units / cluster) % whole === 0 && sizes(whole).stage <= kScaledStageBytes ? whole : Math.max(groupsK, least));
-  while (given['stageUnits'] === undefined && (units / cluster) % (2 * stageUnits) === 0 && sizes(2 * stageUnits).stage <= kStageTargetBytes) stageUnits *= 2;
-  const fitting = stagesWithin(kSharedBudgetBytes, sizes(stageUnits));
+  const whole = groupsK * least;
+  let stageUnits = given['stageUnits'] ?? (fits(groupsN, groupsK, whole) ? whole : Math.max(groupsK, least));
+  while (given['stageUnits'] === undefined && blockUnits >= kLeastStagesOfK * 2 * stageUnits && fits(groupsN, groupsK, 2 * stageUnits)
+    && sizes(groupsN, groupsK, 2 * stageUnits).stage <= kStageTargetBytes) stageUnits *= 2;
+  const fitting = stagesWithin(kSharedBudgetBytes, sizes(groupsN, groupsK, stageUnits));
   return {
     blocks, cluster, passPairs, groupsN, groupsK, stageUnits, stages: given['stages'] ?? Math.max(2, Math.min(8, fitting)), prefetchStages: given['prefetchStages'] ?? 1,
   };
 }
 
 /** @throws LadderError `BAD_ARGUMENT` when the tuning does not fit the operator, registers or shared memory */
-export function warpgroupPlan(operator: DenseShape, name: string, given: Tuning): KernelPlan {
+export function warpgroupPlan(operator: DenseShape, name: string, given: Tuning, next: WeightRuns | null): KernelPlan {
   const tuning = defaults(operator, given);
   const reason = misfit(operator, tuning);
   if (reason !== null) throw new LadderError('BAD_ARGUMENT', `tuning of ${name} does not fit: ${reason}`, { ...tuning });
@@ -128,7 +133,8 @@ export function warpgroupPlan(operator: DenseShape, name: string, given: Tuning)
       `static constexpr int kBlocks = ${blocks}, kCluster = ${cluster}, kPassPairs = ${passPairs}, kGroupsN = ${groupsN}, kGroupsK = ${groupsK};`,
       `static constexpr int kStageUnits = ${stageUnits}, kStages = ${stages}, kPrefetchStages = ${prefetchStages};`,
     ],
-  });
+    reads: { runs: Math.ceil(operator.n / kPairRows) * cluster, tiles: Math.ceil(operator.n / kPairRows) * cluster, tileBytes: (2 * (operator.k / unitK(operator.weight)) * unitBytes(operator.weight)) / cluster },
+  }, next);
 }
 
 /** Candidates for the tuner, the default first; all fit. */
@@ -137,8 +143,8 @@ export function warpgroupTunables(operator: DenseShape): readonly Tuning[] {
   const deep = (given: Tuning): Tuning => ({ ...given, stages: Math.min(8, stagesWithin(kSharedLimitBytes, sharedBytes(operator, defaults(operator, given)))) });
   const { stageUnits } = defaults(operator, {});
   const given = [
-    {}, deep({}), deep({ stageUnits: 2 * stageUnits }), { groupsN: 1, groupsK: 4 }, deep({ groupsN: 1, groupsK: 4 }), { cluster: 1 }, { cluster: 2 },
-    { stageUnits: stageUnits / 2 }, { groupsN: 2, groupsK: 1 }, { prefetchStages: 0 },
+    {}, deep({}), deep({ stageUnits: 2 * stageUnits }), deep({ groupsN: 2, groupsK: 1, stageUnits: 2 * stageUnits }), { cluster: 1 }, { cluster: 2 },
+    { stageUnits: stageUnits / 2 }, { groupsN: 2, groupsK: 1 }, { prefetchStages: 0 }, deep({ stageUnits: 4 * stageUnits }),
   ] as readonly Tuning[];
   return fittingTunings(given, (one) => defaults(operator, one), (tuning) => misfit(operator, tuning) === null);
 }

@@ -5,10 +5,12 @@
 import { createHash } from 'node:crypto';
 import { serialiseGraph } from '../artifact/graph-writer.js';
 import type { Manifest } from '../artifact/manifest.js';
+import type { Operator } from '../artifact/operators.js';
 import { checkpointName } from '../artifact/names.js';
 import type { ModuleSources, PlannedOperator } from './codegen.js';
 import { buildTargets } from './compile.js';
 import { formatLabel } from './formats.js';
+import type { KernelPlan, WeightRuns } from './kernel.js';
 import { lower, type LoweredModel, type ModelFormat } from './lower.js';
 import { modelFactory } from './models/index.js';
 import { planOperator } from './planners.js';
@@ -45,7 +47,7 @@ export interface CheckpointDesign {
  */
 export function designCheckpoint(request: CheckpointRequest, tuned: Tuned | null): CheckpointDesign {
   const model = lower(modelFactory(request.model)(request.batch, request.seq, request.layers), request.format);
-  const planned = model.operators.map((operator) => ({ operator, plan: planOperator(operator.semantics, operator.node, tuningOf(tuned, operator.semantics)) }));
+  const planned = planModel(model, tuned);
   const { sources, hash } = hashSources(model, planned);
   const graphText = serialiseGraph({
     inputs: model.tensors,
@@ -69,6 +71,24 @@ export function designCheckpoint(request: CheckpointRequest, tuned: Tuned | null
     files: { 'graph.json': createHash('sha256').update(graphText).digest('hex') },
   };
   return { request, name: checkpointName(request), model, planned, graphText, manifest, sources };
+}
+
+/** The last operator first: each product must know where the next one begins to read. */
+function planModel(model: LoweredModel, tuned: Tuned | null): readonly PlannedOperator[] {
+  const planned: PlannedOperator[] = [];
+  let next: WeightRuns | null = null;
+  for (const operator of [...model.operators].reverse()) {
+    const { semantics, node } = operator;
+    const plan: KernelPlan = planOperator(semantics, node, tuningOf(tuned, semantics), readAheadOf(semantics, next));
+    planned.unshift({ operator, plan });
+    next = plan.reads ?? next;
+  }
+  return planned;
+}
+
+/** What of `next` an operator reads ahead: all, or nothing. */
+export function readAheadOf(semantics: Operator, next: WeightRuns | null): WeightRuns | null {
+  return semantics.op === 'dense' && semantics.prefetch !== undefined ? next : null;
 }
 
 /** The request that a manifest was made from. */

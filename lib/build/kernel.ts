@@ -21,6 +21,13 @@ export interface KernelLaunch {
   readonly programmatic: boolean;
 }
 
+/** Where a kernel's blocks begin to read weights: `runs` places, spread evenly over `tiles` tiles of `tileBytes`. */
+export interface WeightRuns {
+  readonly runs: number;
+  readonly tiles: number;
+  readonly tileBytes: number;
+}
+
 /** One operator as kernels. */
 export interface KernelPlan {
   /** Headers, relative to native/kernels. */
@@ -30,6 +37,8 @@ export interface KernelPlan {
   readonly launches: readonly KernelLaunch[];
   /** Scratch on the device, contents undefined. */
   readonly workspaceBytes: number;
+  /** Dense products: what the product before may read ahead. */
+  readonly reads?: WeightRuns;
 }
 
 /** Parameters of a template, by name: the point of the tuner's search space. */

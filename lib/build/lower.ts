@@ -46,6 +46,7 @@ export interface LoweredOperator {
   readonly inputs: readonly string[];
   readonly outputs: readonly LoweredOutput[];
   readonly probe: readonly (Fill | null)[];
+  /** Of what it needs: without the weights that it reads ahead. */
   readonly bytes: number;
   readonly flops: number;
 }
@@ -56,6 +57,8 @@ export interface LoweredModel {
   readonly output: string;
 }
 
+/** With weights of 8 bits the gap between two products is no longer seen. */
+const kLeastBitsOfLongProducts = 8;
 /** Rows up to which norm and quantisation are fused into the dense products, whose blocks then all repeat them. */
 const kMaxFusedRows = 1;
 
@@ -87,6 +90,7 @@ class Lowering {
       this.names.set(value, [{ name: node.name, shape: [this.m, node.width], dtype: 'float16' }]);
     });
     for (const group of fuse(this.graph, this.m <= kMaxFusedRows)) this.lowerGroup(group);
+    this.readAhead();
     const output = this.names.get(this.graph.output);
     if (!output) throw new LadderError('INTERNAL', 'fusion left the model\'s output without an operator');
     return { tensors: [...this.tensors.values()], operators: this.operators, output: output[0]!.name };
@@ -136,6 +140,24 @@ class Lowering {
     const width = group.function === 'silu_mul' ? n / 2 : n;
     this.emit(group, group.dense.name, { ...shape, weightLayout: [...weightLayout], scaleLayout: scaleLayout && [...scaleLayout] },
       inputs, [{ suffix: '', shape: [this.m, width], dtype: 'float16' }], 2 * this.m * n * k);
+  }
+
+  /** Products of small weights, which are soon over, get those of the next product to read ahead. */
+  private readAhead(): void {
+    if (weightBits(this.format.weight) >= kLeastBitsOfLongProducts) return;
+    let next: LoweredTensor | null = null;
+    for (let i = this.operators.length - 1; i >= 0; --i) {
+      const operator = this.operators[i]!;
+      if (operator.semantics.op !== 'dense') continue;
+      const weight: LoweredTensor = this.tensors.get(operator.inputs.find((name) => this.tensors.get(name)?.role === 'weight')!)!;
+      if (next !== null) {
+        this.operators[i] = {
+          ...operator, semantics: { ...operator.semantics, prefetch: sizeBytes(next.shape, next.dtype) },
+          inputs: [...operator.inputs, next.name], probe: [...operator.probe, null],
+        };
+      }
+      next = weight;
+    }
   }
 
   private emit(group: Group, name: string, semantics: Operator, inputs: readonly string[],

@@ -1,13 +1,16 @@
 /** Plans the kernels of any operator: one planner per kind. */
 import type { Operator } from '../artifact/operators.js';
 import { planDense } from './dense-kernels.js';
-import type { KernelPlan, Tuning } from './kernel.js';
+import type { KernelPlan, Tuning, WeightRuns } from './kernel.js';
 import { planAttention, planNorm, planQuantise } from './small-kernels.js';
 
-/** @throws LadderError `UNSUPPORTED` naming the dimension that no kernel handles */
-export function planOperator(operator: Operator, name: string, tuning: Tuning): KernelPlan {
+/**
+ * @param next where the product after this one begins to read its weights, if this one has them to read ahead
+ * @throws LadderError `UNSUPPORTED` naming the dimension that no kernel handles
+ */
+export function planOperator(operator: Operator, name: string, tuning: Tuning, next: WeightRuns | null = null): KernelPlan {
   switch (operator.op) {
-    case 'dense': return planDense(operator, name, tuning);
+    case 'dense': return planDense(operator, name, tuning, next);
     case 'norm': return planNorm(operator, name, tuning);
     case 'quantise': return planQuantise(operator, name, tuning);
     case 'attention': return planAttention(operator, name, tuning);

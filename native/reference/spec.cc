@@ -32,6 +32,7 @@ class Fields {
     if (!(value >= 1 && value <= kMaxDimension) || value != std::floor(value)) reject(name, "an integer of at least 1", std::to_string(value));
     return static_cast<int64_t>(value);
   }
+  bool has(const std::string& name) const { return spec_.numbers.count(name) != 0; }
   bool flag(const std::string& name) const {
     const double value = number(name);
     if (value != 0 && value != 1) reject(name, "0 or 1", std::to_string(value));
@@ -131,6 +132,7 @@ DenseSpec parseDense(const OperatorSpec& source) {
   spec.quantisedInput = fields.choice<bool>("input", {{"fp16", false}, {"quantised", true}});
   spec.bias = fields.flag("bias");
   spec.residual = fields.flag("residual");
+  spec.prefetch = fields.has("prefetch") ? fields.dimension("prefetch") : 0;
   spec.function = fields.choice<Function>("function", {{"none", Function::kNone}, {"silu_mul", Function::kSiluMul}, {"gelu_tanh", Function::kGeluTanh}});
 
   const int64_t k = spec.activation.k;
@@ -188,6 +190,7 @@ DenseInputs bindDense(const DenseSpec& spec, const std::vector<Buffer>& inputs) 
   if (norm == NormKind::kLayer) bound.beta = binder.next<uint16_t>("beta", k * 2);
   if (spec.bias) bound.bias = binder.next<uint16_t>("bias", spec.n * 2);
   if (spec.residual) bound.residual = binder.next<uint16_t>("residual", m * spec.n * 2);
+  if (spec.prefetch != 0) binder.next<void>("next", spec.prefetch);
   binder.finish();
   return bound;
 }

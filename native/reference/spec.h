@@ -40,6 +40,7 @@ struct DenseSpec {
   bool quantisedInput;
   bool bias;
   bool residual;
+  int64_t prefetch;  // bytes of an input that nothing comes of, or 0
   Function function;
   Layout layout;
   Layout scaleLayout;  // empty unless group != -1

@@ -72,6 +72,7 @@ describe('signatures', () => {
       ['q', 'uint8', 1024], ['xScale', 'uint8', 32], ['weight', 'uint8', 16384], ['scale', 'uint8', 512]]);
     expect(roles({ ...dense, weight: 'int1', activation: 'int8', input: 'quantised' })).toEqual([
       ['q', 'int8', 1024], ['xScale', 'float32', 16], ['weight', 'uint8', 2048], ['scale', 'float16', 128]]);
+    expect(roles({ ...dense, residual: true, prefetch: 640 }).slice(3)).toEqual([['residual', 'float16', 512], ['next', 'uint8', 640]]);
     expect(signatureOf({ ...dense, function: 'silu_mul' }).outputs).toEqual([{ role: 'y', dtype: 'float16', sizeBytes: 256 }]);
   });
 

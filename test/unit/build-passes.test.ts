@@ -41,6 +41,19 @@ describe('fusion', () => {
     expect(all[1]!.semantics).toMatchObject({ op: 'dense', input: 'quantised', norm: { kind: 'none' } });
   });
 
+  it('gives products of less than 8 bits the weights of the next product to read ahead, and counts them once', () => {
+    const dense = (weight: string) => lowered('llama2-70b', 1, weight, 2).operators.filter(({ semantics }) => semantics.op === 'dense');
+    const ahead = dense('int4');
+    const weights = ahead.map(({ inputs }) => inputs[1]);
+    expect(ahead.map(({ inputs }) => inputs.at(-1)).slice(0, -1)).toEqual(weights.slice(1));
+    expect(ahead.map(({ semantics }) => semantics.op === 'dense' ? semantics.prefetch : null)).toEqual([
+      8192 * 4096, 57344 * 4096, 8192 * 14336, 10240 * 4096, 8192 * 4096, 57344 * 4096, 8192 * 14336, undefined,
+    ]);
+    expect(ahead[0]!.bytes).toBeLessThan(10240 * 4096 * 1.01);
+    expect(ahead.every(({ inputs, probe }) => inputs.length === probe.length)).toBe(true);
+    expect(dense('fp8').every(({ semantics }) => !('prefetch' in semantics))).toBe(true);
+  });
+
   it('chains layers', () => {
     const { operators: all, output } = lowered('llama2-70b', 1, 'fp16', 3);
     expect(all).toHaveLength(15);

@@ -128,6 +128,23 @@ describe('dense plans', () => {
     expect(() => planDense(operatorOf(shapeOf('int4', { m: 32 })), 'product', { cluster: 8 })).toThrow(/clusters of 8/);
   });
 
+  it('reads ahead what the next product begins with, inside its weights, and only where both say so', () => {
+    for (const weight of ['fp16', 'int4', 'nf4', 'int1', 'fp8_e5m2'] as const) {
+      for (const [m, n, k] of [[1, 10240, 8192], [32, 57344, 8192], [32, 8192, 28672], [64, 2141, 1280], [1, 16, 256]] as const) {
+        const { reads } = planDense(operatorOf(shapeOf(weight, { m, n, k })), 'next', {});
+        const bytes = layoutExtents(denseLayouts(shapeOf(weight, { m, n, k })).weightLayout).n * k * weightBits(weight) / 8;
+        expect(reads!.tiles * reads!.tileBytes).toBe(bytes);
+        const { definitions, launches } = planDense({ ...operatorOf(shapeOf(weight, { m })), prefetch: bytes }, 'product', {}, reads!);
+        const [runs, tiles, tileBytes, length] = /kNextRuns = (\d+), kNextTiles = (\d+), kNextTileBytes = (\d+), kNextBytes = (\d+)/.exec(definitions)!.slice(1).map(Number) as [number, number, number, number];
+        const lastTile = (runs - 1) * Math.floor(tiles / runs) + Math.min(runs - 1, tiles % runs);
+        expect([length > 0, length % 16, lastTile * tileBytes + length <= bytes, runs * length <= 6 * 2 ** 20]).toEqual([true, 0, true, true]);
+        expect(launches[0]!.arguments.length).toBe(planDense(operatorOf(shapeOf(weight, { m })), 'product', {}).launches[0]!.arguments.length + 1);
+        expect(() => planDense({ ...operatorOf(shapeOf(weight, { m })), prefetch: bytes }, 'product', {})).toThrow(/read ahead/);
+        expect(() => planDense(operatorOf(shapeOf(weight, { m })), 'product', {}, reads!)).toThrow(/read ahead/);
+      }
+    }
+  });
+
   it.each(weightFormats)('%s: every shape of the models plans with at most an A100\'s shared memory, and every candidate fits an H100', (weight) => {
     for (const [n, k] of [[10240, 8192], [8192, 28672], [57344, 8192], [43008, 14336], [14336, 57344], [4096, 4096]] as const) {
       for (const m of [1, 2, 8, 32, 33, 64]) {
@@ -159,7 +176,7 @@ describe('generated kernels', async () => {
         shapeOf('int4', { m: 32, n: 2141, group: 128, residual: true }),
         shapeOf('nf4', { m: 64, n: 160, function: 'silu_mul' }),
         shapeOf('nf4', { n: 14336, k: 57344 }),
-      ].map((shape, i) => planDense(operatorOf(shape), `product${i}`, {}));
+      ].map((shape, i) => planDense({ ...operatorOf(shape), prefetch: 4096 * 512 }, `product${i}`, {}, { runs: 132, tiles: 4096, tileBytes: 512 }));
       const includes = [...new Set(plans.flatMap((plan) => plan.includes))];
       const source = [...includes.map((header) => `#include "${header}"`), ...plans.map((plan) => plan.definitions)].join('\n');
       await writeFile(join(folder, 'kernels.cu'), source);

@@ -122,6 +122,18 @@ describe('dense', () => {
     await expect(run(inputs, [])).rejects.toMatchObject({ code: 'WRONG_LENGTH' });
   });
 
+  it('takes weights to read ahead and makes nothing of them', async () => {
+    const inputs = operands(plain, new Random(3));
+    const run = async (list: readonly Uint8Array[], prefetch?: number): Promise<Uint8Array> => {
+      const output = new Uint8Array(2 * 8 * 2);
+      await native().referenceRun({ semantics: { ...plain, ...(prefetch !== undefined && { prefetch }) }, inputs: list, outputs: [output] });
+      return output;
+    };
+    expect(await run([...inputs, new Uint8Array(96).fill(255)], 96)).toEqual(await run(inputs));
+    await expect(run(inputs, 96)).rejects.toMatchObject({ code: 'WRONG_LENGTH', message: expect.stringContaining('`next`') });
+    await expect(run([...inputs, new Uint8Array(95)], 96)).rejects.toMatchObject({ code: 'WRONG_LENGTH', message: expect.stringContaining('`next`') });
+  });
+
   it('refuses layouts that are no bijections and combinations without meaning', async () => {
     const run = (change: Partial<DenseOperator>): Promise<void> =>
       native().referenceRun({ semantics: { ...plain, ...change }, inputs: operands(plain, new Random(3)), outputs: [new Uint8Array(32)] });

@@ -8,7 +8,8 @@
 //
 // Before `waitForPrerequisites` only weights are touched. Blocks take more than half of a multiprocessor's shared memory and
 // let their dependents in at once, so that the next kernel's block starts where this one's ends and fills its ring, and
-// kPrefetchBytes more in L2, while the other blocks finish: the gap between kernels costs no memory time.
+// kPrefetchBytes more in L2, while the other blocks finish. What a block cannot cover so, from its own last stage to the first
+// of the next kernel's, prefetchNext does.
 // Sums of warps are added in a fixed order: results do not vary from run to run.
 //
 // Needs k % kUnitK = 0, with SiLU n % 16 = 0. Tuning: kBlocks, kWarps, kStageUnits (a multiple of kWarps), kStages, kPrefetchBytes.
@@ -101,6 +102,7 @@ class Gemv {
       copyAsyncArrive(full);
 #endif
     }
+    prefetchNext<C>(p, lane, 1);
   }
 
 #if __CUDA_ARCH__ >= 900

@@ -3,6 +3,7 @@
 //
 //   kWeight, kM, kN, kK, kGroup, kQuantisedInput, kNorm, kEps, kBias, kFunction, kResidual    the operator
 //   kBlocks, kWarps, kStageUnits, kStages, …                                                  the tuning (each kernel's file)
+//   kNextRuns, kNextTiles, kNextTileBytes, kNextBytes                                         the weights of the product after this one
 #pragma once
 #include "common/decode.cuh"
 
@@ -28,6 +29,7 @@ struct DenseArguments {
   const __half* beta;         ///< [k]
   const __half* bias;         ///< [n]
   const __half* residual;     ///< [m, n]
+  const uint8_t* next;        ///< weights of the product after this one, or null: read ahead, never used
   __half* y;                  ///< [m, n], SiLU·up: [m, n/2]
 };
 
@@ -53,12 +55,30 @@ struct DenseShape {
   static_assert(!kScaled || C::kGroup % T::kUnitK == 0);
 };
 
-__device__ __forceinline__ float silu(float x) { return x / (1.0f + __expf(-x)); }
+/// The weights that the blocks of the product after this one begin with go to L2: called by `lanes` lanes of a block that has
+/// asked for the last of its own, so that memory has work while blocks end, sums meet and the next kernel starts. There are
+/// kNextRuns places to begin, spread evenly over kNextTiles tiles; kNextBytes of each.
+template <class C>
+__device__ __forceinline__ void prefetchNext(const DenseArguments& p, int lane, int lanes) {
+#if __CUDA_ARCH__ >= 900
+  if constexpr (C::kNextRuns > 0) {
+    constexpr int kPieceBytes = 8192, kPieces = (C::kNextBytes + kPieceBytes - 1) / kPieceBytes;
+    constexpr int kPerRun = C::kNextTiles / C::kNextRuns, kExtra = C::kNextTiles % C::kNextRuns;
+    for (int i = blockIdx.x * lanes + lane; i < C::kNextRuns * kPieces; i += C::kBlocks * lanes) {
+      const int run = i / kPieces, at = i % kPieces * kPieceBytes;
+      bulkPrefetchL2(p.next + static_cast<size_t>(run * kPerRun + min(run, kExtra)) * C::kNextTileBytes + at, min(kPieceBytes, C::kNextBytes - at));
+    }
+  }
+#endif
+}
+
+// Divisions to 2 ulp: exact ones take longer than all else that follows a sum. 0 where the divisor is beyond 2^126.
+__device__ __forceinline__ float silu(float x) { return __fdividef(x, 1.0f + __expf(-x)); }
 
 __device__ __forceinline__ float geluTanh(float x) {
   const float u = 0.7978845608028654f * (x + 0.044715f * x * x * x);
   // tanh(u) = 1 − 2 / (e^2u + 1); both ends are right when e^2u overflows or vanishes.
-  return 0.5f * x * (2.0f - 2.0f / (__expf(2.0f * u) + 1.0f));
+  return 0.5f * x * (2.0f - __fdividef(2.0f, __expf(2.0f * u) + 1.0f));
 }
 
 /// What an output row needs beside its sum, fetched before the product ends.

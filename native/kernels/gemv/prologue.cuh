@@ -150,8 +150,7 @@ class Prologue {
     float amax = 0.0f;
     forEachValue(p, thread, [&](int, float(&h)[8]) { amax = fmaxf(amax, largestMagnitude(h)); });
     amax = reduce(amax, scratch, thread, Max{});
-    constexpr float kLargest = T::kIsInt1 ? 127.0f : T::kIsE4m3 ? 448.0f : 57344.0f;
-    xScale = amax == 0.0f ? 1.0f : __fdiv_rn(amax, kLargest);
+    xScale = tokenScale<T::kIsInt1 ? ActivationFormat::kInt8 : T::kIsE4m3 ? ActivationFormat::kFp8E4m3 : ActivationFormat::kFp8E5m2>(amax);
     const float inverse = __frcp_rn(xScale);
     forEachValue(p, thread, [&](int v, float(&h)[8]) {
       uint2 codes;

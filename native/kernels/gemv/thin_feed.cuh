@@ -43,6 +43,7 @@ struct ThinFeed {
         }
       }
     }
+    prefetchNext<C>(p, lane, 32);
   }
 
   __device__ __forceinline__ void tokens() const {

@@ -42,7 +42,7 @@ struct ThinStore {
     const int warpN = warp % L::kWarpsN, warpK = warp / L::kWarpsN;
     reduceWarps(sums, warpN, warpK, lane);
     if constexpr (L::kSplit == 1) {
-      if (warpK == 0) storeSums(p, pass, warpN, lane, sums);
+      storeSums(p, pass, warpN, warpK, lane, sums);
     } else {
       exchange(p, pass, warp, warpN, warpK, lane, sums);
     }
@@ -65,19 +65,23 @@ struct ThinStore {
     }
   }
 
-  /// Leaves the block's sums with the warps of warpK = 0: upper halves hand over to lower halves, a tile at a time.
+  /// Who has the block's sums of a warp's tile in the end: warps of warpK 0 and 1 in turn, so that both have an epilogue to do.
+  __device__ __forceinline__ static constexpr int holderOf(int i) { return L::kWarpsK > 1 ? i % 2 : 0; }
+
+  /// Leaves the block's sums with their holders: upper halves hand over to lower halves, a tile at a time.
   __device__ __forceinline__ void reduceWarps(Sums& sums, int warpN, int warpK, int lane) const {
 #pragma unroll
     for (int half = L::kWarpsK / 2; half > 0; half /= 2) {
       uint4* const fragments = reinterpret_cast<uint4*>(b.shared + L::kTreeAt) + ((warpK % half) * L::kWarpsN + warpN) * L::kTokenTiles * 32 + lane;
 #pragma unroll
       for (int i = 0; i < L::kWarpTiles; ++i) {
-        if (warpK >= half && warpK < 2 * half) {
+        const bool upper = half == 1 ? warpK == 1 - holderOf(i) : warpK >= half;
+        if (warpK < 2 * half && upper) {
 #pragma unroll
           for (int j = 0; j < L::kTokenTiles; ++j) fragments[j * 32] = bits(sums[i][j]);
         }
         namedBarrier(1, L::kThreads);
-        if (warpK < half) {
+        if (warpK < 2 * half && !upper) {
 #pragma unroll
           for (int j = 0; j < L::kTokenTiles; ++j) add(sums[i][j], fragments[j * 32]);
         }
@@ -86,11 +90,11 @@ struct ThinStore {
     }
   }
 
-  __device__ __forceinline__ void storeSums(const DenseArguments& p, int pass, int warpN, int lane, const Sums& sums) const {
+  __device__ __forceinline__ void storeSums(const DenseArguments& p, int pass, int warpN, int warpK, int lane, const Sums& sums) const {
 #pragma unroll
     for (int i = 0; i < L::kWarpTiles; ++i) {
       const int tile = L::tileOf(warpN, i);
-      if (tile < b.passTiles(pass)) {
+      if (warpK == holderOf(i) && tile < b.passTiles(pass)) {
         Residual residual[L::kTokenTiles];
 #pragma unroll
         for (int j = 0; j < L::kTokenTiles; ++j) loadResidual(p, pass * L::kPassTiles + tile, j, lane, residual[j]);
@@ -110,12 +114,12 @@ struct ThinStore {
     if (L::kExchangeInRing) giveBack(lane);
     const int owned = (tiles - b.rank + L::kSplit - 1) / L::kSplit * L::kTokenTiles;
     if (warp == 0 && lane == 0) barrierArriveExpect(b.base + L::kReadyAt, owned * L::kSplit * L::kFragmentBytes);
-    if (warpK == 0) {
+    if (warpK < 2) {
       if (uses > 0) barrierWaitCluster(b.base + L::kFreeAt, (uses - 1) & 1);
 #pragma unroll
       for (int i = 0; i < L::kWarpTiles; ++i) {
         const int tile = L::tileOf(warpN, i);
-        if (tile < tiles) {
+        if (warpK == holderOf(i) && tile < tiles) {
           const uint32_t place = (b.rank * L::kOwnedTiles + tile / L::kSplit) * L::kTokenTiles * L::kFragmentBytes + lane * 16;
           const uint32_t to = remoteAddress(b.base + L::kExchangeAt + place, tile % L::kSplit);
           const uint32_t ready = remoteAddress(b.base + L::kReadyAt, tile % L::kSplit);

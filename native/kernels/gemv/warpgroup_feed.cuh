@@ -42,6 +42,7 @@ struct WarpgroupFeed {
         }
       }
     }
+    prefetchNext<C>(p, lane, 32);
   }
 
   /// A pair's weights in a stage.
