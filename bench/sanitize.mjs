@@ -86,6 +86,10 @@ async function build({ formats, models, batches, arch }, folder) {
   return checkpoints;
 }
 
+/** How to end what runs, should this process end first. */
+const running = new Set();
+process.once('exit', () => running.forEach((kill) => kill()));
+
 /** Runs a program in a process group of its own until it ends or `limitMs` is over. */
 function run(program, args, limitMs) {
   return new Promise((resolve) => {
@@ -103,11 +107,11 @@ function run(program, args, limitMs) {
       timedOut = true;
       kill();
     }, limitMs);
-    process.once('exit', kill);
+    running.add(kill);
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => { if (output.length < 1 << 24) output += chunk; });
     const done = (status) => {
       clearTimeout(timer);
-      process.removeListener('exit', kill);
+      running.delete(kill);
       resolve({ status, output, timedOut });
     };
     child.once('error', (error) => {
@@ -157,15 +161,20 @@ async function main() {
     const queue = options.tools.flatMap((name) => checkpoints.map((checkpoint) => ({ tool: name, checkpoint })));
     const work = async () => {
       for (let job = queue.shift(); job; job = queue.shift()) {
-        const limitMs = Math.min(options.eachMs, options.totalMs - (performance.now() - started));
+        const leftMs = options.totalMs - (performance.now() - started), limitMs = Math.min(options.eachMs, leftMs);
         const name = `${job.tool.padEnd(9)}  ${job.checkpoint.name.padEnd(34)}`;
+        const notRun = { tool: job.tool, checkpoint: job.checkpoint.name, status: 'not run', reason: 'the total time was over', errors: null, lines: [], seconds: 0 };
         if (limitMs < 1000) {
-          results.push({ tool: job.tool, checkpoint: job.checkpoint.name, status: 'not run', reason: 'the total time was over', errors: null, lines: [], seconds: 0 });
+          results.push(notRun);
           continue;
         }
         const begun = performance.now();
         const ran = await run(tool, ['--tool', job.tool, '--error-exitcode', String(kErrorExit), process.execPath, cli, 'verify', job.checkpoint.folder, '--device', gpu.id, '--no-build'], limitMs);
         const seconds = (performance.now() - begun) / 1000;
+        if (ran.timedOut && limitMs === leftMs) {
+          results.push(notRun);
+          continue;
+        }
         const verdict = judge(ran, limitMs);
         results.push({ tool: job.tool, checkpoint: job.checkpoint.name, ...verdict, seconds: Number(seconds.toFixed(1)) });
         process.stdout.write(`${name}  ${verdict.status === 'ok' ? 'ok' : `FAILED: ${verdict.reason}`}  (${seconds.toFixed(1)} s)\n${verdict.lines.map((line) => `    ${line}\n`).join('')}`);
