@@ -7,7 +7,8 @@ import { resolve, join } from 'node:path';
 
 const [dist, out, ...options] = process.argv.slice(2);
 const option = (name) => options.find((text) => text.startsWith(`${name}=`))?.slice(name.length + 1);
-const { denseLayouts, planDense } = await import(pathToFileURL(resolve(dist, 'build/dense-kernels.js')));
+const [{ denseLayouts, planDense }, { operatorArguments }, { readsAhead }] = await Promise.all(
+  ['dense-kernels', 'dense-template', 'formats'].map((name) => import(pathToFileURL(resolve(dist, `build/${name}.js`)))));
 
 const formats = {
   fp16: ['fp16', 'fp16', -1], int4: ['int4', 'fp16', -1], int4g128: ['int4', 'fp16', 128], int4g64: ['int4', 'fp16', 64], nf4: ['nf4', 'fp16', -1], nf4g128: ['nf4', 'fp16', 128],
@@ -58,16 +59,14 @@ function round(name, m, build, reads, planned) {
       const operator = { op: 'dense', m, n: shape.n, k: shape.k, weight, activation, group, input, norm, bias: shape.bias ?? false, function: shape.function ?? 'none', residual: residual !== null };
       const layouts = denseLayouts(operator);
       const full = { ...operator, weightLayout: layouts.weightLayout, scaleLayout: layouts.scaleLayout };
-      // As the builder: products of weights below 8 bits read ahead.
-      const next = /^(int|nf)/.test(shape.format) ? reads[++products] ?? null : null;
+      const next = readsAhead(weight) ? reads[++products] ?? null : null;
       if (next) full.prefetch = next.tiles * next.tileBytes;
       const plan = planDense(full, `${name.replace(/[^A-Za-z0-9]/g, '_')}__${short}`, { ...(tuning[short] ?? {}), ...(tuning.all ?? {}) }, next);
       planned(plan);
       plan.includes.forEach((header) => includes.add(header));
       definitions.push(plan.definitions);
       const launch = plan.launches[0];
-      const members = ['x', ...(input === 'quantised' ? ['xScale'] : []), 'weight', ...(weight === 'fp16' ? [] : ['scale']), ...(norm.kind === 'none' ? [] : ['gain']),
-        ...(norm.kind === 'layer' ? ['beta'] : []), ...(operator.bias ? ['bias'] : []), ...(operator.residual ? ['residual'] : []), ...(next ? ['next'] : []), 'y'];
+      const { members } = operatorArguments(full);
       const layoutText = (digits) => [digits?.length ?? 0, ...(digits ?? []).flatMap((d) => [d.axis, d.stride, d.size])];
       text.push(['dense', launch.name, m, operator.n, operator.k, weights.indexOf(weight), group, activations.indexOf(activation), input === 'quantised' ? 1 : 0,
         norms.indexOf(norm.kind), 1e-5, operator.bias ? 1 : 0, functions.indexOf(operator.function), operator.residual ? 1 : 0, from, residual ?? -1,

@@ -116,7 +116,7 @@ function nextConstants(next: WeightRuns | null): string {
 }
 
 /** Parameters of a dense kernel: which member of DenseArguments each tensor of the operator is, in the order of the inputs. */
-function operatorArguments(operator: DenseShape, next: WeightRuns | null): { members: readonly string[]; kernelArguments: readonly KernelArgument[] } {
+export function operatorArguments(operator: DenseShape): { members: readonly string[]; kernelArguments: readonly KernelArgument[] } {
   const members = [
     'x',
     ...(operator.input === 'quantised' ? ['xScale'] : []),
@@ -126,7 +126,7 @@ function operatorArguments(operator: DenseShape, next: WeightRuns | null): { mem
     ...(operator.norm.kind === 'layer' ? ['beta'] : []),
     ...(operator.bias ? ['bias'] : []),
     ...(operator.residual ? ['residual'] : []),
-    ...(next === null ? [] : ['next']),
+    ...(operator.prefetch === undefined ? [] : ['next']),
   ];
   const inputs = members.map((_, index): KernelArgument => ({ kind: 'input', index }));
   return { members: [...members, 'y'], kernelArguments: [...inputs, { kind: 'output', index: 0 }] };
@@ -168,7 +168,7 @@ interface DenseInstance {
 
 /** The plan of an operator that is one launch of a dense kernel. */
 export function densePlan(operator: DenseShape, name: string, { kernel, type, constants, blocks, cluster, threads, sharedBytes, reads }: DenseInstance, next: WeightRuns | null): KernelPlan {
-  const { members, kernelArguments } = operatorArguments(operator, next);
+  const { members, kernelArguments } = operatorArguments(operator);
   return {
     includes: [`gemv/${kernel}.cuh`],
     definitions: [

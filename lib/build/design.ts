@@ -5,7 +5,6 @@
 import { createHash } from 'node:crypto';
 import { serialiseGraph } from '../artifact/graph-writer.js';
 import type { Manifest } from '../artifact/manifest.js';
-import type { Operator } from '../artifact/operators.js';
 import { checkpointName } from '../artifact/names.js';
 import type { ModuleSources, PlannedOperator } from './codegen.js';
 import { buildTargets } from './compile.js';
@@ -79,16 +78,11 @@ function planModel(model: LoweredModel, tuned: Tuned | null): readonly PlannedOp
   let next: WeightRuns | null = null;
   for (const operator of [...model.operators].reverse()) {
     const { semantics, node } = operator;
-    const plan: KernelPlan = planOperator(semantics, node, tuningOf(tuned, semantics), readAheadOf(semantics, next));
+    const plan: KernelPlan = planOperator(semantics, node, tuningOf(tuned, semantics), next);
     planned.unshift({ operator, plan });
     next = plan.reads ?? next;
   }
   return planned;
-}
-
-/** What of `next` an operator reads ahead: all, or nothing. */
-export function readAheadOf(semantics: Operator, next: WeightRuns | null): WeightRuns | null {
-  return semantics.op === 'dense' && semantics.prefetch !== undefined ? next : null;
 }
 
 /** The request that a manifest was made from. */

@@ -157,6 +157,11 @@ export function pairedActivation(weight: WeightFormat): ActivationFormat {
   return kPaired[weight];
 }
 
+/** Whether products of such weights read those of the next product ahead: with 8 bits the gap between two is no longer seen. */
+export function readsAhead(weight: WeightFormat): boolean {
+  return weightBits(weight) < 8;
+}
+
 /** Weights along k that may share a scale; −1: all of an output channel. */
 export function scaleGroups(weight: WeightFormat): readonly number[] {
   return isMxFormat(weight) ? [kMxBlock] : weightBits(weight) === 4 ? [-1, 64, 128] : [-1];

@@ -8,6 +8,7 @@ import { type ActivationFormat, type DenseOperator, type Digit, isMxFormat, type
 import { LadderError } from '../errors.js';
 import { denseLayouts } from './dense-kernels.js';
 import { kActivationFill, kGainFill, kShiftFill, quantisedProbe, quantisedScaleProbe, scaleFill, weightFill } from './fills.js';
+import { readsAhead } from './formats.js';
 import { type IrGraph, type Value, valueWidth } from './ir.js';
 import { fuse, type Group, quantiseActivations } from './passes.js';
 
@@ -57,8 +58,6 @@ export interface LoweredModel {
   readonly output: string;
 }
 
-/** With weights of 8 bits the gap between two products is no longer seen. */
-const kLeastBitsOfLongProducts = 8;
 /** Rows up to which norm and quantisation are fused into the dense products, whose blocks then all repeat them. */
 const kMaxFusedRows = 1;
 
@@ -144,7 +143,7 @@ class Lowering {
 
   /** Products of small weights, which are soon over, get those of the next product to read ahead. */
   private readAhead(): void {
-    if (weightBits(this.format.weight) >= kLeastBitsOfLongProducts) return;
+    if (!readsAhead(this.format.weight)) return;
     let next: LoweredTensor | null = null;
     for (let i = this.operators.length - 1; i >= 0; --i) {
       const operator = this.operators[i]!;

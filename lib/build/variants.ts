@@ -6,7 +6,7 @@ import { serialiseGraph } from '../artifact/graph-writer.js';
 import type { Manifest } from '../artifact/manifest.js';
 import type { ModuleSources, PlannedOperator } from './codegen.js';
 import { denseTunables } from './dense-kernels.js';
-import { designCheckpoint, readAheadOf, type CheckpointRequest } from './design.js';
+import { designCheckpoint, type CheckpointRequest } from './design.js';
 import type { Tuning } from './kernel.js';
 import type { LoweredOperator } from './lower.js';
 import { planOperator } from './planners.js';
@@ -53,7 +53,7 @@ export function planVariants(request: CheckpointRequest, limit: number): Variant
       known.nodes.push(index);
       return;
     }
-    const next = readAheadOf(operator.semantics, design.planned.slice(index + 1).find(({ plan }) => plan.reads)?.plan.reads ?? null);
+    const next = design.planned.slice(index + 1).find(({ plan }) => plan.reads)?.plan.reads ?? null;
     const candidates = tuningsOf(operator, limit).map((parameters, i): Candidate => {
       const functionName = `${operator.node}__v${i}`;
       const image = planned.push({ operator: { ...operator, node: functionName }, plan: planOperator(operator.semantics, functionName, parameters, next) }) - 1;

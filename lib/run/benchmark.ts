@@ -130,7 +130,8 @@ async function measureSamples(executor: NativeExecutor, launch: 'stream' | 'grap
         throwIfAborted(options.signal);
         return executor.measureSamples({ ...how, ...burst }, null);
       },
-      read: () => watch.read()[0] ?? null, pause: (ms) => setTimeout(ms), onProgress,
+      read: () => watch.read()[0] ?? null, onProgress,
+      pause: (ms) => setTimeout(ms, undefined, { signal: options.signal }).catch(() => throwIfAborted(options.signal)),
     }, { ...limits, recoveryMs: options.recoveryMs })
     : { ...await executor.measureSamples({ ...how, ...limits }, onProgress), states: [], setAsideMs: [] };
   const samples = summariseSamples(result.gpuMs);

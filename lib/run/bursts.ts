@@ -13,12 +13,13 @@ const kBurstWarmupMs = 2;
 /** Work that may be set aside, in multiples of `maxMs`: a GPU that no pause helps is measured as it is. */
 const kPatience = 2;
 
+type Limits = Pick<SamplesOptions, 'warmupMs' | 'minSamples' | 'maxSamples' | 'maxMs'>;
 /** As in `BenchmarkOptions`. */
-export type BurstLimits = Pick<SamplesOptions, 'warmupMs' | 'minSamples' | 'maxSamples' | 'maxMs'> & { readonly recoveryMs: number };
+export type BurstLimits = Limits & { readonly recoveryMs: number };
 
 /** The GPU at work. */
 export interface BurstSource {
-  take(limits: Pick<SamplesOptions, 'warmupMs' | 'minSamples' | 'maxSamples' | 'maxMs'>): Promise<SamplesResult>;
+  take(limits: Limits): Promise<SamplesResult>;
   /** Clock and throttle reasons right after a burst; null where nobody can tell. */
   read(): NativeDeviceState | null;
   pause(ms: number): Promise<void>;
