@@ -35,17 +35,7 @@ struct Thin {
   __device__ static void run(const DenseArguments& p) {
     extern __shared__ __align__(128) uint8_t shared[];
     const L block(shared);
-    if (threadIdx.x == L::kThreads) {
-      block.barriers.init((kHopper ? 1 : 32) + 32, L::kWarps);
-      barrierInit(block.base + L::kReadyAt, 1);
-      barrierInit(block.base + L::kFreeAt, L::kSplit * L::kWarps);
-      fenceBarrierInit();
-    }
-    __syncthreads();
-#if __CUDA_ARCH__ >= 900
-    // Every block's barriers exist before another one arrives on them.
-    if constexpr (L::kSplit > 1) clusterBarrier();
-#endif
+    Store::initBarriers(block, (kHopper ? 1 : 32) + 32, L::kWarps);
     const int lane = threadIdx.x % 32;
     if (threadIdx.x >= L::kThreads + 32) ThinFeed<C>{block, p, lane}.tokens();
     else if (threadIdx.x >= L::kThreads) ThinFeed<C>{block, p, lane}.weights();

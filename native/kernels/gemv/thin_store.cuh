@@ -16,6 +16,22 @@ struct ThinStore {
 
   const L& b;
 
+  /// By the whole block: those of the ring and those of the exchange, before anyone uses them. `full`, `empty`: arrivals that a
+  /// stage waits for.
+  __device__ __forceinline__ static void initBarriers(const L& block, int full, int empty) {
+    if (threadIdx.x == L::kThreads) {
+      block.barriers.init(full, empty);
+      barrierInit(block.base + L::kReadyAt, 1);
+      barrierInit(block.base + L::kFreeAt, L::kSplit * L::kWarps);
+      fenceBarrierInit();
+    }
+    __syncthreads();
+#if __CUDA_ARCH__ >= 900
+    // Every block's barriers exist before another one arrives on them.
+    if constexpr (L::kSplit > 1) clusterBarrier();
+#endif
+  }
+
   /// By the block's consumers: what the epilogue needs of each of the group's rows, before `waitForPrerequisites` …
   __device__ __forceinline__ void fetchTerms(const DenseArguments& p, int thread) const {
     if constexpr (L::kHasTerms) {

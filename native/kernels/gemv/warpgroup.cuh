@@ -43,17 +43,7 @@ struct Warpgroup {
   __device__ static void run(const DenseArguments& p) {
     extern __shared__ __align__(1024) uint8_t shared[];
     const L block(shared);
-    if (threadIdx.x == L::kThreads) {
-      block.barriers.init((kHopper ? 1 : 32) + L::kTokenWarps * 32, L::kThreads);
-      barrierInit(block.base + L::kReadyAt, 1);
-      barrierInit(block.base + L::kFreeAt, L::kSplit * L::kWarps);
-      fenceBarrierInit();
-    }
-    __syncthreads();
-#if __CUDA_ARCH__ >= 900
-    // Every block's barriers exist before another one arrives on them.
-    if constexpr (L::kSplit > 1) clusterBarrier();
-#endif
+    Store::initBarriers(block, (kHopper ? 1 : 32) + L::kTokenWarps * 32, L::kThreads);
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     if (warp >= L::kWarps) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
