@@ -27,6 +27,8 @@ const kRegisters = 65536, kProducerRegisters = 56;
 const kOperandRegisters = 72;
 /** With so many pairs to a block its tokens are few beside its weights, and sharing k is not worth an exchange of sums. */
 const kManyPairs = 8;
+/** A candidate: fewer blocks than an H100 has multiprocessors, among which the widest products' rows divide into whole tiles per warp. */
+const kFewerBlocks = 112;
 /** Registers of sums that a thread of two warpgroups can have. */
 const kMostSums = 112;
 /** A stage is fetched in pieces as large as possible, while the ring has three stages and k has some more. */
@@ -142,9 +144,11 @@ export function warpgroupTunables(operator: DenseShape): readonly Tuning[] {
   /** With as many stages as an H100 holds. */
   const deep = (given: Tuning): Tuning => ({ ...given, stages: Math.min(8, stagesWithin(kSharedLimitBytes, sharedBytes(operator, defaults(operator, given)))) });
   const { stageUnits } = defaults(operator, {});
+  const fewer = { blocks: kFewerBlocks };
   const given = [
     {}, deep({}), deep({ stageUnits: 2 * stageUnits }), deep({ groupsN: 2, groupsK: 1, stageUnits: 2 * stageUnits }), { cluster: 1 }, { cluster: 2 },
-    { stageUnits: stageUnits / 2 }, { groupsN: 2, groupsK: 1 }, { prefetchStages: 0 }, deep({ stageUnits: 4 * stageUnits }),
+    { stageUnits: stageUnits / 2 }, { groupsN: 2, groupsK: 1 }, { prefetchStages: 0 }, fewer, deep(fewer), deep({ groupsN: 1, groupsK: 2, stageUnits: 2 * stageUnits }),
+    deep({ stageUnits: 4 * stageUnits }),
   ] as readonly Tuning[];
   return fittingTunings(given, (one) => defaults(operator, one), (tuning) => misfit(operator, tuning) === null);
 }
