@@ -6,7 +6,7 @@ import { isMxFormat } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import {
   activationBytes, alignShared, densePlan, type DenseShape, fittingTunings, kBlocksByCluster, kNf4TableBytes, kSharedBudgetBytes, kSharedLimitBytes,
-  kSharedPortableBytes, ringBytes, type RingSizes, scaleBytesPerUnit, stagesWithin, kTileRows, unitBytes, unitK,
+  kSharedPortableBytes, kTileRows, ringBytes, type RingSizes, scaleBytesPerUnit, stagesWithin, tileRuns, unitBytes, unitK,
 } from './dense-template.js';
 import type { KernelPlan, Tuning, WeightRuns } from './kernel.js';
 
@@ -70,7 +70,7 @@ export function gemvPlan(operator: DenseShape, name: string, given: Tuning, next
   return densePlan(operator, name, {
     kernel: 'gemv', type: 'Gemv', blocks, cluster: 1, threads: (warps + 1) * 32, sharedBytes: shared,
     constants: [`static constexpr int kBlocks = ${blocks}, kWarps = ${warps}, kStageUnits = ${stageUnits}, kStages = ${stages}, kPrefetchBytes = ${prefetchBytes};`],
-    reads: { runs: blocks, tiles: Math.ceil(operator.n / kTileRows), tileBytes: (operator.k / unitK(operator.weight)) * unitBytes(operator.weight) },
+    reads: { ...tileRuns(operator, kTileRows, 1), runs: blocks },
   }, next);
 }
 

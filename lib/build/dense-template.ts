@@ -105,6 +105,12 @@ function operatorConstants(operator: DenseShape): string[] {
   ];
 }
 
+/** Where blocks begin to read that may each begin at any tile of `rows` rows, and share out k as clusters of `cluster`. */
+export function tileRuns({ n, k, weight }: DenseShape, rows: number, cluster: number): WeightRuns {
+  const tiles = Math.ceil(n / rows) * cluster;
+  return { runs: tiles, tiles, tileBytes: ((rows / kTileRows) * (k / unitK(weight)) * unitBytes(weight)) / cluster };
+}
+
 /** Weights that memory delivers while one product ends and the next one starts, bytes, on an H100. */
 const kNextBytes = 6 * 1024 * 1024;
 

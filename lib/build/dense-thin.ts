@@ -7,7 +7,7 @@ import { isMxFormat } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import {
   activationBytes, alignShared, densePlan, type DenseShape, fittingTunings, kBlocksByCluster, kFragmentBytes, kSharedBudgetBytes, kSharedLimitBytes,
-  kTileRows, ringBytes, type RingSizes, scaleBytesPerUnit, stagesWithin, unitBytes, unitK,
+  kTileRows, ringBytes, type RingSizes, scaleBytesPerUnit, stagesWithin, tileRuns, unitBytes, unitK,
 } from './dense-template.js';
 import type { KernelPlan, Tuning, WeightRuns } from './kernel.js';
 
@@ -116,7 +116,7 @@ export function thinPlan(operator: DenseShape, name: string, given: Tuning, next
       `static constexpr int kBlocks = ${blocks}, kCluster = ${cluster}, kWarpsN = ${warpsN}, kWarpTiles = ${warpTiles}, kWarpsK = ${warpsK};`,
       `static constexpr int kStageUnits = ${stageUnits}, kStages = ${stages}, kPrefetchStages = ${prefetchStages};`,
     ],
-    reads: { runs: Math.ceil(operator.n / kTileRows) * cluster, tiles: Math.ceil(operator.n / kTileRows) * cluster, tileBytes: ((operator.k / unitK(operator.weight)) * unitBytes(operator.weight)) / cluster },
+    reads: tileRuns(operator, kTileRows, cluster),
   }, next);
 }
 

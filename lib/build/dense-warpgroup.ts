@@ -6,7 +6,7 @@
 import { LadderError } from '../errors.js';
 import {
   activationBytes, alignShared, densePlan, type DenseShape, fittingTunings, kBlocksByCluster, kFragmentBytes, kNf4TableBytes, kPairRows,
-  kSharedBudgetBytes, kSharedLimitBytes, ringBytes, type RingSizes, scaleBytesPerUnit, stagesWithin, unitBytes, unitK, unitsPerScale,
+  kSharedBudgetBytes, kSharedLimitBytes, ringBytes, type RingSizes, scaleBytesPerUnit, stagesWithin, tileRuns, unitBytes, unitK, unitsPerScale,
 } from './dense-template.js';
 import type { KernelPlan, Tuning, WeightRuns } from './kernel.js';
 
@@ -135,7 +135,7 @@ export function warpgroupPlan(operator: DenseShape, name: string, given: Tuning,
       `static constexpr int kBlocks = ${blocks}, kCluster = ${cluster}, kPassPairs = ${passPairs}, kGroupsN = ${groupsN}, kGroupsK = ${groupsK};`,
       `static constexpr int kStageUnits = ${stageUnits}, kStages = ${stages}, kPrefetchStages = ${prefetchStages};`,
     ],
-    reads: { runs: Math.ceil(operator.n / kPairRows) * cluster, tiles: Math.ceil(operator.n / kPairRows) * cluster, tileBytes: (2 * (operator.k / unitK(operator.weight)) * unitBytes(operator.weight)) / cluster },
+    reads: tileRuns(operator, kPairRows, cluster),
   }, next);
 }
 
