@@ -5,6 +5,8 @@
 //   full[s]   completes when stage s is filled (a bulk producer arrives once and announces bytes, a cp.async warp 32 times)
 //   empty[s]  completes when every consumer warp (or thread) has read it into registers
 //
+// Every thread, where a warp multiplies between reading and giving back: there __syncwarp becomes a branch for diverged warps
+// alone, and racecheck does not know that one lane can speak for the others.
 // The test: test/gpu, every shape; races: compute-sanitizer on bench/kernels.
 #pragma once
 #include "common/ptx.cuh"

@@ -35,7 +35,7 @@ struct Thin {
   __device__ static void run(const DenseArguments& p) {
     extern __shared__ __align__(128) uint8_t shared[];
     const L block(shared);
-    Store::initBarriers(block, (kHopper ? 1 : 32) + 32, L::kWarps);
+    Store::initBarriers(block, (kHopper ? 1 : 32) + 32, L::kThreads);
     const int lane = threadIdx.x % 32;
     if (threadIdx.x >= L::kThreads + 32) ThinFeed<C>{block, p, lane}.tokens();
     else if (threadIdx.x >= L::kThreads) ThinFeed<C>{block, p, lane}.weights();
@@ -69,8 +69,7 @@ struct Thin {
             }
           }
         }
-        __syncwarp();
-        if (lane == 0) barrierArrive(b.barriers.empty(cursor.slot));
+        barrierArrive(b.barriers.empty(cursor.slot));
       }
       store.run(p, pass, warp, lane, sums);
     }
