@@ -173,6 +173,15 @@ __global__ void attentionStandIn(const __half* qkv, __half* y, int width, int he
   for (int row = 0; row < width; ++row) y[size_t(row) * heads * 128 + o] = qkv[size_t(row) * rowWidth + at];
 }
 
+/// Writes what it reads: like the real one, leaves a product's activations in L2.
+__global__ void prepareStandIn(uint4* y, size_t pieces, uint4* scales, size_t scalePieces) {
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  const size_t i = blockIdx.x * size_t(blockDim.x) + threadIdx.x;
+  if (i < pieces) __stcg(y + i, __ldcg(y + i));
+  else if (i < pieces + scalePieces) __stcg(scales + i - pieces, __ldcg(scales + i - pieces));
+}
+
 // ---- Host ---------------------------------------------------------------------------------------------------------------------
 
 struct Digit { char axis; uint64_t stride, size; };
@@ -298,6 +307,21 @@ struct Runner {
 
   void* value(int from) const { return from < 0 ? x : chain.ops[from].y; }
 
+  template <class... P, class... A>
+  static void launchStandIn(void (*kernel)(P...), int blocks, int threads, cudaStream_t stream, bool programmatic, A... arguments) {
+    cudaLaunchConfig_t config{};
+    cudaLaunchAttribute attribute{};
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization, attribute.val.programmaticStreamSerializationAllowed = 1;
+    config.gridDim = blocks, config.blockDim = threads, config.stream = stream, config.attrs = &attribute, config.numAttrs = programmatic ? 1 : 0;
+    CHECK(cudaLaunchKernelEx(&config, kernel, P(arguments)...));
+  }
+
+  /// What runs in a prepare operator's place where time counts.
+  void launchPrepared(const Op& op, cudaStream_t stream, bool programmatic) const {
+    const size_t pieces = size_t(op.m) * op.k * (op.activation == 0 ? 2 : 1) / 16, scalePieces = size_t(op.m) * op.k / 512;
+    launchStandIn(prepareStandIn, int((pieces + scalePieces + 255) / 256), 256, stream, programmatic, (uint4*)op.y, pieces, (uint4*)op.yScale, scalePieces);
+  }
+
   void launch(const Op& op, cudaStream_t stream, bool programmatic, uint8_t* weight = nullptr) const {
     CUlaunchConfig config{};
     CUlaunchAttribute attribute{};
@@ -306,13 +330,7 @@ struct Runner {
     config.hStream = stream, config.attrs = &attribute, config.numAttrs = programmatic ? 1 : 0;
     config.blockDimY = config.blockDimZ = config.gridDimY = config.gridDimZ = 1;
     if (op.kind == "attention") {
-      void* in = value(op.xFrom); void* out = op.y;
-      int width = op.m, heads = op.heads, kv = op.kvHeads, inter = op.interleaved;
-      cudaLaunchConfig_t c{};
-      cudaLaunchAttribute a{};
-      a.id = cudaLaunchAttributeProgrammaticStreamSerialization, a.val.programmaticStreamSerializationAllowed = 1;
-      c.gridDim = (op.n + 127) / 128, c.blockDim = 128, c.stream = stream, c.attrs = &a, c.numAttrs = programmatic ? 1 : 0;
-      CHECK(cudaLaunchKernelEx(&c, attentionStandIn, (const __half*)in, (__half*)out, width, heads, kv, inter));
+      launchStandIn(attentionStandIn, (op.n + 127) / 128, 128, stream, programmatic, (const __half*)value(op.xFrom), (__half*)op.y, op.m, op.heads, op.kvHeads, op.interleaved);
       return;
     }
     if (op.kind == "prepare") {
@@ -413,7 +431,7 @@ struct Runner {
     // Twice in turn, and what counts is the second time: the power limit may lower clocks only after a while.
     for (int round = 0; round < 4; ++round) {
       const int pdl = round % 2;
-      cudaGraphExec_t exec = capture(stream, [&] { for (auto& op : chain.ops) if (op.kind != "prepare") launch(op, stream, pdl); });
+      cudaGraphExec_t exec = capture(stream, [&] { for (auto& op : chain.ops) op.kind == "prepare" ? launchPrepared(op, stream, pdl) : launch(op, stream, pdl); });
       layer[pdl] = medianUs(stream, 200, [&] { CHECK(cudaGraphLaunch(exec, stream)); });
       CHECK(cudaGraphExecDestroy(exec));
     }

@@ -96,7 +96,7 @@ for (const format of Object.keys(formats)) {
   for (const m of process.env.MS ? JSON.parse(process.env.MS) : [1, 2, 5, 8, 9, 16, 17, 31, 48, 64]) {
     chain(`odd_${format}_m${m}`, false, m, (ops) => {
       ops.dense('tiny', { format, n: 16, k, norm: m === 1 ? 'rms' : 'none' }, -1, null);
-      ops.dense('silu', { format, n: m > 1 && /int4|nf4|int1/.test(format) ? 160 : 176, k: k * 5, function: 'silu_mul', norm: m === 1 ? 'layer' : 'none', bias: true }, -1, null);
+      ops.dense('silu', { format, n: m > 1 && /int4|nf4|int1|mx/.test(format) ? 160 : 176, k: k * 5, function: 'silu_mul', norm: m === 1 ? 'layer' : 'none', bias: true }, -1, null);
       ops.dense('gelu', { format, n: 2141, k: k * 11, function: 'gelu_tanh', bias: true }, -1, -1);
     });
   }

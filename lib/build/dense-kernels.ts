@@ -3,7 +3,7 @@
  * its tuning. The kernels are native/kernels/gemv; what they compute is denseSchema's. Layouts depend on format, function and
  * kernel alone, never on the tuning, so that tuning anew needs no repacking.
  */
-import { type DenseOperator, type Digit, weightBits } from '../artifact/operators.js';
+import { type DenseOperator, type Digit, isMxFormat, weightBits } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import { gemvFits, gemvPlan, gemvTunables } from './dense-gemv.js';
 import { type DenseShape, kPairRows, kTileRows, unitK } from './dense-template.js';
@@ -50,7 +50,7 @@ export function denseLayouts(shape: DenseShape): { weightLayout: readonly Digit[
       case 'int4': return paired ? [row, k(2, 4), k(32, 2), half, k(1, 2), k(8, 4)] : [row, k(8, 4), k(32, 2), half, k(1, 2), k(2, 4)];
       case 'nf4': return paired ? [row, k(2, 4), k(32, 2), half, k(8, 4), k(1, 2)] : [row, k(8, 4), k(32, 2), half, k(1, 8)];
       case 'int1': return paired ? [row, k(4, 4), k(128, 2), half, k(1, 4), k(64, 2), k(16, 4)] : [row, k(16, 4), k(128, 2), half, k(1, 4), k(64, 2), k(4, 4)];
-      default: return [row, k(8, 4), half, k(1, 8)];
+      default: return paired ? [row, k(2, 4), k(16, 2), half, k(1, 2), k(8, 2)] : [row, k(8, 4), half, k(1, 8)];
     }
   })();
   return { weightLayout: [first, ...second, ...unit], scaleLayout: shape.group === -1 ? null : [tile, k(1, shape.k / shape.group), row, half] };
@@ -78,13 +78,14 @@ export function denseTunables(operator: DenseOperator): readonly Tuning[] {
 
 /**
  * One token goes to the kernel that holds its activations, unless they are too many and need no preparation. More tokens:
- * weights of less than a byte are decoded for warpgroups.
+ * weights of less than a byte, and MX, whose scales are multiplied in, are decoded for warpgroups.
  * @throws LadderError `UNSUPPORTED`
  */
 function kernelOf(shape: DenseShape): DenseKernel {
   checkShape(shape);
   if (shape.m === 1 && (shape.activation !== 'fp16' || shape.norm.kind !== 'none' || gemvFits(shape))) return kGemv;
-  if (weightBits(shape.weight) >= 8) return kThin;
+  if (weightBits(shape.weight) >= 8 && !isMxFormat(shape.weight)) return kThin;
+  if (isMxFormat(shape.weight) && shape.k % 64 !== 0) throw unsupported('k', `expected a multiple of 64 with ${shape.weight} weights and ${shape.m} tokens but received ${shape.k}`);
   if (shape.function === 'silu_mul' && shape.n % kPairRows !== 0) {
     throw unsupported('n', `expected a multiple of ${kPairRows} with silu_mul, ${shape.weight} weights and ${shape.m} tokens but received ${shape.n}`);
   }

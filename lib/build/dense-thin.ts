@@ -3,11 +3,10 @@
  * cannot hold): defaults, candidates for the tuner, generated text, and the shared memory that a configuration takes, mirrored
  * from the kernel (the generated text asserts that both agree).
  */
-import { isMxFormat } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import {
   activationBytes, alignShared, densePlan, type DenseShape, fittingTunings, kBlocksByCluster, kFragmentBytes, kSharedBudgetBytes, kSharedLimitBytes,
-  kTileRows, ringBytes, type RingSizes, scaleBytesPerUnit, stagesWithin, tileRuns, unitBytes, unitK,
+  kTileRows, ringBytes, type RingSizes, stagesWithin, tileRuns, unitBytes, unitK,
 } from './dense-template.js';
 import type { KernelPlan, Tuning, WeightRuns } from './kernel.js';
 
@@ -27,17 +26,16 @@ const kManyTiles = 2048;
 
 /** Bytes of one stage, and of what lies beside the ring. */
 function sharedBytes(operator: DenseShape, { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits }: Omit<ThinTuning, 'stages'>): RingSizes {
-  const { weight, m, n, k, group, bias, input } = operator;
+  const { weight, m, n, bias, input } = operator;
   const tokenTiles = Math.ceil(m / 8), passTiles = warpsN * warpTiles;
   const rowBytes = stageUnits * unitK(weight) * activationBytes(weight);
   const rest = isFp8(operator) ? (rowBytes % 128 <= 32 ? 32 : 96) : 64;
   const rowStride = Math.floor(rowBytes / 128) * 128 + rest;
   return {
-    stage: alignShared(passTiles * stageUnits * unitBytes(weight) + alignShared(passTiles * stageUnits * scaleBytesPerUnit(operator)) + tokenTiles * 8 * rowStride),
-    fixed: (isMxFormat(weight) ? alignShared((tokenTiles * 8 * k) / unitK(weight) / cluster) : 0)
-      + Math.floor(warpsK / 2) * warpsN * tokenTiles * kFragmentBytes
-      + (bias || (weight !== 'fp16' && group === -1) ? Math.ceil((Math.ceil(n / 16) * cluster) / blocks) * 128 : 0)
-      + (input === 'quantised' && !isMxFormat(weight) ? alignShared(tokenTiles * 8 * 4) : 0)
+    stage: alignShared(passTiles * stageUnits * unitBytes(weight) + tokenTiles * 8 * rowStride),
+    fixed: Math.floor(warpsK / 2) * warpsN * tokenTiles * kFragmentBytes
+      + (bias || weight !== 'fp16' ? Math.ceil((Math.ceil(n / 16) * cluster) / blocks) * 128 : 0)
+      + (input === 'quantised' ? alignShared(tokenTiles * 8 * 4) : 0)
       + (cluster > 1 ? cluster * Math.ceil(passTiles / cluster) * tokenTiles * kFragmentBytes : 0) + 16,
   };
 }

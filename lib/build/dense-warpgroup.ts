@@ -1,8 +1,9 @@
 /**
- * Configurations of native/kernels/gemv/warpgroup.cuh (weights of 4 or 1 bits; 2 to 64 tokens, or one whose activations
+ * Configurations of native/kernels/gemv/warpgroup.cuh (weights of 4 or 1 bits, or MX; 2 to 64 tokens, or one whose activations
  * gemv.cuh cannot hold): defaults, candidates for the tuner, generated text, and the shared memory that a configuration takes,
  * mirrored from the kernel (the generated text asserts that both agree).
  */
+import { isMxFormat, type WeightFormat } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
 import {
   activationBytes, alignShared, densePlan, type DenseShape, fittingTunings, kBlocksByCluster, kFragmentBytes, kNf4TableBytes, kPairRows,
@@ -22,7 +23,7 @@ interface WarpgroupTuning {
 }
 
 /** Registers of a multiprocessor, and what a thread of the producers keeps of them. */
-const kRegisters = 65536, kProducerRegisters = 56;
+const kRegisters = 65536, kProducerRegisters = 56, kMxProducerRegisters = 104;
 /** What a consumer needs beside its sums. */
 const kOperandRegisters = 72;
 /** With so many pairs to a block its tokens are few beside its weights, and sharing k is not worth an exchange of sums. */
@@ -32,7 +33,12 @@ const kFewerBlocks = 112;
 /** Registers of sums that a thread of two warpgroups can have. */
 const kMostSums = 112;
 /** A stage is fetched in pieces as large as possible, while the ring has three stages and k has some more. */
-const kStageTargetBytes = 48 * 1024, kLeastStages = 3, kLeastStagesOfK = 8;
+const kStageTargetBytes = 52 * 1024, kLeastStages = 3, kLeastStagesOfK = 8;
+
+/** Units of a warp's step along k: MX weights become BF16, of which a block of tokens holds 64. */
+function stepUnits(weight: WeightFormat): number {
+  return isMxFormat(weight) ? 2 : 1;
+}
 
 /** Groups of 8 tokens that wgmma takes here: 8, 16, 32 or 64 tokens. */
 function tokenTiles(m: number): number {
@@ -52,12 +58,12 @@ function sumsPerThread({ m }: DenseShape, tuning: Pick<WarpgroupTuning, 'passPai
 function sharedBytes(operator: DenseShape, { blocks, cluster, passPairs, groupsN, groupsK, stageUnits }: Omit<WarpgroupTuning, 'stages' | 'prefetchStages'>): RingSizes {
   const { weight, m, n, group, bias, input } = operator;
   const tokens = 8 * tokenTiles(m);
-  const stage = stageUnits * (tokens * unitK(weight) * activationBytes(weight) + passPairs * 2 * (unitBytes(weight) + scaleBytesPerUnit(operator)));
+  const stage = stageUnits * (tokens * unitK(weight) * (isMxFormat(weight) ? 2 : activationBytes(weight)) + passPairs * 2 * (unitBytes(weight) + scaleBytesPerUnit(operator)));
   return {
     stage: Math.ceil(stage / 1024) * 1024,
     fixed: (weight === 'nf4' ? kNf4TableBytes : 0) + Math.floor(groupsK / 2) * 4 * groupsN * tokenTiles(m) * kFragmentBytes
       + (bias || group === -1 ? 2 * Math.ceil((Math.ceil(n / kPairRows) * cluster) / blocks) * 128 : 0)
-      + (input === 'quantised' ? alignShared(tokens * 4) : 0) + 16,
+      + (input === 'quantised' && !isMxFormat(weight) ? alignShared(tokens * 4) : 0) + 16,
   };
 }
 
@@ -70,10 +76,11 @@ function blockThreads({ groupsN, groupsK }: WarpgroupTuning): number {
 }
 
 /** Registers of a consumer, mirrored from warpgroup_block.cuh. */
-function consumerRegisters(tuning: WarpgroupTuning): number {
+function consumerRegisters({ weight }: DenseShape, tuning: WarpgroupTuning): number {
+  const producers = isMxFormat(weight) ? kMxProducerRegisters : kProducerRegisters;
   const groups = blockThreads(tuning) / 128;
   const entry = Math.min(Math.floor(kRegisters / blockThreads(tuning) / 8) * 8, 248);
-  return Math.min(Math.floor((entry * groups - kProducerRegisters) / (groups - 1) / 8) * 8, 240);
+  return Math.min(Math.floor((entry * groups - producers) / (groups - 1) / 8) * 8, 240);
 }
 
 /** Why a tuning does not fit, or null. */
@@ -83,9 +90,9 @@ function misfit(operator: DenseShape, tuning: WarpgroupTuning): string | null {
   if (blocks % cluster !== 0 || blocks / cluster > pairs) return `${blocks} blocks in clusters of ${cluster} for ${pairs} pairs of tiles`;
   if (units % (cluster * stageUnits) !== 0) return `${units} units of k for clusters of ${cluster} and stages of ${stageUnits}`;
   if ((groupsK & (groupsK - 1)) !== 0) return `${groupsK} warpgroups along k is no power of two`;
-  if (stageUnits % groupsK !== 0 || stageUnits % unitsPerScale(operator) !== 0) return `${stageUnits} units in a stage for ${groupsK} warpgroups along k`;
+  if (stageUnits % (groupsK * stepUnits(operator.weight)) !== 0 || stageUnits % unitsPerScale(operator) !== 0) return `${stageUnits} units in a stage for ${groupsK} warpgroups along k`;
   if (blockThreads(tuning) > 1024 || stages < 2) return `${groupsN} × ${groupsK} warpgroups, ${stages} stages`;
-  if (sumsPerThread(operator, tuning) + kOperandRegisters > consumerRegisters(tuning)) return `${passPairs} pairs of tiles at once for ${groupsN} × ${groupsK} warpgroups`;
+  if (sumsPerThread(operator, tuning) + kOperandRegisters > consumerRegisters(operator, tuning)) return `${passPairs} pairs of tiles at once for ${groupsN} × ${groupsK} warpgroups`;
   if (cluster > 1 && Math.ceil(pairs / (blocks / cluster)) > passPairs) return `clusters of ${cluster} take one pass, not ${passPairs} pairs of tiles at once`;
   const { stage } = sharedBytes(operator, tuning);
   if (cluster > 1 && cluster * Math.ceil((2 * passPairs) / cluster) * tokenTiles(operator.m) * kFragmentBytes > stages * stage) return `${stages} stages do not hold the sums of ${passPairs} pairs of tiles`;
@@ -95,9 +102,9 @@ function misfit(operator: DenseShape, tuning: WarpgroupTuning): string | null {
 
 function defaults(operator: DenseShape, given: Tuning): WarpgroupTuning {
   const { weight, n, k, m } = operator;
-  const pairs = Math.ceil(n / kPairRows), units = k / unitK(weight), least = unitsPerScale(operator);
+  const pairs = Math.ceil(n / kPairRows), units = k / unitK(weight), least = unitsPerScale(operator), step = stepUnits(weight);
   const most = Math.floor(kMostSums / (4 * tokenTiles(m))) * 2;  // pairs of tiles that one warpgroup can sum
-  const shared = pairs / kBlocksByCluster[1]! < kManyPairs && units % (2 * least) === 0;
+  const shared = pairs / kBlocksByCluster[1]! < kManyPairs && units % (2 * Math.max(least, step)) === 0;
   const cluster = given['cluster'] ?? (shared ? 2 : 1);
   const blocks = given['blocks'] ?? cluster * Math.min(pairs, Math.floor((kBlocksByCluster[cluster] ?? 128) / cluster));
   const groupPairs = Math.ceil(pairs / (blocks / cluster));
@@ -109,11 +116,11 @@ function defaults(operator: DenseShape, given: Tuning): WarpgroupTuning {
     blockUnits % stageUnits === 0 && stagesWithin(kSharedBudgetBytes, sizes(groupsN, groupsK, stageUnits)) >= kLeastStages;
   // Two warpgroups, so that one decodes while the other's products run: along k if there is enough of it, one can sum all, and
   // each gets whole groups of the units that share a scale.
-  const alongK = passPairs <= most && blockUnits % Math.max(2, least) === 0 && (least === 1 || fits(1, 2, 2 * least));
+  const alongK = passPairs <= most && blockUnits % Math.max(2 * step, least) === 0 && (least === 1 && step === 1 || fits(1, 2, 2 * Math.max(least, step)));
   const groupsN = given['groupsN'] ?? (alongK ? 1 : Math.max(2, Math.ceil(passPairs / most)));
   const groupsK = given['groupsK'] ?? (groupsN === 1 && alongK ? 2 : 1);
-  const whole = groupsK * least;
-  let stageUnits = given['stageUnits'] ?? (fits(groupsN, groupsK, whole) ? whole : Math.max(groupsK, least));
+  const whole = groupsK * Math.max(least, step);
+  let stageUnits = given['stageUnits'] ?? (fits(groupsN, groupsK, whole) ? whole : Math.max(groupsK * step, least));
   while (given['stageUnits'] === undefined && blockUnits >= kLeastStagesOfK * 2 * stageUnits && fits(groupsN, groupsK, 2 * stageUnits)
     && sizes(groupsN, groupsK, 2 * stageUnits).stage <= kStageTargetBytes) stageUnits *= 2;
   const fitting = stagesWithin(kSharedBudgetBytes, sizes(groupsN, groupsK, stageUnits));

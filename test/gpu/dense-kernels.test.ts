@@ -27,7 +27,7 @@ function products(weight: WeightFormat, m: number, group: DenseShape['group']): 
   const norm = (kind: 'rms' | 'layer'): Partial<DenseShape> => (m === 1 ? { norm: { kind, eps: 1e-5 } } : {});
   return [
     caseOf(name('least'), weight, { ...given, n: 16, k, ...norm('rms') }),
-    caseOf(name('silu'), weight, { ...given, n: m > 1 && weightBits(weight) < 8 ? 160 : 176, k: 5 * k, function: 'silu_mul', bias: true, ...norm('layer') }),
+    caseOf(name('silu'), weight, { ...given, n: m > 1 && (weightBits(weight) < 8 || isMxFormat(weight)) ? 160 : 176, k: 5 * k, function: 'silu_mul', bias: true, ...norm('layer') }),
     caseOf(name('gelu'), weight, { ...given, k: 11 * k, function: 'gelu_tanh', bias: true, residual: true }),
   ];
 }

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { layoutExtents, layoutOffsets } from '../../lib/artifact/layout.js';
-import { type ActivationFormat, type DenseOperator, weightBits, type WeightFormat, weightFormats } from '../../lib/artifact/operators.js';
+import { type ActivationFormat, type DenseOperator, isMxFormat, weightBits, type WeightFormat, weightFormats } from '../../lib/artifact/operators.js';
 import { findNvcc, kernelsFolder } from '../../lib/build/compile.js';
 import { type DenseShape, denseLayouts, denseTunables, planDense } from '../../lib/build/dense-kernels.js';
 import { LadderError } from '../../lib/errors.js';
@@ -32,7 +32,7 @@ function operatorOf(shape: DenseShape): DenseOperator {
 }
 
 /** Format, tokens, and the rows that lie together: a tile, or for warpgroups a pair. */
-const layoutCases = weightFormats.flatMap((weight) => [[weight, 1, 16], [weight, 32, weightBits(weight) < 8 ? 32 : 16]] as const);
+const layoutCases = weightFormats.flatMap((weight) => [[weight, 1, 16], [weight, 32, weightBits(weight) < 8 || isMxFormat(weight) ? 32 : 16]] as const);
 
 function refusal(shape: DenseShape): LadderError {
   try {
@@ -73,7 +73,7 @@ describe('dense layouts', () => {
 
   it('for several tokens, the weights of a lane are those of the tensor cores\' operand', () => {
     // mma's A: lane 4g + t holds, of row g, 2t, 2t + 1, 2t + 8 and 2t + 9 of each 16 (FP16), or 4t … 4t + 3 and 4t + 16 … 4t + 19 of each 32 (INT8).
-    for (const [weight, bits, run, stride] of [['int4', 4, 2, 8], ['nf4', 4, 2, 8], ['int1', 1, 4, 16]] as const) {
+    for (const [weight, bits, run, stride] of [['int4', 4, 2, 8], ['nf4', 4, 2, 8], ['int1', 1, 4, 16], ['mxfp8_e5m2', 8, 2, 8]] as const) {
       const { weightLayout } = denseLayouts(shapeOf(weight, { m: 32, n: 32, k: 256 }));
       const k = layoutOffsets(weightLayout, 'k');
       const laneOf = (column: number): number => Math.floor((k[column]! * bits) / 8 / 16) % 4;
@@ -85,7 +85,7 @@ describe('dense layouts', () => {
     for (const weight of weightFormats) {
       const few = denseLayouts(shapeOf(weight, { m: 2 }));
       expect(denseLayouts(shapeOf(weight, { m: 64 }))).toEqual(few);
-      if (weightBits(weight) >= 8) expect(denseLayouts(shapeOf(weight))).toEqual(few);
+      if (weightBits(weight) >= 8 && !isMxFormat(weight)) expect(denseLayouts(shapeOf(weight))).toEqual(few);
     }
   });
 
@@ -95,6 +95,8 @@ describe('dense layouts', () => {
     ['k', shapeOf('int4', { k: 192, group: 128 })],
     ['n', shapeOf('fp16', { n: 24, function: 'silu_mul' })],
     ['n', shapeOf('int4', { m: 2, n: 176, function: 'silu_mul' })],
+    ['n', shapeOf('mxfp8_e4m3', { m: 2, n: 176, function: 'silu_mul' })],
+    ['k', shapeOf('mxfp8_e4m3', { m: 2, k: 1312 })],
     ['activation', shapeOf('int4', { activation: 'int8' })],
     ['group', shapeOf('int1', { group: 64 })],
     ['group', shapeOf('mxfp8_e4m3', { group: -1 })],

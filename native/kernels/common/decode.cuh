@@ -19,6 +19,7 @@
 //   int4       of each 16 of k: 2t, 2t+1, 2t+8, 2t+9; nibbles k 0 8 16 24 1 9 17 25 (+ 2t) from the low end
 //   nf4        the same, nibbles k 0 1 8 9 16 17 24 25 (+ 2t)
 //   int1       of each 16 of k: 4t … 4t+3; bit 8q + 4r + i is k = 64r + 16i + 4t + q
+//   mx         of each 16 of k: 2t, 2t+8, 2t+1, 2t+9, from the low byte up; words g k 0…15 | h | g k 16…31 | h
 //
 // and tiles lie in pairs: unit 0 of both, then unit 1 of both, …
 #pragma once
@@ -165,6 +166,49 @@ __device__ __forceinline__ void decodeStep(const uint32_t (&w)[FormatTraits<F>::
     }
   }
 }
+
+// ---- MX as BF16, with its scales: for wgmma, whose sums cannot be scaled every 32 of k -------------------------------------
+// A code's exponent and mantissa become the same bits of a BF16, subnormals included: value · 2^(bias − 127), bias 15 (E5M2) or
+// 7 (E4M3). One exact multiplication by a power of two makes up for that and applies the block's scale.
+
+template <WeightFormat F>
+struct MxBf16 {
+  static constexpr bool kIsE4m3 = FormatTraits<F>::kIsE4m3;
+  static constexpr int kBias = kIsE4m3 ? 120 : 112;     // of 127
+  static constexpr int kUp = kIsE4m3 ? 4 : 5;           // from a byte's low seven bits to a half word's
+  static constexpr uint32_t kMask = kIsE4m3 ? 0x07f007f0u : 0x0fe00fe0u;
+  /// Weights lack this power of two, so that their multipliers are finite for scales up to 2^27 (E5M2: 2^35).
+  static constexpr int kLift = 20;
+
+  /// The multiplier of an E8M0 code, twice.
+  __device__ __forceinline__ static uint32_t multiplier(uint32_t code, int lift) { return min(code + kBias - lift, 254u) * 0x00800080u; }
+
+  __device__ __forceinline__ static uint32_t multiply(uint32_t a, uint32_t b) {
+    uint32_t d;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(0x80008000u));
+    return d;
+  }
+
+  /// Bytes 0 and 2 of a word, and bytes 1 and 3.
+  __device__ __forceinline__ static uint32_t even(uint32_t word) { return lop3<kAndOr>(word << kUp, kMask, word << 8 & 0x80008000u); }
+  __device__ __forceinline__ static uint32_t odd(uint32_t word) { return lop3<kAndOr>(word >> (8 - kUp), kMask, word & 0x80008000u); }
+
+  /// The A operands of a unit's two steps. `scales`: codes of rows g and h, from the low byte up.
+  __device__ __forceinline__ static void decode(const uint32_t* words, uint32_t scales, uint32_t (&a)[2][4]) {
+    const uint32_t row[2] = {multiplier(scales & 0xff, kLift), multiplier(scales >> 8, kLift)};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      a[i / 2][i % 2] = multiply(even(words[i]), row[i % 2]);
+      a[i / 2][2 + i % 2] = multiply(odd(words[i]), row[i % 2]);
+    }
+  }
+
+  /// Four activations in the order of k.
+  __device__ __forceinline__ static uint2 activations(uint32_t codes, uint32_t multiplier) {
+    const uint32_t low = __byte_perm(codes, 0, 0x1404), high = __byte_perm(codes, 0, 0x3424);
+    return make_uint2(multiply(odd(low), multiplier), multiply(odd(high), multiplier));
+  }
+};
 
 // ---- Activations --------------------------------------------------------------------------------------------------------
 

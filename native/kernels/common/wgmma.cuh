@@ -70,14 +70,18 @@ __device__ __forceinline__ void pin(float& r) { asm volatile("" : "+f"(r)::"memo
                    LADDER_SUMS(type, 5), LADDER_SUMS(type, 6), LADDER_SUMS(type, 7) : LADDER_OPERANDS);                               \
   }
 
-/// k = 16, FP16 operands, FP32 sums; d = a · b where `accumulate` is 0.
-template <int kTokenTiles>
+/// k = 16, FP16 or BF16 operands, FP32 sums; d = a · b where `accumulate` is 0.
+template <bool kBf16, int kTokenTiles>
 __device__ __forceinline__ void wgmma(float (&d)[kTokenTiles][4], const uint32_t (&a)[4], uint32_t b, int accumulate) {
-  LADDER_WGMMA_CASES("f", "k16.f32.f16.f16", ", 1, 1, 0")
+  if constexpr (kBf16) {
+    LADDER_WGMMA_CASES("f", "k16.f32.bf16.bf16", ", 1, 1, 0")
+  } else {
+    LADDER_WGMMA_CASES("f", "k16.f32.f16.f16", ", 1, 1, 0")
+  }
 }
 
 /// k = 32, signed bytes, INT32 sums.
-template <int kTokenTiles>
+template <bool, int kTokenTiles>
 __device__ __forceinline__ void wgmma(int32_t (&d)[kTokenTiles][4], const uint32_t (&a)[4], uint32_t b, int accumulate) {
   LADDER_WGMMA_CASES("r", "k32.s32.s8.s8", "")
 }

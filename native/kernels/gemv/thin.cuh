@@ -4,7 +4,7 @@
 // of whichever block owns the tile. A group takes its tiles in passes of kWarpsN · kWarpTiles; in a block, warp (i, j) has
 // tiles i · kWarpTiles … of the pass and, of each stage, every kWarpsK-th unit.
 //
-//   stage:  | tile 0: kStageUnits units | tile 1 | … | scales of tile 0 | … | token 0: its k | token 1 | …   (rows padded)
+//   stage:  | tile 0: kStageUnits units | tile 1 | … | token 0: its k | token 1 | …   (rows padded)
 //
 // As in gemv.cuh the weights are A and 8 tokens at a time are B, the ring fills with weights before `waitForPrerequisites`,
 // and every sum has a fixed order. Before sm_90 there are no clusters: each block is then a group of its own and takes all of k.
@@ -50,7 +50,6 @@ struct Thin {
     const Store store{b};
     store.fetchTerms(p, thread);
     waitForPrerequisites();
-    if constexpr (T::kIsMx && L::kMxResident) fetchMxScales(p, thread);
     store.fetchTokenScales(p, thread);
     namedBarrier(1, L::kThreads);
 
@@ -65,7 +64,7 @@ struct Thin {
           for (int u = 0; u < L::kUnitsPerWarp; ++u) {
             const int unit = warpK + u * C::kWarpsK;
             if (L::kBlockUnits % C::kStageUnits == 0 || unit < L::stageUnits(stage)) {
-              multiplyUnit(p, b.base + cursor.slot * L::kStageBytes, warpN, unit, stage * C::kStageUnits + unit, lane, sums);
+              multiplyUnit(b.base + cursor.slot * L::kStageBytes, warpN, unit, lane, sums);
             }
           }
         }
@@ -75,46 +74,13 @@ struct Thin {
     }
   }
 
-  __device__ __forceinline__ void fetchMxScales(const DenseArguments& p, int thread) const {
-    const uint8_t* from = static_cast<const uint8_t*>(p.xScale) + b.rank * L::kBlockUnits;
-    if constexpr (L::kMxUnits % 4 == 0 && S::kUnits % 4 == 0) {
-      constexpr int kWords = L::kMxUnits / 4;
-#pragma unroll 8
-      for (int i = thread; i < C::kM * kWords; i += L::kThreads) {
-        const int token = i % C::kM, word = i / C::kM;
-        const uint32_t four = __ldcg(reinterpret_cast<const uint32_t*>(from + static_cast<size_t>(token) * S::kUnits) + word);
-#pragma unroll
-        for (int e = 0; e < 4; ++e) b.shared[L::kMxScalesAt + (word * 4 + e) * L::kTokens + token] = static_cast<uint8_t>(four >> 8 * e);
-      }
-    } else {
-      for (int i = thread; i < C::kM * L::kMxUnits; i += L::kThreads) {
-        const int token = i % C::kM, unit = i / C::kM;
-        b.shared[L::kMxScalesAt + unit * L::kTokens + token] = __ldcg(from + static_cast<size_t>(token) * S::kUnits + unit);
-      }
-    }
-  }
-
-  /// Scales of tokens `token` (even) and `token` + 1.
-  __device__ __forceinline__ void loadMxScales(const DenseArguments& p, int token, int blockUnit, float (&scale)[2]) const {
-    if constexpr (L::kMxResident) {
-      const uint32_t pair = loadShared2(b.base + L::kMxScalesAt + blockUnit * L::kTokens + token);
-      scale[0] = e8m0(pair & 0xff), scale[1] = e8m0(pair >> 8);
-    } else {
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        scale[c] = e8m0(__ldcg(static_cast<const uint8_t*>(p.xScale) + static_cast<size_t>(min(token + c, C::kM - 1)) * S::kUnits + blockUnit));
-      }
-    }
-  }
-
   /// Where a lane's first run of a unit's activations is: of token g, run t.
   __device__ __forceinline__ static uint32_t tokenRun(uint32_t stage, int unit, int lane) {
     return stage + L::kTokensAt + lane / 4 * L::kRowStride + unit * T::kUnitK * T::kActivationBytes + lane % 4 * T::kRunBytes;
   }
 
-  /// sums += unit · tokens, for this warp's tiles. An MX unit has scales of its own: its sums start from zero and are scaled
-  /// before they join the others.
-  __device__ __forceinline__ void multiplyUnit(const DenseArguments& p, uint32_t stage, int warpN, int unit, int blockUnit, int lane, Sums& sums) const {
+  /// sums += unit · tokens, for this warp's tiles.
+  __device__ __forceinline__ void multiplyUnit(uint32_t stage, int warpN, int unit, int lane, Sums& sums) const {
     static_assert(T::kSteps == 1);
     const uint32_t weights = stage + (warpN * C::kWarpTiles * C::kStageUnits + unit) * T::kUnitBytes;
     const uint32_t run = tokenRun(stage, unit, lane);
@@ -122,34 +88,16 @@ struct Thin {
 #pragma unroll
     for (int i = 0; i < C::kWarpTiles; ++i) loadUnit<C::kWeight>(weights + i * C::kStageUnits * T::kUnitBytes, lane, words[i]);
     uint32_t b[L::kTokenTiles][4];
-    float tokenScale[L::kTokenTiles][2];
 #pragma unroll
-    for (int j = 0; j < L::kTokenTiles; ++j) {
-      loadActivations<C::kWeight>(run + j * 8 * L::kRowStride, b[j]);
-      if constexpr (T::kIsMx) {
-        loadMxScales(p, j * 8 + lane % 4 * 2, blockUnit, tokenScale[j]);
-        tokenScale[j][0] *= T::kProductScale, tokenScale[j][1] *= T::kProductScale;
-      }
-    }
+    for (int j = 0; j < L::kTokenTiles; ++j) loadActivations<C::kWeight>(run + j * 8 * L::kRowStride, b[j]);
 #pragma unroll
     for (int i = 0; i < C::kWarpTiles; ++i) {
       uint32_t a[2][4];
       decodeStep<C::kWeight>(words[i], 0, 0, a);
-      float fresh[L::kTokenTiles][4] = {};
-      float(&into)[L::kTokenTiles][4] = T::kIsMx ? fresh : sums[i];
 #pragma unroll
       for (int j = 0; j < L::kTokenTiles; ++j) {
-        multiply<C::kWeight>(into[j], a[0], b[j][0], b[j][1]);
-        multiply<C::kWeight>(into[j], a[1], b[j][2], b[j][3]);
-      }
-      if constexpr (T::kIsMx) {
-        const uint32_t pair = loadShared2(stage + L::kScalesAt + ((warpN * C::kWarpTiles + i) * C::kStageUnits + unit) * S::kScaleBytes + lane / 4 * 2);
-        const float scale[2] = {e8m0(pair & 0xff), e8m0(pair >> 8)};
-#pragma unroll
-        for (int j = 0; j < L::kTokenTiles; ++j) {
-#pragma unroll
-          for (int e = 0; e < 4; ++e) sums[i][j][e] = fmaf(fresh[j][e] * scale[e / 2], tokenScale[j][e % 2], sums[i][j][e]);
-        }
+        multiply<C::kWeight>(sums[i][j], a[0], b[j][0], b[j][1]);
+        multiply<C::kWeight>(sums[i][j], a[1], b[j][2], b[j][3]);
       }
     }
   }

@@ -15,6 +15,8 @@ struct ThinBlock {
   static constexpr int kWarpsN = C::kWarpsN, kWarpsK = C::kWarpsK, kWarpTiles = C::kWarpTiles;
   __device__ __forceinline__ static constexpr int tileOf(int warpN, int i) { return warpN * kWarpTiles + i; }
   static constexpr bool kExchangeInRing = false;
+  /// What sums lack, but for scales of rows and tokens.
+  static constexpr float kSumScale = T::kProductScale;
 
   static constexpr int kWarps = C::kWarpsN * C::kWarpsK;  // consumers
   static constexpr int kThreads = kWarps * 32;
@@ -28,7 +30,7 @@ struct ThinBlock {
   static constexpr int kBlockUnits = S::kUnits / kSplit;
   static constexpr int kStagesPerPass = (kBlockUnits + C::kStageUnits - 1) / C::kStageUnits;
   static_assert(C::kM <= 64 && C::kBlocks % C::kCluster == 0 && S::kUnits % C::kCluster == 0);
-  static_assert(C::kStageUnits % C::kWarpsK == 0 && S::kUnitsPerScale == 1 && !T::kIsNibble && !T::kIsInt1);
+  static_assert(C::kStageUnits % C::kWarpsK == 0 && !S::kScaled && !T::kIsNibble && !T::kIsInt1);
   static_assert((C::kWarpsK & (C::kWarpsK - 1)) == 0 && C::kNorm == Norm::kNone && C::kQuantisedInput == (T::kActivationBytes == 1));
 
   // Shared memory, in this order.
@@ -37,21 +39,16 @@ struct ThinBlock {
   static constexpr int kRowBytes = C::kStageUnits * T::kUnitK * T::kActivationBytes;
   static constexpr int kRowStride = kRowBytes / 128 * 128 + (T::kRunBytes == 16 ? 64 : kRowBytes % 128 <= 32 ? 32 : 96);
   static_assert(kRowStride >= kRowBytes);
-  static constexpr int kScalesAt = kPassTiles * C::kStageUnits * T::kUnitBytes;  // in the stage
-  static constexpr int kTokensAt = kScalesAt + align(kPassTiles * C::kStageUnits * S::kScaleBytesPerUnit);
+  static constexpr int kTokensAt = kPassTiles * C::kStageUnits * T::kUnitBytes;  // in the stage
   static constexpr int kStageBytes = align(kTokensAt + kTokens * kRowStride);
-  static constexpr int kMxScalesAt = C::kStages * kStageBytes;
-  /// E8M0 scales of the tokens for this block's k: [unit][token]. Without clusters they do not fit and come from L2.
-  static constexpr bool kMxResident = kSplit == C::kCluster;
-  static constexpr int kMxUnits = S::kUnits / C::kCluster;
   /// One fragment: a tile's sums for 8 tokens, 16 bytes per lane.
   static constexpr int kFragmentBytes = 512;
-  static constexpr int kTreeAt = kMxScalesAt + (T::kIsMx ? align(kTokens * kMxUnits) : 0);
+  static constexpr int kTreeAt = C::kStages * kStageBytes;
   static constexpr int kTreeBytes = C::kWarpsK / 2 * C::kWarpsN * kTokenTiles * kFragmentBytes;
   static constexpr int kOwnedTiles = (kPassTiles + C::kCluster - 1) / C::kCluster;
   /// What the epilogue needs of each of the group's rows and of each token, fetched before the product ends.
-  static constexpr bool kHasTerms = C::kBias || (C::kWeight != WeightFormat::kFp16 && !S::kScaled);
-  static constexpr bool kHasTokenScales = C::kQuantisedInput && !T::kIsMx;
+  static constexpr bool kHasTerms = C::kBias || C::kWeight != WeightFormat::kFp16;
+  static constexpr bool kHasTokenScales = C::kQuantisedInput;
   static constexpr int kMaxTiles = (S::kTiles * C::kCluster + C::kBlocks - 1) / C::kBlocks;
   static constexpr int kTermsAt = kTreeAt + kTreeBytes;
   static constexpr int kTokenScalesAt = kTermsAt + (kHasTerms ? kMaxTiles * 128 : 0);

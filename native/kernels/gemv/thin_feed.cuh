@@ -1,5 +1,5 @@
-// The two producer warps of thin.cuh: one brings weights, the other what is too small for bulk copies (40 ns each, whatever
-// their size): activations and scales. Stages are drawn in thin.cuh, barriers explained in ring.cuh.
+// The two producer warps of thin.cuh: one brings weights, the other activations, whose rows are too short for bulk copies (40 ns
+// each, whatever their size). Stages are drawn in thin.cuh, barriers explained in ring.cuh.
 #pragma once
 #include "gemv/thin_block.cuh"
 
@@ -56,7 +56,6 @@ struct ThinFeed {
         const uint32_t at = b.base + cursor.slot * L::kStageBytes;
         if (L::stageUnits(stage) == C::kStageUnits) fetchTokens<C::kStageUnits>(stage, at);
         else if constexpr (L::kBlockUnits % C::kStageUnits != 0) fetchTokens<L::kBlockUnits % C::kStageUnits>(stage, at);
-        if constexpr (S::kScaled) fetchScales(pass, stage, at);
         copyAsyncArrive(b.barriers.full(cursor.slot));
         cursor.advance();
         refill |= cursor.slot == 0;
@@ -92,15 +91,6 @@ struct ThinFeed {
         const int token = i / kPieces, piece = i % kPieces;
         copyAsync16(at + L::kTokensAt + token * L::kRowStride + piece * 16, from + token * kRow + piece * 16);
       }
-    }
-  }
-
-  __device__ __forceinline__ void fetchScales(int pass, int stage, uint32_t at) const {
-    const int pieces = L::stageUnits(stage) * S::kScaleBytesPerUnit / 16;
-    for (int i = lane; i < b.passTiles(pass) * pieces; i += 32) {
-      const int tile = i / pieces, piece = i % pieces;
-      copyAsync16(at + L::kScalesAt + tile * C::kStageUnits * S::kScaleBytesPerUnit + piece * 16,
-                  static_cast<const uint8_t*>(p.scale) + firstUnit(pass, tile, stage) * S::kScaleBytesPerUnit + piece * 16);
     }
   }
 

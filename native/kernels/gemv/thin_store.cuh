@@ -198,14 +198,14 @@ struct ThinStore {
   __device__ __forceinline__ void storeFragment(const DenseArguments& p, int localTile, int tokenTile, int lane, const Sum (&sums)[4],
                                                 const Residual& residual) const {
     RowTerms<C> terms[2];
-    float xScale[2] = {1.0f, 1.0f};
+    float xScale[2] = {L::kSumScale, L::kSumScale};
     if constexpr (L::kHasTerms) {
       const RowTerms<C>* rows = reinterpret_cast<const RowTerms<C>*>(b.shared + L::kTermsAt) + localTile * 16 + lane / 4;
       terms[0] = rows[0], terms[1] = rows[8];
     }
     if constexpr (L::kHasTokenScales) {
       const float* scales = reinterpret_cast<const float*>(b.shared + L::kTokenScalesAt) + tokenTile * 8 + lane % 4 * 2;
-      xScale[0] = scales[0] * T::kProductScale, xScale[1] = scales[1] * T::kProductScale;
+      xScale[0] *= scales[0], xScale[1] *= scales[1];
     }
     float values[4];
 #pragma unroll

@@ -1,4 +1,4 @@
-// Dense product of a few tokens (m ≤ 64), W [n, k] of 4 or 1 bits: y[m, n] = epilogue(W · xᵀ). The time is that of reading W,
+// Dense product of a few tokens (m ≤ 64), W [n, k] of 4 or 1 bits, or MX: y[m, n] = epilogue(W · xᵀ). The time is that of reading W,
 // and decoding must hide behind it: so the tensor cores take decoded weights from registers and tokens from shared memory
 // (wgmma), four warps at a time and asynchronously, and a warp decodes the next tile while they work on the last one.
 // Before sm_90a the same blocks, stages and layouts are multiplied by mma.sync, with tokens from ldmatrix.
@@ -43,7 +43,7 @@ struct Warpgroup {
   __device__ static void run(const DenseArguments& p) {
     extern __shared__ __align__(1024) uint8_t shared[];
     const L block(shared);
-    Store::initBarriers(block, (kHopper ? 1 : 32) + L::kTokenWarps * 32, L::kThreads);
+    Store::initBarriers(block, (kHopper ? 1 : 32) + L::kTokenWarps * (T::kIsMx ? 64 : 32), L::kThreads);
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     if (warp >= L::kWarps) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -74,9 +74,9 @@ struct Warpgroup {
       uint32_t unread = 0;  // barrier of the stage before, whose last products may be under way
       for (int stage = 0; stage < L::kStagesPerPass; ++stage, cursor.advance()) {
         const uint32_t at = b.base + cursor.slot * L::kStageBytes;
-        const uint32_t tokens = tokensOf(at + L::kTokensAt + unitAt(0, groupK) * L::kUnitBlocks * L::kTokenBlockBytes);
+        const uint32_t tokens = tokensOf(at + L::kTokensAt + blockAt(0, groupK) * L::kTokenBlockBytes);
         barrierWait(b.barriers.full(cursor.slot), cursor.parity);
-        fenceAsyncProxy();  // between cp.async, which wrote the tokens, and wgmma, which reads them
+        if constexpr (!T::kIsMx) fenceAsyncProxy();  // between cp.async, which wrote the tokens, and wgmma, which reads them
         multiplyStage(at, tokens, unread, sums);
         unread = b.barriers.empty(cursor.slot);
       }
@@ -88,29 +88,45 @@ struct Warpgroup {
     }
   }
 
-  /// By all lanes: in a warp that multiplies the compiler drops __syncwarp, without which one lane cannot speak for all.
+  /// By all lanes (ring.cuh).
   __device__ __forceinline__ static void giveBack(uint32_t stage) {
     if (stage != 0) barrierArrive(stage);
   }
 
   // ---- Load ---------------------------------------------------------------------------------------------------------------
 
-  /// Units that are summed up before their common scale is applied: all that share it, where registers allow.
-  static constexpr int kScaleUnits =
-      L::kWarpTiles * L::kTokenTiles <= 24 && C::kStageUnits % (C::kGroupsK * S::kUnitsPerScale) == 0 ? S::kUnitsPerScale : 1;
-  /// Of a stage: kScaleUnits of a tile, of the next tile, …, and so on with the warpgroup's next units.
-  static constexpr int kRound = L::kWarpTiles * kScaleUnits, kSteps = C::kStageUnits / C::kGroupsK * L::kWarpTiles;
+  /// Steps that are summed up before their common scale is applied: all that share it, where registers allow.
+  static constexpr int kScaleSteps =
+      L::kScaledSums && L::kWarpTiles * L::kTokenTiles <= 28 && C::kStageUnits % (C::kGroupsK * S::kUnitsPerScale) == 0 ? S::kUnitsPerScale : 1;
+  /// Of a stage: kScaleSteps of a tile, of the next tile, …, and so on with the warpgroup's next units.
+  static constexpr int kRound = L::kWarpTiles * kScaleSteps, kSteps = C::kStageUnits / (C::kGroupsK * L::kStepUnits) * L::kWarpTiles;
   /// Steps whose weights are read ahead of the one that is decoded.
   static constexpr int kAhead = kSteps < 2 ? kSteps : 2;
 
-  __device__ __forceinline__ static constexpr int tileAt(int step) { return step % kRound / kScaleUnits; }
-  /// Along k, in the stage; `group` 0: from the warpgroup's first unit.
-  __device__ __forceinline__ static constexpr int unitAt(int step, int group) { return (step / kRound * C::kGroupsK + group) * kScaleUnits + step % kScaleUnits; }
+  __device__ __forceinline__ static constexpr int tileAt(int step) { return step % kRound / kScaleSteps; }
+  /// Along k, in the stage: a step's first unit, and its first block of tokens. `group` 0: from the warpgroup's first.
+  __device__ __forceinline__ static constexpr int placeAt(int step, int group) { return (step / kRound * C::kGroupsK + group) * kScaleSteps + step % kScaleSteps; }
+  __device__ __forceinline__ static constexpr int unitAt(int step, int group) { return placeAt(step, group) * L::kStepUnits; }
+  __device__ __forceinline__ static constexpr int blockAt(int step, int group) { return placeAt(step, group) * L::kStepBlocks; }
   /// Of the pass; places past its rows repeat the last pair, and their sums are dropped.
   __device__ __forceinline__ int pairAt(int step) const { return min(L::tileOf(warp % L::kWarpsN, tileAt(step)) / 2, C::kPassPairs - 1); }
 
-  __device__ __forceinline__ void loadWords(uint32_t stage, int step, uint32_t (&words)[T::kWords]) const {
-    loadUnit<C::kWeight>(stage + L::kWeightsAt + (pairAt(step) * C::kStageUnits + unitAt(step, groupK)) * L::kPairBytes + warp % 2 * T::kUnitBytes, lane, words);
+  /// A step's weights, and the scales of MX ones.
+  struct Words {
+    uint32_t words[L::kStepUnits][T::kWords], scales[L::kStepUnits];
+  };
+
+  __device__ __forceinline__ void load(uint32_t stage, int step, Words& w) const {
+#pragma unroll
+    for (int u = 0; u < L::kStepUnits; ++u) {
+      loadUnit<C::kWeight>(stage + L::kWeightsAt + (pairAt(step) * C::kStageUnits + unitAt(step, groupK) + u) * L::kPairBytes + warp % 2 * T::kUnitBytes, lane, w.words[u]);
+      if constexpr (T::kIsMx) w.scales[u] = loadShared2(scalesOf(stage, step) + u * S::kScaleBytes + lane / 4 * 2);
+    }
+  }
+
+  /// Of a step's tile, from its first unit on.
+  __device__ __forceinline__ uint32_t scalesOf(uint32_t stage, int step) const {
+    return stage + L::kScalesAt + (pairAt(step) * 2 + warp % 2) * L::kStageScaleBytes + unitAt(step, groupK) / S::kUnitsPerScale * S::kScaleBytes;
   }
 
   // ---- Decode and compute -------------------------------------------------------------------------------------------------
@@ -118,30 +134,34 @@ struct Warpgroup {
   /// `tokens`: of the warpgroup's first unit.
   __device__ __forceinline__ void multiplyStage(uint32_t stage, uint32_t tokens, uint32_t unread, Sums& sums) const {
     const uint32_t table = b.base + L::kTableAt + lane * 4;
-    uint32_t words[kAhead + 1][T::kWords];
-    TileSums fresh[S::kScaled ? 2 : 1];
+    Words words[kAhead + 1];
+    TileSums fresh[L::kScaledSums ? 2 : 1];
 #pragma unroll
-    for (int step = 0; step < kAhead; ++step) loadWords(stage, step, words[step]);
+    for (int step = 0; step < kAhead; ++step) load(stage, step, words[step]);
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
-      if (step + kAhead < kSteps) loadWords(stage, step + kAhead, words[(step + kAhead) % (kAhead + 1)]);
-      const int group = step / kScaleUnits;
+      if (step + kAhead < kSteps) load(stage, step + kAhead, words[(step + kAhead) % (kAhead + 1)]);
+      const Words& w = words[step % (kAhead + 1)];
+      const int group = step / kScaleSteps;
 #pragma unroll
-      for (int half = 0; half < L::kUnitBlocks; ++half) {
+      for (int half = 0; half < L::kStepBlocks; ++half) {
         Operands a;
-        decodeStep<C::kWeight>(words[step % (kAhead + 1)], 2 * half, table, a[0]);
-        decodeStep<C::kWeight>(words[step % (kAhead + 1)], 2 * half + 1, table, a[1]);
-        const int block = unitAt(step, 0) * L::kUnitBlocks + half;
-        if constexpr (S::kScaled) multiplyBlock(fresh[group % 2], a, tokens, block, step % kScaleUnits == 0);
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          if constexpr (T::kIsMx) MxBf16<C::kWeight>::decode(w.words[i], w.scales[i], a[i]);
+          else decodeStep<C::kWeight>(w.words[0], 2 * half + i, table, a[i]);
+        }
+        const int block = blockAt(step, 0) + half;
+        if constexpr (L::kScaledSums) multiplyBlock(fresh[group % 2], a, tokens, block, step % kScaleSteps == 0);
         else multiplyBlock(sums[tileAt(step)], a, tokens, block, false);
         finishProducts<1>();
         if (step == 0 && half == 0) giveBack(unread);
       }
-      if (S::kScaled && step % kScaleUnits == 0 && group > 0) addScaled(stage, step - 1, fresh[(group + 1) % 2], sums);
+      if (L::kScaledSums && step % kScaleSteps == 0 && group > 0) addScaled(stage, step - 1, fresh[(group + 1) % 2], sums);
     }
     // The next stage's first operands take the registers of this one's: they must not be those of the last products.
-    if constexpr (S::kScaled || kSteps * L::kUnitBlocks == 1) finishProducts<0>();
-    if constexpr (S::kScaled) addScaled(stage, kSteps - 1, fresh[(kSteps / kScaleUnits + 1) % 2], sums);
+    if constexpr (L::kScaledSums || kSteps * L::kStepBlocks == 1) finishProducts<0>();
+    if constexpr (L::kScaledSums) addScaled(stage, kSteps - 1, fresh[(kSteps / kScaleSteps + 1) % 2], sums);
   }
 
   /// What multiplyBlock takes for the blocks of tokens that begin at an address.
@@ -161,7 +181,7 @@ struct Warpgroup {
     for (int s = 0; s < 4; ++s) pin(a[s / 2][s % 2][0]), pin(a[s / 2][s % 2][1]), pin(a[s / 2][s % 2][2]), pin(a[s / 2][s % 2][3]);
     wgmmaFence();
 #pragma unroll
-    for (int s = 0; s < 4; ++s) wgmma(sums, a[s / 2][s % 2], tokens + s * (kWgmmaStepBytes >> 4), !(first && s == 0));
+    for (int s = 0; s < 4; ++s) wgmma<T::kIsMx>(sums, a[s / 2][s % 2], tokens + s * (kWgmmaStepBytes >> 4), !(first && s == 0));
     wgmmaCommit();
 #else
     tokens += block * L::kTokenBlockBytes;
@@ -178,7 +198,10 @@ struct Warpgroup {
         uint32_t matrices[2 * kAtOnce];
         loadMatrices(tokens + swizzledPiece(j * 8 + (kAtOnce > 1 ? lane / 16 * 8 : 0) + lane % 8, 2 * s + lane / 8 % 2), matrices);
 #pragma unroll
-        for (int e = 0; e < kAtOnce; ++e) multiply<C::kWeight>(sums[j + e], a[s / 2][s % 2], matrices[2 * e], matrices[2 * e + 1]);
+        for (int e = 0; e < kAtOnce; ++e) {
+          if constexpr (T::kIsMx) mmaBf16(sums[j + e], a[s / 2][s % 2], matrices[2 * e], matrices[2 * e + 1]);
+          else multiply<C::kWeight>(sums[j + e], a[s / 2][s % 2], matrices[2 * e], matrices[2 * e + 1]);
+        }
       }
     }
 #endif
@@ -200,9 +223,9 @@ struct Warpgroup {
 
   /// sums of step's tile += its scale · fresh.
   __device__ __forceinline__ void addScaled(uint32_t stage, int step, TileSums& fresh, Sums& sums) const {
-    if constexpr (S::kScaled) {
+    if constexpr (L::kScaledSums) {
       pinAll(fresh);
-      const uint32_t pair = loadShared4(stage + L::kScalesAt + (pairAt(step) * 2 + warp % 2) * L::kStageScaleBytes + unitAt(step, groupK) / S::kUnitsPerScale * S::kScaleBytes + lane / 4 * 4);
+      const uint32_t pair = loadShared4(scalesOf(stage, step) + lane / 4 * 4);
       const float2 scale = __half22float2(*reinterpret_cast<const __half2*>(&pair));
 #pragma unroll
       for (int j = 0; j < L::kTokenTiles; ++j) {

@@ -21,17 +21,23 @@ struct WarpgroupBlock {
   /// wgmma takes 8, 16, 32 or 64 tokens here; those past m are multiplied and dropped.
   static constexpr int kTokenTiles = C::kM <= 8 ? 1 : C::kM <= 16 ? 2 : C::kM <= 32 ? 4 : 8;
   static constexpr int kTokens = kTokenTiles * 8;
-  /// Blocks of tokens (wgmma.cuh) along k of one unit; a block's products are two steps of decodeStep.
-  static constexpr int kUnitBlocks = T::kSteps / 2;
-  static_assert(T::kUnitK * T::kActivationBytes == kUnitBlocks * kWgmmaRowBytes && (T::kIsNibble || T::kIsInt1));
-  static_assert(!S::kScaled || kUnitBlocks == 1);
+  /// A step of a warp: units of a tile, and blocks of tokens (wgmma.cuh) that these are multiplied by, four products each.
+  static constexpr int kStepUnits = T::kIsMx ? 2 : 1, kStepBlocks = T::kIsMx ? 1 : T::kSteps / 2;
+  /// Bytes of a token's activation in shared memory: MX is BF16 there.
+  static constexpr int kTokenBytes = T::kIsMx ? 2 : T::kActivationBytes;
+  static_assert(kStepUnits * T::kUnitK * kTokenBytes == kStepBlocks * kWgmmaRowBytes && (T::kIsNibble || T::kIsInt1 || T::kIsMx));
+  /// Scales of groups multiply sums; those of MX, weights.
+  static constexpr bool kScaledSums = S::kScaled && !T::kIsMx;
+  static_assert(!kScaledSums || kStepBlocks == 1);
+  /// What sums lack, but for scales of rows and tokens.
+  static constexpr float kSumScale = T::kIsMx ? 1 << MxBf16<C::kWeight>::kLift : T::kProductScale;
   /// A warpgroup of producers: one warp of weights, the others of tokens. It lends the consumers registers.
   static constexpr int kTokenWarps = 3;
   static constexpr int kGroupsInBlock = C::kGroupsN * C::kGroupsK + 1;
   static constexpr int kBlockThreads = kGroupsInBlock * 128;
   static constexpr int multipleOf8(int registers, int limit) { return registers < limit ? registers / 8 * 8 : limit; }
   static constexpr int kEntryRegisters = multipleOf8(65536 / kBlockThreads, 248);
-  static constexpr int kProducerRegisters = 56;
+  static constexpr int kProducerRegisters = T::kIsMx ? 104 : 56;
   static constexpr int kConsumerRegisters = multipleOf8((kEntryRegisters * kGroupsInBlock - kProducerRegisters) / (kGroupsInBlock - 1), 240);
 
   /// Blocks that share k, groups of them, and units of k per block.
@@ -40,7 +46,7 @@ struct WarpgroupBlock {
   static constexpr int kBlockUnits = S::kUnits / kSplit;
   static constexpr int kStagesPerPass = kBlockUnits / C::kStageUnits;
   static_assert(C::kM <= 64 && C::kBlocks % C::kCluster == 0 && S::kUnits % (C::kCluster * C::kStageUnits) == 0);
-  static_assert(C::kStageUnits % C::kGroupsK == 0 && C::kStageUnits % S::kUnitsPerScale == 0 && (C::kGroupsK & (C::kGroupsK - 1)) == 0);
+  static_assert(C::kStageUnits % (C::kGroupsK * kStepUnits) == 0 && C::kStageUnits % S::kUnitsPerScale == 0 && (C::kGroupsK & (C::kGroupsK - 1)) == 0);
   static_assert(C::kNorm == Norm::kNone && C::kQuantisedInput == (T::kActivationBytes == 1));
 
   // Shared memory, in this order.
@@ -48,7 +54,8 @@ struct WarpgroupBlock {
   static constexpr int kPairBytes = 2 * T::kUnitBytes;  // of one unit
   static constexpr int kTokenBlockBytes = kTokens * kWgmmaRowBytes;
   static constexpr int kTokensAt = 0;  // in the stage
-  static constexpr int kWeightsAt = kTokensAt + C::kStageUnits * kUnitBlocks * kTokenBlockBytes;
+  static constexpr int kStageBlocks = C::kStageUnits / kStepUnits * kStepBlocks;
+  static constexpr int kWeightsAt = kTokensAt + kStageBlocks * kTokenBlockBytes;
   static constexpr int kScalesAt = kWeightsAt + C::kPassPairs * C::kStageUnits * kPairBytes;
   static constexpr int kStageScaleBytes = C::kStageUnits * S::kScaleBytesPerUnit;  // of a tile
   static constexpr int kStageBytes = align(kScalesAt + kPassTiles * kStageScaleBytes, 1024);
@@ -58,7 +65,7 @@ struct WarpgroupBlock {
   static constexpr int kFragmentBytes = 512;
   static constexpr int kTreeBytes = C::kGroupsK / 2 * kWarpsN * kTokenTiles * kFragmentBytes;
   static constexpr bool kHasTerms = C::kBias || !S::kScaled;
-  static constexpr bool kHasTokenScales = C::kQuantisedInput;
+  static constexpr bool kHasTokenScales = C::kQuantisedInput && !T::kIsMx;
   static constexpr int kPairs = (S::kTiles + 1) / 2;
   static constexpr int kMaxTiles = 2 * ((kPairs * C::kCluster + C::kBlocks - 1) / C::kBlocks);
   static constexpr int kTermsAt = kTreeAt + kTreeBytes;

@@ -1,5 +1,6 @@
 // The producer warps of warpgroup.cuh: one brings weights, by bulk copies of a pair's whole run in a stage, the others tokens,
-// and scales that vary along k, by cp.async, which can put 16-byte pieces where wgmma wants them. Stages are drawn in
+// and scales that vary along k, by cp.async, which can put 16-byte pieces where wgmma wants them; MX tokens become BF16 on the way,
+// which makes their products with scaled weights exact sums. Stages are drawn in
 // warpgroup.cuh, barriers explained in ring.cuh.
 #pragma once
 #include "gemv/warpgroup_block.cuh"
@@ -64,28 +65,70 @@ struct WarpgroupFeed {
   /// The kTokenWarps warps share out blocks of tokens.
   __device__ __forceinline__ void tokens(int warp) const {
     waitForPrerequisites();
+    MxPieces mx;
+    if constexpr (T::kIsMx) readMx(0, warp, mx);
     RingCursor<C::kStages> cursor;
     bool refill = false;
     for (int pass = 0; pass < b.passes; ++pass) {
       for (int stage = 0; stage < L::kStagesPerPass; ++stage) {
         if (refill) barrierWait(b.barriers.empty(cursor.slot), cursor.parity ^ 1);
-        const uint32_t at = b.base + cursor.slot * L::kStageBytes;
-        fetchTokens(stage, at + L::kTokensAt, warp);
+        const uint32_t at = b.base + cursor.slot * L::kStageBytes, full = b.barriers.full(cursor.slot);
+        if constexpr (!T::kIsMx) fetchTokens(stage, at + L::kTokensAt, warp);
         if constexpr (S::kScaled) fetchScales(pass, stage, at + L::kScalesAt, warp);
-        copyAsyncArrive(b.barriers.full(cursor.slot));
+        copyAsyncArrive(full);
+        if constexpr (T::kIsMx) {
+          storeMx(at + L::kTokensAt, warp, mx);
+          fenceAsyncProxy();
+          barrierArrive(full);
+          readMx(stage + 1 < L::kStagesPerPass ? stage + 1 : 0, warp, mx);
+        }
         cursor.advance();
         refill |= cursor.slot == 0;
       }
     }
   }
 
+  // ---- MX tokens: read a stage ahead, stored as BF16 ------------------------------------------------------------------------
+
+  /// 16 codes and their scale at a time; a token has kPieces in a stage.
+  static constexpr int kPieces = C::kStageUnits * T::kUnitK / 16, kMxRounds = T::kIsMx ? (C::kM * kPieces + L::kTokenWarps * 32 - 1) / (L::kTokenWarps * 32) : 1;
+  struct MxPieces { uint4 codes[kMxRounds]; uint32_t scales[kMxRounds]; };
+
+  __device__ __forceinline__ int pieceOf(int warp, int round) const { return (round * L::kTokenWarps + warp) * 32 + lane; }
+
+  __device__ __forceinline__ void readMx(int stage, int warp, MxPieces& pieces) const {
+    const size_t first = static_cast<size_t>(b.rank) * L::kBlockUnits + stage * C::kStageUnits;  // unit
+#pragma unroll
+    for (int r = 0; r < kMxRounds; ++r) {
+      const int i = pieceOf(warp, r), token = i / kPieces, piece = i % kPieces;
+      if (i >= C::kM * kPieces) break;
+      pieces.codes[r] = __ldcg(reinterpret_cast<const uint4*>(static_cast<const uint8_t*>(p.x) + static_cast<size_t>(token) * C::kK + first * T::kUnitK) + piece);
+      pieces.scales[r] = __ldcg(static_cast<const uint8_t*>(p.xScale) + static_cast<size_t>(token) * S::kUnits + first + piece / 2);
+    }
+  }
+
+  __device__ __forceinline__ void storeMx(uint32_t at, int warp, const MxPieces& pieces) const {
+    using Mx = MxBf16<C::kWeight>;
+#pragma unroll
+    for (int r = 0; r < kMxRounds; ++r) {
+      const int i = pieceOf(warp, r), token = i / kPieces, piece = i % kPieces;
+      if (i >= C::kM * kPieces) break;
+      const uint32_t multiplier = Mx::multiplier(pieces.scales[r], 0), block = at + piece / 4 * L::kTokenBlockBytes;
+      const uint4 codes = pieces.codes[r];
+      const uint2 v[4] = {Mx::activations(codes.x, multiplier), Mx::activations(codes.y, multiplier), Mx::activations(codes.z, multiplier),
+                          Mx::activations(codes.w, multiplier)};
+      storeShared16(block + swizzledPiece(token, piece % 4 * 2), make_uint4(v[0].x, v[0].y, v[1].x, v[1].y));
+      storeShared16(block + swizzledPiece(token, piece % 4 * 2 + 1), make_uint4(v[2].x, v[2].y, v[3].x, v[3].y));
+    }
+  }
+
   /// Eight lanes bring the 128 bytes of a token in a block; so four tokens at once, whose swizzle the next four share but for a bit.
   __device__ __forceinline__ void fetchTokens(int stage, uint32_t at, int warp) const {
     constexpr size_t kRow = static_cast<size_t>(C::kK) * T::kActivationBytes;
-    constexpr int kBlocks = C::kStageUnits * L::kUnitBlocks;
+    constexpr int kBlocks = L::kStageBlocks;
     const int token = lane / 8, piece = lane % 8;
     const uint32_t even = at + swizzledPiece(token, piece), odd = at + swizzledPiece(token + 4, piece);
-    const uint8_t* from = static_cast<const uint8_t*>(p.x) + (static_cast<size_t>(b.rank) * L::kBlockUnits + stage * C::kStageUnits) * L::kUnitBlocks * kWgmmaRowBytes +
+    const uint8_t* from = static_cast<const uint8_t*>(p.x) + (static_cast<size_t>(b.rank) * L::kBlockUnits + stage * C::kStageUnits) * L::kStepBlocks * kWgmmaRowBytes +
                           token * kRow + piece * 16;
     for (int block = warp; block < kBlocks; block += L::kTokenWarps) {
 #pragma unroll
