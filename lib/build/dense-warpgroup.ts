@@ -77,9 +77,9 @@ function blockThreads({ groupsN, groupsK }: WarpgroupTuning): number {
 
 /** Registers of a consumer, mirrored from warpgroup_block.cuh. */
 function consumerRegisters({ weight }: DenseShape, tuning: WarpgroupTuning): number {
-  const producers = isMxFormat(weight) ? kMxProducerRegisters : kProducerRegisters;
   const groups = blockThreads(tuning) / 128;
   const entry = Math.min(Math.floor(kRegisters / blockThreads(tuning) / 8) * 8, 248);
+  const producers = Math.min(entry, isMxFormat(weight) ? kMxProducerRegisters : kProducerRegisters);
   return Math.min(Math.floor((entry * groups - producers) / (groups - 1) / 8) * 8, 240);
 }
 

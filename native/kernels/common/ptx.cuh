@@ -93,6 +93,11 @@ __device__ __forceinline__ void copyAsync16(uint32_t shared, const void* global)
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");
 }
 
+/// copyAsync16 of what is read in order, little at a time: all 128 bytes around it come to L2.
+__device__ __forceinline__ void copyAsync16InOrder(uint32_t shared, const void* global) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");
+}
+
 /// The barrier gets this thread's arrival when all its earlier copyAsync16 have landed.
 __device__ __forceinline__ void copyAsyncArrive(uint32_t barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(barrier) : "memory");

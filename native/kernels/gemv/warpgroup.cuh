@@ -69,23 +69,32 @@ struct Warpgroup {
     namedBarrier(1, L::kThreads);
 
     RingCursor<C::kStages> cursor;
+    const bool last = warp % L::kWarpsN >= L::kWarpsN - 4;  // warpgroup along n, with fewer rows perhaps
     for (int pass = 0; pass < b.passes; ++pass) {
       Sums sums = {};
-      uint32_t unread = 0;  // barrier of the stage before, whose last products may be under way
-      for (int stage = 0; stage < L::kStagesPerPass; ++stage, cursor.advance()) {
-        const uint32_t at = b.base + cursor.slot * L::kStageBytes;
-        const uint32_t tokens = tokensOf(at + L::kTokensAt + blockAt(0, groupK) * L::kTokenBlockBytes);
-        barrierWait(b.barriers.full(cursor.slot), cursor.parity);
-        if constexpr (!T::kIsMx) fenceAsyncProxy();  // between cp.async, which wrote the tokens, and wgmma, which reads them
-        multiplyStage(at, tokens, unread, sums);
-        unread = b.barriers.empty(cursor.slot);
-      }
-      finishProducts<0>();
-#pragma unroll
-      for (int i = 0; i < L::kWarpTiles; ++i) pinAll(sums[i]);
-      giveBack(unread);
+      if (L::kIdleTiles > 0 && last) multiplyPass<L::kWarpTiles - L::kIdleTiles>(cursor, sums);
+      else multiplyPass<L::kWarpTiles>(cursor, sums);
       store.run(p, pass, warp, lane, sums);
     }
+  }
+
+  /// The products of a pass, of a warp's first kTiles tiles.
+  template <int kTiles>
+  __device__ __forceinline__ void multiplyPass(RingCursor<C::kStages>& cursor, Sums& sums) const {
+    using Order = Steps<kTiles>;
+    uint32_t unread = 0;  // barrier of the stage before, whose last products may be under way
+    for (int stage = 0; stage < L::kStagesPerPass; ++stage, cursor.advance()) {
+      const uint32_t at = b.base + cursor.slot * L::kStageBytes;
+      const uint32_t tokens = tokensOf(at + L::kTokensAt + Order::blockAt(0, groupK) * L::kTokenBlockBytes);
+      barrierWait(b.barriers.full(cursor.slot), cursor.parity);
+      if constexpr (!T::kIsMx) fenceAsyncProxy();  // between cp.async, which wrote the tokens, and wgmma, which reads them
+      multiplyStage<Order>(at, tokens, unread, sums);
+      unread = b.barriers.empty(cursor.slot);
+    }
+    finishProducts<0>();
+#pragma unroll
+    for (int i = 0; i < kTiles; ++i) pinAll(sums[i]);
+    giveBack(unread);
   }
 
   /// By all lanes (ring.cuh).
@@ -98,50 +107,58 @@ struct Warpgroup {
   /// Steps that are summed up before their common scale is applied: all that share it, where registers allow.
   static constexpr int kScaleSteps =
       L::kScaledSums && L::kWarpTiles * L::kTokenTiles <= 28 && C::kStageUnits % (C::kGroupsK * S::kUnitsPerScale) == 0 ? S::kUnitsPerScale : 1;
-  /// Of a stage: kScaleSteps of a tile, of the next tile, …, and so on with the warpgroup's next units.
-  static constexpr int kRound = L::kWarpTiles * kScaleSteps, kSteps = C::kStageUnits / (C::kGroupsK * L::kStepUnits) * L::kWarpTiles;
-  /// Steps whose weights are read ahead of the one that is decoded.
-  static constexpr int kAhead = kSteps < 2 ? kSteps : 2;
+  /// The steps of a stage where a warp has kTiles tiles: kScaleSteps of a tile, of the next tile, …, and so on with the
+  /// warpgroup's next units.
+  template <int kTiles>
+  struct Steps {
+    static constexpr int kRound = kTiles * kScaleSteps, kCount = C::kStageUnits / (C::kGroupsK * L::kStepUnits) * kTiles;
+    /// Steps whose weights are read ahead of the one that is decoded.
+    static constexpr int kAhead = kCount < 2 ? kCount : 2;
 
-  __device__ __forceinline__ static constexpr int tileAt(int step) { return step % kRound / kScaleSteps; }
-  /// Along k, in the stage: a step's first unit, and its first block of tokens. `group` 0: from the warpgroup's first.
-  __device__ __forceinline__ static constexpr int placeAt(int step, int group) { return (step / kRound * C::kGroupsK + group) * kScaleSteps + step % kScaleSteps; }
-  __device__ __forceinline__ static constexpr int unitAt(int step, int group) { return placeAt(step, group) * L::kStepUnits; }
-  __device__ __forceinline__ static constexpr int blockAt(int step, int group) { return placeAt(step, group) * L::kStepBlocks; }
-  /// Of the pass; places past its rows repeat the last pair, and their sums are dropped.
-  __device__ __forceinline__ int pairAt(int step) const { return min(L::tileOf(warp % L::kWarpsN, tileAt(step)) / 2, C::kPassPairs - 1); }
+    __device__ __forceinline__ static constexpr int tileAt(int step) { return step % kRound / kScaleSteps; }
+    /// Along k, in the stage: a step's first unit, and its first block of tokens. `group` 0: from the warpgroup's first.
+    __device__ __forceinline__ static constexpr int placeAt(int step, int group) { return (step / kRound * C::kGroupsK + group) * kScaleSteps + step % kScaleSteps; }
+    __device__ __forceinline__ static constexpr int unitAt(int step, int group) { return placeAt(step, group) * L::kStepUnits; }
+    __device__ __forceinline__ static constexpr int blockAt(int step, int group) { return placeAt(step, group) * L::kStepBlocks; }
+  };
+
+  /// Of the pass; a place past its rows that the other warps of the warpgroup do not share repeats the last pair, and its sums are dropped.
+  __device__ __forceinline__ int pairOf(int tile) const { return min(L::tileOf(warp % L::kWarpsN, tile) / 2, C::kPassPairs - 1); }
 
   /// A step's weights, and the scales of MX ones.
   struct Words {
     uint32_t words[L::kStepUnits][T::kWords], scales[L::kStepUnits];
   };
 
+  template <class Order>
   __device__ __forceinline__ void load(uint32_t stage, int step, Words& w) const {
 #pragma unroll
     for (int u = 0; u < L::kStepUnits; ++u) {
-      loadUnit<C::kWeight>(stage + L::kWeightsAt + (pairAt(step) * C::kStageUnits + unitAt(step, groupK) + u) * L::kPairBytes + warp % 2 * T::kUnitBytes, lane, w.words[u]);
-      if constexpr (T::kIsMx) w.scales[u] = loadShared2(scalesOf(stage, step) + u * S::kScaleBytes + lane / 4 * 2);
+      loadUnit<C::kWeight>(stage + L::kWeightsAt + (pairOf(Order::tileAt(step)) * C::kStageUnits + Order::unitAt(step, groupK) + u) * L::kPairBytes + warp % 2 * T::kUnitBytes, lane, w.words[u]);
+      if constexpr (T::kIsMx) w.scales[u] = loadShared2(scalesOf<Order>(stage, step) + u * S::kScaleBytes + lane / 4 * 2);
     }
   }
 
   /// Of a step's tile, from its first unit on.
+  template <class Order>
   __device__ __forceinline__ uint32_t scalesOf(uint32_t stage, int step) const {
-    return stage + L::kScalesAt + (pairAt(step) * 2 + warp % 2) * L::kStageScaleBytes + unitAt(step, groupK) / S::kUnitsPerScale * S::kScaleBytes;
+    return stage + L::kScalesAt + (pairOf(Order::tileAt(step)) * 2 + warp % 2) * L::kStageScaleBytes + Order::unitAt(step, groupK) / S::kUnitsPerScale * S::kScaleBytes;
   }
 
   // ---- Decode and compute -------------------------------------------------------------------------------------------------
 
   /// `tokens`: of the warpgroup's first unit.
+  template <class Order>
   __device__ __forceinline__ void multiplyStage(uint32_t stage, uint32_t tokens, uint32_t unread, Sums& sums) const {
     const uint32_t table = b.base + L::kTableAt + lane * 4;
-    Words words[kAhead + 1];
+    Words words[Order::kAhead + 1];
     TileSums fresh[L::kScaledSums ? 2 : 1];
 #pragma unroll
-    for (int step = 0; step < kAhead; ++step) load(stage, step, words[step]);
+    for (int step = 0; step < Order::kAhead; ++step) load<Order>(stage, step, words[step]);
 #pragma unroll
-    for (int step = 0; step < kSteps; ++step) {
-      if (step + kAhead < kSteps) load(stage, step + kAhead, words[(step + kAhead) % (kAhead + 1)]);
-      const Words& w = words[step % (kAhead + 1)];
+    for (int step = 0; step < Order::kCount; ++step) {
+      if (step + Order::kAhead < Order::kCount) load<Order>(stage, step + Order::kAhead, words[(step + Order::kAhead) % (Order::kAhead + 1)]);
+      const Words& w = words[step % (Order::kAhead + 1)];
       const int group = step / kScaleSteps;
 #pragma unroll
       for (int half = 0; half < L::kStepBlocks; ++half) {
@@ -151,17 +168,17 @@ struct Warpgroup {
           if constexpr (T::kIsMx) MxBf16<C::kWeight>::decode(w.words[i], w.scales[i], a[i]);
           else decodeStep<C::kWeight>(w.words[0], 2 * half + i, table, a[i]);
         }
-        const int block = blockAt(step, 0) + half;
+        const int block = Order::blockAt(step, 0) + half;
         if constexpr (L::kScaledSums) multiplyBlock(fresh[group % 2], a, tokens, block, step % kScaleSteps == 0);
-        else multiplyBlock(sums[tileAt(step)], a, tokens, block, false);
+        else multiplyBlock(sums[Order::tileAt(step)], a, tokens, block, false);
         finishProducts<1>();
         if (step == 0 && half == 0) giveBack(unread);
       }
-      if (L::kScaledSums && step % kScaleSteps == 0 && group > 0) addScaled(stage, step - 1, fresh[(group + 1) % 2], sums);
+      if (L::kScaledSums && step % kScaleSteps == 0 && group > 0) addScaled<Order>(stage, step - 1, fresh[(group + 1) % 2], sums);
     }
     // The next stage's first operands take the registers of this one's: they must not be those of the last products.
-    if constexpr (L::kScaledSums || kSteps * L::kStepBlocks == 1) finishProducts<0>();
-    if constexpr (L::kScaledSums) addScaled(stage, kSteps - 1, fresh[(kSteps / kScaleSteps + 1) % 2], sums);
+    if constexpr (L::kScaledSums || Order::kCount * L::kStepBlocks == 1) finishProducts<0>();
+    if constexpr (L::kScaledSums) addScaled<Order>(stage, Order::kCount - 1, fresh[(Order::kCount / kScaleSteps + 1) % 2], sums);
   }
 
   /// What multiplyBlock takes for the blocks of tokens that begin at an address.
@@ -222,15 +239,16 @@ struct Warpgroup {
   }
 
   /// sums of step's tile += its scale · fresh.
+  template <class Order>
   __device__ __forceinline__ void addScaled(uint32_t stage, int step, TileSums& fresh, Sums& sums) const {
     if constexpr (L::kScaledSums) {
       pinAll(fresh);
-      const uint32_t pair = loadShared4(scalesOf(stage, step) + lane / 4 * 4);
+      const uint32_t pair = loadShared4(scalesOf<Order>(stage, step) + lane / 4 * 4);
       const float2 scale = __half22float2(*reinterpret_cast<const __half2*>(&pair));
 #pragma unroll
       for (int j = 0; j < L::kTokenTiles; ++j) {
 #pragma unroll
-        for (int e = 0; e < 4; ++e) sums[tileAt(step)][j][e] = fmaf(fresh[j][e], e < 2 ? scale.x : scale.y, sums[tileAt(step)][j][e]);
+        for (int e = 0; e < 4; ++e) sums[Order::tileAt(step)][j][e] = fmaf(fresh[j][e], e < 2 ? scale.x : scale.y, sums[Order::tileAt(step)][j][e]);
       }
     }
   }

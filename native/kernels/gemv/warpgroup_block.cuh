@@ -15,7 +15,11 @@ struct WarpgroupBlock {
   // Names that thin_store.cuh asks for: warps along n and k, 16-row tiles of each, and who has which.
   static constexpr int kWarpsN = C::kGroupsN * 4, kWarpsK = C::kGroupsK, kWarps = kWarpsN * kWarpsK, kThreads = kWarps * 32;
   static constexpr int kPassTiles = C::kPassPairs * 2;
+  static constexpr int atMost(int limit, int value) { return value < limit ? value : limit; }
   static constexpr int kWarpTiles = (kPassTiles + kWarpsN - 1) / kWarpsN;
+  /// Tiles of each of its warps that the last warpgroup along n is spared, there being no rows left; but for one, with which it
+  /// takes part in barriers.
+  static constexpr int kIdleTiles = atMost(kWarpTiles - 1, C::kGroupsN * kWarpTiles - (kPassTiles + 3) / 4);
   __device__ __forceinline__ static constexpr int tileOf(int warpN, int i) { return (warpN / 4 * kWarpTiles + i) * 4 + warpN % 4; }
 
   /// wgmma takes 8, 16, 32 or 64 tokens here; those past m are multiplied and dropped.
@@ -37,7 +41,7 @@ struct WarpgroupBlock {
   static constexpr int kBlockThreads = kGroupsInBlock * 128;
   static constexpr int multipleOf8(int registers, int limit) { return registers < limit ? registers / 8 * 8 : limit; }
   static constexpr int kEntryRegisters = multipleOf8(65536 / kBlockThreads, 248);
-  static constexpr int kProducerRegisters = T::kIsMx ? 104 : 56;
+  static constexpr int kProducerRegisters = atMost(kEntryRegisters, T::kIsMx ? 104 : 56);
   static constexpr int kConsumerRegisters = multipleOf8((kEntryRegisters * kGroupsInBlock - kProducerRegisters) / (kGroupsInBlock - 1), 240);
 
   /// Blocks that share k, groups of them, and units of k per block.

@@ -145,8 +145,8 @@ struct WarpgroupFeed {
     const size_t first = static_cast<size_t>(b.firstTile + pass * L::kPassTiles) * S::kUnits + b.rank * L::kBlockUnits + stage * C::kStageUnits;
     for (int i = warp * 32 + lane; i < b.passTiles(pass) * kPieces; i += L::kTokenWarps * 32) {
       const int tile = i / kPieces, piece = i % kPieces;
-      copyAsync16(at + tile * L::kStageScaleBytes + piece * 16,
-                  static_cast<const uint8_t*>(p.scale) + (first + static_cast<size_t>(tile) * S::kUnits) * S::kScaleBytesPerUnit + piece * 16);
+      copyAsync16InOrder(at + tile * L::kStageScaleBytes + piece * 16,
+                         static_cast<const uint8_t*>(p.scale) + (first + static_cast<size_t>(tile) * S::kUnits) * S::kScaleBytesPerUnit + piece * 16);
     }
   }
 };
