@@ -169,7 +169,8 @@ __device__ __forceinline__ void decodeStep(const uint32_t (&w)[FormatTraits<F>::
 
 // ---- MX as BF16, with its scales: for wgmma, whose sums cannot be scaled every 32 of k -------------------------------------
 // A code's exponent and mantissa become the same bits of a BF16, subnormals included: value · 2^(bias − 127), bias 15 (E5M2) or
-// 7 (E4M3). One exact multiplication by a power of two makes up for that and applies the block's scale.
+// 7 (E4M3). One exact multiplication by a power of two makes up for that and applies the block's scale. Codes of infinity and NaN
+// do not occur.
 
 template <WeightFormat F>
 struct MxBf16 {

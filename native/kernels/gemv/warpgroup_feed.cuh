@@ -1,7 +1,6 @@
 // The producer warps of warpgroup.cuh: one brings weights, by bulk copies of a pair's whole run in a stage, the others tokens,
-// and scales that vary along k, by cp.async, which can put 16-byte pieces where wgmma wants them; MX tokens become BF16 on the way,
-// which makes their products with scaled weights exact sums. Stages are drawn in
-// warpgroup.cuh, barriers explained in ring.cuh.
+// and scales that vary along k, by cp.async, which can put 16-byte pieces where wgmma wants them. MX tokens become BF16 on the
+// way, scales multiplied in. Stages are drawn in warpgroup.cuh, barriers explained in ring.cuh.
 #pragma once
 #include "gemv/warpgroup_block.cuh"
 
@@ -64,6 +63,7 @@ struct WarpgroupFeed {
 
   /// The kTokenWarps warps share out blocks of tokens.
   __device__ __forceinline__ void tokens(int warp) const {
+    if constexpr (T::kIsMx) prefetchScales(warp);
     waitForPrerequisites();
     MxPieces mx;
     if constexpr (T::kIsMx) readMx(0, warp, mx);
@@ -140,13 +140,25 @@ struct WarpgroupFeed {
     }
   }
 
+  /// MX has four times the scales that groups of 128 have of 4-bit weights, and memory gives small pieces slowly: so all go to L2 at
+  /// once, a tile's together, while the kernel before is still at work.
+  __device__ __forceinline__ void prefetchScales(int warp) const {
+#if __CUDA_ARCH__ >= 900
+    for (int tile = warp * 32 + lane; tile < b.tiles; tile += L::kTokenWarps * 32) bulkPrefetchL2(scalesOf(tile, 0), L::kBlockUnits * S::kScaleBytesPerUnit);
+#endif
+  }
+
+  /// Of the group's tile, from the stage's first unit on.
+  __device__ __forceinline__ const uint8_t* scalesOf(int tile, int stage) const {
+    const size_t unit = static_cast<size_t>(b.firstTile + tile) * S::kUnits + b.rank * L::kBlockUnits + stage * C::kStageUnits;
+    return static_cast<const uint8_t*>(p.scale) + unit * S::kScaleBytesPerUnit;
+  }
+
   __device__ __forceinline__ void fetchScales(int pass, int stage, uint32_t at, int warp) const {
     constexpr int kPieces = L::kStageScaleBytes / 16;  // of a tile
-    const size_t first = static_cast<size_t>(b.firstTile + pass * L::kPassTiles) * S::kUnits + b.rank * L::kBlockUnits + stage * C::kStageUnits;
     for (int i = warp * 32 + lane; i < b.passTiles(pass) * kPieces; i += L::kTokenWarps * 32) {
       const int tile = i / kPieces, piece = i % kPieces;
-      copyAsync16InOrder(at + tile * L::kStageScaleBytes + piece * 16,
-                         static_cast<const uint8_t*>(p.scale) + (first + static_cast<size_t>(tile) * S::kUnits) * S::kScaleBytesPerUnit + piece * 16);
+      copyAsync16InOrder(at + tile * L::kStageScaleBytes + piece * 16, scalesOf(pass * L::kPassTiles + tile, stage) + piece * 16);
     }
   }
 };
