@@ -61,11 +61,11 @@ async function build({ formats, models, batches, arch }, folder) {
   const longer = formats.includes('fp16') && batches.includes(32) ? models.map((model) => ({ name: `${model} fp16 m32 seq8`, words: { model, batch: 4, seq: 8, ...kFormats.fp16 } })) : [];
   const cases = [...formats.flatMap((format) => models.flatMap((model) => batches.map((batch) => ({ name: `${model} ${format} m${batch}`, words: { model, batch, seq: 1, ...kFormats[format] } })))), ...longer];
   // Products of many tokens share k among clusters of blocks here, and their stages all fit the ring. Without clusters they end in
-  // other code, as large ones do, and two short stages are refilled.
+  // other code, as large ones do, and two short stages are refilled; MX has steps of two units.
   const alone = cases.filter(({ words }) => words.batch > 1 && words.seq === 1).map(({ name, words }) => ({ name: `${name} cluster 1`, words }));
   for (const { words } of alone) {
     const { name, model } = designCheckpoint(parseRequest(words), null);
-    const tuning = { parameters: { cluster: 1, warpsK: 2, groupsN: 1, groupsK: 2, stageUnits: 2, stages: 2 }, latencyMs: 1, defaultLatencyMs: 1, candidates: 1 };
+    const tuning = { parameters: { cluster: 1, warpsK: 2, groupsN: 1, groupsK: 2, stageUnits: words.weight === 'mxfp8' ? 4 : 2, stages: 2 }, latencyMs: 1, defaultLatencyMs: 1, candidates: 1 };
     const operators = Object.fromEntries(model.operators.filter(({ semantics }) => semantics.op === 'dense').map(({ semantics }) => [operatorKey(semantics), tuning]));
     const path = join(folder, 'alone', words.model, name, 'tuned', `${arch}.json`);
     await mkdir(dirname(path), { recursive: true });
