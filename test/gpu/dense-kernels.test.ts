@@ -44,8 +44,10 @@ describe('dense kernels', { timeout: 600_000 }, () => {
     if (missing) skip(missing);
     await verifyOperators([
       ...([64, 128] as const).flatMap((group) => (['int4', 'nf4'] as const).flatMap((weight) => [1, 17, 32, 64].flatMap((m) => products(weight, m, group)))),
-      ...(['int4', 'nf4', 'int1', 'fp8_e4m3'] as const).flatMap((weight) => [1, 2].map((cluster) => caseOf(`${weight}_cluster${cluster}`, weight, { m: 32, n: 4096, k: 1024 }, { cluster }))),
-      caseOf('int4_along_n', 'int4', { m: 32, n: 8192, k: 1024 }, { groupsN: 2, groupsK: 1 }),
+      ...(['int4', 'nf4', 'int1', 'fp8_e4m3', 'mxfp8_e4m3'] as const).flatMap((weight) => [1, 2].map((cluster) => caseOf(`${weight}_cluster${cluster}`, weight, { m: 32, n: 4096, k: 1024 }, { cluster }))),
+      // Ten tiles: eight places for the first warpgroup, and half as many for the last.
+      ...(['int4', 'nf4', 'int1', 'mxfp8_e4m3'] as const).map((weight) => caseOf(`${weight}_along_n`, weight, { m: 32, n: 10240, k: 1024 }, { groupsN: 2, groupsK: 1 })),
+      caseOf('int4g128_along_n', 'int4', { m: 32, n: 10240, k: 1024, group: 128 }, { groupsN: 2, groupsK: 1 }),
       caseOf('int4_passes', 'int4', { m: 32, n: 20000, k: 512 }, { cluster: 1, passPairs: 2 }),
       caseOf('int1_stages', 'int1', { m: 32, n: 4096, k: 4096, residual: true }, { stageUnits: 1, groupsK: 1, groupsN: 1, stages: 2 }),
       caseOf('nf4_long', 'nf4', { m: 1, n: 512, k: 57344 }),
