@@ -318,7 +318,7 @@ struct Runner {
 
   /// What runs in a prepare operator's place where time counts.
   void launchPrepared(const Op& op, cudaStream_t stream, bool programmatic) const {
-    const size_t pieces = size_t(op.m) * op.k * (op.activation == 0 ? 2 : 1) / 16, scalePieces = size_t(op.m) * op.k / 512;
+    const size_t pieces = size_t(op.m) * op.k * (op.activation == kActFp16 ? 2 : 1) / 16, scalePieces = size_t(op.m) * op.k / 512;
     launchStandIn(prepareStandIn, int((pieces + scalePieces + 255) / 256), 256, stream, programmatic, (uint4*)op.y, pieces, (uint4*)op.yScale, scalePieces);
   }
 

@@ -1,5 +1,5 @@
 /**
- * Configurations of native/kernels/gemv/thin.cuh (weights of 16 or 8 bits; 2 to 64 tokens, or one whose activations gemv.cuh
+ * Configurations of native/kernels/gemv/thin.cuh (FP16 and FP8 weights; 2 to 64 tokens, or one whose activations gemv.cuh
  * cannot hold): defaults, candidates for the tuner, generated text, and the shared memory that a configuration takes, mirrored
  * from the kernel (the generated text asserts that both agree).
  */
