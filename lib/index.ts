@@ -4,10 +4,10 @@
  */
 import { inspectPrebuilt as inspect, type Inspection } from './artifact/inspect.js';
 import type { WeightFormat } from './artifact/operators.js';
-import type { BuildCheckpointOptions, FloatWeights, PackMatrixOptions, TuneCheckpointOptions } from './build/api.js';
-import type { BuildResult } from './build/build.js';
-import type { PackedWeights } from './build/pack.js';
-import type { Tuned } from './build/tuned.js';
+import type { BuildCheckpointOptions, FloatWeights, PackMatrixOptions, TuneCheckpointOptions } from './compiler/api.js';
+import type { BuildResult } from './compiler/build.js';
+import type { PackedWeights } from './compiler/pack.js';
+import type { Tuned } from './compiler/tuned.js';
 import { resolveCheckpoint } from './run/package.js';
 import { Prebuilt } from './run/prebuilt.js';
 import type { LoadOptions, TaskOptions } from './run/options.js';
@@ -38,7 +38,7 @@ export async function inspectPrebuilt(path: string): Promise<Inspection> {
 }
 
 /** The builder is large, and most processes never build: it is loaded when it is first called. */
-const builder = (): Promise<typeof import('./build/api.js')> => import('./build/api.js');
+const builder = (): Promise<typeof import('./compiler/api.js')> => import('./compiler/api.js');
 
 /**
  * Builds a checkpoint folder `<root>/<model>/<name>/`, named as the authors name theirs: graph.json, checkpoint.json, with
@@ -94,11 +94,11 @@ export async function tuneCheckpoint(path: string, options?: TuneCheckpointOptio
 }
 
 export type { Digit as LayoutDigit, WeightFormat } from './artifact/operators.js';
-export type { BuildCheckpointOptions, FloatWeights, PackMatrixOptions, TuneCheckpointOptions, TuneProgress } from './build/api.js';
-export type { BuildResult } from './build/build.js';
-export type { PackedWeights } from './build/pack.js';
-export type { Tuned as TuneResult } from './build/tuned.js';
-export type { FloatSource } from './build/weights.js';
+export type { BuildCheckpointOptions, FloatWeights, PackMatrixOptions, TuneCheckpointOptions, TuneProgress } from './compiler/api.js';
+export type { BuildResult } from './compiler/build.js';
+export type { PackedWeights } from './compiler/pack.js';
+export type { Tuned as TuneResult } from './compiler/tuned.js';
+export type { FloatSource } from './compiler/weights.js';
 export type { Inspection, InspectedModule, InspectedOperator, InspectedProblem, InspectedTensor } from './artifact/inspect.js';
 export { LadderError } from './errors.js';
 export type { ErrorCode, ErrorContext } from './errors.js';

@@ -8,7 +8,7 @@ import { resolve, join } from 'node:path';
 const [dist, out, ...options] = process.argv.slice(2);
 const option = (name) => options.find((text) => text.startsWith(`${name}=`))?.slice(name.length + 1);
 const [{ denseLayouts, planDense }, { operatorArguments }, { readsAhead }] = await Promise.all(
-  ['dense-kernels', 'dense-template', 'formats'].map((name) => import(pathToFileURL(resolve(dist, `build/${name}.js`)))));
+  ['dense-kernels', 'dense-template', 'formats'].map((name) => import(pathToFileURL(resolve(dist, `compiler/${name}.js`)))));
 
 const formats = {
   fp16: ['fp16', 'fp16', -1], int4: ['int4', 'fp16', -1], int4g128: ['int4', 'fp16', 128], int4g64: ['int4', 'fp16', 64], nf4: ['nf4', 'fp16', -1], nf4g128: ['nf4', 'fp16', 128],

@@ -99,7 +99,7 @@ function describeBench(device: DeviceInfo, outcomes: readonly BenchOutcome[]): s
 async function buildModules(cases: readonly BenchCase[], device: DeviceInfo, io: CliIo): Promise<void> {
   // All in one parallel build; a case that cannot be built says so in its own record. Foreign ones are what they are.
   const ours = cases.map(({ path }) => path).filter((path) => existsSync(join(path, 'checkpoint.json')));
-  const { archOf, ensureModules } = await import('../build/ensure.js');
+  const { archOf, ensureModules } = await import('../compiler/ensure.js');
   const onProgress = progressTo(io);
   try {
     await ensureModules(ours, { arch: archOf(computeCapabilityOf(device)), signal: io.signal, onProgress: (fraction, label) => onProgress({ phase: 'build', fraction, detail: label }) });

@@ -1,9 +1,9 @@
 /** `ladder build`: makes a checkpoint of a known model. */
 import { resolve } from 'node:path';
-import { buildCheckpoints } from '../build/build.js';
-import { figure8Requests } from '../build/figure8.js';
-import { modelNames } from '../build/models/index.js';
-import { kDefaultSeed, parseRequest } from '../build/request.js';
+import { buildCheckpoints } from '../compiler/build.js';
+import { figure8Requests } from '../compiler/figure8.js';
+import { modelNames } from '../compiler/models/index.js';
+import { kDefaultSeed, parseRequest } from '../compiler/request.js';
 import type { Command } from './command.js';
 import { wholeNumber } from './shared.js';
 

@@ -69,7 +69,7 @@ export async function openCheckpoint(path: string, options: CheckedLoadOptions):
 
 async function buildIfStale(folder: string, device: DeviceInfo, options: CheckedLoadOptions): Promise<{ buildMs: number; warning: string | null }> {
   // Loaded only here: the builder is large, and most processes never build.
-  const { archOf, ensureModule } = await import('../build/ensure.js');
+  const { archOf, ensureModule } = await import('../compiler/ensure.js');
   return ensureModule(folder, {
     arch: archOf(computeCapabilityOf(device)),
     onProgress: (fraction, label) => options.onProgress?.({ phase: 'build', fraction, detail: label }),

@@ -3,7 +3,7 @@
  * the copies to and from the device are native.
  */
 import { elementBytes, type DataType } from '../artifact/dtype.js';
-import { bfloatToFloat, floatToBfloat, floatToHalf, halfToFloat } from '../build/formats.js';
+import { bfloatToFloat, floatToBfloat, floatToHalf, halfToFloat } from '../compiler/formats.js';
 import { LadderError } from '../errors.js';
 import { describeValue } from './options.js';
 

@@ -5,7 +5,7 @@
  */
 import type { DataType } from '../artifact/dtype.js';
 import type { Fill, Manifest } from '../artifact/manifest.js';
-import { kE4m3Codes, kE5m2Codes } from '../build/fills.js';
+import { kE4m3Codes, kE5m2Codes } from '../compiler/fills.js';
 
 const kMask64 = (1n << 64n) - 1n;
 

@@ -1,6 +1,6 @@
 # Builds model.so of any number of checkpoints: one unit per folder of LADDER_UNITS, with the builder's generated
 # kernels<i>.cu (device code), host.c (packed functions) and blob.S (the module blob, which includes kernels<i>.fatbin).
-# Included by the CMakeLists.txt that lib/build/compile.ts writes beside the units; driven by cmake-js.
+# Included by the CMakeLists.txt that lib/compiler/compile.ts writes beside the units; driven by cmake-js.
 #   LADDER_NVCC     path of nvcc            LADDER_KERNELS  this folder
 #   LADDER_GENCODE  list of -gencode values LADDER_UNITS    list of folders
 

@@ -1,5 +1,5 @@
 // The numeric formats on the host: codes to values and back, rounding to nearest even.
-// The TypeScript twin is lib/build/formats.ts; exhaustive tests hold the two together. Storage order is layout.h's business.
+// The TypeScript twin is lib/compiler/formats.ts; exhaustive tests hold the two together. Storage order is layout.h's business.
 // Follows IEEE 754 binary16, OCP FP8 v1.0 and OCP MX v1.0; NF4: QLoRA (Dettmers et al. 2023), Appendix E.
 #pragma once
 

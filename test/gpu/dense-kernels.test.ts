@@ -2,8 +2,8 @@
 // k of one group, one to 64 tokens, clusters and none, one pass and several; as machine code and, forced, from compute_80 PTX.
 import { beforeAll, describe, it } from 'vitest';
 import { type ActivationFormat, isMxFormat, weightBits, type WeightFormat, weightFormats } from '../../lib/artifact/operators.js';
-import { denseLayouts } from '../../lib/build/dense-kernels.js';
-import type { DenseShape } from '../../lib/build/dense-template.js';
+import { denseLayouts } from '../../lib/compiler/dense-kernels.js';
+import type { DenseShape } from '../../lib/compiler/dense-template.js';
 import { missingForOperators, type OperatorCase, verifyOperators } from './operator-checkpoint.js';
 
 let missing: string | null = null;

@@ -9,12 +9,12 @@ import { serialiseGraph } from '../../lib/artifact/graph-writer.js';
 import type { Fill, Manifest } from '../../lib/artifact/manifest.js';
 import { type Operand, signatureOf } from '../../lib/artifact/operands.js';
 import type { DenseOperator, Operator } from '../../lib/artifact/operators.js';
-import { compileModules, findNvcc } from '../../lib/build/compile.js';
-import { kActivationFill, kGainFill, kShiftFill, quantisedProbe, quantisedScaleProbe, scaleFill, weightFill } from '../../lib/build/fills.js';
-import type { Tuning } from '../../lib/build/kernel.js';
-import type { LoweredModel, LoweredTensor } from '../../lib/build/lower.js';
-import { planOperator } from '../../lib/build/planners.js';
-import { hashSources } from '../../lib/build/sources.js';
+import { compileModules, findNvcc } from '../../lib/compiler/compile.js';
+import { kActivationFill, kGainFill, kShiftFill, quantisedProbe, quantisedScaleProbe, scaleFill, weightFill } from '../../lib/compiler/fills.js';
+import type { Tuning } from '../../lib/compiler/kernel.js';
+import type { LoweredModel, LoweredTensor } from '../../lib/compiler/lower.js';
+import { planOperator } from '../../lib/compiler/planners.js';
+import { hashSources } from '../../lib/compiler/sources.js';
 import { native } from '../../lib/native.js';
 import { verifyPrebuilt } from '../../lib/run/run-prebuilt.js';
 

@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it, vi } from 'vitest';
-import { buildCheckpoints } from '../../lib/build/build.js';
-import { parseRequest } from '../../lib/build/request.js';
+import { buildCheckpoints } from '../../lib/compiler/build.js';
+import { parseRequest } from '../../lib/compiler/request.js';
 import { parseRecord, type BenchRecord } from '../../lib/run/record.js';
 
 const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));

@@ -8,8 +8,8 @@ import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { layoutExtents, layoutOffsets } from '../../lib/artifact/layout.js';
 import { type ActivationFormat, type DenseOperator, isMxFormat, weightBits, type WeightFormat, weightFormats } from '../../lib/artifact/operators.js';
-import { findNvcc, kernelsFolder } from '../../lib/build/compile.js';
-import { type DenseShape, denseLayouts, denseTunables, planDense } from '../../lib/build/dense-kernels.js';
+import { findNvcc, kernelsFolder } from '../../lib/compiler/compile.js';
+import { type DenseShape, denseLayouts, denseTunables, planDense } from '../../lib/compiler/dense-kernels.js';
 import { LadderError } from '../../lib/errors.js';
 
 function activationOf(weight: WeightFormat): ActivationFormat {

@@ -5,8 +5,8 @@ import { type Digit, isMxFormat, weightBits, type WeightFormat, weightFormats } 
 import {
   activationCodeToFloat, bfloatToFloat, bitsPerWeight, e8m0ToFloat, floatToBfloat, floatToFp8, floatToHalf, floatToNf4, floorLog2, formatLabel,
   fp8Kind, fp8ToFloat, halfToFloat, kNf4Values, mxScaleCode, quantiseRow, roundHalfEven,
-} from '../../lib/build/formats.js';
-import { packMatrix, type PackOptions, unpackMatrix } from '../../lib/build/pack.js';
+} from '../../lib/compiler/formats.js';
+import { packMatrix, type PackOptions, unpackMatrix } from '../../lib/compiler/pack.js';
 import { Random, randomLayout, rowMajor, storedIndex } from './reference-naive.js';
 
 /** Value of a finite code by the textbook formula. */

@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, expect, it } from 'vitest';
-import { buildCheckpoints } from '../../lib/build/build.js';
-import { parseRequest } from '../../lib/build/request.js';
+import { buildCheckpoints } from '../../lib/compiler/build.js';
+import { parseRequest } from '../../lib/compiler/request.js';
 
 const repository = fileURLToPath(new URL('../..', import.meta.url));
 const root = await mkdtemp(join(tmpdir(), 'ladder-package-'));

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { bfloatToFloat, e8m0ToFloat, floatToBfloat, floatToFp8, floatToHalf, fp8ToFloat, halfToFloat, kNf4Values, roundHalfEven } from '../../lib/build/formats.js';
+import { bfloatToFloat, e8m0ToFloat, floatToBfloat, floatToFp8, floatToHalf, fp8ToFloat, halfToFloat, kNf4Values, roundHalfEven } from '../../lib/compiler/formats.js';
 import { bytesOf, Random } from './reference-naive.js';
 
 const kReference = fileURLToPath(new URL('../../native/reference', import.meta.url));

@@ -1,9 +1,9 @@
 // The operators once more, as plainly as they can be written, in FP64: what the tests hold native/reference against.
-// Formats come from lib/build/formats.ts; nothing is shared with the C++ code. Also random operands and layouts for the tests.
+// Formats come from lib/compiler/formats.ts; nothing is shared with the C++ code. Also random operands and layouts for the tests.
 import { type AttentionOperator, type DenseOperator, type Digit, isMxFormat, kMxBlock, type NormOperator, type QuantiseOperator, weightBits } from '../../lib/artifact/operators.js';
 import {
   activationCodeToFloat, e8m0ToFloat, floatToHalf, halfToFloat, quantiseRow, weightCodeToFloat,
-} from '../../lib/build/formats.js';
+} from '../../lib/compiler/formats.js';
 
 /** A seeded generator of uniform numbers in [0, 1). */
 export class Random {

@@ -1,7 +1,7 @@
 // The reference's norm, quantise and attention against naive ones, special values included; and refusals.
 import { describe, expect, it } from 'vitest';
 import { activationFormats, type AttentionOperator, isMxFormat, type NormOperator, type QuantiseOperator } from '../../lib/artifact/operators.js';
-import { floatToHalf } from '../../lib/build/formats.js';
+import { floatToHalf } from '../../lib/compiler/formats.js';
 import { native } from '../../lib/native.js';
 import { bytesOf, halvesOf, naiveActivation, naiveAttention, Random } from './reference-naive.js';
 

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { buildCheckpoints } from '../../lib/build/build.js';
-import { parseRequest } from '../../lib/build/request.js';
+import { buildCheckpoints } from '../../lib/compiler/build.js';
+import { parseRequest } from '../../lib/compiler/request.js';
 import { LadderError, listDevices, loadPrebuilt, parseRecord, recordOf, runPrebuilt, verifyPrebuilt, type Prebuilt, type Progress } from '../../lib/index.js';
 import { native } from '../../lib/native.js';
 

@@ -7,8 +7,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { type AttentionOperator, activationFormats } from '../../lib/artifact/operators.js';
-import type { KernelPlan } from '../../lib/build/kernel.js';
-import { planAttention, planNorm, planQuantise } from '../../lib/build/small-kernels.js';
+import type { KernelPlan } from '../../lib/compiler/kernel.js';
+import { planAttention, planNorm, planQuantise } from '../../lib/compiler/small-kernels.js';
 
 const kKernels = fileURLToPath(new URL('../../native/kernels', import.meta.url));
 const attention: AttentionOperator = { op: 'attention', batch: 32, seq: 1, heads: 64, kvHeads: 8, headDim: 128, order: 'concatenated', position: 'rope', ropeBase: 10000 };

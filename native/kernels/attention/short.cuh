@@ -10,8 +10,8 @@
 // Architectures: sm_80 and up. Tests: `ladder verify`, test/gpu/small-kernels.test.ts.
 #pragma once
 #include "attention/operator.cuh"
-#include "common/ptx.cuh"
-#include "common/reduce.cuh"
+#include "core/ptx.cuh"
+#include "core/reduce.cuh"
 
 namespace ladder {
 

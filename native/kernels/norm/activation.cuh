@@ -1,5 +1,5 @@
 // Norm and per-token quantisation of activations, alone or fused: the operators `norm` and `quantise` of
-// lib/artifact/operators.ts. For products of several tokens, where every block would otherwise repeat them (gemv/prologue.cuh).
+// lib/artifact/operators.ts. For products of several tokens, where every block would otherwise repeat them (matmul/vector/prologue.cuh).
 //
 //   h = x · rsqrt(mean(x²) + eps) · gain                         rms
 //   h = (x − mean) · rsqrt(var + eps) · gain + beta              layer
@@ -10,9 +10,9 @@
 // One block per token; a row stays in registers between its one read and its one write. FP32 throughout.
 // Divisibility: kK by 8, by 32 for MX. Architectures: sm_80 and up. Tests: `ladder verify`, test/gpu/small-kernels.test.ts.
 #pragma once
-#include "common/ptx.cuh"
-#include "common/quantise.cuh"
-#include "common/reduce.cuh"
+#include "core/ptx.cuh"
+#include "formats/quantise.cuh"
+#include "core/reduce.cuh"
 
 namespace ladder {
 

@@ -1,9 +1,9 @@
 // The builder up to what is written: fusion, naming, bytes and FLOPs of the models of Figure 8.
 import { describe, expect, it } from 'vitest';
 import type { WeightFormat } from '../../lib/artifact/operators.js';
-import { lower } from '../../lib/build/lower.js';
-import { modelFactory } from '../../lib/build/models/index.js';
-import { parseRequest } from '../../lib/build/request.js';
+import { lower } from '../../lib/compiler/lower.js';
+import { modelFactory } from '../../lib/compiler/models/index.js';
+import { parseRequest } from '../../lib/compiler/request.js';
 
 function lowered(model: string, batch: number, weight: string, layers = 1) {
   const request = parseRequest({ model, batch, seq: 1, weight, layers });

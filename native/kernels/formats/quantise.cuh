@@ -6,7 +6,7 @@
 #include <cuda_fp8.h>
 #include <stdint.h>
 
-#include "common/reduce.cuh"
+#include "core/reduce.cuh"
 
 namespace ladder {
 

@@ -1,11 +1,11 @@
 // What the dense decoding kernels compute and are given: y = epilogue(quantise(norm(x)) · dequantise(W)ᵀ), see denseSchema in
-// lib/artifact/operators.ts. A configuration is a struct of constants, written by lib/build/dense-kernels.ts:
+// lib/artifact/operators.ts. A configuration is a struct of constants, written by lib/compiler/dense-kernels.ts:
 //
 //   kWeight, kM, kN, kK, kGroup, kQuantisedInput, kNorm, kEps, kBias, kFunction, kResidual    the operator
 //   kBlocks, kWarps, kStageUnits, kStages, …                                                  the tuning (each kernel's file)
 //   kNextRuns, kNextTiles, kNextTileBytes, kNextBytes                                         the weights of the product after this one
 #pragma once
-#include "common/decode.cuh"
+#include "formats/decode.cuh"
 
 /// Blocks per cluster, where there are clusters.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900

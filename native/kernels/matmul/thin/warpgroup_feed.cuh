@@ -2,7 +2,7 @@
 // and scales that vary along k, by cp.async, which can put 16-byte pieces where wgmma wants them. MX tokens become BF16 on the
 // way, scales multiplied in. Stages are drawn in warpgroup.cuh, barriers explained in ring.cuh.
 #pragma once
-#include "gemv/warpgroup_block.cuh"
+#include "matmul/thin/warpgroup_block.cuh"
 
 namespace ladder {
 

@@ -1,5 +1,5 @@
 /**
- * Configurations of native/kernels/gemv/thin.cuh (FP16 and FP8 weights; 2 to 64 tokens, or one whose activations gemv.cuh
+ * Configurations of native/kernels/matmul/thin/thin.cuh (FP16 and FP8 weights; 2 to 64 tokens, or one whose activations gemv.cuh
  * cannot hold): defaults, candidates for the tuner, generated text, and the shared memory that a configuration takes, mirrored
  * from the kernel (the generated text asserts that both agree).
  */
@@ -109,7 +109,7 @@ export function thinPlan(operator: DenseShape, name: string, given: Tuning, next
   const { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits, stages, prefetchStages } = tuning;
   const shared = totalBytes(operator, tuning);
   return densePlan(operator, name, {
-    kernel: 'thin', type: 'Thin', blocks, cluster, threads: (warpsN * warpsK + 2) * 32, sharedBytes: shared,
+    header: 'matmul/thin/thin.cuh', kernel: 'thin', type: 'Thin', blocks, cluster, threads: (warpsN * warpsK + 2) * 32, sharedBytes: shared,
     constants: [
       `static constexpr int kBlocks = ${blocks}, kCluster = ${cluster}, kWarpsN = ${warpsN}, kWarpTiles = ${warpTiles}, kWarpsK = ${warpsK};`,
       `static constexpr int kStageUnits = ${stageUnits}, kStages = ${stages}, kPrefetchStages = ${prefetchStages};`,

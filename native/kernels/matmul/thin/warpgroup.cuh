@@ -17,8 +17,8 @@
 // Tuning: kBlocks, kCluster, kPassPairs, kGroupsN, kGroupsK, kStageUnits (a multiple of kGroupsK), kStages, kPrefetchStages.
 // Tests: test/gpu (against native/reference), bench/kernels (against a double-precision reference on the device).
 #pragma once
-#include "gemv/thin_store.cuh"
-#include "gemv/warpgroup_feed.cuh"
+#include "matmul/thin/thin_store.cuh"
+#include "matmul/thin/warpgroup_feed.cuh"
 
 namespace ladder {
 

@@ -4,10 +4,10 @@ import { existsSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { readExportedString } from '../../lib/artifact/elf.js';
 import { checkpointName } from '../../lib/artifact/names.js';
-import { compileModules, findNvcc } from '../../lib/build/compile.js';
-import { figure8Requests } from '../../lib/build/figure8.js';
-import { parseRequest } from '../../lib/build/request.js';
-import { planVariants } from '../../lib/build/variants.js';
+import { compileModules, findNvcc } from '../../lib/compiler/compile.js';
+import { figure8Requests } from '../../lib/compiler/figure8.js';
+import { parseRequest } from '../../lib/compiler/request.js';
+import { planVariants } from '../../lib/compiler/variants.js';
 
 describe("the tuner's variants", () => {
   it.each(figure8Requests().map((request) => [`${request.model}/${checkpointName(request)}`, request] as const))('%s: every node has a choice of its own candidates', (_, request) => {

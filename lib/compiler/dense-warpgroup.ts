@@ -1,5 +1,5 @@
 /**
- * Configurations of native/kernels/gemv/warpgroup.cuh (weights of 4 or 1 bits, or MX; 2 to 64 tokens, or one whose activations
+ * Configurations of native/kernels/matmul/thin/warpgroup.cuh (weights of 4 or 1 bits, or MX; 2 to 64 tokens, or one whose activations
  * gemv.cuh cannot hold): defaults, candidates for the tuner, generated text, and the shared memory that a configuration takes,
  * mirrored from the kernel (the generated text asserts that both agree).
  */
@@ -137,7 +137,7 @@ export function warpgroupPlan(operator: DenseShape, name: string, given: Tuning,
   const { blocks, cluster, passPairs, groupsN, groupsK, stageUnits, stages, prefetchStages } = tuning;
   const shared = totalBytes(operator, tuning);
   return densePlan(operator, name, {
-    kernel: 'warpgroup', type: 'Warpgroup', blocks, cluster, threads: blockThreads(tuning), sharedBytes: shared,
+    header: 'matmul/thin/warpgroup.cuh', kernel: 'warpgroup', type: 'Warpgroup', blocks, cluster, threads: blockThreads(tuning), sharedBytes: shared,
     constants: [
       `static constexpr int kBlocks = ${blocks}, kCluster = ${cluster}, kPassPairs = ${passPairs}, kGroupsN = ${groupsN}, kGroupsK = ${groupsK};`,
       `static constexpr int kStageUnits = ${stageUnits}, kStages = ${stages}, kPrefetchStages = ${prefetchStages};`,

@@ -1,9 +1,9 @@
 // A block of warpgroup.cuh: what its constants follow from a configuration, where everything lies in shared memory, and which
-// rows are its own. lib/build/dense-warpgroup.ts mirrors the sizes; the generated text asserts that both agree.
+// rows are its own. lib/compiler/dense-warpgroup.ts mirrors the sizes; the generated text asserts that both agree.
 #pragma once
-#include "common/wgmma.cuh"
-#include "gemv/operator.cuh"
-#include "gemv/ring.cuh"
+#include "core/wgmma.cuh"
+#include "matmul/operator.cuh"
+#include "core/ring.cuh"
 
 namespace ladder {
 

@@ -14,8 +14,8 @@
 // Tuning: kBlocks, kCluster, kWarpsN, kWarpTiles, kWarpsK (power of two), kStageUnits (a multiple of kWarpsK), kStages, kPrefetchStages.
 // Tests: test/gpu (against native/reference), bench/kernels (against a double-precision reference on the device).
 #pragma once
-#include "gemv/thin_feed.cuh"
-#include "gemv/thin_store.cuh"
+#include "matmul/thin/thin_feed.cuh"
+#include "matmul/thin/thin_store.cuh"
 
 namespace ladder {
 

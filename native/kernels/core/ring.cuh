@@ -9,7 +9,7 @@
 // alone, and racecheck does not know that one lane can speak for the others.
 // The test: test/gpu, every shape; races: compute-sanitizer on bench/kernels.
 #pragma once
-#include "common/ptx.cuh"
+#include "core/ptx.cuh"
 
 namespace ladder {
 

@@ -7,7 +7,7 @@
 // Order: registers are written → wgmmaFence → products → wgmmaCommit → wgmmaWait before the registers are touched again.
 // Follows the PTX ISA 8.x, section on wgmma (matrix descriptor: shared memory layout and swizzling modes).
 #pragma once
-#include "common/ptx.cuh"
+#include "core/ptx.cuh"
 
 namespace ladder {
 

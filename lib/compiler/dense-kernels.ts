@@ -1,6 +1,6 @@
 /**
  * Plans the dense decoding products (m ≤ 64): the layout in which each format's weights are stored, which kernel runs, and
- * its tuning. The kernels are native/kernels/gemv; what they compute is denseSchema's. Layouts depend on format, function and
+ * its tuning. The kernels are native/kernels/matmul; what they compute is denseSchema's. Layouts depend on format, function and
  * kernel alone, never on the tuning, so that tuning anew needs no repacking.
  */
 import { type DenseOperator, type Digit, isMxFormat, weightBits } from '../artifact/operators.js';
@@ -16,7 +16,7 @@ import type { KernelPlan, Tuning, WeightRuns } from './kernel.js';
 interface DenseKernel {
   readonly plan: (operator: DenseOperator, name: string, tuning: Tuning, next: WeightRuns | null) => KernelPlan;
   readonly tunables: (operator: DenseOperator) => readonly Tuning[];
-  /** Tiles in pairs, and k in the order of wgmma's operands (native/kernels/common/decode.cuh). */
+  /** Tiles in pairs, and k in the order of wgmma's operands (native/kernels/formats/decode.cuh). */
   readonly paired: boolean;
 }
 
@@ -29,7 +29,7 @@ const n = (stride: number, size: number): Digit => ({ axis: 'n', stride, size })
 
 /**
  * Layouts in the order in which the kernels consume: 16-row tiles, each contiguous over k, or pairs of them; within, units of what
- * one warp reads at once, drawn in native/kernels/common/decode.cuh. n is padded to whole tiles or pairs; with silu_mul a tile
+ * one warp reads at once, drawn in native/kernels/formats/decode.cuh. n is padded to whole tiles or pairs; with silu_mul a tile
  * holds eight gate rows and their eight up rows.
  * @throws LadderError `UNSUPPORTED` naming the dimension that no kernel handles
  */

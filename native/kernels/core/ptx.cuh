@@ -1,6 +1,6 @@
 // PTX instructions that CUDA C++ has no name for, wrapped once: barriers in shared memory, asynchronous copies, clusters,
 // programmatic dependent launch, mma.sync. Two targets: sm_90a (bulk copies, clusters, dependent launch) and sm_80, where
-// copies are cp.async and the rest falls away. Ordering and phases are the caller's business (gemv/ring.cuh).
+// copies are cp.async and the rest falls away. Ordering and phases are the caller's business (core/ring.cuh).
 // Follows the PTX ISA 8.x, sections on mbarrier, cp.async(.bulk), griddepcontrol and mma.
 #pragma once
 #include <cuda_bf16.h>

@@ -3,9 +3,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { checkpointName } from '../../lib/artifact/names.js';
-import { designCheckpoint } from '../../lib/build/design.js';
-import { figure8Requests } from '../../lib/build/figure8.js';
-import { readTuned } from '../../lib/build/tuned.js';
+import { designCheckpoint } from '../../lib/compiler/design.js';
+import { figure8Requests } from '../../lib/compiler/figure8.js';
+import { readTuned } from '../../lib/compiler/tuned.js';
 import { packageRoot } from '../../lib/run/package.js';
 
 const root = join(packageRoot, 'checkpoints', 'Figure8', 'ladder', 'checkpoint');

@@ -1,6 +1,6 @@
 /**
  * What the dense decoding kernels have in common on the builder's side: names of the C++ enumerators, constants of an operator,
- * kernel parameters, sizes of units (native/kernels/common/decode.cuh) and of shared memory.
+ * kernel parameters, sizes of units (native/kernels/formats/decode.cuh) and of shared memory.
  */
 import { type DenseOperator, isMxFormat, weightBits, type WeightFormat } from '../artifact/operators.js';
 import type { KernelArgument, KernelPlan, Tuning, WeightRuns } from './kernel.js';
@@ -157,9 +157,11 @@ function kernelText(name: string, kernel: string, constants: readonly string[], 
   ].join('\n');
 }
 
-/** A kernel of native/kernels/gemv with its tuning: what kernelText and the launch need. */
+/** A kernel of native/kernels/matmul with its tuning: what kernelText and the launch need. */
 interface DenseInstance {
-  /** Header, function and class of the kernel: `gemv`, `Gemv`. */
+  /** Below native/kernels. */
+  readonly header: string;
+  /** Function and class of the kernel: `gemv`, `Gemv`. */
   readonly kernel: string;
   readonly type: string;
   /** The tuning as members of the C++ struct. */
@@ -173,10 +175,10 @@ interface DenseInstance {
 }
 
 /** The plan of an operator that is one launch of a dense kernel. */
-export function densePlan(operator: DenseShape, name: string, { kernel, type, constants, blocks, cluster, threads, sharedBytes, reads }: DenseInstance, next: WeightRuns | null): KernelPlan {
+export function densePlan(operator: DenseShape, name: string, { header, kernel, type, constants, blocks, cluster, threads, sharedBytes, reads }: DenseInstance, next: WeightRuns | null): KernelPlan {
   const { members, kernelArguments } = operatorArguments(operator);
   return {
-    includes: [`gemv/${kernel}.cuh`],
+    includes: [header],
     definitions: [
       kernelText(name, kernel, [...operatorConstants(operator), ...constants, nextConstants(next)], members, threads, cluster > 1 ? `LADDER_CLUSTER(${cluster}) ` : ''),
       `static_assert(ladder::${type}<${name}_config>::kSharedBytes == ${sharedBytes} && ladder::${type}<${name}_config>::kBlockThreads == ${threads});`,

@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { fileRangeAt, readElf, readExportedString } from '../../lib/artifact/elf.js';
 import { parseModuleBlob } from '../../lib/artifact/module-blob.js';
-import { generateSources, type PlannedOperator } from '../../lib/build/codegen.js';
-import { compileModules, findNvcc } from '../../lib/build/compile.js';
-import type { LoweredModel, LoweredOperator } from '../../lib/build/lower.js';
+import { generateSources, type PlannedOperator } from '../../lib/compiler/codegen.js';
+import { compileModules, findNvcc } from '../../lib/compiler/compile.js';
+import type { LoweredModel, LoweredOperator } from '../../lib/compiler/lower.js';
 
 const nvcc = await findNvcc();
 if (!nvcc) console.log('skipping the compiled part of build-module.test.ts: nvcc is not on this machine');

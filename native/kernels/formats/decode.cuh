@@ -3,7 +3,7 @@
 // Each weight tile is 16 rows; a *unit* is what one warp reads of a tile at once, 16 bytes (FP16: 32) per lane, in the very
 // order in which the lanes use it: no shuffles. A unit is consumed in *steps* of two mma, for which each lane reads one
 // contiguous run of activations. Any order of k is right for mma as long as both operands agree on it.
-// The layouts' description as data: lib/build/dense-kernels.ts; formats: OCP FP8 v1.0, OCP MX v1.0, QLoRA appendix E.
+// The layouts' description as data: lib/compiler/dense-kernels.ts; formats: OCP FP8 v1.0, OCP MX v1.0, QLoRA appendix E.
 //
 //   lane = 4·g + t (g = 0…7, t = 0…3) holds rows g and g+8 of the tile, and of a step's k the run t
 //
@@ -23,7 +23,7 @@
 //
 // and tiles lie in pairs: unit 0 of both, then unit 1 of both, …
 #pragma once
-#include "common/ptx.cuh"
+#include "core/ptx.cuh"
 
 namespace ladder {
 

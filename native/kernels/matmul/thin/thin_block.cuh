@@ -1,8 +1,8 @@
 // A block of thin.cuh: what its constants follow from a configuration, where everything lies in shared memory, and which tiles
-// are its own. lib/build/dense-thin.ts mirrors the sizes; the generated text asserts that both agree.
+// are its own. lib/compiler/dense-thin.ts mirrors the sizes; the generated text asserts that both agree.
 #pragma once
-#include "gemv/operator.cuh"
-#include "gemv/ring.cuh"
+#include "matmul/operator.cuh"
+#include "core/ring.cuh"
 
 namespace ladder {
 

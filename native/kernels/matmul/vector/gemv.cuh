@@ -15,8 +15,8 @@
 // Needs k % kUnitK = 0, with SiLU n % 16 = 0. Tuning: kBlocks, kWarps, kStageUnits (a multiple of kWarps), kStages, kPrefetchBytes.
 // Tests: test/gpu (against native/reference), bench/kernels (against a double-precision reference on the device).
 #pragma once
-#include "gemv/prologue.cuh"
-#include "gemv/ring.cuh"
+#include "matmul/vector/prologue.cuh"
+#include "core/ring.cuh"
 
 namespace ladder {
 

@@ -3,7 +3,7 @@
 // `L` who has which tile (L::tileOf), how many share k, and where in shared memory there is room.
 // A fragment is a tile's sums for 8 tokens, as mma leaves them: rows g and g + 8, tokens 2t and 2t + 1.
 #pragma once
-#include "gemv/operator.cuh"
+#include "matmul/operator.cuh"
 
 namespace ladder {
 

@@ -3,8 +3,8 @@
 // Steps: fetch x (and, before the wait, the norm's parameters) → statistics → values → amax → codes.
 // K ≤ 64 values per thread stay in registers between the steps; longer rows are read again from L2.
 #pragma once
-#include "common/quantise.cuh"
-#include "gemv/operator.cuh"
+#include "formats/quantise.cuh"
+#include "matmul/operator.cuh"
 
 namespace ladder {
 

@@ -5,10 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { checkHashes, readCheckpoint } from '../../lib/artifact/checkpoint.js';
-import { buildCheckpoints } from '../../lib/build/build.js';
-import { findNvcc } from '../../lib/build/compile.js';
-import { ensureModules } from '../../lib/build/ensure.js';
-import { parseRequest, type RequestWords } from '../../lib/build/request.js';
+import { buildCheckpoints } from '../../lib/compiler/build.js';
+import { findNvcc } from '../../lib/compiler/compile.js';
+import { ensureModules } from '../../lib/compiler/ensure.js';
+import { parseRequest, type RequestWords } from '../../lib/compiler/request.js';
 import { loadPrebuilt } from '../../lib/index.js';
 
 const nvcc = await findNvcc();

@@ -1,5 +1,5 @@
 /**
- * Configurations of native/kernels/gemv/gemv.cuh (one token): defaults, candidates for the tuner, generated text, and the
+ * Configurations of native/kernels/matmul/vector/gemv.cuh (one token): defaults, candidates for the tuner, generated text, and the
  * shared memory that a configuration takes, mirrored from the kernel (the generated text asserts that both agree).
  */
 import { isMxFormat } from '../artifact/operators.js';
@@ -68,7 +68,7 @@ export function gemvPlan(operator: DenseShape, name: string, given: Tuning, next
     throw new LadderError('BAD_ARGUMENT', `tuning of ${name} does not fit: ${shared} bytes of shared memory (at most ${kSharedLimitBytes}), ${stageUnits} units in a stage for ${warps} warps, ${blocks} blocks`, { ...tuning });
   }
   return densePlan(operator, name, {
-    kernel: 'gemv', type: 'Gemv', blocks, cluster: 1, threads: (warps + 1) * 32, sharedBytes: shared,
+    header: 'matmul/vector/gemv.cuh', kernel: 'gemv', type: 'Gemv', blocks, cluster: 1, threads: (warps + 1) * 32, sharedBytes: shared,
     constants: [`static constexpr int kBlocks = ${blocks}, kWarps = ${warps}, kStageUnits = ${stageUnits}, kStages = ${stages}, kPrefetchBytes = ${prefetchBytes};`],
     reads: { ...tileRuns(operator, kTileRows, 1), runs: blocks },
   }, next);

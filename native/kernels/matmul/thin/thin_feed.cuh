@@ -1,7 +1,7 @@
 // The two producer warps of thin.cuh: one brings weights, the other activations, whose rows are too short for bulk copies (40 ns
 // each, whatever their size). Stages are drawn in thin.cuh, barriers explained in ring.cuh.
 #pragma once
-#include "gemv/thin_block.cuh"
+#include "matmul/thin/thin_block.cuh"
 
 namespace ladder {
 
