@@ -6,10 +6,136 @@
  * Buffers passed in must not be changed until the promise settles; buffers handed out are fresh ArrayBuffers.
  */
 import { createRequire } from 'node:module';
-import type { DataType } from './artifact/dtype.js';
-import type { Fill } from './artifact/manifest.js';
-import type { Operator } from './artifact/operators.js';
 import { LadderError } from './errors.js';
+
+/** DLPack type code: 0 int, 1 uint, 2 float, 3 opaque handle, 4 bfloat. */
+export type TypeCode = 0 | 1 | 2 | 3 | 4;
+
+/** A DLPack data type. A `bool` is uint with 1 bit; an FP8 keeps code 2 with 8 bits and its kind in `name`. */
+export interface DataType {
+  /** As TVM writes it. */
+  readonly name: string;
+  readonly code: TypeCode;
+  /** Bits per lane, 1…64. */
+  readonly bits: number;
+  readonly lanes: number;
+}
+
+/**
+ * How a tensor is filled when graph.params does not hold it: a counter-based generator, so that element i of a tensor
+ * can be made on the device and on the host, in any order.
+ *
+ *   key  = splitmix64(seed XOR fnv1a64(tensor name))            (64-bit FNV-1a over the UTF-8 bytes)
+ *   u(i) = high 32 bits of mix(key + (i+1)·0x9E3779B97F4A7C15)   (mix: SplitMix64's finaliser)
+ *
+ * `bits`: byte b of the tensor is byte b mod 4 (little-endian) of u(b div 4).
+ * `uniform`: element i is fma(float(u(i) >> 8) · 2⁻²⁴, high − low, low) in FP32, rounded to nearest even to float16, bfloat16 or
+ *   float32; for int types the floor of it.
+ * `code`: byte b is base + (r & mask), plus r & 0x80 if `signed`, with r as in `bits`: FP8 and E8M0 codes in a range without NaN.
+ */
+export type Fill =
+  | { readonly kind: 'bits' }
+  | { readonly kind: 'uniform'; readonly low: number; readonly high: number }
+  | { readonly kind: 'code'; readonly base: number; readonly mask: number; readonly signed: boolean };
+
+/** Sign, exponent, mantissa from the top. */
+export interface FloatCodes {
+  readonly kind: 'float';
+  readonly exponentBits: number;
+  readonly mantissaBits: number;
+  readonly bias: number;
+  /** Largest finite code without its sign. */
+  readonly maxCode: number;
+  /** Whether the code after it is infinity; all others beyond are NaN. */
+  readonly infinities: boolean;
+  /** What a magnitude beyond the largest becomes: the largest finite code, or infinity. */
+  readonly saturates: boolean;
+  readonly nanCode: number;
+}
+
+/** Two's complement, of which only min…max are made; ties to even. */
+export interface IntegerCodes {
+  readonly kind: 'integer';
+  readonly min: number;
+  readonly max: number;
+}
+
+/** Code i means values[i]; ascending. */
+export interface TableCodes {
+  readonly kind: 'table';
+  readonly values: readonly number[];
+  /** Which code takes a value halfway between two. */
+  readonly tie: 'lower' | 'upper';
+}
+
+export type Codes = FloatCodes | IntegerCodes | TableCodes;
+
+/** How a scale follows from the numbers that share it. */
+export type ScaleFit =
+  /** The largest magnitude becomes `top`; a scale of 0 becomes 1, and its codes 0. */
+  | { readonly kind: 'absmax'; readonly top: number }
+  /** The mean magnitude, which has the least squared error where only signs are stored. */
+  | { readonly kind: 'mean' }
+  /** A power of two that brings the largest magnitude's exponent to `emax` (OCP MX v1.0, section 6.3); 2^0 for zeros. */
+  | { readonly kind: 'mx'; readonly emax: number };
+
+/** One digit of a mixed-radix layout: see `Layout` in lib/operators/program.ts. */
+export interface LayoutDigit {
+  readonly axis: string;
+  readonly stride: number;
+  readonly size: number;
+}
+
+/** A value of a program: numbers over named axes, and how its tensors are stored. */
+export interface NativeValue {
+  /** Logical; the last varies fastest in a plain layout. */
+  readonly axes: readonly { readonly name: string; readonly extent: number }[];
+  /** `f16`, `f32`: one tensor of numbers. `quantised`: codes, and scales unless `scale` is null. */
+  readonly type: 'f16' | 'f32' | 'quantised';
+  /** Quantised: what a code is. */
+  readonly element: { readonly bits: number; readonly codes: Codes } | null;
+  /** Bits that a stored code takes; cells of less than 8 fill bytes from the low bits up. */
+  readonly cellBits: number;
+  /** Quantised: coordinates along the named axes that share a scale; axes not named share it throughout. */
+  readonly scale: {
+    readonly type: 'f16' | 'f32' | 'e8m0';
+    readonly per: readonly { readonly axis: string; readonly count: number }[];
+    readonly fit: ScaleFit;
+  } | null;
+  /** Stored order of the numbers or codes; an axis may have more places than coordinates. */
+  readonly layout: readonly LayoutDigit[];
+  /** Stored order of the scales over the axes in `scale.per`, of ceil(extent / count) coordinates each. Empty for a single scale, and without scales. */
+  readonly scaleLayout: readonly LayoutDigit[];
+}
+
+/** An expression in postfix order: each instruction takes its operands from a stack and leaves its result there. */
+export type NativeInstruction =
+  /** Element of input `index` at the output's coordinates (axes that it lacks left out); `parts` > 1: its last axis holds that many blocks, and `part` says which. */
+  | { readonly op: 'input'; readonly index: number; readonly part: number; readonly parts: number }
+  | { readonly op: 'constant'; readonly value: number }
+  | { readonly op: 'add' | 'sub' | 'mul' | 'div' | 'min' | 'max' | 'neg' | 'exp' | 'tanh' };
+
+/** One operation. */
+export interface NativeNode {
+  /** dense, norm, quantise, attention, map: lib/operators. */
+  readonly kind: string;
+  /** Parameters: booleans as 0 and 1. */
+  readonly numbers: Readonly<Record<string, number>>;
+  readonly strings: Readonly<Record<string, string>>;
+  /** `map`: what it computes. */
+  readonly expression: readonly NativeInstruction[] | null;
+  /** Indices of values. */
+  readonly inputs: readonly number[];
+  readonly outputs: readonly number[];
+}
+
+/** What an operator of the graph computes, in topological order. Its tensors are those of `inputs`, then of `outputs`: of a quantised value its codes, then its scales. */
+export interface NativeProgram {
+  readonly values: readonly NativeValue[];
+  readonly nodes: readonly NativeNode[];
+  readonly inputs: readonly number[];
+  readonly outputs: readonly number[];
+}
 
 /** What the CUDA driver and NVML say of one device. All clocks in MHz. */
 export interface NativeDevice {
@@ -74,10 +200,10 @@ export interface PlanOperator {
   readonly outputs: readonly number[];
   /** flatten_data = "1": tensors are passed as 1-D. */
   readonly flatten: boolean;
-  /** packed: call `functionName` of model.so; copy: `__copy`; reference: run `semantics` on the host. */
+  /** packed: call `functionName` of model.so; copy: `__copy`; reference: run `program` on the host. */
   readonly kind: 'packed' | 'copy' | 'reference';
   /** Ours: what it computes. Needed for `reference`, and for `verifyOperator`. */
-  readonly semantics: Operator | null;
+  readonly program: NativeProgram | null;
 }
 
 /** One kernel of the module blob. */
@@ -257,7 +383,7 @@ export interface NativeExecutor {
 
 /** What one host-side run of a reference operator needs: for tests, and for the `--device cpu` path's own checks. */
 export interface ReferenceCall {
-  readonly semantics: Operator;
+  readonly program: NativeProgram;
   readonly inputs: readonly Uint8Array[];
   /** Written. */
   readonly outputs: readonly Uint8Array[];
