@@ -29,8 +29,9 @@ const nodeSchema = z.strictObject({
   kind: name, params: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])), inputs: z.array(index), outputs: z.array(index),
 });
 /** A program as it is written in checkpoint.json. */
-export const programSchema = z.strictObject({
+export const programSchema: z.ZodType<Program> = z.strictObject({
   values: z.array(valueSchema).min(1).max(65536), nodes: z.array(nodeSchema).min(1).max(4096), inputs: z.array(index), outputs: z.array(index).min(1),
+  hints: z.array(dimension).min(1).max(16).optional(),
 });
 
 function bad(message: string, context: LadderError['context'] = {}): LadderError {

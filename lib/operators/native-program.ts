@@ -9,8 +9,17 @@ import { rowMajor } from './layout.js';
 import { cellBits, isQuantised, type Node, type Program, recordOf, scaleAxes, type Value } from './program.js';
 
 /** `program` is one that checkProgram has passed. */
-export function nativeProgram({ values, nodes, inputs, outputs }: Program): NativeProgram {
-  return { values: values.map(nativeValue), nodes: nodes.map(nativeNode), inputs, outputs };
+export function nativeProgram({ values, nodes, inputs, outputs, hints = [] }: Program): NativeProgram {
+  return {
+    values: [...values.map(nativeValue), ...hints.map(nativeHint)], nodes: nodes.map(nativeNode),
+    inputs: [...inputs, ...hints.map((_, i) => values.length + i)], outputs,
+  };
+}
+
+/** Bytes that no node reads. */
+function nativeHint(bytes: number): NativeValue {
+  const axes = [{ name: 'bytes', extent: bytes }];
+  return { axes, type: 'quantised', element: { bits: 8, codes: { kind: 'integer', min: 0, max: 127 } }, cellBits: 8, scale: null, layout: rowMajor(axes), scaleLayout: [] };
 }
 
 function nativeValue(value: Value): NativeValue {

@@ -73,6 +73,8 @@ export interface Program {
   readonly nodes: readonly Node[];
   readonly inputs: readonly number[];
   readonly outputs: readonly number[];
+  /** Bytes of tensors that come after the inputs and that nothing is made of: what a kernel may read ahead. */
+  readonly hints?: readonly number[] | undefined;
 }
 
 export function isQuantised(type: ValueType): type is Quantised {
@@ -174,4 +176,25 @@ export function countReaders({ values, nodes, outputs }: Program): readonly numb
   for (const { inputs } of nodes) for (const value of inputs) readers[value]! += 1;
   for (const value of outputs) readers[value]! += 1;
   return readers;
+}
+
+/** The tensors of an operator's node: of its inputs, hints last, and of its outputs. */
+export function programTensors({ values, inputs, outputs, hints = [] }: Program): { readonly inputs: readonly TensorSpec[]; readonly outputs: readonly TensorSpec[] } {
+  const of = (indices: readonly number[]): readonly TensorSpec[] => indices.flatMap((value) => tensorsOf(values[value]!));
+  return { inputs: [...of(inputs), ...hints.map((bytes): TensorSpec => ({ part: 'codes', dtype: 'uint8', elements: bytes, shape: [bytes] }))], outputs: of(outputs) };
+}
+
+/** Which of an operator's tensors begins with each value of `inputs`; their order is the kernels', too. */
+export function tensorPositions({ values, inputs }: Program): ReadonlyMap<number, number> {
+  let at = 0;
+  return new Map(inputs.map((value) => {
+    const position = at;
+    at += tensorsOf(values[value]!).length;
+    return [value, position] as const;
+  }));
+}
+
+/** What a program does, in words: `norm, dense, add`. */
+export function stepsText({ nodes }: Program): string {
+  return nodes.map(({ kind }) => kind).join(', ');
 }

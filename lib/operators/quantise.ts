@@ -4,10 +4,10 @@
  * amax = 0, or so small that its scale is 0 in FP32, gives scale 1 (E8M0: code 127) and q = 0.
  */
 import { z } from 'zod';
-import { formats } from '../formats/index.js';
+import { formats, type Group, weightFormat } from '../formats/index.js';
 import type { Codes } from '../native.js';
 import { definePrimitive, ensure } from './primitive.js';
-import { isQuantised, lastAxis, type Value } from './program.js';
+import { isQuantised, lastAxis, type Value, type ValueType } from './program.js';
 
 /** A step of a floating-point code is relative to the element: 2^−mantissa at most; elements up to 4 rms count most. */
 export function stepsPerRms(codes: Codes): number {
@@ -41,6 +41,13 @@ export function activationType(format: string, { axes }: Pick<Value, 'axes'>): V
   const last = lastAxis({ axes });
   if (group > 0) ensure(last.extent % group === 0, 'quantise', last.name, `a multiple of ${group}`, last.extent);
   return { format, as: 'activation', scale: { type: scale.type, per: group > 0 ? { ...outer, [last.name]: group } : outer } };
+}
+
+/** The type of weights in a format with scales per output channel, or per `group` along k. */
+export function weightType(id: string, group: Group): ValueType {
+  const { scale } = weightFormat(id).weight;
+  if (!scale) return 'f16';
+  return { format: id, as: 'weight', scale: { type: scale.type, per: group === -1 ? { n: 1 } : { n: 1, k: group } } };
 }
 
 export const quantise = definePrimitive({

@@ -2,16 +2,15 @@
  * The tuner's search space: every dense operator of a checkpoint with each of its candidate tunings, all in one model.so,
  * so that a trial only chooses which function a node calls.
  */
-import { serialiseGraph } from '../artifact/graph-writer.js';
-import type { Manifest } from '../artifact/manifest.js';
-import type { ModuleSources, PlannedOperator } from './codegen.js';
-import { denseTunables } from './dense-kernels.js';
-import { designCheckpoint, type CheckpointRequest } from './design.js';
-import type { Tuning } from './kernel.js';
-import type { LoweredOperator } from './lower.js';
-import { planOperator } from './planners.js';
-import { hashSources } from './sources.js';
-import { operatorKey } from './tuned.js';
+import { serialiseGraph } from '../../artifact/graph-writer.js';
+import type { Manifest } from '../../artifact/manifest.js';
+import type { ModuleSources, PlannedOperator } from '../emit/codegen.js';
+import { designCheckpoint, type CheckpointRequest } from '../design.js';
+import type { Tuning } from '../kernels/plan.js';
+import type { LoweredOperator } from '../graph/lower.js';
+import { hashSources } from '../emit/sources.js';
+import { layoutTarget } from '../targets.js';
+import { tuningKey } from './tuned.js';
 
 /** One way to run an operator. */
 export interface Candidate {
@@ -47,7 +46,7 @@ export function planVariants(request: CheckpointRequest, limit: number): Variant
   const planned: PlannedOperator[] = [];
   const byKey = new Map<string, { nodes: number[]; candidates: Candidate[] }>();
   design.model.operators.forEach((operator, index) => {
-    const key = operatorKey(operator.semantics);
+    const key = tuningKey(operator);
     const known = byKey.get(key);
     if (known) {
       known.nodes.push(index);
@@ -56,7 +55,7 @@ export function planVariants(request: CheckpointRequest, limit: number): Variant
     const next = design.planned.slice(index + 1).find(({ plan }) => plan.reads)?.plan.reads ?? null;
     const candidates = tuningsOf(operator, limit).map((parameters, i): Candidate => {
       const functionName = `${operator.node}__v${i}`;
-      const image = planned.push({ operator: { ...operator, node: functionName }, plan: planOperator(operator.semantics, functionName, parameters, next) }) - 1;
+      const image = planned.push({ operator: { ...operator, node: functionName }, plan: operator.family.plan(operator.match, functionName, parameters, { target: layoutTarget, next: operator.program.hints ? next : null }) }) - 1;
       return { parameters, functionName, image };
     });
     byKey.set(key, { nodes: [index], candidates });
@@ -69,7 +68,7 @@ export function planVariants(request: CheckpointRequest, limit: number): Variant
     graphText: serialiseGraph({
       inputs: design.model.tensors,
       operators: design.model.operators.map(({ node, inputs, outputs }, index) => ({ name: node, functionName: functionOf.get(index)!, inputs, outputs })),
-      outputs: [design.model.output],
+      outputs: design.model.outputs,
     }),
     manifest: {
       ...design.manifest,
@@ -79,9 +78,8 @@ export function planVariants(request: CheckpointRequest, limit: number): Variant
   };
 }
 
-function tuningsOf({ semantics }: LoweredOperator, limit: number): readonly Tuning[] {
-  if (semantics.op !== 'dense') return [{}];
-  const all = denseTunables(semantics);
+function tuningsOf({ family, match }: LoweredOperator, limit: number): readonly Tuning[] {
+  const all = family.configurations(match, layoutTarget);
   if (all.length <= limit) return all;
   const rest = all.length - 1;
   return [all[0]!, ...Array.from({ length: limit - 1 }, (_, i) => all[1 + Math.floor((i * rest) / (limit - 1))]!)];

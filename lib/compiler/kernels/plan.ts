@@ -38,15 +38,8 @@ export interface KernelPlan {
   /** Scratch on the device, contents undefined. */
   readonly workspaceBytes: number;
   /** Dense products: what the product before may read ahead. */
-  readonly reads?: WeightRuns;
+  readonly reads?: WeightRuns | undefined;
 }
 
 /** Parameters of a template, by name: the point of the tuner's search space. */
 export type Tuning = Readonly<Record<string, number>>;
-
-/**
- * Plans the kernels of one operator.
- * @param name C identifier that the kernels' names begin with
- * @throws LadderError `UNSUPPORTED` naming the dimension that no kernel handles
- */
-export type KernelPlanner<O> = (operator: O, name: string, tuning: Tuning) => KernelPlan;

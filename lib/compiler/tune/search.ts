@@ -4,11 +4,11 @@
  */
 import { readFile, rm } from 'node:fs/promises';
 import { z } from 'zod';
-import { LadderError } from '../errors.js';
-import { median } from '../run/statistics.js';
+import { LadderError } from '../../errors.js';
+import { median } from '../../run/statistics.js';
 import type { Tuned } from './tuned.js';
 import type { Choice } from './variants.js';
-import { writeChanged } from './write.js';
+import { writeChanged } from '../write.js';
 
 /** A winner must beat the default by more than what two runs of the same thing differ. */
 const kLeastGain = 0.002;

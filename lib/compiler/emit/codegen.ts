@@ -3,10 +3,10 @@
  * compile in parallel; the host functions that launch the kernels through TVM's C ABI; and the module blob that carries
  * the device images. Pure: nothing is written or run here.
  */
-import { parseDataType } from '../artifact/dtype.js';
-import { encodeModuleBlob, kDynamicSharedTag, kThreadTags } from '../artifact/module-blob.js';
-import type { KernelArgument, KernelLaunch, KernelPlan } from './kernel.js';
-import type { LoweredModel, LoweredOperator } from './lower.js';
+import { parseDataType } from '../../artifact/dtype.js';
+import { encodeModuleBlob, kDynamicSharedTag, kThreadTags } from '../../artifact/module-blob.js';
+import type { KernelArgument, KernelLaunch, KernelPlan } from '../kernels/plan.js';
+import type { LoweredModel, LoweredOperator } from '../graph/lower.js';
 
 const kU64Bytes = 8;
 

@@ -3,12 +3,15 @@
  * cannot hold): defaults, candidates for the tuner, generated text, and the shared memory that a configuration takes, mirrored
  * from the kernel (the generated text asserts that both agree).
  */
-import { LadderError } from '../errors.js';
+import { LadderError } from '../../../errors.js';
+import { defineFamily, Refusal } from '../family.js';
 import {
-  activationBytes, alignShared, densePlan, type DenseShape, fittingTunings, kBlocksByCluster, kFragmentBytes, kSharedBudgetBytes, kSharedLimitBytes,
-  kTileRows, ringBytes, type RingSizes, stagesWithin, tileRuns, unitBytes, unitK,
-} from './dense-template.js';
-import type { KernelPlan, Tuning, WeightRuns } from './kernel.js';
+  activationBytes, alignShared, densePlan, fittingTunings, isMxWeight, kBlocksByCluster, kFragmentBytes, kSharedBudgetBytes, kSharedLimitBytes,
+  kTileRows, readsAhead, ringBytes, type RingSizes, stagesWithin, tileRuns, unitBytes, unitK, weightBits,
+} from './template.js';
+import type { KernelPlan, Tuning, WeightRuns } from '../plan.js';
+import { denseStorage } from './layouts.js';
+import { denseKey, type DenseMatch, type DenseShape, matchDense, refusePrologue, refuseShape } from './shape.js';
 
 interface ThinTuning {
   readonly blocks: number;
@@ -102,13 +105,14 @@ function defaults(operator: DenseShape, given: Tuning): ThinTuning {
 }
 
 /** @throws LadderError `BAD_ARGUMENT` when the tuning does not fit the operator or the shared memory */
-export function thinPlan(operator: DenseShape, name: string, given: Tuning, next: WeightRuns | null): KernelPlan {
+function plan(match: DenseMatch, name: string, given: Tuning, next: WeightRuns | null): KernelPlan {
+  const operator = match.shape;
   const tuning = defaults(operator, given);
   const reason = misfit(operator, tuning);
   if (reason !== null) throw new LadderError('BAD_ARGUMENT', `tuning of ${name} does not fit: ${reason}`, { ...tuning });
   const { blocks, cluster, warpsN, warpTiles, warpsK, stageUnits, stages, prefetchStages } = tuning;
   const shared = totalBytes(operator, tuning);
-  return densePlan(operator, name, {
+  return densePlan(match, name, {
     header: 'matmul/thin/thin.cuh', kernel: 'thin', type: 'Thin', blocks, cluster, threads: (warpsN * warpsK + 2) * 32, sharedBytes: shared,
     constants: [
       `static constexpr int kBlocks = ${blocks}, kCluster = ${cluster}, kWarpsN = ${warpsN}, kWarpTiles = ${warpTiles}, kWarpsK = ${warpsK};`,
@@ -119,9 +123,28 @@ export function thinPlan(operator: DenseShape, name: string, given: Tuning, next
 }
 
 /** Candidates for the tuner, the default first; all fit. */
-export function thinTunables(operator: DenseShape): readonly Tuning[] {
+function configurations(operator: DenseShape): readonly Tuning[] {
   const given = [
     {}, { cluster: 1 }, { cluster: 2 }, { cluster: 1, stageUnits: 4 }, { cluster: 2, stageUnits: 4 }, { stageUnits: 2 }, { stageUnits: 8 }, { passTiles: 21 }, { warpsK: 1 },
   ] as readonly Tuning[];
   return fittingTunings(given, (one) => defaults(operator, one), (tuning) => misfit(operator, tuning) === null);
 }
+
+/** A few tokens with weights of at least a byte, which mma.sync takes as they are or converted. */
+export const thin = defineFamily<DenseMatch>({
+  id: 'matmul/thin', version: 1,
+  accepts(program) {
+    const match = matchDense(program);
+    if (match instanceof Refusal) return match;
+    const { shape } = match;
+    const refusal = refuseShape(shape, unitK(shape.weight), kTileRows) ?? refusePrologue(shape);
+    if (refusal) return refusal;
+    if (weightBits(shape.weight) < 8 || isMxWeight(shape.weight)) return new Refusal('weight', `${shape.weight} weights are decoded for warpgroups`);
+    return match;
+  },
+  storage: (match) => denseStorage(match, false),
+  configurations: ({ shape }) => configurations(shape),
+  key: ({ shape }) => denseKey(shape),
+  plan: (match, name, tuning, { next }) => plan(match, name, tuning, next),
+  readAhead: { wanted: ({ shape }) => readsAhead(shape), weight: ({ weight }) => weight },
+});

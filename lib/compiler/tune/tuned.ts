@@ -2,17 +2,16 @@
  * tuned/<arch>.json of a checkpoint: the template parameters that the tuner found fastest on one GPU architecture,
  * by operator, and how they were found.
  */
-import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { Operator } from '../artifact/operators.js';
-import { LadderError } from '../errors.js';
-import { parseAs } from '../run/record.js';
-import type { Tuning } from './kernel.js';
+import { LadderError } from '../../errors.js';
+import { parseAs } from '../../run/record.js';
+import type { LoweredOperator } from '../graph/lower.js';
+import type { Tuning } from '../kernels/plan.js';
 
 export const tunedSchema = z.strictObject({
-  schema: z.literal('ladder-tuned/1'),
+  schema: z.literal('ladder-tuned/2'),
   /** nvcc's name of the architecture, e.g. sm_90a. */
   arch: z.string().min(1),
   gpu: z.string().min(1),
@@ -31,10 +30,12 @@ export const tunedSchema = z.strictObject({
 });
 export type Tuned = z.infer<typeof tunedSchema>;
 
-/** Name of an operator's semantics: the same operator in another layer or checkpoint has the same key. */
-export function operatorKey(operator: Operator): string {
-  const digest = createHash('sha256').update(JSON.stringify(operator)).digest('hex').slice(0, 12);
-  return operator.op === 'dense' ? `dense_m${operator.m}_n${operator.n}_k${operator.k}_${digest}` : `${operator.op}_${digest}`;
+/**
+ * What tunings are kept by: kernel family, its version, shape and formats. The same operator in another layer or checkpoint has
+ * the same key, whatever else is said of it.
+ */
+export function tuningKey({ family, match }: Pick<LoweredOperator, 'family' | 'match'>): string {
+  return `${family.id}@${family.version} ${family.key(match)}`;
 }
 
 /** Reads tuned/<arch>.json below a checkpoint's folder; null when the checkpoint was not tuned for it. */
@@ -56,6 +57,6 @@ export function parseTuned(text: string, source: string): Tuned {
 }
 
 /** The parameters of one operator: the tuned ones, or none, which means the planner's defaults. */
-export function tuningOf(tuned: Tuned | null, operator: Operator): Tuning {
-  return tuned?.operators[operatorKey(operator)]?.parameters ?? {};
+export function tuningOf(tuned: Tuned | null, operator: Pick<LoweredOperator, 'family' | 'match'>): Tuning {
+  return tuned?.operators[tuningKey(operator)]?.parameters ?? {};
 }

@@ -8,20 +8,14 @@ import { createRequire } from 'node:module';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { LadderError } from '../errors.js';
-import { findProgram } from '../files.js';
-import { throwIfAborted } from '../run/options.js';
+import { LadderError } from '../../errors.js';
+import { findProgram } from '../../files.js';
+import { throwIfAborted } from '../../run/options.js';
+import { buildTargets } from '../targets.js';
 import type { ModuleSources } from './codegen.js';
 
 /** Folder of the kernel templates. */
-export const kernelsFolder = fileURLToPath(new URL('../../native/kernels', import.meta.url));
-
-/** nvcc targets of a checkpoint, and their -gencode values. compute_80 is PTX: any later GPU's driver compiles it. */
-export const buildTargets: readonly { readonly name: string; readonly gencode: string }[] = [
-  { name: 'compute_80', gencode: 'arch=compute_80,code=compute_80' },
-  { name: 'sm_80', gencode: 'arch=compute_80,code=sm_80' },
-  { name: 'sm_90a', gencode: 'arch=compute_90a,code=sm_90a' },
-];
+export const kernelsFolder = fileURLToPath(new URL('../../../native/kernels', import.meta.url));
 
 /** One model.so to make. */
 export interface CompileUnit {
@@ -91,9 +85,9 @@ export async function compileModules(units: readonly CompileUnit[], options: Com
 }
 
 function gencodes(targets: readonly string[] | undefined): readonly string[] {
-  const odd = targets?.find((target) => !buildTargets.some(({ name }) => name === target));
-  if (odd !== undefined || targets?.length === 0) throw new LadderError('BAD_ARGUMENT', `expected some of ${buildTargets.map(({ name }) => name).join(', ')} for \`targets\` but received ${JSON.stringify(odd ?? [])}`);
-  return buildTargets.filter(({ name }) => !targets || targets.includes(name)).map(({ gencode }) => gencode);
+  const odd = targets?.find((target) => !buildTargets.some(({ id }) => id === target));
+  if (odd !== undefined || targets?.length === 0) throw new LadderError('BAD_ARGUMENT', `expected some of ${buildTargets.map(({ id }) => id).join(', ')} for \`targets\` but received ${JSON.stringify(odd ?? [])}`);
+  return buildTargets.filter(({ id }) => !targets || targets.includes(id)).map(({ gencode }) => gencode);
 }
 
 function quote(text: string): string {

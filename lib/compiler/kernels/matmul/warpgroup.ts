@@ -3,13 +3,15 @@
  * gemv.cuh cannot hold): defaults, candidates for the tuner, generated text, and the shared memory that a configuration takes,
  * mirrored from the kernel (the generated text asserts that both agree).
  */
-import { isMxFormat, type WeightFormat } from '../artifact/operators.js';
-import { LadderError } from '../errors.js';
+import { LadderError } from '../../../errors.js';
+import { defineFamily, Refusal } from '../family.js';
 import {
-  activationBytes, alignShared, densePlan, type DenseShape, fittingTunings, kBlocksByCluster, kFragmentBytes, kNf4TableBytes, kPairRows,
-  kSharedBudgetBytes, kSharedLimitBytes, ringBytes, type RingSizes, scaleBytesPerUnit, stagesWithin, tileRuns, unitBytes, unitK, unitsPerScale,
-} from './dense-template.js';
-import type { KernelPlan, Tuning, WeightRuns } from './kernel.js';
+  activationBytes, alignShared, densePlan, fittingTunings, isMxWeight, kBlocksByCluster, kFragmentBytes, kNf4TableBytes, kPairRows,
+  kSharedBudgetBytes, kSharedLimitBytes, kTileRows, readsAhead, ringBytes, type RingSizes, scaleBytesPerUnit, stagesWithin, tileRuns, unitBytes, unitK, unitsPerScale, weightBits,
+} from './template.js';
+import type { KernelPlan, Tuning, WeightRuns } from '../plan.js';
+import { denseStorage } from './layouts.js';
+import { denseKey, type DenseMatch, type DenseShape, matchDense, refusePrologue, refuseShape } from './shape.js';
 
 interface WarpgroupTuning {
   readonly blocks: number;
@@ -36,8 +38,8 @@ const kMostSums = 112;
 const kStageTargetBytes = 52 * 1024, kLeastStages = 3, kLeastStagesOfK = 8;
 
 /** Units of a warp's step along k: MX weights become BF16, of which a block of tokens holds 64. */
-function stepUnits(weight: WeightFormat): number {
-  return isMxFormat(weight) ? 2 : 1;
+function stepUnits(weight: string): number {
+  return isMxWeight(weight) ? 2 : 1;
 }
 
 /** Groups of 8 tokens that wgmma takes here: 8, 16, 32 or 64 tokens. */
@@ -58,12 +60,12 @@ function sumsPerThread({ m }: DenseShape, tuning: Pick<WarpgroupTuning, 'passPai
 function sharedBytes(operator: DenseShape, { blocks, cluster, passPairs, groupsN, groupsK, stageUnits }: Omit<WarpgroupTuning, 'stages' | 'prefetchStages'>): RingSizes {
   const { weight, m, n, group, bias, input } = operator;
   const tokens = 8 * tokenTiles(m);
-  const stage = stageUnits * (tokens * unitK(weight) * (isMxFormat(weight) ? 2 : activationBytes(weight)) + passPairs * 2 * (unitBytes(weight) + scaleBytesPerUnit(operator)));
+  const stage = stageUnits * (tokens * unitK(weight) * (isMxWeight(weight) ? 2 : activationBytes(weight)) + passPairs * 2 * (unitBytes(weight) + scaleBytesPerUnit(operator)));
   return {
     stage: Math.ceil(stage / 1024) * 1024,
     fixed: (weight === 'nf4' ? kNf4TableBytes : 0) + Math.floor(groupsK / 2) * 4 * groupsN * tokenTiles(m) * kFragmentBytes
       + (bias || group === -1 ? 2 * Math.ceil((Math.ceil(n / kPairRows) * cluster) / blocks) * 128 : 0)
-      + (input === 'quantised' && !isMxFormat(weight) ? alignShared(tokens * 4) : 0) + 16,
+      + (input === 'quantised' && !isMxWeight(weight) ? alignShared(tokens * 4) : 0) + 16,
   };
 }
 
@@ -79,7 +81,7 @@ function blockThreads({ groupsN, groupsK }: WarpgroupTuning): number {
 function consumerRegisters({ weight }: DenseShape, tuning: WarpgroupTuning): number {
   const groups = blockThreads(tuning) / 128;
   const entry = Math.min(Math.floor(kRegisters / blockThreads(tuning) / 8) * 8, 248);
-  const producers = Math.min(entry, isMxFormat(weight) ? kMxProducerRegisters : kProducerRegisters);
+  const producers = Math.min(entry, isMxWeight(weight) ? kMxProducerRegisters : kProducerRegisters);
   return Math.min(Math.floor((entry * groups - producers) / (groups - 1) / 8) * 8, 240);
 }
 
@@ -130,13 +132,14 @@ function defaults(operator: DenseShape, given: Tuning): WarpgroupTuning {
 }
 
 /** @throws LadderError `BAD_ARGUMENT` when the tuning does not fit the operator, registers or shared memory */
-export function warpgroupPlan(operator: DenseShape, name: string, given: Tuning, next: WeightRuns | null): KernelPlan {
+function plan(match: DenseMatch, name: string, given: Tuning, next: WeightRuns | null): KernelPlan {
+  const operator = match.shape;
   const tuning = defaults(operator, given);
   const reason = misfit(operator, tuning);
   if (reason !== null) throw new LadderError('BAD_ARGUMENT', `tuning of ${name} does not fit: ${reason}`, { ...tuning });
   const { blocks, cluster, passPairs, groupsN, groupsK, stageUnits, stages, prefetchStages } = tuning;
   const shared = totalBytes(operator, tuning);
-  return densePlan(operator, name, {
+  return densePlan(match, name, {
     header: 'matmul/thin/warpgroup.cuh', kernel: 'warpgroup', type: 'Warpgroup', blocks, cluster, threads: blockThreads(tuning), sharedBytes: shared,
     constants: [
       `static constexpr int kBlocks = ${blocks}, kCluster = ${cluster}, kPassPairs = ${passPairs}, kGroupsN = ${groupsN}, kGroupsK = ${groupsK};`,
@@ -147,7 +150,7 @@ export function warpgroupPlan(operator: DenseShape, name: string, given: Tuning,
 }
 
 /** Candidates for the tuner, the default first; all fit. */
-export function warpgroupTunables(operator: DenseShape): readonly Tuning[] {
+function configurations(operator: DenseShape): readonly Tuning[] {
   /** With as many stages as an H100 holds. */
   const deep = (given: Tuning): Tuning => ({ ...given, stages: Math.min(8, stagesWithin(kSharedLimitBytes, sharedBytes(operator, defaults(operator, given)))) });
   const { stageUnits } = defaults(operator, {});
@@ -159,3 +162,25 @@ export function warpgroupTunables(operator: DenseShape): readonly Tuning[] {
   ] as readonly Tuning[];
   return fittingTunings(given, (one) => defaults(operator, one), (tuning) => misfit(operator, tuning) === null);
 }
+
+/** A few tokens with weights of less than a byte, or MX, decoded in registers for warpgroups. */
+export const warpgroup = defineFamily<DenseMatch>({
+  id: 'matmul/warpgroup', version: 1,
+  accepts(program) {
+    const match = matchDense(program);
+    if (match instanceof Refusal) return match;
+    const { shape } = match;
+    const refusal = refuseShape(shape, unitK(shape.weight), kTileRows) ?? refusePrologue(shape);
+    if (refusal) return refusal;
+    const { m, n, k, weight } = shape;
+    if (weightBits(weight) >= 8 && !isMxWeight(weight)) return new Refusal('weight', `${weight} weights need no decoding for warpgroups`);
+    if (isMxWeight(weight) && k % 64 !== 0) return new Refusal('k', `expected a multiple of 64 with ${weight} weights and ${m} tokens but received ${k}`);
+    if (shape.function === 'silu_mul' && n % kPairRows !== 0) return new Refusal('n', `expected a multiple of ${kPairRows} with silu_mul, ${weight} weights and ${m} tokens but received ${n}`);
+    return match;
+  },
+  storage: (match) => denseStorage(match, true),
+  configurations: ({ shape }) => configurations(shape),
+  key: ({ shape }) => denseKey(shape),
+  plan: (match, name, tuning, { next }) => plan(match, name, tuning, next),
+  readAhead: { wanted: ({ shape }) => readsAhead(shape), weight: ({ weight }) => weight },
+});

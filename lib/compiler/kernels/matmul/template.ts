@@ -2,11 +2,9 @@
  * What the dense decoding kernels have in common on the builder's side: names of the C++ enumerators, constants of an operator,
  * kernel parameters, sizes of units (native/kernels/formats/decode.cuh) and of shared memory.
  */
-import { type DenseOperator, isMxFormat, weightBits, type WeightFormat } from '../artifact/operators.js';
-import type { KernelArgument, KernelPlan, Tuning, WeightRuns } from './kernel.js';
-
-/** A dense operator before its layouts are chosen. */
-export type DenseShape = Omit<DenseOperator, 'weightLayout' | 'scaleLayout'>;
+import { formats, isMx, weightFormat } from '../../../formats/index.js';
+import type { KernelArgument, KernelPlan, Tuning, WeightRuns } from '../plan.js';
+import { type DenseMatch, type DenseShape, kFunctionNames } from './shape.js';
 
 /** Weight rows of a tile, the rows of the tensor cores' A operand that one warp holds; and of a pair of tiles. */
 export const kTileRows = 16;
@@ -29,28 +27,39 @@ export const kSharedPortableBytes = 163 * 1024;
 export const kNf4TableBytes = 256 * 128;
 
 /** k that one unit covers. */
-export function unitK(weight: WeightFormat): number {
-  return weight === 'int1' ? 256 : weightBits(weight) === 4 ? 64 : 32;
+export function unitK(weight: string): number {
+  const bits = weightBits(weight);
+  return bits === 1 ? 256 : bits === 4 ? 64 : 32;
+}
+
+/** Stored bits of a weight, scales not counted. */
+export function weightBits(weight: string): number {
+  return weightFormat(weight).element.bits;
+}
+
+/** Whether weights come in blocks that share a power of two. */
+export function isMxWeight(weight: string): boolean {
+  return isMx(weightFormat(weight));
 }
 
 /** Bytes of a unit of 16 rows. */
-export function unitBytes(weight: WeightFormat): number {
+export function unitBytes(weight: string): number {
   return weight === 'fp16' ? 1024 : 512;
 }
 
 /** Bytes of one activation in shared memory. */
-export function activationBytes(weight: WeightFormat): number {
+export function activationBytes(weight: string): number {
   return weight === 'int1' || weightBits(weight) === 8 ? 1 : 2;
 }
 
 /** Units that share a scale along k. */
-export function unitsPerScale({ weight, group }: Pick<DenseOperator, 'weight' | 'group'>): number {
+export function unitsPerScale({ weight, group }: Pick<DenseShape, 'weight' | 'group'>): number {
   return group === -1 ? 1 : Math.max(1, group / unitK(weight));
 }
 
 /** Bytes of scales that travel with one unit of 16 rows. */
-export function scaleBytesPerUnit(operator: Pick<DenseOperator, 'weight' | 'group'>): number {
-  return operator.group === -1 ? 0 : (isMxFormat(operator.weight) ? 16 : 32) / unitsPerScale(operator);
+export function scaleBytesPerUnit(operator: Pick<DenseShape, 'weight' | 'group'>): number {
+  return operator.group === -1 ? 0 : (isMxWeight(operator.weight) ? 16 : 32) / unitsPerScale(operator);
 }
 
 /** Sizes in shared memory are multiples of 128 bytes. */
@@ -86,22 +95,18 @@ export function fittingTunings<T extends object>(given: readonly Tuning[], compl
   return tunings;
 }
 
-const kWeightNames: Readonly<Record<WeightFormat, string>> = {
-  fp16: 'kFp16', int4: 'kInt4', nf4: 'kNf4', fp8_e5m2: 'kFp8E5m2', fp8_e4m3: 'kFp8E4m3', mxfp8_e5m2: 'kMxE5m2', mxfp8_e4m3: 'kMxE4m3', int1: 'kInt1',
-};
 const kNormNames = { none: 'kNone', rms: 'kRms', layer: 'kLayer' } as const;
-const kFunctionNames = { none: 'kNone', silu_mul: 'kSiluMul', gelu_tanh: 'kGeluTanh' } as const;
 
 /** The operator's part of a configuration, as members of the C++ struct. */
 function operatorConstants(operator: DenseShape): string[] {
   const { m, n, k, weight, group, input, norm, bias, residual } = operator;
   return [
-    `static constexpr ladder::WeightFormat kWeight = ladder::WeightFormat::${kWeightNames[weight]};`,
+    `static constexpr ladder::WeightFormat kWeight = ladder::WeightFormat::${formats.get(weight).weight!.enumerator!};`,
     `static constexpr int kM = ${m}, kN = ${n}, kK = ${k}, kGroup = ${group};`,
     `static constexpr bool kQuantisedInput = ${input === 'quantised'}, kBias = ${bias}, kResidual = ${residual};`,
     `static constexpr ladder::Norm kNorm = ladder::Norm::${kNormNames[norm.kind]};`,
     `static constexpr float kEps = ${norm.eps.toExponential()}f;`,
-    `static constexpr ladder::Function kFunction = ladder::Function::${kFunctionNames[operator.function]};`,
+    `static constexpr ladder::Function kFunction = ladder::Function::${kFunctionNames[operator.function] ?? 'kNone'};`,
   ];
 }
 
@@ -109,6 +114,11 @@ function operatorConstants(operator: DenseShape): string[] {
 export function tileRuns({ n, k, weight }: DenseShape, rows: number, cluster: number): WeightRuns {
   const tiles = Math.ceil(n / rows) * cluster;
   return { runs: tiles, tiles, tileBytes: ((rows / kTileRows) * (k / unitK(weight)) * unitBytes(weight)) / cluster };
+}
+
+/** Whether a product reads the weights of the next one ahead: with 8 bits the gap between two is no longer seen. */
+export function readsAhead({ weight }: DenseShape): boolean {
+  return weightBits(weight) < 8;
 }
 
 /** Weights that memory delivers while one product ends and the next one starts, bytes, on an H100. */
@@ -121,21 +131,13 @@ function nextConstants(next: WeightRuns | null): string {
   return `static constexpr int kNextRuns = ${bytes === 0 ? 0 : runs}, kNextTiles = ${tiles}, kNextTileBytes = ${tileBytes}, kNextBytes = ${bytes};`;
 }
 
-/** Parameters of a dense kernel: which member of DenseArguments each tensor of the operator is, in the order of the inputs. */
-export function operatorArguments(operator: DenseShape): { members: readonly string[]; kernelArguments: readonly KernelArgument[] } {
-  const members = [
-    'x',
-    ...(operator.input === 'quantised' ? ['xScale'] : []),
-    'weight',
-    ...(operator.weight === 'fp16' ? [] : ['scale']),
-    ...(operator.norm.kind === 'none' ? [] : ['gain']),
-    ...(operator.norm.kind === 'layer' ? ['beta'] : []),
-    ...(operator.bias ? ['bias'] : []),
-    ...(operator.residual ? ['residual'] : []),
-    ...(operator.prefetch === undefined ? [] : ['next']),
-  ];
-  const inputs = members.map((_, index): KernelArgument => ({ kind: 'input', index }));
-  return { members: [...members, 'y'], kernelArguments: [...inputs, { kind: 'output', index: 0 }] };
+/** Members of DenseArguments in the order of a kernel's parameters. */
+const kMembers = ['x', 'xScale', 'weight', 'scale', 'gain', 'beta', 'bias', 'residual', 'next'] as const;
+
+/** Parameters of a dense kernel: members of DenseArguments, and the operator's tensor behind each. */
+export function operatorArguments({ operands }: Pick<DenseMatch, 'operands'>): { members: readonly string[]; kernelArguments: readonly KernelArgument[] } {
+  const members = kMembers.filter((member) => operands[member] !== undefined);
+  return { members: [...members, 'y'], kernelArguments: [...members.map((member) => operands[member]!), { kind: 'output', index: 0 }] };
 }
 
 const kMemberTypes: Readonly<Record<string, string>> = {
@@ -175,12 +177,12 @@ interface DenseInstance {
 }
 
 /** The plan of an operator that is one launch of a dense kernel. */
-export function densePlan(operator: DenseShape, name: string, { header, kernel, type, constants, blocks, cluster, threads, sharedBytes, reads }: DenseInstance, next: WeightRuns | null): KernelPlan {
-  const { members, kernelArguments } = operatorArguments(operator);
+export function densePlan(match: DenseMatch, name: string, { header, kernel, type, constants, blocks, cluster, threads, sharedBytes, reads }: DenseInstance, next: WeightRuns | null): KernelPlan {
+  const { members, kernelArguments } = operatorArguments(match);
   return {
     includes: [header],
     definitions: [
-      kernelText(name, kernel, [...operatorConstants(operator), ...constants, nextConstants(next)], members, threads, cluster > 1 ? `LADDER_CLUSTER(${cluster}) ` : ''),
+      kernelText(name, kernel, [...operatorConstants(match.shape), ...constants, nextConstants(next)], members, threads, cluster > 1 ? `LADDER_CLUSTER(${cluster}) ` : ''),
       `static_assert(ladder::${type}<${name}_config>::kSharedBytes == ${sharedBytes} && ladder::${type}<${name}_config>::kBlockThreads == ${threads});`,
     ].join('\n'),
     launches: [{ name, grid: [blocks, 1, 1], block: [threads, 1, 1], dynamicSharedBytes: Math.max(sharedBytes, kSharedAloneBytes), arguments: kernelArguments, programmatic: true }],

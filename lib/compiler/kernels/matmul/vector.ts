@@ -2,13 +2,15 @@
  * Configurations of native/kernels/matmul/vector/gemv.cuh (one token): defaults, candidates for the tuner, generated text, and the
  * shared memory that a configuration takes, mirrored from the kernel (the generated text asserts that both agree).
  */
-import { isMxFormat } from '../artifact/operators.js';
-import { LadderError } from '../errors.js';
+import { LadderError } from '../../../errors.js';
+import { defineFamily, Refusal } from '../family.js';
 import {
-  activationBytes, alignShared, densePlan, type DenseShape, fittingTunings, kBlocksByCluster, kNf4TableBytes, kSharedBudgetBytes, kSharedLimitBytes,
-  kSharedPortableBytes, kTileRows, ringBytes, type RingSizes, scaleBytesPerUnit, stagesWithin, tileRuns, unitBytes, unitK,
-} from './dense-template.js';
-import type { KernelPlan, Tuning, WeightRuns } from './kernel.js';
+  activationBytes, alignShared, densePlan, fittingTunings, isMxWeight, kBlocksByCluster, kNf4TableBytes, kSharedBudgetBytes, kSharedLimitBytes,
+  kSharedPortableBytes, kTileRows, readsAhead, ringBytes, type RingSizes, scaleBytesPerUnit, stagesWithin, tileRuns, unitBytes, unitK,
+} from './template.js';
+import type { KernelPlan, Tuning, WeightRuns } from '../plan.js';
+import { denseStorage } from './layouts.js';
+import { denseKey, type DenseMatch, type DenseShape, matchDense, refuseShape } from './shape.js';
 
 interface GemvTuning {
   readonly blocks: number;
@@ -22,7 +24,7 @@ interface GemvTuning {
 function sharedBytes(operator: DenseShape, { blocks, warps, stageUnits }: Pick<GemvTuning, 'blocks' | 'warps' | 'stageUnits'>): RingSizes {
   const { weight, n, k } = operator;
   const maxTiles = Math.ceil(Math.ceil(n / 16) / blocks);
-  const activations = alignShared(k * activationBytes(weight) + (isMxFormat(weight) ? k / 32 : 0));
+  const activations = alignShared(k * activationBytes(weight) + (isMxWeight(weight) ? k / 32 : 0));
   return {
     stage: alignShared(stageUnits * (unitBytes(weight) + scaleBytesPerUnit(operator))),
     fixed: (weight === 'nf4' ? kNf4TableBytes : 0) + activations + (weight === 'int1' ? k : 0) + maxTiles * warps * 64 + alignShared(4 * warps * 4),
@@ -55,19 +57,20 @@ function defaults(operator: DenseShape, given: Tuning): GemvTuning {
 }
 
 /** Whether a token's activations, two stages and what else it takes fit on any GPU since compute capability 8.0. */
-export function gemvFits(operator: DenseShape): boolean {
+function fits(operator: DenseShape): boolean {
   return totalBytes(operator, defaults(operator, {})) <= kSharedPortableBytes;
 }
 
 /** @throws LadderError `BAD_ARGUMENT` when the tuning does not fit the operator or the shared memory */
-export function gemvPlan(operator: DenseShape, name: string, given: Tuning, next: WeightRuns | null): KernelPlan {
+function plan(match: DenseMatch, name: string, given: Tuning, next: WeightRuns | null): KernelPlan {
+  const operator = match.shape;
   const tuning = defaults(operator, given);
   const { blocks, warps, stageUnits, stages, prefetchBytes } = tuning;
   const shared = totalBytes(operator, tuning);
   if (stageUnits % warps !== 0 || blocks > Math.ceil(operator.n / 16) || shared > kSharedLimitBytes) {
     throw new LadderError('BAD_ARGUMENT', `tuning of ${name} does not fit: ${shared} bytes of shared memory (at most ${kSharedLimitBytes}), ${stageUnits} units in a stage for ${warps} warps, ${blocks} blocks`, { ...tuning });
   }
-  return densePlan(operator, name, {
+  return densePlan(match, name, {
     header: 'matmul/vector/gemv.cuh', kernel: 'gemv', type: 'Gemv', blocks, cluster: 1, threads: (warps + 1) * 32, sharedBytes: shared,
     constants: [`static constexpr int kBlocks = ${blocks}, kWarps = ${warps}, kStageUnits = ${stageUnits}, kStages = ${stages}, kPrefetchBytes = ${prefetchBytes};`],
     reads: { ...tileRuns(operator, kTileRows, 1), runs: blocks },
@@ -75,9 +78,28 @@ export function gemvPlan(operator: DenseShape, name: string, given: Tuning, next
 }
 
 /** Candidates for the tuner, the default first; all fit. */
-export function gemvTunables(operator: DenseShape): readonly Tuning[] {
+function configurations(operator: DenseShape): readonly Tuning[] {
   const perWarp = operator.weight === 'fp16' ? [1, 2] : [2, 4];
   const shapes = [8, 16].flatMap((warps) => perWarp.map((units) => ({ warps, stageUnits: warps * units })));
   const given = [{}, { prefetchBytes: 0 }, { prefetchBytes: 131072 }, ...shapes, { stages: 3 }] as readonly Tuning[];
   return fittingTunings(given, (one) => defaults(operator, one), (tuning) => totalBytes(operator, tuning) <= kSharedLimitBytes);
 }
+
+/** One token, whose activations lie in each block's shared memory: with norm and quantisation before the product. */
+export const vector = defineFamily<DenseMatch>({
+  id: 'matmul/vector', version: 1,
+  accepts(program) {
+    const match = matchDense(program);
+    if (match instanceof Refusal) return match;
+    const { shape } = match;
+    if (shape.m !== 1) return new Refusal('m', `expected one token but received ${shape.m}`);
+    const refusal = refuseShape(shape, unitK(shape.weight), kTileRows);
+    if (refusal) return refusal;
+    return fits(shape) ? match : new Refusal('k', `a token of ${shape.k} ${shape.activation} activations does not fit in shared memory`);
+  },
+  storage: (match) => denseStorage(match, false),
+  configurations: ({ shape }) => configurations(shape),
+  key: ({ shape }) => denseKey(shape),
+  plan: (match, name, tuning, { next }) => plan(match, name, tuning, next),
+  readAhead: { wanted: ({ shape }) => readsAhead(shape), weight: ({ weight }) => weight },
+});

@@ -3,25 +3,19 @@
  * or decoder layers of a Llama model in a safetensors file (Hugging Face's names).
  */
 import { join } from 'node:path';
-import { parseDataType } from '../artifact/dtype.js';
-import { type ParamInput, writeParams } from '../artifact/params.js';
-import { LadderError } from '../errors.js';
-import { describeValue, throwIfAborted, type TaskOptions } from '../run/options.js';
-import type { CheckpointDesign } from './design.js';
-import { floatToHalf } from './formats.js';
-import type { LoweredTensor } from './lower.js';
-import { type PackedWeights, packMatrixInSlices } from './pack.js';
+import { parseDataType } from '../../artifact/dtype.js';
+import { type ParamInput, writeParams } from '../../artifact/params.js';
+import { LadderError } from '../../errors.js';
+import { describeValue, throwIfAborted, type TaskOptions } from '../../run/options.js';
+import type { CheckpointDesign } from '../design.js';
+import { floatToHalf } from '../../formats/codes.js';
+import { type Group, kPlainFormat } from '../../formats/index.js';
+import { type Model, models } from '../../models/index.js';
+import type { LoweredTensor } from '../graph/lower.js';
+import { rowMajor } from '../../operators/layout.js';
+import { isQuantised, scaleAxes, type Value } from '../../operators/program.js';
+import { type PackedWeights, packMatrixInSlices, type PackOptions } from './pack.js';
 import { Safetensors } from './safetensors.js';
-
-/** Our tensors, by the end of their name, from Hugging Face's, whose rows are put one below the other. */
-const kSources: Readonly<Record<string, readonly string[]>> = {
-  'qkv.weight': ['self_attn.q_proj.weight', 'self_attn.k_proj.weight', 'self_attn.v_proj.weight'],
-  'o.weight': ['self_attn.o_proj.weight'],
-  'gate_up.weight': ['mlp.gate_proj.weight', 'mlp.up_proj.weight'],
-  'down.weight': ['mlp.down_proj.weight'],
-  'input_norm.gain': ['input_layernorm.weight'],
-  'post_attention_norm.gain': ['post_attention_layernorm.weight'],
-};
 
 /**
  * Float values of one parameter: a matrix [n, k] row by row, or a vector.
@@ -42,22 +36,25 @@ export async function packFloats(source: FloatSource, design: CheckpointDesign, 
  * @throws LadderError also `UNSUPPORTED` for a model without such names, `MISSING_PARAMETER`, `BAD_PARAMS` for a damaged file
  */
 export async function packSafetensors(path: string, design: CheckpointDesign, folder: string, task: TaskOptions = {}): Promise<void> {
-  if (!design.request.model.startsWith('llama2-')) {
-    throw new LadderError('UNSUPPORTED', `weights can be packed for the llama2 models, whose tensor names are known, not for ${design.request.model}`);
+  const { parameters } = models.get(design.request.model);
+  if (!parameters) {
+    const known = models.all().filter((model) => model.parameters).map(({ id }) => id).join(', ');
+    throw new LadderError('UNSUPPORTED', `weights can be packed for ${known}, whose tensor names are known, not for ${design.request.model}`);
   }
   const file = new Safetensors(path);
   try {
-    const source = new LlamaFile(file, path, design.request.layers);
+    const source = new LayerFile(file, path, parameters, design.request.layers);
     await packFloats((name, shape) => source.read(name, shape), design, folder, task);
   } finally {
     file.close();
   }
 }
 
-class LlamaFile {
+/** Decoder layers in a file, by our names. */
+class LayerFile {
   private readonly layers: readonly number[];
 
-  constructor(private readonly file: Safetensors, private readonly path: string, wanted: number) {
+  constructor(private readonly file: Safetensors, private readonly path: string, private readonly sources: NonNullable<Model['parameters']>, wanted: number) {
     const found = new Set<number>();
     for (const name of file.shapes.keys()) {
       const layer = /(?:^|\.)layers\.(\d+)\./.exec(name)?.[1];
@@ -74,7 +71,7 @@ class LlamaFile {
     const width = shape.at(-1)!;
     const elements = shape.reduce((product, extent) => product * extent, 1);
     const [, layer, kind] = /^layer(\d+)\.(.+)$/.exec(tensor) ?? [];
-    const sources = kSources[kind ?? ''];
+    const sources = this.sources[kind ?? ''];
     if (!sources) throw new LadderError('INTERNAL', `no source is known for ${tensor}`);
     const parts: Float32Array[] = [];
     for (const suffix of sources) {
@@ -97,11 +94,18 @@ class LlamaFile {
   }
 }
 
+/** How a weight's value is packed: its format, and the order of its codes and scales. */
+export function packOptionsOf(value: Value): readonly [format: string, options: PackOptions] {
+  const { axes, type, layout, scaleLayout } = value;
+  const group = isQuantised(type) ? (type.scale?.per['k'] ?? -1) as Group : -1;
+  const scales = isQuantised(type) && group !== -1 ? scaleLayout?.digits ?? rowMajor(scaleAxes(value, type.scale!)) : null;
+  return [isQuantised(type) ? type.format : kPlainFormat, { group, layout: layout?.digits ?? rowMajor(axes), scaleLayout: scales }];
+}
+
 /** One input of writeParams per parameter; a matrix and its scales are packed together, when the first of them is written. */
-function* paramsOf({ model, request }: CheckpointDesign, source: FloatSource, { signal, onProgress }: TaskOptions): Generator<ParamInput> {
+function* paramsOf({ model }: CheckpointDesign, source: FloatSource, { signal, onProgress }: TaskOptions): Generator<ParamInput> {
   const parameters = model.tensors.filter(({ role }) => role !== 'input');
   const weightOf = (scale: LoweredTensor): LoweredTensor => parameters.find(({ name }) => name === scale.name.replace(/scale$/, 'weight'))!;
-  const scaleLayoutOf = (weight: LoweredTensor): LoweredTensor['layout'] | null => parameters.find(({ name }) => name === weight.name.replace(/weight$/, 'scale'))?.layout ?? null;
   const read = async ({ name }: LoweredTensor, shape: readonly number[]): Promise<Float32Array> => {
     throwIfAborted(signal);
     onProgress?.({ phase: 'pack', fraction: parameters.findIndex((one) => one.name === name) / parameters.length, detail: name });
@@ -114,9 +118,9 @@ function* paramsOf({ model, request }: CheckpointDesign, source: FloatSource, { 
   let latest: { name: string; packed: PackedWeights } | null = null;
   const matrixOf = async (weight: LoweredTensor): Promise<PackedWeights> => {
     if (latest?.name !== weight.name) {
-      const { weight: format, group } = request.format;
-      const values = await read(weight, weight.logicalShape!);
-      latest = { name: weight.name, packed: await packMatrixInSlices(values, format, { group, layout: weight.layout!, scaleLayout: scaleLayoutOf(weight) ?? null }, signal) };
+      const { axes } = weight.value;
+      const values = await read(weight, axes.map(({ extent }) => extent));
+      latest = { name: weight.name, packed: await packMatrixInSlices(values, ...packOptionsOf(weight.value), signal) };
     }
     return latest.packed;
   };

@@ -4,9 +4,9 @@
  */
 import { setImmediate } from 'node:timers/promises';
 import { z } from 'zod';
-import { FileSource } from '../artifact/byte-source.js';
-import { LadderError } from '../errors.js';
-import { bfloatToFloat, halfToFloat } from './formats.js';
+import { FileSource } from '../../artifact/byte-source.js';
+import { LadderError } from '../../errors.js';
+import { bfloatToFloat, halfToFloat } from '../../formats/codes.js';
 
 const size = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const headerSchema = z.record(z.string(), z.union([

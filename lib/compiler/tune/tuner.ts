@@ -4,21 +4,22 @@
  */
 import { writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { type Checkpoint, readCheckpoint, readManifest } from '../artifact/checkpoint.js';
-import { planExecutor } from '../artifact/plan.js';
-import { LadderError } from '../errors.js';
-import { type ExecutorPlan, native, type NativeExecutor } from '../native.js';
-import { fillWeights } from '../run/load.js';
-import { packageCommit } from '../run/package.js';
-import { median } from '../run/statistics.js';
-import { judge, toleranceOf } from '../run/tolerance.js';
-import { buildTargets, compileModules } from './compile.js';
-import { requestOf } from './design.js';
-import { archOf, ensureModule } from './ensure.js';
+import { type Checkpoint, readCheckpoint, readManifest } from '../../artifact/checkpoint.js';
+import { planExecutor } from '../../artifact/plan.js';
+import { LadderError } from '../../errors.js';
+import { type ExecutorPlan, native, type NativeExecutor } from '../../native.js';
+import { fillWeights } from '../../run/load.js';
+import { packageCommit } from '../../run/package.js';
+import { median } from '../../run/statistics.js';
+import { judge, toleranceOf } from '../../run/tolerance.js';
+import { compileModules } from '../emit/compile.js';
+import { buildTargets } from '../targets.js';
+import { requestOf } from '../design.js';
+import { archOf, ensureModule } from '../ensure.js';
 import type { Tuned } from './tuned.js';
-import { Journal, type SearchOptions, searchTunings, type Trials } from './tuner-search.js';
+import { Journal, type SearchOptions, searchTunings, type Trials } from './search.js';
 import { type Choice, planVariants, type VariantModule } from './variants.js';
-import { writeChanged } from './write.js';
+import { writeChanged } from '../write.js';
 
 export interface TuneOptions extends SearchOptions {
   readonly deviceOrdinal?: number;
@@ -41,7 +42,7 @@ export async function tuneCheckpoint(folder: string, options: TuneOptions = {}):
   const device = native().devices()[options.deviceOrdinal ?? 0];
   if (!device) throw new LadderError('NO_DEVICE', `there is no CUDA device ${options.deviceOrdinal ?? 0}`);
   const arch = archOf(device.computeCapability);
-  const target = buildTargets.some(({ name }) => name === arch) ? arch : 'compute_80';
+  const target = buildTargets.some(({ id }) => id === arch) ? arch : 'compute_80';
   const variants = planVariants(requestOf(manifest), options.candidates ?? kDefaultCandidates);
   const journal = await Journal.open(join(folder, 'tuned', `${arch}.json.partial`), variants.sourcesHash, device.name);
   let tuned: Tuned | undefined;
@@ -53,7 +54,7 @@ export async function tuneCheckpoint(folder: string, options: TuneOptions = {}):
   await compileModules([{ name: 'variants', sources: variants.sources }], compileOptions, async (_, modulePath) => {
     const trials = await CheckpointTrials.open(dirname(modulePath), variants, device.ordinal);
     const operators = await searchTunings(variants.choices, trials, journal, options);
-    tuned = { schema: 'ladder-tuned/1', arch, gpu: device.name, date: new Date().toISOString(), commit: packageCommit(), seconds: journal.seconds(), operators };
+    tuned = { schema: 'ladder-tuned/2', arch, gpu: device.name, date: new Date().toISOString(), commit: packageCommit(), seconds: journal.seconds(), operators };
   });
   await writeChanged(join(folder, 'tuned', `${arch}.json`), `${JSON.stringify(tuned, null, 1)}\n`);
   await journal.discard();
@@ -98,9 +99,9 @@ class CheckpointTrials implements Trials {
   }
 
   private async verify(executor: NativeExecutor, { nodes }: Choice): Promise<void> {
-    const { semantics, probe } = this.checkpoint.manifest!.operators[nodes[0]!]!;
+    const { program, probe } = this.checkpoint.manifest!.operators[nodes[0]!]!;
     const results = await executor.verifyOperator(nodes[0]!, { seed: 1n, inputs: probe, maxColumns: 128, maxRows: 4 });
-    const failures = results.flatMap((result, output) => judge(toleranceOf(semantics, output), result));
+    const failures = results.flatMap((result, output) => judge(toleranceOf(program, output), result));
     if (failures.length > 0) throw new LadderError('INTERNAL', failures.join('; '));
   }
 }
