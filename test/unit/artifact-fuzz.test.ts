@@ -1,5 +1,5 @@
 /**
- * 220,000 mutated inputs to the parsers of untrusted files. Each gives a result that says exactly what the input says, or a
+ * 215,000 mutated inputs to the parsers of untrusted files. Each gives a result that says exactly what the input says, or a
  * LadderError of the parser's code: no other exception, no hang, no silent success. Seeds are fixed; fast-check shrinks
  * and prints what fails.
  */
@@ -24,7 +24,7 @@ import { foreignGraph } from '../fixtures/artifact/foreign-graph.js';
 import { byteMutations, jsonMutations, mutateBytes, mutateJson, textMutations } from '../fixtures/artifact/mutate.js';
 
 /** Mutated inputs per kind; the sum is what is promised. */
-const kRuns = { graphJson: 50_000, graphBytes: 20_000, params: 45_000, blob: 45_000, manifestJson: 25_000, manifestBytes: 10_000, manifestV1: 10_000, elf: 15_000 } as const;
+const kRuns = { graphJson: 50_000, graphBytes: 20_000, params: 45_000, blob: 45_000, manifestJson: 25_000, manifestBytes: 10_000, manifestV1: 5_000, elf: 15_000 } as const;
 const kSeed = 20240710;
 /** Longest that one small input may take, milliseconds: generous, for slow machines; a hang or a quadratic blow-up exceeds it. */
 const kMaxMs = 2_000;
@@ -229,7 +229,7 @@ function checkElfBytes(bytes: Uint8Array): boolean {
 const asText = (bytes: Uint8Array): string => Buffer.from(bytes).toString('utf8');
 
 describe('mutated inputs', () => {
-  it('are 220,000', () => expect(Object.values(kRuns).reduce<number>((a, b) => a + b, 0)).toBe(220_000));
+  it('are 215,000', () => expect(Object.values(kRuns).reduce<number>((a, b) => a + b, 0)).toBe(215_000));
 
   function property<T>(name: string, runs: number, arbitrary: fc.Arbitrary<T>, check: (value: T) => boolean): void {
     it(`${name}: ${runs}`, { timeout: 120_000 }, () => {

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { checkHashes, readCheckpoint } from '../../lib/artifact/checkpoint.js';
 import { buildCheckpoints } from '../../lib/compiler/build.js';
-import { findNvcc } from '../../lib/compiler/compile.js';
+import { findNvcc } from '../../lib/compiler/emit/compile.js';
 import { ensureModules } from '../../lib/compiler/ensure.js';
 import { parseRequest, type RequestWords } from '../../lib/compiler/request.js';
 import { loadPrebuilt } from '../../lib/index.js';

@@ -5,7 +5,7 @@ import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { floatToHalf } from '../../lib/compiler/formats.js';
+import { floatToHalf } from '../../lib/formats/codes.js';
 import { runCli } from '../../lib/cli/main.js';
 import { kLlama2Tiny } from '../../lib/compiler/models/llama.js';
 import { buildCheckpoint, inspectPrebuilt, loadPrebuilt, packMatrix, packWeights, tuneCheckpoint, type BuildCheckpointOptions } from '../../lib/index.js';
