@@ -70,7 +70,11 @@ function asRows(value: Value): Value | null {
 }
 
 /** How all families here are alike: row-major weights, nothing to tune. */
-const common = { version: 1, storage: () => new Map(), configurations: () => [{}] } as const;
+const common = {
+  version: 1, storage: () => new Map(), configurations: () => [{}],
+  // Views store numbers in any order.
+  writes: ({ output }: SimpleMatch) => !isQuantised(output.type),
+} as const;
 
 const keyOf = ({ inputs, output }: SimpleMatch): string => [...inputs, output].map(({ axes, type }) => `${axes.map(({ extent }) => extent).join('x')}:${isQuantised(type) ? type.format : type}`).join(' ');
 
@@ -163,7 +167,11 @@ const expressionOf = (kind: string): Expression | null => operators.find(kind)?.
 
 const elementwise = defineFamily<SimpleMatch>({
   ...common, id: 'simple/elementwise', key: (match) => `${match.node.kind} ${keyOf(match)}`,
-  accepts: (program) => single(program, (kind) => expressionOf(kind) !== null),
+  accepts(program) {
+    const match = single(program, (kind) => expressionOf(kind) !== null);
+    if (match instanceof Refusal) return match;
+    return isQuantised(match.output.type) ? new Refusal('y', 'expected numbers as the result') : match;
+  },
   plan(match, name) {
     const expression = expressionOf(match.node.kind)!;
     const parts = inputsOf(expression);
