@@ -29,7 +29,7 @@ function route2Module(programmatic = false, bytes: Uint8Array = ptx, format = 'p
   return {
     path: route2,
     images: [{
-      format,
+      format, onDemand: false,
       bytes,
       kernels: [
         { name: 'scale_add', argumentTypes: [handle, handle, handle, parseDataType('int32'), parseDataType('float32')], launchTags: ['blockIdx.x', 'threadIdx.x'], programmaticStreamSerialization: programmatic },
