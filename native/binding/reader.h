@@ -58,7 +58,7 @@ class Fields {
     }
   }
 
-  /// Of its own properties.
+  /// Of its enumerable properties.
   std::vector<std::string> names() const;
 
  private:

@@ -27,6 +27,10 @@ int64_t tileExtent(const LayoutAxis& axis, int64_t limit) {
   return extent;
 }
 
+void scatter(const float* source, const int32_t* places, int64_t count, float* target) {
+  for (int64_t i = 0; i < count; ++i) target[places[i]] = source[i];
+}
+
 }  // namespace
 
 TileReader::TileReader(const StoredTensor& weight, int64_t maxRows, int64_t maxColumns)
@@ -58,7 +62,7 @@ void TileReader::planSpans() {
   size_t length = stretch(true);
   if (length < 8 && length != static_cast<size_t>(columns_)) {
     length = stretch(false);
-    for (size_t i = 0; i < length; ++i) scatter_.push_back(elements[i].target - elements[0].target);
+    for (size_t i = 0; i < length; ++i) scatter_.push_back(static_cast<int32_t>(elements[i].target - elements[0].target));
   }
   spanLength_ = static_cast<int64_t>(length);
   for (size_t i = 0; i < elements.size(); i += length) spans_.push_back(elements[i]);
@@ -113,8 +117,7 @@ void TileReader::read(int64_t rowTile, int64_t columnTile, float* tile, float* s
       decode(base + span.stored, spanLength_, tile + span.target);
     } else {
       decode(base + span.stored, spanLength_, scratch);
-      float* target = tile + span.target;
-      for (int64_t i = 0; i < spanLength_; ++i) target[scatter_[static_cast<size_t>(i)]] = scratch[i];
+      scatter(scratch, scatter_.data(), spanLength_, tile + span.target);
     }
   }
   if (!scaleRuns_.empty()) applyScales(rowTile, columnTile, tile);

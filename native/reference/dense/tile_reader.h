@@ -58,7 +58,7 @@ class TileReader {
   int64_t pitch_;
   int64_t spanLength_ = 0;
   /// Value i of a span goes to target + scatter_[i]; empty when that is i.
-  std::vector<int64_t> scatter_;
+  std::vector<int32_t> scatter_;
   std::vector<Span> spans_;
   /// By column tile.
   std::vector<std::vector<ColumnRun>> scaleRuns_, padding_;
