@@ -3,11 +3,11 @@
  * where it works, and throws `LadderError` with a stable `code`.
  */
 import { inspectPrebuilt as inspect, type Inspection } from './artifact/inspect.js';
-import type { WeightFormat } from './artifact/operators.js';
+import type { WeightFormat } from './formats/index.js';
 import type { BuildCheckpointOptions, FloatWeights, PackMatrixOptions, TuneCheckpointOptions } from './compiler/api.js';
 import type { BuildResult } from './compiler/build.js';
-import type { PackedWeights } from './compiler/pack.js';
-import type { Tuned } from './compiler/tuned.js';
+import type { PackedWeights } from './compiler/pack/pack.js';
+import type { Tuned } from './compiler/tune/tuned.js';
 import { resolveCheckpoint } from './run/package.js';
 import { Prebuilt } from './run/prebuilt.js';
 import type { LoadOptions, TaskOptions } from './run/options.js';
@@ -93,16 +93,16 @@ export async function tuneCheckpoint(path: string, options?: TuneCheckpointOptio
   return (await builder()).tuneCheckpoint(path, options);
 }
 
-export type { Digit as LayoutDigit, WeightFormat } from './artifact/operators.js';
+export type { ActivationFormat, WeightFormat } from './formats/index.js';
 export type { BuildCheckpointOptions, FloatWeights, PackMatrixOptions, TuneCheckpointOptions, TuneProgress } from './compiler/api.js';
 export type { BuildResult } from './compiler/build.js';
-export type { PackedWeights } from './compiler/pack.js';
-export type { Tuned as TuneResult } from './compiler/tuned.js';
-export type { FloatSource } from './compiler/weights.js';
+export type { PackedWeights } from './compiler/pack/pack.js';
+export type { Tuned as TuneResult } from './compiler/tune/tuned.js';
+export type { FloatSource } from './compiler/pack/weights.js';
 export type { Inspection, InspectedModule, InspectedOperator, InspectedProblem, InspectedTensor } from './artifact/inspect.js';
 export { LadderError } from './errors.js';
 export type { ErrorCode, ErrorContext } from './errors.js';
-export type { NativeDeviceState as DeviceState } from './native.js';
+export type { LayoutDigit, NativeDeviceState as DeviceState } from './native.js';
 export type { BenchmarkResult } from './run/benchmark.js';
 export { listDevices } from './run/device.js';
 export type { DeviceInfo } from './run/device.js';

@@ -3,12 +3,12 @@
  * checked by its parser. All are pure; readCheckpoint throws what they throw, inspectPrebuilt collects it.
  */
 import { LadderError } from '../errors.js';
+import { checkProgram } from '../operators/check.js';
+import { kTensorBytes, programTensors, type TensorSpec, tensorsOf } from '../operators/program.js';
 import { parseDataType, sameDataType } from './dtype.js';
 import type { ElfObject } from './elf.js';
-import { argumentEntries, type Graph } from './graph.js';
-import { layoutExtents } from './layout.js';
+import { argumentEntries, type Graph, type GraphNode } from './graph.js';
 import type { Manifest } from './manifest.js';
-import { type Operand, signatureOf } from './operands.js';
 import type { ParamTensor } from './params.js';
 
 /** Functions that the executor provides itself. */
@@ -56,47 +56,59 @@ export function checkManifest(graph: Graph, manifest: Manifest): void {
   const entries = argumentEntries(graph);
   const described = new Map(Object.entries(manifest.tensors));
   for (const name of entries.keys()) if (!described.has(name)) throw bad(`the graph's input ${quote(name)} is not among \`tensors\``, { tensor: name });
-  for (const [name, tensor] of described) {
-    const id = entries.get(name);
-    if (id === undefined) throw bad(`\`tensors\` describes ${quote(name)}, which is no input of the graph`, { tensor: name });
-    if (tensor.layout) within(`tensors.${name}`, () => layoutExtents(tensor.layout!));
+  for (const name of described.keys()) {
+    if (!entries.has(name)) throw bad(`\`tensors\` describes ${quote(name)}, which is no input of the graph`, { tensor: name });
   }
   for (const name of Object.keys(manifest.files)) {
     if (name === '' || name === '.' || name === '..' || /[/\\\0]/.test(name)) throw bad(`\`files\` names ${quote(name)}, which is no file of the folder`, { file: name });
   }
   const nodes = graph.nodes.filter(({ op }) => op === 'tvm_op');
   if (nodes.length !== manifest.operators.length) throw bad(`\`operators\` describes ${manifest.operators.length} operators but the graph has ${nodes.length}`);
+  const stored = new Map<string, string>();
   manifest.operators.forEach((operator, i) => {
     const node = nodes[i]!;
     if (operator.node !== node.name) throw bad(`operators.${i} describes ${quote(operator.node)} but the graph has ${quote(node.name)} there`, { node: node.name });
     if (operator.probe.length !== node.inputs.length) throw bad(`operators.${i}.probe has ${operator.probe.length} items for ${node.inputs.length} inputs of ${quote(node.name)}`, { node: node.name });
-    const signature = within(node.name, () => signatureOf(operator.semantics));
-    checkOperands(graph, node.name, 'input', node.inputs, signature.inputs);
-    checkOperands(graph, node.name, 'output', node.outputs, signature.outputs);
-    checkWeightLayout(graph, manifest, operator, node.inputs, signature.inputs);
+    within(node.name, () => checkProgram(operator.program));
+    const tensors = programTensors(operator.program);
+    checkOperands(graph, node.name, 'input', node.inputs, tensors.inputs);
+    checkOperands(graph, node.name, 'output', node.outputs, tensors.outputs);
+    checkStored(graph, operator, node, stored);
   });
 }
 
-function checkOperands(graph: Graph, node: string, side: 'input' | 'output', entries: readonly number[], operands: readonly Operand[]): void {
-  if (entries.length !== operands.length) throw bad(`${quote(node)} has ${entries.length} ${side}s where its semantics have ${operands.length}`, { node });
-  operands.forEach(({ role, dtype, sizeBytes }, i) => {
+function checkOperands(graph: Graph, node: string, side: 'input' | 'output', entries: readonly number[], operands: readonly TensorSpec[]): void {
+  if (entries.length !== operands.length) throw bad(`${quote(node)} has ${entries.length} ${side}s where its program has ${operands.length}`, { node });
+  operands.forEach(({ part, dtype, elements }, i) => {
     const entry = graph.entries[entries[i]!]!;
+    const sizeBytes = elements * kTensorBytes[dtype];
     if (!sameDataType(entry.dtype, parseDataType(dtype)) || entry.sizeBytes !== sizeBytes) {
-      throw bad(`${quote(node)}: ${side} ${i} (${role}) is ${entry.dtype.name} [${entry.shape.join(', ')}], ${entry.sizeBytes} bytes, where its semantics want ${dtype}, ${sizeBytes} bytes`, { node, operand: role });
+      throw bad(`${quote(node)}: ${side} ${i} (${part}) is ${entry.dtype.name} [${entry.shape.join(', ')}], ${entry.sizeBytes} bytes, where its program wants ${dtype}, ${sizeBytes} bytes`, { node, operand: part });
     }
   });
 }
 
-/** The stored order is written twice, with the tensor (for packing) and with the operator (for running): they must agree. */
-function checkWeightLayout(graph: Graph, manifest: Manifest, { node, semantics }: Manifest['operators'][number], inputs: readonly number[], operands: readonly Operand[]): void {
-  if (semantics.op !== 'dense') return;
-  const layouts = { weight: semantics.weightLayout, scale: semantics.scaleLayout };
-  operands.forEach(({ role }, i) => {
-    if (role !== 'weight' && role !== 'scale') return;
-    const name = graph.nodes[graph.entries[inputs[i]!]!.node]!.name;
-    const stored = Object.hasOwn(manifest.tensors, name) ? manifest.tensors[name]?.layout : undefined;
-    if (stored && JSON.stringify(stored) !== JSON.stringify(layouts[role])) throw bad(`${quote(node)} reads ${quote(name)} in another order than \`tensors\` says it is stored in`, { node, tensor: name });
-  });
+/**
+ * A tensor is one value, stored in one order, for all operators that write or read it.
+ * @param known what earlier operators said, by tensor
+ */
+function checkStored(graph: Graph, { program }: Manifest['operators'][number], node: GraphNode, known: Map<string, string>): void {
+  for (const [indices, entries] of [[program.inputs, node.inputs], [program.outputs, node.outputs]] as const) {
+    let at = 0;
+    for (const index of indices) {
+      const value = program.values[index]!;
+      const { axes, type, layout, scaleLayout } = value;
+      const text = JSON.stringify([axes.map(({ extent }) => extent), type, layout, scaleLayout]);
+      for (const _ of tensorsOf(value)) {
+        const entry = entries[at]!;
+        at += 1;
+        const name = `${graph.nodes[graph.entries[entry]!.node]!.name}:${graph.entries[entry]!.output}`;
+        const before = known.get(name);
+        if (before !== undefined && before !== text) throw bad(`${quote(node.name)} takes ${quote(name)} for another value, or stored in another order, than an operator before it`, { node: node.name, tensor: name });
+        known.set(name, text);
+      }
+    }
+  }
 }
 
 /** Prefixes what a pure check of part of the manifest throws. */

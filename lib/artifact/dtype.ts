@@ -3,19 +3,7 @@
  * Follows TVM 0.12's `String2DLDataType`.
  */
 import { LadderError } from '../errors.js';
-
-/** DLPack type code: 0 int, 1 uint, 2 float, 3 opaque handle, 4 bfloat. */
-export type TypeCode = 0 | 1 | 2 | 3 | 4;
-
-/** A DLPack data type. A `bool` is uint with 1 bit; an FP8 keeps code 2 with 8 bits and its kind in `name`. */
-export interface DataType {
-  /** The string it was parsed from. */
-  readonly name: string;
-  readonly code: TypeCode;
-  /** Bits per lane, 1…64. */
-  readonly bits: number;
-  readonly lanes: number;
-}
+import type { DataType, TypeCode } from '../native.js';
 
 const kPrefixes: readonly (readonly [string, TypeCode, number])[] = [
   ['bfloat', 4, 16],

@@ -4,7 +4,8 @@
  * and refuses besides what TVM would run into later: bad indices, cycles, sizes past 2⁵³, ambiguous names.
  */
 import { LadderError } from '../errors.js';
-import { type DataType, elementBytes, parseDataType } from './dtype.js';
+import type { DataType } from '../native.js';
+import { elementBytes, parseDataType } from './dtype.js';
 import { array, describeJson, members, natural, type Reject, safeProduct, text } from './json.js';
 
 /** A node: an input or parameter (`null`), or a call of a packed function. */

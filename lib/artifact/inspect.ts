@@ -4,6 +4,7 @@
  */
 import { basename, dirname } from 'node:path';
 import { type ErrorCode, LadderError } from '../errors.js';
+import { stepsText } from '../operators/program.js';
 import { checkManifest, checkModule, checkParams, checkParamsComplete } from './checks.js';
 import { type Checkpoint, type CheckpointModule, inputNames, readGraph, readManifest, readModule, readParamsIndex } from './checkpoint.js';
 import { FileSource } from './byte-source.js';
@@ -34,8 +35,8 @@ export interface InspectedOperator {
   readonly functionName: string;
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
-  /** What it computes, of our own checkpoints: dense, norm, quantise, attention. */
-  readonly semantics: string | null;
+  /** What it computes, of our own checkpoints, step by step: `norm, dense, add`. */
+  readonly steps: string | null;
 }
 
 export interface InspectedModule {
@@ -117,7 +118,7 @@ export async function inspectPrebuilt(path: string): Promise<Inspection> {
 function describeGraph({ graph, manifest, params }: Pick<Checkpoint, 'graph' | 'manifest' | 'params'>): NonNullable<Inspection['graph']> {
   const inputs = new Set(inputNames({ graph, manifest, params }));
   const stored = new Set(params?.tensors.map(({ name }) => name));
-  const semantics = new Map(manifest?.operators.map((operator) => [operator.node, operator.semantics.op]));
+  const steps = new Map(manifest?.operators.map(({ node, program }) => [node, stepsText(program)]));
   const sourceOf = (name: string): InspectedTensor['source'] => (stored.has(name) ? 'params' : inputs.has(name) ? 'input' : 'fill');
   const { storages, sharedBytes, unsharedBytes } = measureStorage(graph);
   return {
@@ -127,7 +128,7 @@ function describeGraph({ graph, manifest, params }: Pick<Checkpoint, 'graph' | '
     operators: graph.nodes.flatMap((node): InspectedOperator[] => (node.functionName === null ? [] : [{
       node: node.name, functionName: node.functionName,
       inputs: node.inputs.map((entry) => describeEntry(graph, entry)), outputs: node.outputs.map((entry) => describeEntry(graph, entry)),
-      semantics: semantics.get(node.name) ?? null,
+      steps: steps.get(node.name) ?? null,
     }])),
     deviceTypes: [...new Set(graph.entries.flatMap(({ deviceType }) => deviceType ?? []))].sort((a, b) => a - b),
     storages, sharedBytes, unsharedBytes,

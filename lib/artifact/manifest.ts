@@ -4,32 +4,22 @@
  */
 import { z } from 'zod';
 import { LadderError } from '../errors.js';
-import { activationFormats, digitSchema, operatorSchema, weightFormats } from './operators.js';
+import { programSchema } from '../operators/check.js';
+import type { Fill } from '../native.js';
+import { upgradeManifest } from './upgrade.js';
 
-/**
- * How a tensor is filled when graph.params does not hold it: a counter-based generator, so that element i of a tensor
- * can be made on the device and on the host, in any order.
- *
- *   key  = splitmix64(seed XOR fnv1a64(tensor name))            (64-bit FNV-1a over the UTF-8 bytes)
- *   u(i) = high 32 bits of mix(key + (i+1)·0x9E3779B97F4A7C15)   (mix: SplitMix64's finaliser)
- *
- * `bits`: byte b of the tensor is byte b mod 4 (little-endian) of u(b div 4).
- * `uniform`: element i is fma(float(u(i) >> 8) · 2⁻²⁴, high − low, low) in FP32, rounded to nearest even to float16, bfloat16 or
- *   float32; for int types the floor of it.
- * `code`: byte b is base + (r & mask), plus r & 0x80 if `signed`, with r as in `bits`: FP8 and E8M0 codes in a range without NaN.
- */
-export const fillSchema = z.discriminatedUnion('kind', [
+/** As `Fill`. */
+const fillSchema: z.ZodType<Fill> = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('bits') }),
   z.strictObject({ kind: z.literal('uniform'), low: z.number(), high: z.number() }),
   z.strictObject({ kind: z.literal('code'), base: z.number().int().min(0).max(255), mask: z.number().int().min(0).max(127), signed: z.boolean() }),
 ]);
-export type Fill = z.infer<typeof fillSchema>;
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 
 export const manifestSchema = z.strictObject({
-  schema: z.literal('ladder-checkpoint/1'),
+  schema: z.literal('ladder-checkpoint/2'),
   /** As in Figure 8: llama2-70b, bloom-176b, resnet-50, shufflenet-v2, conformer, vit. */
   model: z.string().min(1),
   layers: z.number().int().min(1),
@@ -37,8 +27,8 @@ export const manifestSchema = z.strictObject({
   /** Tokens per sequence; 1 for networks. */
   seq: z.number().int().min(1),
   format: z.strictObject({
-    weight: z.enum(weightFormats),
-    activation: z.enum(activationFormats),
+    weight: z.string().min(1),
+    activation: z.string().min(1),
     group: z.union([z.literal(-1), z.literal(32), z.literal(64), z.literal(128)]),
     /** As the paper writes it: `W_INT4 A_FP16`. */
     label: z.string().min(1),
@@ -48,14 +38,14 @@ export const manifestSchema = z.strictObject({
   tensors: z.record(z.string(), z.strictObject({
     role: z.enum(['input', 'weight', 'scale', 'gain', 'beta', 'bias']),
     fill: fillSchema,
-    /** Logical shape [N, K] and stored order of packed weights and block scales. */
-    logicalShape: z.array(z.number().int().min(1)).optional(),
-    layout: z.array(digitSchema).optional(),
   })),
   /** Every `tvm_op` node of the graph, in order. */
   operators: z.array(z.strictObject({
     node: z.string().min(1),
-    semantics: operatorSchema,
+    /** Kernel family that was chosen for it; absent in manifests of version 1. */
+    kernels: z.string().min(1).optional(),
+    /** What it computes: its tensors are the node's, in order. */
+    program: programSchema,
     /** Bytes that must cross device memory, each once: weights, scales, activations in and out. */
     bytes: count,
     flops: count,
@@ -69,7 +59,7 @@ export const manifestSchema = z.strictObject({
   /** nvcc targets in model.so: compute_80 (PTX), sm_80, sm_90a. */
   targets: z.array(z.string().min(1)).min(1),
   build: z.strictObject({
-    /** SHA-256 over the kernel sources and the generated translation unit: model.so is stale when it differs. */
+    /** SHA-256 over the generated sources and the kernel files that they include: model.so is stale when it differs. */
     sources: sha256,
     /** The tuning that the kernels were instantiated with, e.g. "sm_90a", or "default". */
     tuning: z.string(),
@@ -90,7 +80,7 @@ export function parseManifest(text: string): Manifest {
   } catch (cause) {
     throw new LadderError('BAD_MANIFEST', `checkpoint.json is not JSON: ${(cause as Error).message}`, {}, { cause });
   }
-  const result = manifestSchema.safeParse(json);
+  const result = manifestSchema.safeParse(upgradeManifest(json));
   if (!result.success) {
     const issue = result.error.issues[0];
     throw new LadderError('BAD_MANIFEST', `checkpoint.json: ${issue?.path.join('.') || 'root'}: ${issue?.message ?? 'does not fit the schema'}; rebuild it with \`ladder build\``);

@@ -7,7 +7,8 @@
  */
 import { LadderError } from '../errors.js';
 import { BufferSource, ByteReader, ByteWriter } from './byte-source.js';
-import { type DataType, dataTypeOf } from './dtype.js';
+import type { DataType } from '../native.js';
+import { dataTypeOf } from './dtype.js';
 import { readArrayHeader, writeArrayHeader } from './nd-array.js';
 
 /** A kernel of a device image. */

@@ -9,7 +9,7 @@
  * is E5M2; E4M3 (`fp_e4m3`, `mxfp_e4m3`) and `_layers<L>` for more than one layer are additions of this project.
  */
 import { LadderError } from '../errors.js';
-import type { ActivationFormat, WeightFormat } from './operators.js';
+import type { ActivationFormat, WeightFormat } from '../formats/index.js';
 
 /** Models by the name of the folder that holds their checkpoints: Figure 8's (and small ones for tests), and what names below begin with. */
 const kLanguageModels: readonly string[] = ['llama2-70b', 'bloom-176b', 'llama2-tiny', 'bloom-tiny'];
@@ -38,7 +38,7 @@ export interface NamedCheckpoint {
   readonly batch: number;
   readonly seq: number;
   readonly layers?: number;
-  readonly format: { readonly weight: WeightFormat | 'int8'; readonly activation: ActivationFormat; readonly group: number };
+  readonly format: { readonly weight: string; readonly activation: string; readonly group: number };
 }
 
 interface FormatWords {
@@ -108,7 +108,7 @@ function formatOf(format: string | undefined, bits: string | undefined, ci: stri
  * @throws LadderError `UNSUPPORTED` for a model, batch or pair of formats that their names cannot say
  */
 export function checkpointName({ model, batch, seq, layers = 1, format }: NamedCheckpoint): string {
-  const words = wordsOf(format.weight, format.activation);
+  const words = wordsOf(format.weight as WeightFormat, format.activation as ActivationFormat);
   const language = kLanguageModels.includes(model);
   // MX prescribes its group; the authors write −1.
   const group = format.weight.startsWith('mxfp8') ? -1 : format.group;

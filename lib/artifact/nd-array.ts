@@ -5,7 +5,8 @@
  *   u64 magic │ u64 reserved │ i32 device type, i32 device id │ i32 ndim │ u8 code, u8 bits, u16 lanes │ i64 shape[ndim] │ i64 byte size
  */
 import type { ByteReader, ByteWriter } from './byte-source.js';
-import { type DataType, dataTypeOf, elementBytes } from './dtype.js';
+import type { DataType } from '../native.js';
+import { dataTypeOf, elementBytes } from './dtype.js';
 import { safeProduct } from './json.js';
 
 const kArrayMagic = 0xdd5e40f096b4a13fn;

@@ -8,7 +8,8 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { LadderError } from '../errors.js';
 import { atomically } from '../files.js';
 import { ByteReader, type ByteSource, ByteWriter, FileSource } from './byte-source.js';
-import { type DataType, elementBytes } from './dtype.js';
+import type { DataType } from '../native.js';
+import { elementBytes } from './dtype.js';
 import { safeProduct } from './json.js';
 import { readArrayHeader, writeArrayHeader } from './nd-array.js';
 

@@ -6,7 +6,8 @@ import { LadderError } from '../errors.js';
 import type { ExecutorPlan, PlanEntry, PlanModule, PlanOperator, PlanStorage } from '../native.js';
 import type { Checkpoint } from './checkpoint.js';
 import type { GraphNode } from './graph.js';
-import type { Operator } from './operators.js';
+import { nativeProgram } from '../operators/native-program.js';
+import type { Program } from '../operators/program.js';
 
 /** Where and how to run. */
 export interface PlanOptions {
@@ -24,7 +25,7 @@ const kMachines: Readonly<Record<string, string>> = { x64: 'x86-64', arm64: 'aar
 
 /**
  * Plans a checkpoint's execution.
- * @throws LadderError `UNSUPPORTED` (no semantics for the reference, a CUDA artifact on the CPU, an unknown device type),
+ * @throws LadderError `UNSUPPORTED` (no programs for the reference, a CUDA artifact on the CPU, an unknown device type),
  *   `MISSING_MODULE`, `LOAD_FAILED` (model.so of another machine)
  *
  * @example planExecutor(checkpoint, { deviceType: 2, deviceOrdinal: 0, useReference: false })
@@ -38,10 +39,10 @@ export function planExecutor(checkpoint: Checkpoint, options: PlanOptions): Exec
   const deviceType = useReference ? kCpu : options.deviceType;
   const { entries, storages } = planStorage(checkpoint, options);
   // Manifests describe each operator, in the graph's order (checkManifest).
-  const semantics = manifest?.operators.values();
+  const described = manifest?.operators.values();
   const operators = graph.nodes.flatMap((node): PlanOperator[] => {
     if (node.functionName === null) return [];
-    return planOperator(node, entries, semantics?.next().value?.semantics ?? null, useReference);
+    return planOperator(node, entries, described?.next().value?.program ?? null, useReference);
   });
   return { deviceType, deviceOrdinal, entries, storages, operators, module: useReference ? null : planModule(checkpoint, deviceType) };
 }
@@ -85,8 +86,8 @@ function planStorage({ graph, name }: Checkpoint, { deviceType, useReference }: 
   return { entries, storages };
 }
 
-function planOperator(node: GraphNode, entries: readonly PlanEntry[], semantics: Operator | null, useReference: boolean): PlanOperator[] {
-  const step = { node: node.name, functionName: node.functionName!, inputs: node.inputs, outputs: node.outputs, flatten: node.flatten, semantics };
+function planOperator(node: GraphNode, entries: readonly PlanEntry[], program: Program | null, useReference: boolean): PlanOperator[] {
+  const step = { node: node.name, functionName: node.functionName!, inputs: node.inputs, outputs: node.outputs, flatten: node.flatten, program: program && nativeProgram(program) };
   if (useReference) return [{ ...step, kind: 'reference' }];
   const [input] = node.inputs;
   const [output] = node.outputs;

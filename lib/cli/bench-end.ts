@@ -14,7 +14,7 @@ import { formatMs, formatRate, renderTable } from './table.js';
 
 /** Tunes the checkpoints on the GPU. */
 export async function tuneFirst(paths: readonly string[], ordinal: number, io: CliIo): Promise<void> {
-  const { tuneCheckpoint } = await import('../compiler/tuner.js');
+  const { tuneCheckpoint } = await import('../compiler/tune/tuner.js');
   for (const [index, path] of paths.entries()) {
     await tuneCheckpoint(path, {
       deviceOrdinal: ordinal, signal: io.signal,

@@ -2,8 +2,9 @@
 import { resolve } from 'node:path';
 import { buildCheckpoints } from '../compiler/build.js';
 import { figure8Requests } from '../compiler/figure8.js';
-import { modelNames } from '../compiler/models/index.js';
 import { kDefaultSeed, parseRequest } from '../compiler/request.js';
+import { activationFormats, weightFormats } from '../formats/index.js';
+import { buildableModels } from '../models/index.js';
 import type { Command } from './command.js';
 import { wholeNumber } from './shared.js';
 
@@ -13,13 +14,18 @@ interface BuildOptions {
   readonly weight: string;
   readonly act?: string;
   readonly group: number;
-  readonly format?: 'e5m2' | 'e4m3';
+  readonly format?: string;
   readonly layers: number;
   readonly seed: number;
   readonly weights?: string;
   readonly out: string;
   readonly compile: boolean;
   readonly json?: boolean;
+}
+
+/** Formats as the option takes them: those that come in kinds without their kind, which `--format` says. */
+function words(formats: readonly { readonly id: string }[]): string {
+  return [...new Set(formats.map(({ id }) => id.replace(/_e\dm\d$/, '')))].join(', ');
 }
 
 /** Reads a group size, which may be -1. */
@@ -32,11 +38,11 @@ export const buildCommand: Command = {
     program
       .command('build')
       .description('build a checkpoint: graph.json, checkpoint.json and, with nvcc, model.so')
-      .argument('<model>', `${modelNames().join(', ')}; figure8: all that Figure 8 shows and the builder knows, options of format and shape aside`)
+      .argument('<model>', `${buildableModels().join(', ')}; figure8: all that Figure 8 shows and the builder knows, options of format and shape aside`)
       .option('--batch <n>', 'sequences', wholeNumber, 1)
-      .option('--seq <n>', 'tokens per sequence; sequences × tokens: at most 64', wholeNumber, 1)
-      .option('--weight <format>', 'fp16, int4, nf4, fp8, mxfp8 or int1', 'fp16')
-      .option('--act <format>', 'fp16, fp8, mxfp8, int8 or int4 (default: what Figure 8 pairs with the weights)')
+      .option('--seq <n>', 'tokens per sequence; kernels made for speed take 64 rows (sequences × tokens) at most', wholeNumber, 1)
+      .option('--weight <format>', words(weightFormats()), 'fp16')
+      .option('--act <format>', `${words(activationFormats())} (default: what Figure 8 pairs with the weights)`)
       .option('--group <n>', 'weights per scale along k: 64, 128, or -1 for one scale per output channel', groupSize, -1)
       .option('--format <kind>', 'kind of FP8 elements: e5m2 or e4m3 (default: e5m2)')
       .option('--layers <n>', 'decoder layers', wholeNumber, 1)

@@ -1,6 +1,6 @@
 /** `ladder doctor`: what of driver, GPU, NVML, nvcc, compilers and addon is there, and the remedy for what is not. */
 import { spawnSync } from 'node:child_process';
-import { findNvcc } from '../compiler/compile.js';
+import { findNvcc } from '../compiler/emit/compile.js';
 import { findProgram } from '../files.js';
 import { native, type NativeAddon } from '../native.js';
 import { listCheckpoints, packageVersion } from '../run/package.js';

@@ -24,7 +24,7 @@ export function renderInspection(inspection: Inspection): string {
     ));
     lines.push('', renderTable(
       [{ title: 'operator', maxWidth: 60 }, { title: 'computes' }, { title: 'outputs' }],
-      graph.operators.map(({ node, semantics, outputs }) => [node, semantics ?? '—', outputs.join(' ')]),
+      graph.operators.map(({ node, steps, outputs }) => [node, steps ?? '—', outputs.join(' ')]),
     ));
   }
   if (inspection.problems.length > 0) lines.push('', ...inspection.problems.map(({ code, message }) => `PROBLEM ${code}: ${message}`));

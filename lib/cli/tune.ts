@@ -1,5 +1,5 @@
 /** `ladder tune`: searches the kernels' parameters on this GPU. */
-import { tuneCheckpoint } from '../compiler/tuner.js';
+import { tuneCheckpoint } from '../compiler/tune/tuner.js';
 import { resolveCheckpoint } from '../run/package.js';
 import type { Command } from './command.js';
 import { wholeNumber } from './shared.js';

@@ -5,18 +5,19 @@
 import { z } from 'zod';
 import { readManifest } from '../artifact/checkpoint.js';
 import { locateCheckpoint } from '../artifact/locate.js';
-import { digitSchema, isMxFormat, kMxBlock, type WeightFormat, weightFormats } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
+import { type Group, isMx, type WeightFormat, weightFormat, weightFormats } from '../formats/index.js';
+import { digitSchema } from '../operators/check.js';
+import { rowMajor } from '../operators/layout.js';
 import { describeValue, flag, integer, parseOptions, taskShape, type Progress, type TaskOptions } from '../run/options.js';
 import { resolveCheckpoint } from '../run/package.js';
 import { buildCheckpoint as build, type BuildResult } from './build.js';
 import { type CheckpointDesign, designCheckpoint, requestOf } from './design.js';
-import { scaleGroups } from './formats.js';
-import { packMatrixInSlices, type PackedWeights, type PackOptions } from './pack.js';
+import { packMatrixInSlices, type PackedWeights, type PackOptions } from './pack/pack.js';
 import { parseRequest, type RequestWords } from './request.js';
-import { readTuned, type Tuned } from './tuned.js';
-import { tuneCheckpoint as tune } from './tuner.js';
-import { type FloatSource, packFloats } from './weights.js';
+import { readTuned, type Tuned } from './tune/tuned.js';
+import { tuneCheckpoint as tune } from './tune/tuner.js';
+import { type FloatSource, packFloats } from './pack/weights.js';
 import { writeDescription } from './write.js';
 
 /** What to build: as on the command line, `weight: 'fp8', format: 'e4m3'`. Defaults: FP16, one token, one layer, what Figure 8 pairs. */
@@ -34,7 +35,7 @@ export interface PackMatrixOptions {
   /** Columns of the matrix: the product's input channels. */
   readonly k: number;
   /** −1: one scale per row; 64 or 128 (INT4, NF4) weights along k per scale. MX has blocks of 32 by itself. Default −1. */
-  readonly group?: -1 | 32 | 64 | 128 | undefined;
+  readonly group?: Group | undefined;
   /** Stored order of the weights, e.g. a manifest's `tensors[name].layout`. Default: row-major. */
   readonly layout?: PackOptions['layout'] | undefined;
   /** The same of group or block scales, over [n, k / group]. Default: row-major. */
@@ -66,11 +67,11 @@ const whole = z.number({ error: 'a number' });
 const buildSchema = z.strictObject({
   ...taskShape, root: text.min(1, { error: "a folder's path" }), weights: text.optional(), compile: flag.optional(),
   batch: whole.default(1), seq: whole.default(1), layers: whole.optional(), weight: text.default('fp16'), act: text.optional(), group: whole.optional(),
-  format: z.enum(['e5m2', 'e4m3'], { error: "'e5m2' or 'e4m3'" }).optional(), seed: whole.optional(),
+  format: text.optional(), seed: whole.optional(),
 });
 const layout = z.array(digitSchema, { error: 'an array of digits {axis, stride, size}' }).optional();
 const packSchema = z.strictObject({
-  k: integer(1), group: z.custom<-1 | 32 | 64 | 128>((value) => [-1, 32, 64, 128].includes(value as number), { error: '-1, 32, 64 or 128' }).default(-1),
+  k: integer(1), group: z.custom<Group>((value) => [-1, 32, 64, 128].includes(value as number), { error: '-1, 32, 64 or 128' }).default(-1),
   layout, scaleLayout: layout, signal: taskShape.signal,
 });
 const tuneSchema = z.strictObject({
@@ -111,18 +112,19 @@ function sourceOf(weights: Readonly<Record<string, Float32Array>>, { model }: Ch
 
 export async function packMatrix(matrix: Float32Array, format: WeightFormat, options: PackMatrixOptions): Promise<PackedWeights> {
   if (!(matrix instanceof Float32Array)) throw new LadderError('WRONG_TYPE', `expected a Float32Array for \`matrix\` but received ${describeValue(matrix)}`);
-  if (!weightFormats.includes(format)) throw new LadderError('BAD_ARGUMENT', `expected one of ${weightFormats.join(', ')} for \`format\` but received ${describeValue(format)}`);
+  const ids = weightFormats().map(({ id }) => id);
+  if (!ids.includes(format)) throw new LadderError('BAD_ARGUMENT', `expected one of ${ids.join(', ')} for \`format\` but received ${describeValue(format)}`);
   const { k, group: wanted, layout: given, scaleLayout, signal } = parseOptions(packSchema, options);
-  const group = isMxFormat(format) ? kMxBlock : wanted;
-  const allowed = isMxFormat(format) ? [-1, ...scaleGroups(format)] : scaleGroups(format);
+  const record = weightFormat(format);
+  const { groups } = record.weight;
+  // MX prescribes its group, which need not be said.
+  const allowed: readonly Group[] = isMx(record) ? [-1, ...groups] : groups;
+  const group = isMx(record) ? groups[0]! : wanted;
   if (!allowed.includes(wanted)) throw new LadderError('BAD_ARGUMENT', `expected ${allowed.join(' or ')} for \`group\` with ${format} but received ${wanted}`, { group: wanted });
   const n = matrix.length / k;
   if (n < 1 || !Number.isInteger(n)) throw new LadderError('BAD_ARGUMENT', `expected a whole number of rows of \`k\` = ${k} weights but received ${matrix.length} weights`, { k });
-  return packMatrixInSlices(matrix, format, { group, layout: given ?? rowMajor(n, k), scaleLayout: scaleLayout ?? (group === -1 ? null : rowMajor(n, Math.floor(k / group))) }, signal);
-}
-
-function rowMajor(n: number, k: number): PackOptions['layout'] {
-  return [{ axis: 'n', stride: 1, size: n }, { axis: 'k', stride: 1, size: k }];
+  const plain = (columns: number): PackOptions['layout'] => rowMajor([{ name: 'n', extent: n }, { name: 'k', extent: columns }]);
+  return packMatrixInSlices(matrix, format, { group, layout: given ?? plain(k), scaleLayout: scaleLayout ?? (group === -1 ? null : plain(Math.floor(k / group))) }, signal);
 }
 
 export async function tuneCheckpoint(path: string, options?: TuneCheckpointOptions): Promise<Tuned> {

@@ -6,15 +6,13 @@ import { readExportedString } from '../artifact/elf.js';
 import { checkpointName } from '../artifact/names.js';
 import { LadderError } from '../errors.js';
 import { throwIfAborted } from '../run/options.js';
-import { findNvcc } from './compile.js';
+import { findNvcc } from './emit/compile.js';
 import { type CheckpointDesign, type CheckpointRequest, designCheckpoint } from './design.js';
 import { buildDesigned, type EnsureOptions, refuseToStrandWeights } from './ensure.js';
-import { readTuned } from './tuned.js';
-import { packSafetensors } from './weights.js';
+import { layoutTarget } from './targets.js';
+import { readTuned } from './tune/tuned.js';
+import { packSafetensors } from './pack/weights.js';
 import { writeDescription } from './write.js';
-
-/** Whose tuning is taken unless another is asked for. */
-const kDefaultArch = 'sm_90a';
 
 export interface BuildOptions extends EnsureOptions {
   /** Folder below which `<model>/<name>/` is made. */
@@ -52,7 +50,7 @@ export async function buildCheckpoints(requests: readonly CheckpointRequest[], o
   for (const [i, request] of requests.entries()) {
     throwIfAborted(options.signal);
     const folder = folders[i]!;
-    const design = designCheckpoint(request, await readTuned(folder, options.arch ?? kDefaultArch));
+    const design = designCheckpoint(request, await readTuned(folder, options.arch ?? layoutTarget.id));
     if (options.weights !== undefined) {
       const { signal, onProgress } = options;
       await packSafetensors(options.weights, design, folder, { signal, ...(onProgress && { onProgress: ({ fraction, detail }) => onProgress(fraction ?? 0, `packing ${detail ?? ''}`) }) });

@@ -6,15 +6,25 @@ import { createHash } from 'node:crypto';
 import { serialiseGraph } from '../artifact/graph-writer.js';
 import type { Manifest } from '../artifact/manifest.js';
 import { checkpointName } from '../artifact/names.js';
-import type { ModuleSources, PlannedOperator } from './codegen.js';
-import { buildTargets } from './compile.js';
-import { formatLabel } from './formats.js';
-import type { KernelPlan, WeightRuns } from './kernel.js';
-import { lower, type LoweredModel, type ModelFormat } from './lower.js';
-import { modelFactory } from './models/index.js';
-import { planOperator } from './planners.js';
-import { hashSources } from './sources.js';
-import { type Tuned, tuningOf } from './tuned.js';
+import { formatLabel, type Group } from '../formats/index.js';
+import { type Model, modelGraph, models, type NodeFormats } from '../models/index.js';
+import type { GraphNode } from '../operators/graph.js';
+import type { ModuleSources, PlannedOperator } from './emit/codegen.js';
+import { hashSources } from './emit/sources.js';
+import { lower, type LoweredModel } from './graph/lower.js';
+import { type Policy, quantiseGraph } from './graph/quantise.js';
+import type { WeightRuns } from './kernels/plan.js';
+import { buildTargets, layoutTarget } from './targets.js';
+import { type Tuned, tuningOf } from './tune/tuned.js';
+
+/** How a model's products are stored and multiplied. */
+export interface ModelFormat {
+  /** Ids of formats. */
+  readonly weight: string;
+  readonly activation: string;
+  /** −1 per output channel, 64 or 128 along k; 32 for MX. */
+  readonly group: Group;
+}
 
 /** What to build. */
 export interface CheckpointRequest {
@@ -45,31 +55,38 @@ export interface CheckpointDesign {
  * @throws LadderError `BAD_ARGUMENT`, `UNSUPPORTED`
  */
 export function designCheckpoint(request: CheckpointRequest, tuned: Tuned | null): CheckpointDesign {
-  const model = lower(modelFactory(request.model)(request.batch, request.seq, request.layers), request.format);
+  const { weight, activation, group } = request.format;
+  const graph = modelGraph(request.model)(request.batch, request.seq, request.layers);
+  const model = lower(quantiseGraph(graph, policyOf(models.get(request.model), request.format), group), layoutTarget);
   const planned = planModel(model, tuned);
   const { sources, hash } = hashSources(model, planned);
   const graphText = serialiseGraph({
     inputs: model.tensors,
     operators: model.operators.map(({ node, inputs, outputs }) => ({ name: node, functionName: node, inputs, outputs })),
-    outputs: [model.output],
+    outputs: model.outputs,
   });
-  const { weight, activation, group } = request.format;
   const manifest: Manifest = {
-    schema: 'ladder-checkpoint/1',
+    schema: 'ladder-checkpoint/2',
     model: request.model, layers: request.layers, batch: request.batch, seq: request.seq,
     format: { weight, activation, group, label: formatLabel(weight, activation) },
     seed: request.seed,
-    tensors: Object.fromEntries(model.tensors.map(({ name, role, fill, logicalShape, layout }) =>
-      [name, { role, fill, ...(logicalShape && { logicalShape: [...logicalShape] }), ...(layout && { layout: [...layout] }) }])),
-    operators: model.operators.map(({ node, semantics, bytes, flops, probe }) => ({ node, semantics, bytes, flops, probe: [...probe] })),
+    tensors: Object.fromEntries(model.tensors.map(({ name, role, fill }) => [name, { role, fill }])),
+    operators: model.operators.map(({ node, family, program, bytes, flops, probe }) => ({ node, kernels: family.id, program, bytes, flops, probe: [...probe] })),
     bytes: sum(model.operators.map(({ bytes }) => bytes)),
     flops: sum(model.operators.map(({ flops }) => flops)),
     launch: Object.fromEntries(planned.flatMap(({ plan }) => plan.launches).map(({ name, programmatic }) => [name, { programmaticStreamSerialization: programmatic }])),
-    targets: buildTargets.map(({ name }) => name),
+    targets: buildTargets.map(({ id }) => id),
     build: { sources: hash, tuning: tuned?.arch ?? 'default' },
     files: { 'graph.json': createHash('sha256').update(graphText).digest('hex') },
   };
   return { request, name: checkpointName(request), model, planned, graphText, manifest, sources };
+}
+
+/** The model's own policy; without one, every product is quantised alike. */
+function policyOf({ policy }: Model, formats: ModelFormat): Policy {
+  if (policy) return (node) => policy(node, formats);
+  const all: NodeFormats = { weight: formats.weight, input: formats.activation };
+  return ({ kind }: GraphNode) => (kind === 'dense' ? all : null);
 }
 
 /** The last operator first: each product must know where the next one begins to read. */
@@ -77,8 +94,8 @@ function planModel(model: LoweredModel, tuned: Tuned | null): readonly PlannedOp
   const planned: PlannedOperator[] = [];
   let next: WeightRuns | null = null;
   for (const operator of [...model.operators].reverse()) {
-    const { semantics, node } = operator;
-    const plan: KernelPlan = planOperator(semantics, node, tuningOf(tuned, semantics), next);
+    const { family, match, node, program } = operator;
+    const plan = family.plan(match, node, tuningOf(tuned, operator), { target: layoutTarget, next: program.hints ? next : null });
     planned.unshift({ operator, plan });
     next = plan.reads ?? next;
   }

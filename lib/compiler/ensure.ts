@@ -8,9 +8,9 @@ import { readManifest } from '../artifact/checkpoint.js';
 import { readExportedString } from '../artifact/elf.js';
 import type { Manifest } from '../artifact/manifest.js';
 import { LadderError } from '../errors.js';
-import { type CompileOptions, compileModules, findNvcc } from './compile.js';
+import { type CompileOptions, compileModules, findNvcc } from './emit/compile.js';
 import { type CheckpointDesign, designCheckpoint, requestOf } from './design.js';
-import { readTuned } from './tuned.js';
+import { readTuned } from './tune/tuned.js';
 import { placeModule, writeDescription } from './write.js';
 
 export interface EnsureOptions extends CompileOptions {

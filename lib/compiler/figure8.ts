@@ -1,10 +1,11 @@
-/** The checkpoints of Figure 8 that the builder makes: the decoding settings of both LLMs in all six formats. */
+/** The checkpoints of Figure 8 that this package ships: its decoding settings, one token per sequence, in all formats. */
+import { figure8Models } from '../models/index.js';
 import type { CheckpointRequest } from './design.js';
 import { parseRequest } from './request.js';
 
-const kWeights = ['fp16', 'int4', 'nf4', 'fp8', 'mxfp8', 'int1'];
-
-/** 2 models × BS1, BS32 × 6 formats, one layer, one token per sequence. */
+/** Models that are built × batch sizes × formats, one layer. */
 export function figure8Requests(): readonly CheckpointRequest[] {
-  return ['llama2-70b', 'bloom-176b'].flatMap((model) => [1, 32].flatMap((batch) => kWeights.map((weight) => parseRequest({ model, batch, seq: 1, weight }))));
+  return figure8Models().filter(({ kind, graph }) => kind === 'layer' && graph !== undefined).flatMap(({ id, figure8 }) =>
+    figure8.settings.filter(({ seq }) => seq === 1).flatMap(({ batch, seq }) =>
+      figure8.formats.map(({ weight, activation }) => parseRequest({ model: id, batch, seq, weight, act: activation }))));
 }

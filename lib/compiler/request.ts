@@ -1,10 +1,8 @@
 /** Turns the words of the command line (`--weight fp8 --format e4m3 …`) into a checkpoint request. */
-import { type ActivationFormat, activationFormats, isMxFormat, kMxBlock, type WeightFormat, weightFormats } from '../artifact/operators.js';
 import { LadderError } from '../errors.js';
+import { activationFormat, activationFormats, type Group, isMx, weightFormat, weightFormats } from '../formats/index.js';
+import { modelGraph } from '../models/index.js';
 import type { CheckpointRequest } from './design.js';
-import { pairedActivation, scaleGroups } from './formats.js';
-import type { ModelFormat } from './lower.js';
-import { modelFactory } from './models/index.js';
 
 /** Options as a user writes them. */
 export interface RequestWords {
@@ -19,7 +17,7 @@ export interface RequestWords {
   /** −1 (per output channel; MX has blocks of 32 by itself), 64 or 128. */
   readonly group?: number | undefined;
   /** FP8 kind: e5m2 (as in Ladder, the default) or e4m3. */
-  readonly format?: 'e5m2' | 'e4m3' | undefined;
+  readonly format?: string | undefined;
   readonly seed?: number | undefined;
 }
 
@@ -29,16 +27,14 @@ export const kDefaultSeed = 2024;
 /** More than any model has; a slip of the finger should not describe a million operators. */
 const kMaxLayers = 256;
 
-/** @throws LadderError `BAD_ARGUMENT` naming the option, `UNSUPPORTED` for a pair of formats that no kernel multiplies */
+/** @throws LadderError `BAD_ARGUMENT` naming the option, `UNSUPPORTED` for a pair of formats that no checkpoint's name says */
 export function parseRequest(words: RequestWords): CheckpointRequest {
   const { model, batch, seq, layers = 1, seed = kDefaultSeed } = words;
-  modelFactory(model);
-  const kind = words.format === undefined ? 'e5m2' : oneOf('format', words.format, ['e5m2', 'e4m3'] as const);
-  const full = (format: string): string => (format === 'fp8' || format === 'mxfp8' ? `${format}_${kind}` : format);
-  const weight = oneOf('weight', full(words.weight), weightFormats);
-  const activation = words.act === undefined ? pairedActivation(weight) : oneOf('act', full(words.act), activationFormats);
-  if (words.format !== undefined && !weight.endsWith(`fp8_${kind}`)) {
-    throw new LadderError('BAD_ARGUMENT', `expected \`format\` with fp8 or mxfp8 weights only, and of their kind, but received ${kind} with ${weight}`);
+  modelGraph(model);
+  const weight = oneOf('weight', withKind(words.weight, words.format), weightFormats().map(({ id }) => id));
+  const activation = words.act === undefined ? weightFormat(weight).weight.pairedWith : oneOf('act', withKind(words.act, words.format), activationFormats().map(({ id }) => id));
+  if (words.format !== undefined && !weight.endsWith(`_${words.format}`)) {
+    throw new LadderError('BAD_ARGUMENT', `expected \`format\` with weights that have kinds, and of theirs, but received ${words.format} with ${weight}`);
   }
   integerFrom(1, 'batch', batch);
   integerFrom(1, 'seq', seq);
@@ -47,20 +43,24 @@ export function parseRequest(words: RequestWords): CheckpointRequest {
   return { model, batch, seq, layers, seed, format: { weight, activation, group: groupOf(weight, activation, words.group ?? -1) } };
 }
 
-function groupOf(weight: WeightFormat, activation: ActivationFormat, group: number): ModelFormat['group'] {
-  if (isMxFormat(weight) !== isMxFormat(activation)) {
-    throw new LadderError('BAD_ARGUMENT', `MX weights and MX activations go together: received ${weight} with ${activation}`);
-  }
-  if (activation !== pairedActivation(weight)) {
-    throw new LadderError('UNSUPPORTED', `expected ${pairedActivation(weight)} for \`act\` with ${weight} weights but received ${activation}: no kernel multiplies these`, { weight, activation });
-  }
-  if (isMxFormat(weight)) {
-    if (group !== -1 && group !== kMxBlock) throw new LadderError('BAD_ARGUMENT', `expected -1 or ${kMxBlock}, which MX prescribes, for \`group\` but received ${group}`);
-    return kMxBlock;
-  }
-  if (group !== -1 && group !== 64 && group !== 128) throw new LadderError('BAD_ARGUMENT', `expected -1, 64 or 128 for \`group\` but received ${group}`);
-  if (!scaleGroups(weight).includes(group)) throw new LadderError('BAD_ARGUMENT', `group scales exist for int4 and nf4 weights, not for ${weight}`);
-  return group;
+/** A format that comes in kinds (`fp8`) with its kind; the first that there is where none is asked for. */
+function withKind(word: string, kind: string | undefined): string {
+  const ids = [...weightFormats(), ...activationFormats()].map(({ id }) => id);
+  if (ids.includes(word)) return word;
+  return (kind === undefined ? ids.find((id) => id.startsWith(`${word}_`)) : `${word}_${kind}`) ?? word;
+}
+
+function groupOf(weightId: string, activationId: string, group: number): Group {
+  const weight = weightFormat(weightId);
+  const { groups, pairedWith } = weight.weight;
+  // MX prescribes its group, which need not be said.
+  if (group === -1 && isMx(weight)) return groups[0]!;
+  const found = groups.find((one) => one === group);
+  if (found === undefined) throw new LadderError('BAD_ARGUMENT', `expected ${groups.join(', ')} for \`group\` with ${weightId} weights but received ${group}`);
+  const blocks = activationFormat(activationId).activation.group;
+  if (blocks > 0 && blocks !== found) throw new LadderError('BAD_ARGUMENT', `expected weights in blocks of ${blocks}, as ${activationId} activations come, but received ${weightId}`);
+  if (isMx(weight) && activationId !== pairedWith) throw new LadderError('BAD_ARGUMENT', `MX weights and MX activations go together: received ${weightId} with ${activationId}`);
+  return found;
 }
 
 function integerFrom(least: number, name: string, value: number, most = Number.MAX_SAFE_INTEGER): void {
@@ -69,7 +69,7 @@ function integerFrom(least: number, name: string, value: number, most = Number.M
   throw new LadderError('BAD_ARGUMENT', `expected an integer ${range} for \`${name}\` but received ${value}`);
 }
 
-function oneOf<T extends string>(name: string, value: string, allowed: readonly T[]): T {
+function oneOf(name: string, value: string, allowed: readonly string[]): string {
   const found = allowed.find((candidate) => candidate === value);
   if (!found) throw new LadderError('BAD_ARGUMENT', `expected one of ${allowed.join(', ')} for \`${name}\` but received ${JSON.stringify(value)}`);
   return found;

@@ -25,6 +25,9 @@ export type ActivationFormatOf = Format & { readonly activation: ActivationForma
 
 export const formats = new Registry<Format>('format', shipped);
 
+/** Of numbers as they are: what is not quantised is stored and multiplied in it. */
+export const kPlainFormat: string = fp16.id;
+
 const isWeight = (format: Format): format is WeightFormatOf => format.weight !== undefined;
 const isActivation = (format: Format): format is ActivationFormatOf => format.activation !== undefined;
 

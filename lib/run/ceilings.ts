@@ -6,7 +6,6 @@
  * by CUDA events. They are what a tuned kernel reaches on that shape, not the data sheet's peak; a GPU that is not
  * listed has no arithmetic ceiling here rather than a guessed one.
  */
-import type { ActivationFormat } from '../artifact/operators.js';
 
 /** FLOP/s (integer: OP/s) per multiplication format. */
 interface ArithmeticCeilings {
@@ -24,7 +23,7 @@ const byDevice: Readonly<Record<string, ArithmeticCeilings>> = {
  * MXFP8 may be multiplied in FP8 with rescaled partial sums, so its ceiling is FP8's. INT4 has no tensor-core rate of its
  * own since compute capability 9.0 and is multiplied as INT8.
  */
-export function arithmeticCeiling(deviceName: string, activation: ActivationFormat): number | null {
+export function arithmeticCeiling(deviceName: string, activation: string): number | null {
   const ceilings = byDevice[deviceName];
   if (!ceilings) return null;
   switch (activation) {

@@ -5,7 +5,7 @@
 import { basename, dirname } from 'node:path';
 import type { Manifest } from '../artifact/manifest.js';
 import { parseCheckpointName } from '../artifact/names.js';
-import { formatLabel } from '../compiler/formats.js';
+import { formatLabel } from '../formats/index.js';
 
 /** What a checkpoint is a case of. */
 export interface CheckpointCase {

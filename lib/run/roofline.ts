@@ -3,8 +3,10 @@
  * against the table of ceilings.ts. The floor is the larger of both times; the fraction is floor over measured time.
  */
 import type { Manifest } from '../artifact/manifest.js';
-import type { Operator } from '../artifact/operators.js';
+import { operators as primitives } from '../operators/index.js';
+import { isQuantised, type Program } from '../operators/program.js';
 import { LadderError } from '../errors.js';
+import { kPlainFormat } from '../formats/index.js';
 import { native } from '../native.js';
 import { arithmeticCeiling } from './ceilings.js';
 import { ordinalOf, type DeviceInfo } from './device.js';
@@ -36,17 +38,18 @@ export async function readBandwidth(device: DeviceInfo): Promise<number | null> 
   }
 }
 
-/** What an operator multiplies its activations as: products by their format, everything else in FP16's arithmetic. */
-function arithmeticOf(operator: Operator): Parameters<typeof arithmeticCeiling>[1] {
-  return operator.op === 'dense' ? operator.activation : 'fp16';
+/** The format that an operator multiplies in: its products' activations', or FP16 for everything else. */
+function arithmeticOf({ values, nodes }: Program): string {
+  const types = nodes.flatMap(({ kind, inputs }) => (primitives.get(kind).anchor ? [values[inputs[0]!]!.type] : []));
+  return types.find(isQuantised)?.format ?? kPlainFormat;
 }
 
 /** FLOP/s that the operators could reach one after another, each at its format's ceiling; null on an unknown GPU or without arithmetic. */
-export function mixedCeiling(deviceName: string, operators: readonly { readonly semantics: Operator; readonly flops: number }[]): number | null {
+export function mixedCeiling(deviceName: string, operators: readonly { readonly program: Program; readonly flops: number }[]): number | null {
   let flops = 0;
   let seconds = 0;
   for (const operator of operators) {
-    const ceiling = arithmeticCeiling(deviceName, arithmeticOf(operator.semantics));
+    const ceiling = arithmeticCeiling(deviceName, arithmeticOf(operator.program));
     if (ceiling === null) return null;
     flops += operator.flops;
     seconds += operator.flops / ceiling;

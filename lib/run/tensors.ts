@@ -2,9 +2,10 @@
  * Tensors as JavaScript sees them: which typed array an element type is, and its bytes. Checks types and lengths;
  * the copies to and from the device are native.
  */
-import { elementBytes, type DataType } from '../artifact/dtype.js';
-import { bfloatToFloat, floatToBfloat, floatToHalf, halfToFloat } from '../compiler/formats.js';
+import { elementBytes } from '../artifact/dtype.js';
+import { bfloatToFloat, floatToBfloat, floatToHalf, halfToFloat } from '../formats/codes.js';
 import { LadderError } from '../errors.js';
+import type { DataType } from '../native.js';
 import { describeValue } from './options.js';
 
 /** What `setInput` takes and `getOutput` gives. FP16 and bfloat16 are their bits; FP8 and types below 8 bits are one byte each. */

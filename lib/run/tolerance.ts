@@ -1,5 +1,5 @@
 /**
- * How far a device's output may lie from the reference's: every tolerance of the project, derived per format, here.
+ * How far a device's output may lie from the reference's: what operators' own errors (lib/operators) come to.
  *
  * The reference computes in FP32/FP64 on the very inputs that the device read, so only the device's own roundings count:
  *
@@ -19,11 +19,10 @@
  * SiLU(gate)·up has heavy tails (a product of two normals), where the largest element is up to 40 rms.
  */
 import type { VerifyOutput } from '../native.js';
-import type { ActivationFormat, DenseOperator, Operator } from '../artifact/operators.js';
-
-/** Half a unit in the last place of FP16, relative. */
-const halfUnit = 2 ** -11;
-const flipsPerRow = 4;
+import { operators as primitives } from '../operators/index.js';
+import { type ErrorTerms, kHalfUnit, kNoError } from '../operators/primitive.js';
+import { isQuantised, type Program, recordOf, tensorsOf } from '../operators/program.js';
+import { requantisationNoise } from '../operators/quantise.js';
 
 /** The bounds for one output of one operator. */
 export interface Tolerance {
@@ -37,19 +36,7 @@ export interface Tolerance {
   readonly terms: readonly string[];
 }
 
-/** Root mean square of quantised activations in steps: normal data whose largest of many elements (about 4 σ) is the format's maximum. */
-function stepsPerRms(activation: ActivationFormat): number {
-  switch (activation) {
-    case 'fp16': return Infinity;
-    case 'int8': return 127 / 4;
-    case 'int4': return 7 / 4;
-    // A step of a floating-point code is relative to the element: 2^-mantissa at most; elements up to 4 rms count most.
-    case 'fp8_e4m3': case 'mxfp8_e4m3': return 8 / 4;
-    case 'fp8_e5m2': case 'mxfp8_e5m2': return 4 / 4;
-  }
-}
-
-function numbers(terms: readonly (readonly [string, number])[], tails: number): Tolerance {
+function numbers({ terms, tails }: ErrorTerms): Tolerance {
   const used = terms.filter(([, value]) => value > 0);
   const relativeL2 = used.reduce((sum, [, value]) => sum + value, 0);
   return { kind: 'numbers', relativeL2, maxOverRms: tails * relativeL2, differing: 0, terms: used.map(([name, value]) => `${name} ${value.toExponential(1)}`) };
@@ -59,51 +46,32 @@ function codes(differing: number, why: string): Tolerance {
   return { kind: 'codes', relativeL2: 0, maxOverRms: 0, differing, terms: [why] };
 }
 
-function denseTolerance(operator: DenseOperator): Tolerance {
-  const { k, weight, activation, group, input, norm } = operator;
-  const quantisesHere = activation !== 'fp16' && input === 'fp16';
-  const roundsWeights = weight === 'nf4' || (group > 0 && activation === 'fp16');
-  const inner: [string, number][] = [
-    ['sum', k * 2 ** -26],
-    ['norm', norm.kind !== 'none' && activation === 'fp16' ? halfUnit : 0],
-    ['decode', roundsWeights ? halfUnit : 0],
-    ['flips', quantisesHere ? Math.sqrt(flipsPerRow / k) / stepsPerRms(activation) : 0],
-  ];
-  const gated = operator.function === 'silu_mul';
-  return numbers([
-    ['output', halfUnit],
-    ...inner.map(([name, value]): [string, number] => [name, gated ? 2 * value : value]),
-    ['function', operator.function === 'none' ? 0 : 2 * halfUnit],
-  ], gated ? 40 : 8);
+/** The errors of a program's values, each from those of what it is made of. */
+function errorsOf({ values, nodes }: Program): ReadonlyMap<number, ErrorTerms> {
+  const errors = new Map<number, ErrorTerms>();
+  for (const { kind, params, inputs, outputs } of nodes) {
+    const own = inputs.map((value) => errors.get(value) ?? kNoError);
+    for (const output of outputs) errors.set(output, primitives.get(kind).error(params, inputs.map((value) => values[value]!), own, values[output]!));
+  }
+  return errors;
 }
 
 /**
  * The tolerance of one output of an operator.
- * @param output its position: quantising operators have the codes first, then the scales
+ * @param output the tensor's position: a quantised value has its codes first, then its scales
  */
-export function toleranceOf(operator: Operator, output: number): Tolerance {
-  switch (operator.op) {
-    case 'dense':
-      return denseTolerance(operator);
-    case 'norm':
-      if (operator.activation === 'fp16') return numbers([['output', 2 * halfUnit]], 8);
-      return quantisedTolerance(operator.activation, output);
-    case 'quantise':
-      return quantisedTolerance(operator.activation, output);
-    case 'attention':
-      // One token: softmax is 1 and the output is V itself. More: q, k and the probabilities may be rounded to FP16 for the tensor cores.
-      return operator.seq === 1
-        ? numbers([['output', halfUnit]], 8)
-        : numbers([['output', halfUnit], ['scores', 4 * halfUnit], ['probabilities', 2 * halfUnit], ['sum', operator.seq * 2 ** -26]], 8);
+export function toleranceOf(program: Program, output: number): Tolerance {
+  const tensors = program.outputs.flatMap((value) => tensorsOf(program.values[value]!).map(({ part }) => ({ value, part })));
+  const { value, part } = tensors[output]!;
+  const { type } = program.values[value]!;
+  if (!isQuantised(type)) {
+    const { terms, tails } = errorsOf(program).get(value) ?? kNoError;
+    return numbers({ terms: [['output', kHalfUnit], ...terms], tails });
   }
-}
-
-function quantisedTolerance(activation: ActivationFormat, output: number): Tolerance {
-  const microscaled = activation === 'mxfp8_e4m3' || activation === 'mxfp8_e5m2';
-  if (output === 0) return codes(1e-3, 'ties of h/s that another summation order breaks');
-  return microscaled
+  if (part === 'codes') return codes(1e-3, 'ties of h/s that another summation order breaks');
+  return recordOf(type).fit?.kind === 'mx'
     ? codes(1e-3, 'amax at a power of two that another summation order crosses')
-    : numbers([['scale in FP32', 2 ** -20]], 8);
+    : numbers({ terms: [['scale in FP32', 2 ** -20]], tails: 8 });
 }
 
 /** Whether one output is within its tolerance, and each reason why not. NaN never is. */
@@ -128,40 +96,22 @@ function percent(share: number): string {
   return `${(100 * share).toPrecision(3)} %`;
 }
 
-/** What the operator multiplies its activations as when it, or the one before it, quantised them; null where nothing is quantised. */
-function quantisation(operator: Operator): ActivationFormat | null {
-  return operator.op === 'attention' || operator.activation === 'fp16' ? null : operator.activation;
-}
-
-/**
- * Largest effect on a product of quantising inputs that differ a little: as if every code were rounded anew, independently.
- * Two rounding errors of 1/√12 step each differ by √2/√12 = 0.41 steps in root mean square. A step of a floating-point code
- * is on average 0.75·2^-mantissa of the element.
- */
-function requantisationNoise(activation: ActivationFormat): number {
-  const stepOverRms = (): number => {
-    switch (activation) {
-      case 'fp16': return 0;
-      case 'int8': case 'int4': return 1 / stepsPerRms(activation);
-      case 'fp8_e4m3': case 'mxfp8_e4m3': return 0.75 / 8;
-      case 'fp8_e5m2': case 'mxfp8_e5m2': return 0.75 / 4;
-    }
-  };
-  return Math.sqrt(2 / 12) * stepOverRms();
-}
-
 /**
  * End to end. The inputs of later operators differ by the errors of earlier ones, which add up (residual connections keep
  * their gain near 1); where activations are quantised, a small difference may move any code by one step. Independent
  * errors, so their squares add; the factor 1.25 is for gains that vary between layers.
  */
-export function endToEndTolerance(operators: readonly Operator[]): Tolerance {
+export function endToEndTolerance(programs: readonly Program[]): Tolerance {
   let rounding = 0;
   let requantisation = 0;
-  for (const operator of operators) {
-    rounding += toleranceOf(operator, 0).relativeL2;
-    const format = operator.op === 'dense' ? quantisation(operator) : null;
-    if (format) requantisation = Math.hypot(requantisation, requantisationNoise(format));
+  for (const program of programs) {
+    rounding += toleranceOf(program, 0).relativeL2;
+    for (const { kind, inputs } of program.nodes) {
+      const type = program.values[inputs[0]!]?.type;
+      // A product's activations, quantised by it or by the operator before it.
+      if (!primitives.get(kind).anchor || type === undefined || !isQuantised(type)) continue;
+      requantisation = Math.hypot(requantisation, requantisationNoise(recordOf(type).format.element.codes));
+    }
   }
-  return numbers([['rounding', rounding], ['requantisation', 1.25 * requantisation]], 40);
+  return numbers({ terms: [['rounding', rounding], ['requantisation', 1.25 * requantisation]], tails: 40 });
 }

@@ -2,9 +2,8 @@
  * What can be verified of an operator whose meaning is not known: it runs, writes every element of its outputs, gives
  * finite numbers, and gives them again. Operators run in the graph's order, so that each has real inputs.
  */
-import type { DataType } from '../artifact/dtype.js';
 import { elementBytes } from '../artifact/dtype.js';
-import type { PlanEntry, PlanOperator } from '../native.js';
+import type { DataType, PlanEntry, PlanOperator } from '../native.js';
 import { cancellable } from './benchmark.js';
 import type { Loaded } from './load.js';
 import type { CheckedVerifyOptions } from './options.js';

@@ -121,15 +121,14 @@ async function verifyOperators({ checkpoint, plan, executor }: Loaded, options: 
   const verdicts: OperatorVerdict[] = [];
   for (const [index, operator] of plan.operators.entries()) {
     const described_ = described.get(operator.node);
-    if (!described_ || !operator.semantics) continue;
-    const { semantics } = operator;
+    if (!described_) continue;
     options.onProgress?.({ phase: 'verify', fraction: index / plan.operators.length, detail: operator.node });
     const results = await cancellable(executor, options.signal, () => executor.verifyOperator(index, {
       seed: BigInt(options.seed), inputs: described_.probe, maxColumns: options.maxColumns, maxRows: options.maxRows,
     }));
     results.forEach((result, output) => {
       const entry = plan.entries[operator.outputs[output]!]!;
-      const tolerance = toleranceOf(semantics, output);
+      const tolerance = toleranceOf(described_.program, output);
       const failures = judge(tolerance, result);
       const isCodes = tolerance.kind === 'codes';
       verdicts.push({
@@ -152,7 +151,7 @@ async function verifyEndToEnd(loaded: Loaded, options: CheckedVerifyOptions): Pr
   const second = await poisonAndRun(loaded, executor, heads, 0xfe);
   const { why, run } = referencePlan(loaded, options);
   const reference = run ? await referenceOutputs(loaded, options) : null;
-  const tolerance = reference ? endToEndTolerance(checkpoint.manifest?.operators.map(({ semantics }) => semantics) ?? []).relativeL2 : null;
+  const tolerance = reference ? endToEndTolerance(checkpoint.manifest?.operators.map(({ program }) => program) ?? []).relativeL2 : null;
   const outputs = heads.map((entry, i): EndToEndVerdict => {
     const { shape, dtype, node } = checkpoint.graph.entries[entry]!;
     const info = tensorInfo(checkpoint.graph.nodes[node]!.name, shape, dtype);

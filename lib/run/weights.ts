@@ -3,9 +3,9 @@
  * for a foreign checkpoint, random values of its types ("fake weights": right for timing, meaningless as numbers).
  * Only plans; the executor copies and generates.
  */
-import type { DataType } from '../artifact/dtype.js';
-import type { Fill, Manifest } from '../artifact/manifest.js';
-import { kE4m3Codes, kE5m2Codes } from '../compiler/fills.js';
+import type { Manifest } from '../artifact/manifest.js';
+import { fp8Fill } from '../formats/fp8.js';
+import type { DataType, Fill } from '../native.js';
 
 const kMask64 = (1n << 64n) - 1n;
 
@@ -32,7 +32,7 @@ export function fillKey(seed: number, name: string): bigint {
 /** Where a foreign tensor's random values come from: finite, never all zero, and safe where integers are indices. */
 export function foreignFill(type: DataType, shape: readonly number[]): Fill {
   if (type.code === 2 && type.bits === 8) {
-    return type.name.startsWith('e5m2') ? kE5m2Codes : kE4m3Codes;
+    return fp8Fill(type.name);
   }
   if (type.code === 2 || type.code === 4) {
     // Matrices get a mean square of about 1/k, so that activations keep their size through any number of layers.

@@ -1,0 +1,125 @@
+/**
+ * Compiles generated sources into model.so files: cmake-js drives one CMake project with a unit per checkpoint, in a
+ * temporary folder, so that nothing half-built is ever seen and read-only installations work too.
+ */
+import { spawn } from 'node:child_process';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { LadderError } from '../../errors.js';
+import { findProgram } from '../../files.js';
+import { throwIfAborted } from '../../run/options.js';
+import { buildTargets } from '../targets.js';
+import type { ModuleSources } from './codegen.js';
+
+/** Folder of the kernel templates. */
+export const kernelsFolder = fileURLToPath(new URL('../../../native/kernels', import.meta.url));
+
+/** One model.so to make. */
+export interface CompileUnit {
+  /** Unique in the call; letters, digits, dot, dash and underscore. Shown in progress. */
+  readonly name: string;
+  readonly sources: ModuleSources;
+}
+
+export interface CompileOptions {
+  /** Names of the `buildTargets` to compile for. Default: all. */
+  readonly targets?: readonly string[];
+  /** Called with 0…1 and what is being compiled. */
+  readonly onProgress?: (fraction: number, label: string) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** Where a CUDA toolkit may be that is not on the PATH. */
+export function cudaHomes(): readonly string[] {
+  return [process.env['CUDA_HOME'], process.env['CUDA_PATH'], '/usr/local/cuda'].filter((home): home is string => home !== undefined && home !== '');
+}
+
+/**
+ * Path of nvcc: what LADDER_NVCC says ("" means none), else on the PATH, below CUDA_HOME or CUDA_PATH, or in
+ * /usr/local/cuda; null when there is none.
+ */
+export async function findNvcc(): Promise<string | null> {
+  const chosen = process.env['LADDER_NVCC'];
+  if (chosen !== undefined) return chosen || null;
+  return findProgram('nvcc', cudaHomes().map((home) => join(home, 'bin')));
+}
+
+/**
+ * Compiles all units, in parallel, and hands each model.so to `use` before the temporary folder goes.
+ * @throws LadderError `NO_COMPILER` when nvcc or cmake is missing, `BUILD_FAILED` with the compilers' output, `ABORTED`
+ */
+export async function compileModules(units: readonly CompileUnit[], options: CompileOptions, use: (unit: CompileUnit, modulePath: string) => Promise<void>): Promise<void> {
+  throwIfAborted(options.signal);
+  const nvcc = await findNvcc();
+  if (!nvcc) throw new LadderError('NO_COMPILER', 'nvcc was not found on the PATH, below CUDA_HOME or in /usr/local/cuda; install the CUDA toolkit (12.4 or later) to build model.so');
+  if (!findProgram('cmake')) throw new LadderError('NO_COMPILER', 'cmake was not found on the PATH; install CMake 3.18 or later to build model.so');
+  const project = await mkdtemp(join(tmpdir(), 'ladder-build-'));
+  try {
+    const folders = units.map((unit) => join(project, 'units', unit.name));
+    await Promise.all(units.map(async ({ sources }, i) => {
+      await mkdir(folders[i]!, { recursive: true });
+      await Promise.all(sources.kernels.map((text, image) => writeFile(join(folders[i]!, `kernels${image}.cu`), text)));
+      await writeFile(join(folders[i]!, 'host.c'), sources.host);
+      await writeFile(join(folders[i]!, 'blob.S'), sources.blob);
+    }));
+    // cmake-js asks package.json whether this is a Node-API project; if not, it would download Node's headers.
+    await writeFile(join(project, 'package.json'), JSON.stringify({ private: true, binary: { napi_versions: [8] } }));
+    await writeFile(join(project, 'CMakeLists.txt'), [
+      'cmake_minimum_required(VERSION 3.18)',
+      'project(ladder_checkpoints LANGUAGES C ASM)',
+      `set(LADDER_NVCC ${quote(nvcc)})`,
+      `set(LADDER_KERNELS ${quote(kernelsFolder)})`,
+      `set(LADDER_GENCODE ${gencodes(options.targets).map(quote).join(' ')})`,
+      `set(LADDER_UNITS ${folders.map(quote).join(' ')})`,
+      `include(${quote(join(kernelsFolder, 'checkpoints.cmake'))})`,
+      '',
+    ].join('\n'));
+    await runCmake(project, options);
+    for (const [i, unit] of units.entries()) await use(unit, join(folders[i]!, 'model.so'));
+  } finally {
+    await rm(project, { recursive: true, force: true });
+  }
+}
+
+function gencodes(targets: readonly string[] | undefined): readonly string[] {
+  const odd = targets?.find((target) => !buildTargets.some(({ id }) => id === target));
+  if (odd !== undefined || targets?.length === 0) throw new LadderError('BAD_ARGUMENT', `expected some of ${buildTargets.map(({ id }) => id).join(', ')} for \`targets\` but received ${JSON.stringify(odd ?? [])}`);
+  return buildTargets.filter(({ id }) => !targets || targets.includes(id)).map(({ gencode }) => gencode);
+}
+
+function quote(text: string): string {
+  return `"${text.replace(/[\\"$]/g, '\\$&')}"`;
+}
+
+async function runCmake(project: string, { onProgress, signal }: CompileOptions): Promise<void> {
+  const cmakeJs = createRequire(import.meta.url).resolve('cmake-js/bin/cmake-js');
+  const jobs = String(Math.max(1, availableParallelism()));
+  const child = spawn(process.execPath, [cmakeJs, 'build', '--prefer-make', '--directory', project, '--out', join(project, 'out'), '--parallel', jobs], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    // A group of its own: an abort must end the compilers too.
+    detached: true,
+  });
+  const abort = (): void => {
+    if (child.pid !== undefined) process.kill(-child.pid, 'SIGTERM');
+  };
+  signal?.addEventListener('abort', abort, { once: true });
+  let log = '';
+  const read = (chunk: Buffer): void => {
+    log += chunk.toString();
+    for (const [, percent, label] of chunk.toString().matchAll(/^\[ *(\d+)%\] (.*)$/gm)) onProgress?.(Number(percent) / 100, label!);
+  };
+  child.stdout.on('data', read);
+  child.stderr.on('data', read);
+  const status = await new Promise<number | null>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', resolve);
+  }).finally(() => signal?.removeEventListener('abort', abort));
+  if (signal?.aborted) throw new LadderError('ABORTED', 'the build was aborted');
+  if (status !== 0) {
+    const tail = log.trimEnd().split('\n').slice(-25).join('\n');
+    throw new LadderError('BUILD_FAILED', `building model.so failed; the end of the compilers' output:\n${tail}`, { log });
+  }
+}

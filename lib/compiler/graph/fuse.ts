@@ -1,0 +1,127 @@
+/**
+ * Decides which nodes of a graph become one operator of a checkpoint. Knows no kind of operator: from each anchor it takes in the
+ * only reader of what there is so far, then what only that reads, as long as a kernel family takes the whole.
+ */
+import { operators } from '../../operators/index.js';
+import type { Graph, GraphNode } from '../../operators/graph.js';
+import { countReaders, isQuantised, type Program, type Value } from '../../operators/program.js';
+import { families, select, selectOrThrow, type Selection } from '../kernels/index.js';
+import type { Target } from '../targets.js';
+
+/** One operator-to-be. */
+export interface Group {
+  /** Ascending indices of the graph's nodes. */
+  readonly nodes: readonly number[];
+  /** The one that names it. */
+  readonly head: GraphNode;
+  readonly program: Program;
+  /** The graph's values behind the program's. */
+  readonly values: readonly number[];
+  readonly selection: Selection;
+}
+
+/**
+ * Groups in topological order; every node is in one.
+ * @throws LadderError `UNSUPPORTED` for a node that no family takes
+ */
+export function fuse(graph: Graph, target: Target): readonly Group[] {
+  return new Fusion(graph, target).run();
+}
+
+class Fusion {
+  private readonly readers: readonly number[];
+  private readonly taken = new Set<number>();
+  private readonly groups: Group[] = [];
+
+  constructor(private readonly graph: Graph, private readonly target: Target) {
+    this.readers = countReaders(graph);
+  }
+
+  run(): readonly Group[] {
+    const anchors = [...this.graph.nodes.keys()].filter((node) => operators.get(this.graph.nodes[node]!.kind).anchor);
+    // What no anchor takes in stands alone, or with others of its like.
+    for (const node of [...anchors, ...this.graph.nodes.keys()]) if (!this.taken.has(node)) this.grow(node);
+    return this.groups.sort((a, b) => a.nodes.at(-1)! - b.nodes.at(-1)!);
+  }
+
+  private grow(anchor: number): void {
+    let group = this.groupOf([anchor], anchor);
+    for (const next of [(nodes: readonly number[]) => this.onlyReader(nodes), (nodes: readonly number[]) => this.onlyRead(nodes)]) {
+      for (let more = next(group.nodes); more !== null; more = next(group.nodes)) {
+        const wider = this.tryGroup([...group.nodes, more].sort((a, b) => a - b), anchor, group.selection);
+        if (!wider) break;
+        group = wider;
+      }
+    }
+    for (const node of group.nodes) this.taken.add(node);
+    this.groups.push(group);
+  }
+
+  /** The node that alone reads what the nodes make, as its first operand; null where there is none, or others have it. */
+  private onlyReader(nodes: readonly number[]): number | null {
+    const made = this.graph.nodes[nodes.at(-1)!]!.outputs;
+    if (made.length !== 1 || this.readers[made[0]!] !== 1) return null;
+    const reader = this.graph.nodes.findIndex(({ inputs }) => inputs[0] === made[0]);
+    return reader < 0 || this.taken.has(reader) ? null : reader;
+  }
+
+  /** The node whose result only the first of the nodes reads, as its first operand. */
+  private onlyRead(nodes: readonly number[]): number | null {
+    const source = this.graph.nodes[nodes[0]!]!.inputs[0];
+    if (source === undefined || this.readers[source] !== 1) return null;
+    const maker = this.graph.nodes.findIndex(({ outputs }) => outputs.includes(source));
+    return maker < 0 || this.taken.has(maker) ? null : maker;
+  }
+
+  /** The wider group, where the same family takes it or one that ranks before it. */
+  private tryGroup(nodes: readonly number[], anchor: number, before: Selection): Group | null {
+    const { program, values } = extract(this.graph, nodes, anchor);
+    const selection = select(program, this.target);
+    if (!selection || families.rank(selection.family) > families.rank(before.family)) return null;
+    return { nodes, head: this.graph.nodes[anchor]!, program, values, selection };
+  }
+
+  private groupOf(nodes: readonly number[], anchor: number): Group {
+    const { program, values } = extract(this.graph, nodes, anchor);
+    return { nodes, head: this.graph.nodes[anchor]!, program, values, selection: selectOrThrow(program, this.target) };
+  }
+}
+
+/**
+ * Some nodes of a graph as a program of their own. Its inputs: what the anchor reads (the source of the steps before it standing
+ * for its first operand), then what the others read, in order. Values between nodes are real numbers where the graph's are
+ * float16, except on the way to the anchor, whose operands kernels round; a quantisation takes them as they are.
+ */
+export function extract(graph: Graph, nodes: readonly number[], anchor: number): { readonly program: Program; readonly values: readonly number[] } {
+  const inside = new Set(nodes.flatMap((node) => graph.nodes[node]!.outputs));
+  const sources = (node: number): readonly number[] => graph.nodes[node]!.inputs.flatMap((value) => {
+    if (!inside.has(value)) return [value];
+    // The operand comes of steps before: what they begin with stands for it.
+    const maker = nodes.find((one) => graph.nodes[one]!.outputs.includes(value))!;
+    return node === anchor || maker < anchor ? sources(maker).slice(0, 1) : [];
+  });
+  const inputs = [...new Set([anchor, ...nodes.filter((node) => node !== anchor)].flatMap(sources))];
+  const read = new Set(nodes.flatMap((node) => graph.nodes[node]!.inputs));
+  const outputs = [...inside].filter((value) => graph.outputs.includes(value) || !read.has(value)
+    || graph.nodes.some((node, i) => !nodes.includes(i) && node.inputs.includes(value)));
+  const order = [...inputs, ...nodes.flatMap((node) => graph.nodes[node]!.outputs)];
+  const at = new Map(order.map((value, i) => [value, i]));
+  const strip = ({ axes, type, layout, scaleLayout }: Value): Value => ({ axes, type, ...(layout && { layout }), ...(scaleLayout && { scaleLayout }) });
+  return {
+    values: order,
+    program: {
+      values: order.map((value) => (inside.has(value) && !outputs.includes(value) ? edge(graph, value, anchor) : strip(graph.values[value]!))),
+      nodes: nodes.map((node) => {
+        const { kind, params, inputs: from, outputs: to } = graph.nodes[node]!;
+        return { kind, params, inputs: from.map((value) => at.get(value)!), outputs: to.map((value) => at.get(value)!) };
+      }),
+      inputs: inputs.map((value) => at.get(value)!), outputs: outputs.map((value) => at.get(value)!),
+    },
+  };
+}
+
+function edge(graph: Graph, value: number, anchor: number): Value {
+  const { axes, type } = graph.values[value]!;
+  if (isQuantised(type)) return { axes, type };
+  return { axes, type: graph.nodes[anchor]!.inputs.includes(value) ? 'f16' : 'f32' };
+}

@@ -1,0 +1,42 @@
+/**
+ * Puts quantisation into a model's graph: what a weight is stored as, and a `quantise` node on the edge that a product reads.
+ * Which nodes, in which formats, is the model's policy.
+ */
+import { activationFormat, type Group } from '../../formats/index.js';
+import type { NodeFormats } from '../../models/index.js';
+import type { Graph, GraphNode, GraphValue } from '../../operators/graph.js';
+import { activationType, weightType } from '../../operators/quantise.js';
+import { isQuantised } from '../../operators/program.js';
+
+/** What a policy says of each node; null: nothing of it is quantised. */
+export type Policy = (node: GraphNode) => NodeFormats | null;
+
+/**
+ * @param group numbers along k that share a scale of a weight
+ * @throws LadderError `BAD_MANIFEST` for channels that do not divide into a format's blocks
+ */
+export function quantiseGraph(graph: Graph, policy: Policy, group: Group): Graph {
+  const values: GraphValue[] = [...graph.values];
+  const nodes: GraphNode[] = [];
+  /** Quantised twins of values, by format: products that read the same value share one. */
+  const twins = new Map<string, number>();
+  for (const node of graph.nodes) {
+    const formats = policy(node);
+    const [x, weight] = node.inputs;
+    let inputs = node.inputs;
+    if (formats?.weight && weight !== undefined && values[weight]!.role === 'weight') values[weight] = { ...values[weight]!, type: weightType(formats.weight, group) };
+    if (formats?.input && x !== undefined && activationFormat(formats.input).activation.scale && !isQuantised(values[x]!.type)) {
+      const key = `${x} ${formats.input}`;
+      let twin = twins.get(key);
+      if (twin === undefined) {
+        const { axes } = values[x]!;
+        twin = values.push({ axes, type: activationType(formats.input, { axes }) }) - 1;
+        nodes.push({ kind: 'quantise', name: `${node.name}_quantise`, params: { format: formats.input }, inputs: [x], outputs: [twin] });
+        twins.set(key, twin);
+      }
+      inputs = [twin, ...node.inputs.slice(1)];
+    }
+    nodes.push({ ...node, inputs });
+  }
+  return { ...graph, values, nodes };
+}

@@ -1,0 +1,78 @@
+/**
+ * Attention over few tokens: native/kernels/attention. One warp per (sequence, head) for single tokens, one block per
+ * (sequence, head) up to 64.
+ */
+import { LadderError } from '../../errors.js';
+import type { Program } from '../../operators/program.js';
+import { defineFamily, kOtherKind, Refusal } from './family.js';
+import { doubleLiteral, parameters, singleLaunch } from './launch.js';
+import type { KernelPlan, Tuning } from './plan.js';
+
+const kMaxThreads = 1024;
+/** Longest sequence of the kernel that keeps keys and values of a head in shared memory. */
+const kMaxShortSeq = 64;
+/** Warps that occupy every multiprocessor of an A100 or H100 several times over. */
+const kManyWarps = 1024;
+const kHeadDims: readonly number[] = [64, 128, 256];
+
+/** Parameters of the operator. */
+interface AttentionMatch {
+  readonly batch: number;
+  readonly seq: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly order: 'concatenated' | 'interleaved';
+  readonly position: 'rope' | 'alibi';
+  readonly ropeBase: number;
+}
+
+function accepts({ values, nodes, inputs, hints }: Program): AttentionMatch | Refusal {
+  const [node, ...others] = nodes;
+  if (node?.kind !== 'attention' || others.length > 0 || hints) return kOtherKind;
+  if (node.inputs.length !== inputs.length || [...inputs, ...node.outputs].some((value) => values[value]!.type !== 'f16' || values[value]!.layout)) return new Refusal('qkv', 'expected float16 in rows');
+  const match = node.params as unknown as AttentionMatch;
+  if (match.seq > kMaxShortSeq) return new Refusal('seq', `expected at most ${kMaxShortSeq} but received ${match.seq}`);
+  if (!kHeadDims.includes(match.headDim)) return new Refusal('headDim', `expected 64, 128 or 256 but received ${match.headDim}`);
+  return match;
+}
+
+function defaultWarps({ batch, seq, heads }: AttentionMatch): number {
+  return seq === 1 ? (batch * heads >= kManyWarps ? 4 : 1) : Math.min(8, seq);
+}
+
+/** Keys float [seq][headDim + 4], values half [seq][headDim], a query per warp: ShortAttention in attention/short.cuh. */
+function sharedBytes({ seq, headDim }: AttentionMatch, warps: number): number {
+  return seq === 1 ? 0 : seq * (headDim + 4) * 4 + seq * headDim * 2 + warps * headDim * 4;
+}
+
+function plan(match: AttentionMatch, name: string, tuning: Tuning): KernelPlan {
+  const { batch, seq, heads, kvHeads, headDim, order, position, ropeBase } = match;
+  const single = seq === 1;
+  const warps = tuning['warps'] ?? defaultWarps(match);
+  if (!Number.isInteger(warps) || warps < 1 || warps > kMaxThreads / 32) {
+    throw new LadderError('BAD_ARGUMENT', `expected 1 to ${kMaxThreads / 32} for tuning \`warps\` but received ${warps}`, { warps });
+  }
+  const threads = warps * 32;
+  const kernel = single ? 'attentionSingleKernel' : 'attentionShortKernel';
+  const definitions = `struct ${name}_config {
+  static constexpr int kBatch = ${batch}, kSeq = ${seq}, kHeads = ${heads}, kKvHeads = ${kvHeads}, kHeadDim = ${headDim}, kWarps = ${warps};
+  static constexpr ladder::Order kOrder = ladder::Order::${order === 'interleaved' ? 'kInterleaved' : 'kConcatenated'};
+  static constexpr ladder::Position kPosition = ladder::Position::${position === 'rope' ? 'kRope' : 'kAlibi'};
+  static constexpr double kLog2Base = ${doubleLiteral(Math.log2(ropeBase))};
+};
+extern "C" __global__ void __launch_bounds__(${threads}) ${name}(${parameters(['qkv'], ['y'])}) {
+  ladder::${kernel}<${name}_config>(qkv, y);
+}
+`;
+  const blocks = single ? Math.ceil((batch * heads) / warps) : batch * heads;
+  return singleLaunch(single ? 'attention/single.cuh' : 'attention/short.cuh', definitions, { name, blocks, threads, dynamicSharedBytes: sharedBytes(match, warps), inputs: 1, outputs: 1 });
+}
+
+export const attention = defineFamily<AttentionMatch>({
+  id: 'attention', version: 1, accepts,
+  storage: () => new Map(),
+  configurations: () => [{}],
+  key: ({ batch, seq, heads, kvHeads, headDim, order, position }) => `batch=${batch} seq=${seq} heads=${heads} kv=${kvHeads} d=${headDim} ${order} ${position}`,
+  plan,
+});

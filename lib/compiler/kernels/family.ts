@@ -1,0 +1,65 @@
+/**
+ * What a family of kernels is: which programs it takes on which target, how it wants weights stored, which configurations are
+ * worth trying, and the plan of one. One record per family in this folder, ranked in index.ts; the simple kernels, which take
+ * every program of one node, come last.
+ */
+import type { Layout, Program } from '../../operators/program.js';
+import type { Target } from '../targets.js';
+import type { KernelPlan, Tuning, WeightRuns } from './plan.js';
+
+/** Why a family does not take a program. */
+export class Refusal {
+  /**
+   * @param dimension what of it: `m`, `k`, `seq`, …; empty where the program is not of the family's kind at all
+   * @param message expected X but received Y
+   */
+  constructor(readonly dimension: string, readonly message: string) {}
+}
+
+/** Of no kind that a family has: nothing worth telling a user. */
+export const kOtherKind = new Refusal('', 'another kind of operator');
+
+/** How the tensors of one value are stored. */
+export interface Storage {
+  readonly layout?: Layout | undefined;
+  readonly scaleLayout?: Layout | undefined;
+}
+
+/** What a plan depends on beside its configuration. */
+export interface PlanContext {
+  readonly target: Target;
+  /** Where the product after this one begins to read its weights; null: nothing is read ahead. */
+  readonly next: WeightRuns | null;
+}
+
+/** @typeParam M what the family sees in a program: a flat view of it */
+export interface Family<M = unknown> {
+  /** Also the folder of its kernels in native/kernels: `matmul/vector`. */
+  readonly id: string;
+  /** Of its tunings: raised by hand when a parameter's meaning changes. */
+  readonly version: number;
+  accepts(program: Program, target: Target): M | Refusal;
+  /** Values (by index in the program) that are stored in an order of the family's own; others are row-major. */
+  storage(match: M): ReadonlyMap<number, Storage>;
+  /** Configurations for the tuner, the default first; all fit. */
+  configurations(match: M, target: Target): readonly Tuning[];
+  /** The match as text, defaults left out: tunings are kept by it. */
+  key(match: M): string;
+  /**
+   * @param name C identifier that the kernels' names begin with
+   * @throws LadderError `BAD_ARGUMENT` for a tuning that does not fit
+   */
+  plan(match: M, name: string, tuning: Tuning, context: PlanContext): KernelPlan;
+  /** Products whose memory would stand still while one kernel ends and the next one starts. */
+  readonly readAhead?: {
+    /** Whether the kernel takes the next product's weights as its last input, to read ahead. */
+    wanted(match: M): boolean;
+    /** The value (by index in the program) that an operator before it may read ahead. */
+    weight(match: M): number;
+  };
+}
+
+/** Keeps the type of a family's match. */
+export function defineFamily<M>(family: Family<M>): Family {
+  return family as unknown as Family;
+}

@@ -1,0 +1,63 @@
+/**
+ * The kernel families, ranked: the first that accepts a program on a target plans it. A new one is a record beside these and a
+ * line here (or `families.addBefore` at run time).
+ */
+import { LadderError } from '../../errors.js';
+import { type Program, stepsText } from '../../operators/program.js';
+import type { Target } from '../targets.js';
+import { activation } from './activation.js';
+import { attention } from './attention.js';
+import { type Family, Refusal } from './family.js';
+import { thin } from './matmul/thin.js';
+import { vector } from './matmul/vector.js';
+import { warpgroup } from './matmul/warpgroup.js';
+import { simpleFamilies } from './simple/index.js';
+
+/** Families in the order in which they are asked. */
+class RankedFamilies {
+  private readonly specific: Family[] = [vector, thin, warpgroup, activation, attention];
+
+  /** Adds one before all others. @throws LadderError `BAD_ARGUMENT` for an id that is taken */
+  add(family: Family): void {
+    if (this.all().some(({ id }) => id === family.id)) throw new LadderError('BAD_ARGUMENT', `there is a kernel family ${JSON.stringify(family.id)} already`, { id: family.id });
+    this.specific.unshift(family);
+  }
+
+  all(): readonly Family[] {
+    return [...this.specific, ...simpleFamilies];
+  }
+
+  rank(family: Family): number {
+    return this.all().indexOf(family);
+  }
+}
+
+export const families = new RankedFamilies();
+
+/** A family and what it sees in a program. */
+export interface Selection {
+  readonly family: Family;
+  readonly match: unknown;
+}
+
+/** The first family that takes the program, or null. */
+export function select(program: Program, target: Target): Selection | null {
+  for (const family of families.all()) {
+    const match = family.accepts(program, target);
+    if (!(match instanceof Refusal)) return { family, match };
+  }
+  return null;
+}
+
+/**
+ * The first family that takes the program.
+ * @throws LadderError `UNSUPPORTED` naming the dimension that each family of its kind refuses
+ */
+export function selectOrThrow(program: Program, target: Target): Selection {
+  const selection = select(program, target);
+  if (selection) return selection;
+  const refusals = families.all().map((family) => [family.id, family.accepts(program, target)] as const)
+    .filter((entry): entry is [string, Refusal] => entry[1] instanceof Refusal && entry[1].dimension !== '');
+  throw new LadderError('UNSUPPORTED', `no kernel for ${stepsText(program)} on ${target.id}: ${refusals.map(([id, { message }]) => `${id}: ${message}`).join('; ') || 'no family has operators of this kind'}`,
+    { dimension: refusals[0]?.[1].dimension ?? '', target: target.id });
+}

@@ -1,0 +1,2 @@
+import type { Family } from '../family.js';
+export const simpleFamilies: readonly Family[] = [];

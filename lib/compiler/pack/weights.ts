@@ -1,0 +1,142 @@
+/**
+ * Real weights → graph.params of a checkpoint, quantised and stored as its kernels read them: float matrices by our names,
+ * or decoder layers of a Llama model in a safetensors file (Hugging Face's names).
+ */
+import { join } from 'node:path';
+import { parseDataType } from '../../artifact/dtype.js';
+import { type ParamInput, writeParams } from '../../artifact/params.js';
+import { LadderError } from '../../errors.js';
+import { describeValue, throwIfAborted, type TaskOptions } from '../../run/options.js';
+import type { CheckpointDesign } from '../design.js';
+import { floatToHalf } from '../../formats/codes.js';
+import { type Group, kPlainFormat } from '../../formats/index.js';
+import { type Model, models } from '../../models/index.js';
+import type { LoweredTensor } from '../graph/lower.js';
+import { rowMajor } from '../../operators/layout.js';
+import { isQuantised, scaleAxes, type Value } from '../../operators/program.js';
+import { type PackedWeights, packMatrixInSlices, type PackOptions } from './pack.js';
+import { Safetensors } from './safetensors.js';
+
+/**
+ * Float values of one parameter: a matrix [n, k] row by row, or a vector.
+ * @param name our name, e.g. `layer0.qkv.weight`
+ */
+export type FloatSource = (name: string, shape: readonly number[]) => Float32Array | Promise<Float32Array>;
+
+/**
+ * Packs float parameters into graph.params of the checkpoint's folder. `source` is asked for one at a time.
+ * @throws LadderError `WRONG_TYPE`, `WRONG_LENGTH`, `BAD_ARGUMENT` for weights that the format cannot hold, `IO`, `ABORTED`; what `source` throws
+ */
+export async function packFloats(source: FloatSource, design: CheckpointDesign, folder: string, task: TaskOptions = {}): Promise<void> {
+  await writeParams(join(folder, 'graph.params'), [...paramsOf(design, source, task)]);
+}
+
+/**
+ * The same from the safetensors file `path`, whose layers are taken in ascending order.
+ * @throws LadderError also `UNSUPPORTED` for a model without such names, `MISSING_PARAMETER`, `BAD_PARAMS` for a damaged file
+ */
+export async function packSafetensors(path: string, design: CheckpointDesign, folder: string, task: TaskOptions = {}): Promise<void> {
+  const { parameters } = models.get(design.request.model);
+  if (!parameters) {
+    const known = models.all().filter((model) => model.parameters).map(({ id }) => id).join(', ');
+    throw new LadderError('UNSUPPORTED', `weights can be packed for ${known}, whose tensor names are known, not for ${design.request.model}`);
+  }
+  const file = new Safetensors(path);
+  try {
+    const source = new LayerFile(file, path, parameters, design.request.layers);
+    await packFloats((name, shape) => source.read(name, shape), design, folder, task);
+  } finally {
+    file.close();
+  }
+}
+
+/** Decoder layers in a file, by our names. */
+class LayerFile {
+  private readonly layers: readonly number[];
+
+  constructor(private readonly file: Safetensors, private readonly path: string, private readonly sources: NonNullable<Model['parameters']>, wanted: number) {
+    const found = new Set<number>();
+    for (const name of file.shapes.keys()) {
+      const layer = /(?:^|\.)layers\.(\d+)\./.exec(name)?.[1];
+      if (layer !== undefined) found.add(Number(layer));
+    }
+    this.layers = [...found].sort((a, b) => a - b);
+    if (this.layers.length < wanted) {
+      throw new LadderError('MISSING_PARAMETER', `${path} holds ${this.layers.length} decoder layers (names such as model.layers.0.self_attn.q_proj.weight) where ${wanted} are to be built`, { path });
+    }
+  }
+
+  /** The rows behind one of our tensors. */
+  async read(tensor: string, shape: readonly number[]): Promise<Float32Array> {
+    const width = shape.at(-1)!;
+    const elements = shape.reduce((product, extent) => product * extent, 1);
+    const [, layer, kind] = /^layer(\d+)\.(.+)$/.exec(tensor) ?? [];
+    const sources = this.sources[kind ?? ''];
+    if (!sources) throw new LadderError('INTERNAL', `no source is known for ${tensor}`);
+    const parts: Float32Array[] = [];
+    for (const suffix of sources) {
+      const name = [...this.file.shapes.keys()].find((candidate) => candidate.endsWith(`layers.${this.layers[Number(layer)]!}.${suffix}`));
+      if (name === undefined) throw new LadderError('MISSING_PARAMETER', `${this.path} has no layers.${this.layers[Number(layer)]!}.${suffix}`, { path: this.path });
+      const found = this.file.shapes.get(name)!;
+      if (found.at(-1) !== width) throw new LadderError('WRONG_LENGTH', `${name} has shape [${found.join(', ')}] where rows of ${width} are expected`, { name });
+      parts.push(await this.file.read(name));
+    }
+    const total = parts.reduce((sum, { length }) => sum + length, 0);
+    if (total !== elements) throw new LadderError('WRONG_LENGTH', `${sources.join(' + ')} hold ${total} weights where ${tensor} has ${elements}`, { tensor });
+    if (parts.length === 1) return parts[0]!;
+    const rows = new Float32Array(total);
+    let at = 0;
+    for (const part of parts) {
+      rows.set(part, at);
+      at += part.length;
+    }
+    return rows;
+  }
+}
+
+/** How a weight's value is packed: its format, and the order of its codes and scales. */
+export function packOptionsOf(value: Value): readonly [format: string, options: PackOptions] {
+  const { axes, type, layout, scaleLayout } = value;
+  const group = isQuantised(type) ? (type.scale?.per['k'] ?? -1) as Group : -1;
+  const scales = isQuantised(type) && group !== -1 ? scaleLayout?.digits ?? rowMajor(scaleAxes(value, type.scale!)) : null;
+  return [isQuantised(type) ? type.format : kPlainFormat, { group, layout: layout?.digits ?? rowMajor(axes), scaleLayout: scales }];
+}
+
+/** One input of writeParams per parameter; a matrix and its scales are packed together, when the first of them is written. */
+function* paramsOf({ model }: CheckpointDesign, source: FloatSource, { signal, onProgress }: TaskOptions): Generator<ParamInput> {
+  const parameters = model.tensors.filter(({ role }) => role !== 'input');
+  const weightOf = (scale: LoweredTensor): LoweredTensor => parameters.find(({ name }) => name === scale.name.replace(/scale$/, 'weight'))!;
+  const read = async ({ name }: LoweredTensor, shape: readonly number[]): Promise<Float32Array> => {
+    throwIfAborted(signal);
+    onProgress?.({ phase: 'pack', fraction: parameters.findIndex((one) => one.name === name) / parameters.length, detail: name });
+    const values = await source(name, shape);
+    if (!(values instanceof Float32Array)) throw new LadderError('WRONG_TYPE', `expected a Float32Array for \`${name}\` but received ${describeValue(values)}`, { name });
+    const elements = shape.reduce((product, extent) => product * extent, 1);
+    if (values.length !== elements) throw new LadderError('WRONG_LENGTH', `expected [${shape.join(', ')}], ${elements} values, for \`${name}\` but received ${values.length}`, { name });
+    return values;
+  };
+  let latest: { name: string; packed: PackedWeights } | null = null;
+  const matrixOf = async (weight: LoweredTensor): Promise<PackedWeights> => {
+    if (latest?.name !== weight.name) {
+      const { axes } = weight.value;
+      const values = await read(weight, axes.map(({ extent }) => extent));
+      latest = { name: weight.name, packed: await packMatrixInSlices(values, ...packOptionsOf(weight.value), signal) };
+    }
+    return latest.packed;
+  };
+  const vectorOf = async (tensor: LoweredTensor): Promise<Uint8Array> => {
+    const halves = Uint16Array.from(await read(tensor, tensor.shape), floatToHalf);
+    const odd = halves.findIndex((code) => (code & 0x7c00) === 0x7c00);
+    if (odd >= 0) throw new LadderError('BAD_ARGUMENT', `expected finite values of at most 65504 for \`${tensor.name}\`, which is float16; element ${odd} is not`, { name: tensor.name });
+    return new Uint8Array(halves.buffer);
+  };
+  for (const tensor of parameters) {
+    const { name, role, shape, dtype } = tensor;
+    const bytes = async (): Promise<Uint8Array> => (role === 'weight' ? (await matrixOf(tensor)).weight : role === 'scale' ? (await matrixOf(weightOf(tensor))).scale : vectorOf(tensor));
+    yield { name, shape, dtype: parseDataType(dtype), chunks: lazily(bytes) };
+  }
+}
+
+async function* lazily(produce: () => Promise<Uint8Array>): AsyncGenerator<Uint8Array> {
+  yield await produce();
+}

@@ -1,0 +1,107 @@
+/**
+ * Searches the kernels' template parameters on the GPU at hand: every candidate is checked against the reference before it is
+ * timed, in place, as part of the whole checkpoint's graph replay. The order of trials and the journal: tuner-search.ts.
+ */
+import { writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { type Checkpoint, readCheckpoint, readManifest } from '../../artifact/checkpoint.js';
+import { planExecutor } from '../../artifact/plan.js';
+import { LadderError } from '../../errors.js';
+import { type ExecutorPlan, native, type NativeExecutor } from '../../native.js';
+import { fillWeights } from '../../run/load.js';
+import { packageCommit } from '../../run/package.js';
+import { median } from '../../run/statistics.js';
+import { judge, toleranceOf } from '../../run/tolerance.js';
+import { compileModules } from '../emit/compile.js';
+import { buildTargets } from '../targets.js';
+import { requestOf } from '../design.js';
+import { archOf, ensureModule } from '../ensure.js';
+import type { Tuned } from './tuned.js';
+import { Journal, type SearchOptions, searchTunings, type Trials } from './search.js';
+import { type Choice, planVariants, type VariantModule } from './variants.js';
+import { writeChanged } from '../write.js';
+
+export interface TuneOptions extends SearchOptions {
+  readonly deviceOrdinal?: number;
+  /** Candidates per operator, the default among them. */
+  readonly candidates?: number;
+}
+
+const kDefaultCandidates = 12;
+const kTrialOptions = { launch: 'graph', l2: 'hot', warmupMs: 20, minSamples: 60, maxSamples: 250, maxMs: 120 } as const;
+
+/**
+ * Tunes a checkpoint of ours and writes tuned/<arch>.json below it; then builds its model.so with the winners.
+ * @throws LadderError `UNSUPPORTED` for a foreign checkpoint, `NO_DRIVER`, `NO_DEVICE`, `NO_COMPILER`, `BUILD_FAILED`, `ABORTED`
+ */
+export async function tuneCheckpoint(folder: string, options: TuneOptions = {}): Promise<Tuned> {
+  const manifest = await readManifest(folder);
+  if (!manifest) throw new LadderError('UNSUPPORTED', `${folder} has no checkpoint.json: only checkpoints that this package built can be tuned`, { folder });
+  const status = native().cudaStatus();
+  if (!status.available) throw new LadderError('NO_DRIVER', `tuning needs a GPU, and no CUDA driver could be used: ${status.reason ?? 'unknown reason'}`);
+  const device = native().devices()[options.deviceOrdinal ?? 0];
+  if (!device) throw new LadderError('NO_DEVICE', `there is no CUDA device ${options.deviceOrdinal ?? 0}`);
+  const arch = archOf(device.computeCapability);
+  const target = buildTargets.some(({ id }) => id === arch) ? arch : 'compute_80';
+  const variants = planVariants(requestOf(manifest), options.candidates ?? kDefaultCandidates);
+  const journal = await Journal.open(join(folder, 'tuned', `${arch}.json.partial`), variants.sourcesHash, device.name);
+  let tuned: Tuned | undefined;
+  const compileOptions = {
+    targets: [target],
+    onProgress: (fraction: number, label: string) => options.onProgress?.(0, `${label} (${Math.round(100 * fraction)} %)`, null),
+    ...(options.signal && { signal: options.signal }),
+  };
+  await compileModules([{ name: 'variants', sources: variants.sources }], compileOptions, async (_, modulePath) => {
+    const trials = await CheckpointTrials.open(dirname(modulePath), variants, device.ordinal);
+    const operators = await searchTunings(variants.choices, trials, journal, options);
+    tuned = { schema: 'ladder-tuned/2', arch, gpu: device.name, date: new Date().toISOString(), commit: packageCommit(), seconds: journal.seconds(), operators };
+  });
+  await writeChanged(join(folder, 'tuned', `${arch}.json`), `${JSON.stringify(tuned, null, 1)}\n`);
+  await journal.discard();
+  await ensureModule(folder, { arch, ...(options.signal && { signal: options.signal }) });
+  return tuned!;
+}
+
+/** Runs the checkpoint with any choice of candidates. */
+class CheckpointTrials implements Trials {
+  private constructor(private readonly checkpoint: Checkpoint, private readonly plan: ExecutorPlan, private readonly variants: VariantModule) {}
+
+  static async open(folder: string, variants: VariantModule, deviceOrdinal: number): Promise<CheckpointTrials> {
+    await writeFile(join(folder, 'graph.json'), variants.graphText);
+    await writeFile(join(folder, 'checkpoint.json'), JSON.stringify(variants.manifest));
+    const checkpoint = await readCheckpoint(folder);
+    return new CheckpointTrials(checkpoint, planExecutor(checkpoint, { deviceType: 2, deviceOrdinal, useReference: false }), variants);
+  }
+
+  /** @throws LadderError also `INTERNAL` when the candidate computes something else than the reference */
+  async time(chosen: readonly number[], check: number | null): Promise<number> {
+    const executor = await native().openExecutor(this.planWith(chosen));
+    try {
+      await fillWeights(this.checkpoint, executor, undefined, {});
+      if (check !== null) await this.verify(executor, this.variants.choices[check]!);
+      const { captured, reason } = await executor.capture();
+      if (!captured) throw new LadderError('UNSUPPORTED', `the checkpoint cannot be captured into a CUDA graph: ${reason ?? 'unknown reason'}`);
+      return median((await executor.measureSamples(kTrialOptions, null)).gpuMs);
+    } finally {
+      await executor.dispose();
+    }
+  }
+
+  private planWith(chosen: readonly number[]): ExecutorPlan {
+    const picked = this.variants.choices.map(({ candidates }, i) => candidates[chosen[i]!]!);
+    const functionOf = new Map(this.variants.choices.flatMap(({ nodes }, i) => nodes.map((node) => [node, picked[i]!.functionName] as const)));
+    const images = picked.map(({ image }) => this.plan.module!.images[image]!);
+    return {
+      ...this.plan,
+      operators: this.plan.operators.map((operator, node) => ({ ...operator, functionName: functionOf.get(node)! })),
+      module: { ...this.plan.module!, images },
+    };
+  }
+
+  private async verify(executor: NativeExecutor, { nodes }: Choice): Promise<void> {
+    const { program, probe } = this.checkpoint.manifest!.operators[nodes[0]!]!;
+    const results = await executor.verifyOperator(nodes[0]!, { seed: 1n, inputs: probe, maxColumns: 128, maxRows: 4 });
+    const failures = results.flatMap((result, output) => judge(toleranceOf(program, output), result));
+    if (failures.length > 0) throw new LadderError('INTERNAL', failures.join('; '));
+  }
+}

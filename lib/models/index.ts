@@ -1,0 +1,50 @@
+/**
+ * The models: one record each, looked up by id. A new one is a file beside this one and a line here (or `models.add` at run
+ * time); names, labels, settings and the builder take it from there.
+ */
+import { LadderError } from '../errors.js';
+import { Registry } from '../registry.js';
+import { bloom176b, bloomTiny } from './bloom.js';
+import { llama2_70b, llama2Tiny } from './llama.js';
+import { type Model, settingName } from './model.js';
+import { conformer, resnet50, shufflenetV2, vit } from './networks.js';
+
+/** In the figure's order. */
+export const models = new Registry<Model>('model', [llama2_70b, bloom176b, resnet50, shufflenetV2, conformer, vit, llama2Tiny, bloomTiny]);
+
+/** A model that Figure 8 shows. */
+export type Figure8Model = Model & { readonly figure8: NonNullable<Model['figure8']> };
+
+/** The models of Figure 8, in its order. */
+export function figure8Models(): readonly Figure8Model[] {
+  return models.all().filter((model): model is Figure8Model => model.figure8 !== null);
+}
+
+/** The settings in which Figure 8 shows a model, as records name them. */
+export function figure8Settings({ kind, figure8 }: Figure8Model): readonly string[] {
+  return figure8.settings.map((setting) => settingName(kind, setting));
+}
+
+/** Models that the builder makes. */
+export function buildableModels(): readonly string[] {
+  return models.all().filter(({ graph }) => graph !== undefined).map(({ id }) => id);
+}
+
+/** @throws LadderError `BAD_ARGUMENT` for a model that is unknown, or that nothing here builds */
+export function modelGraph(id: string): NonNullable<Model['graph']> {
+  const graph = models.find(id)?.graph;
+  if (!graph) throw new LadderError('BAD_ARGUMENT', `expected one of ${buildableModels().join(', ')} for \`model\` but received ${JSON.stringify(id)}`);
+  return graph;
+}
+
+/** The model that a name or path speaks of; of a path, the innermost part that names one. BLOOM's are called llama, too: the last match counts. */
+export function modelOfText(text: string): Model | null {
+  for (const part of text.split('/').reverse()) {
+    const found = models.all().findLast(({ pattern }) => pattern?.test(part));
+    if (found) return found;
+  }
+  return null;
+}
+
+export type { FormatPair, Model, NodeFormats, Setting } from './model.js';
+export { settingName } from './model.js';

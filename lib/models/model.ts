@@ -1,0 +1,59 @@
+/**
+ * What a model is: its graph, the settings in which Figure 8 shows it, how checkpoints, logs and figures call it, and where its
+ * public parameter files keep its weights. One record per model in this folder; everything else looks it up (index.ts).
+ */
+import type { Graph } from '../operators/graph.js';
+import type { Node } from '../operators/program.js';
+
+/** One place along the figure's axis. */
+export interface Setting {
+  readonly batch: number;
+  /** Tokens per sequence; 1 for networks. */
+  readonly seq: number;
+}
+
+/** Weights and activations of a checkpoint; group −1: a scale per output channel. */
+export interface FormatPair {
+  readonly weight: string;
+  readonly activation: string;
+}
+
+/** What a checkpoint's folder is called. */
+export interface CheckpointWords {
+  /** What its name begins with; the language models share one, and the folder above says which it is. */
+  readonly prefix: string;
+  readonly shared: boolean;
+  /** What the name of a quantised network of batch 1 ends with. */
+  readonly quantisedSuffix?: string;
+}
+
+/** What a policy says of one node: the formats that its weight and its input are quantised to. */
+export interface NodeFormats {
+  readonly weight: string | null;
+  readonly input: string | null;
+}
+
+export interface Model {
+  /** As in Figure 8's data and in folders: `llama2-70b`. */
+  readonly id: string;
+  /** As the figure prints it: `LLAMA`. */
+  readonly label: string;
+  /** `layer`: decoder layers, whose settings are bs<B>_seq<S>; `network`: a whole model, bs<B>. */
+  readonly kind: 'layer' | 'network';
+  /** Where the figure shows it; null for those that only tests use. */
+  readonly figure8: { readonly settings: readonly Setting[]; readonly formats: readonly FormatPair[] } | null;
+  readonly checkpoint: CheckpointWords;
+  /** A file or folder that speaks of it; null: none does. */
+  readonly pattern: RegExp | null;
+  /** Its graph for `batch` sequences of `seq` tokens and `layers` layers; absent: checkpoints of it are only run, not built. */
+  readonly graph?: (batch: number, seq: number, layers: number) => Graph;
+  /** Which nodes are quantised, first match wins; absent: every dense product, per output channel and token. */
+  readonly policy?: (node: Node, formats: FormatPair) => NodeFormats;
+  /** Names of public parameter files: our tensor's name after `layer<i>.` → theirs after `layers.<i>.`, whose rows are put one below the other. */
+  readonly parameters?: Readonly<Record<string, readonly string[]>>;
+}
+
+/** `bs1_seq1` for layers, `bs1` for networks. */
+export function settingName(kind: Model['kind'], { batch, seq }: Setting): string {
+  return kind === 'layer' || seq > 1 ? `bs${batch}_seq${seq}` : `bs${batch}`;
+}

@@ -1,0 +1,78 @@
+/**
+ * A model before fusion: a program whose values and nodes have names, written by the models' descriptions. Passes of the
+ * compiler rewrite it (lib/compiler/graph).
+ */
+import { operators } from './index.js';
+import type { Axis, Node, Parameters, Program, Value } from './program.js';
+
+/** What a named value is for: how it is filled, and what packs it. */
+export type Role = 'input' | 'weight' | 'scale' | 'gain' | 'beta' | 'bias';
+
+export interface GraphValue extends Value {
+  /** Inputs and parameters: the name of their tensor; a weight's without its ending. */
+  readonly name?: string | undefined;
+  readonly role?: Role | undefined;
+}
+
+export interface GraphNode extends Node {
+  readonly name: string;
+}
+
+/** Edges are float16 unless a pass says otherwise. `inputs` are the model's inputs and its parameters. */
+export interface Graph extends Program {
+  readonly values: readonly GraphValue[];
+  readonly nodes: readonly GraphNode[];
+}
+
+/** Appends nodes and hands out the values that they make. */
+export class GraphBuilder {
+  private readonly values: GraphValue[] = [];
+  private readonly nodes: GraphNode[] = [];
+  private readonly inputs: number[] = [];
+
+  /** What the caller sets, float16. */
+  input(name: string, axes: readonly Axis[]): number {
+    return this.argument({ name, role: 'input', axes, type: 'f16' });
+  }
+
+  /** A vector or matrix of parameters, float16 until a pass quantises it. */
+  parameter(name: string, role: Exclude<Role, 'input' | 'scale'>, axes: readonly Axis[]): number {
+    return this.argument({ name, role, axes, type: 'f16' });
+  }
+
+  /**
+   * The first value of a node.
+   * @throws LadderError `BAD_ARGUMENT` for an unknown kind, `BAD_MANIFEST` for inputs that do not fit
+   */
+  node(kind: string, name: string, inputs: readonly number[], params: Parameters = {}): number {
+    const made = operators.get(kind).infer(params, inputs.map((value) => this.values[value]!));
+    const outputs = made.map((value) => this.values.push({ ...value, type: value.type === 'f32' ? 'f16' : value.type }) - 1);
+    this.nodes.push({ kind, name, params, inputs, outputs });
+    return outputs[0]!;
+  }
+
+  /** Product with a weight `[n, k]` of its own, and a bias where it has one. */
+  dense(name: string, x: number, n: number, bias: boolean): number {
+    const columns = this.values[x]!.axes.at(-1)!;
+    const weight = this.parameter(name, 'weight', [{ name: 'n', extent: n }, { name: 'k', extent: columns.extent }]);
+    const y = this.node('dense', name, [x, weight]);
+    return bias ? this.node('add', `${name}_bias`, [y, this.parameter(`${name}.bias`, 'bias', [{ name: columns.name, extent: n }])]) : y;
+  }
+
+  /** Norm over the last axis with parameters of its own. */
+  norm(name: string, x: number, kind: 'rms' | 'layer', eps: number): number {
+    const columns = [this.values[x]!.axes.at(-1)!];
+    const gain = this.parameter(`${name}.gain`, 'gain', columns);
+    return this.node('norm', name, kind === 'layer' ? [x, gain, this.parameter(`${name}.beta`, 'beta', columns)] : [x, gain], { kind, eps });
+  }
+
+  finish(outputs: readonly number[]): Graph {
+    return { values: this.values, nodes: this.nodes, inputs: this.inputs, outputs };
+  }
+
+  private argument(value: GraphValue): number {
+    const index = this.values.push(value) - 1;
+    this.inputs.push(index);
+    return index;
+  }
+}

@@ -1,0 +1,80 @@
+/**
+ * What a kind of operation is: its parameters, the shapes that follow from it, its work and its error. One record per kind in
+ * this folder; the compiler, the reference and verification look everything up (index.ts).
+ */
+import type { z } from 'zod';
+import { LadderError } from '../errors.js';
+import type { Expression } from './expression.js';
+import type { Axis, Parameters, Value } from './program.js';
+
+/** Half a unit in the last place of FP16, relative. */
+export const kHalfUnit = 2 ** -11;
+
+/** What a value's relative L2 error may consist of. */
+export interface ErrorTerms {
+  /** By name, in the order in which they arise. */
+  readonly terms: readonly (readonly [name: string, value: number])[];
+  /** Largest single error over rms error: normally distributed errors stay below 8 times their rms. */
+  readonly tails: number;
+}
+
+export const kNoError: ErrorTerms = { terms: [], tails: 8 };
+
+/** Operand of a kind, for messages and for what a parameter is filled with. */
+export interface OperandSpec {
+  readonly role: string;
+  readonly optional?: boolean;
+}
+
+/**
+ * One kind of operation.
+ * @typeParam P its parameters, flat: strings, numbers and booleans
+ */
+export interface Primitive<P extends Parameters = Parameters> {
+  /** As nodes name it. */
+  readonly id: string;
+  readonly params: z.ZodType<P>;
+  readonly operands: readonly OperandSpec[];
+  /**
+   * The values that come of these inputs, as real numbers (`f32`) or, for `quantise`, as what the parameters say.
+   * @throws LadderError `BAD_MANIFEST` for inputs that do not fit
+   */
+  infer(params: P, inputs: readonly Value[]): readonly Value[];
+  flops(params: P, inputs: readonly Value[], outputs: readonly Value[]): number;
+  /** The error of the result, from those of the inputs. `rounded`: it is rounded to float16 before it is used. */
+  error(params: P, inputs: readonly Value[], errors: readonly ErrorTerms[], output: Value): ErrorTerms;
+  /** Work that fusion starts from; others are taken in by it where a kernel family has them. */
+  readonly anchor: boolean;
+  /** Elementwise operators: the whole of what they compute. Others have C++ of their own in native/reference. */
+  readonly expression?: Expression;
+  /** How names of graph nodes call it; default: its id. */
+  readonly word?: string;
+}
+
+/** Keeps the type of a record's parameters. */
+export function definePrimitive<P extends Parameters>(record: Primitive<P>): Primitive {
+  return record as unknown as Primitive;
+}
+
+/** Throws what a node says of itself that cannot be. */
+export function ensure(holds: boolean, kind: string, field: string, expected: string, received: string | number): void {
+  if (!holds) throw new LadderError('BAD_MANIFEST', `${kind}: expected ${expected} for \`${field}\` but received ${received}`, { op: kind, field });
+}
+
+/** Rows and channels of an activation matrix. @throws LadderError `BAD_MANIFEST` */
+export function matrixOf(kind: string, role: string, value: Value | undefined): readonly [rows: Axis, columns: Axis] {
+  const [rows, columns, ...rest] = value?.axes ?? [];
+  if (!rows || !columns || rest.length > 0) {
+    throw new LadderError('BAD_MANIFEST', `${kind}: expected two axes for \`${role}\` but received ${value ? value.axes.map(({ name }) => name).join(', ') || 'none' : 'no such operand'}`, { op: kind, field: role });
+  }
+  return [rows, columns];
+}
+
+/** A vector of one number per channel. @throws LadderError `BAD_MANIFEST` */
+export function ensureVector(kind: string, role: string, value: Value | undefined, extent: number): void {
+  ensure(value?.axes.length === 1 && value.axes[0]!.extent === extent, kind, role, `${extent} numbers`, value ? value.axes.map((axis) => axis.extent).join(' × ') : 'no such operand');
+}
+
+export function real(axes: readonly Axis[]): Value {
+  return { axes, type: 'f32' };
+}

@@ -1,0 +1,68 @@
+/**
+ * Quantisation, all steps in FP32 from the values h: int s=amax/127 (int4: /7), q=rne(h/s); fp8 s=amax/448 (E4M3) or amax/57344
+ * (E5M2), q=rne to FP8(h/s), saturating; MX: per 32, shared exponent floor(log2 amax)−emax (8 or 15), q = saturating rne.
+ * amax = 0, or so small that its scale is 0 in FP32, gives scale 1 (E8M0: code 127) and q = 0.
+ */
+import { z } from 'zod';
+import { formats, type Group, weightFormat } from '../formats/index.js';
+import type { Codes } from '../native.js';
+import { definePrimitive, ensure } from './primitive.js';
+import { isQuantised, lastAxis, type Value, type ValueType } from './program.js';
+
+/** A step of a floating-point code is relative to the element: 2^−mantissa at most; elements up to 4 rms count most. */
+export function stepsPerRms(codes: Codes): number {
+  switch (codes.kind) {
+    // Normal data whose largest of many elements (about 4 σ) is the format's maximum.
+    case 'integer': return codes.max / 4;
+    case 'float': return 2 ** codes.mantissaBits / 4;
+    case 'table': return codes.values.length / 8;
+  }
+}
+
+/**
+ * Largest effect on a product of quantising inputs that differ a little: as if every code were rounded anew, independently.
+ * Two rounding errors of 1/√12 step each differ by √2/√12 = 0.41 steps in root mean square. A step of a floating-point code
+ * is on average 0.75·2^-mantissa of the element.
+ */
+export function requantisationNoise(codes: Codes): number {
+  return Math.sqrt(2 / 12) * (codes.kind === 'float' ? 0.75 / 2 ** codes.mantissaBits : 1 / stepsPerRms(codes));
+}
+
+/** Expected number of codes of a row that move by one step because a sum was done in another order; far above what occurs. */
+const kFlipsPerRow = 4;
+
+/** The type of a value quantised to `format` per token, or in blocks where the format prescribes them. */
+export function activationType(format: string, { axes }: Pick<Value, 'axes'>): Value['type'] {
+  const { activation } = formats.get(format);
+  ensure(activation !== undefined, 'quantise', 'format', 'a format of activations', format);
+  const { scale, group } = activation!;
+  if (!scale) return 'f16';
+  const outer = Object.fromEntries(axes.slice(0, -1).map(({ name }) => [name, 1]));
+  const last = lastAxis({ axes });
+  if (group > 0) ensure(last.extent % group === 0, 'quantise', last.name, `a multiple of ${group}`, last.extent);
+  return { format, as: 'activation', scale: { type: scale.type, per: group > 0 ? { ...outer, [last.name]: group } : outer } };
+}
+
+/** The type of weights in a format with scales per output channel, or per `group` along k. */
+export function weightType(id: string, group: Group): ValueType {
+  const { scale } = weightFormat(id).weight;
+  if (!scale) return 'f16';
+  return { format: id, as: 'weight', scale: { type: scale.type, per: group === -1 ? { n: 1 } : { n: 1, k: group } } };
+}
+
+export const quantise = definePrimitive({
+  id: 'quantise', params: z.strictObject({ format: z.string() }), anchor: false,
+  operands: [{ role: 'x' }],
+  infer({ format }, [x]) {
+    ensure(x !== undefined && !isQuantised(x.type), 'quantise', 'x', 'numbers', 'codes');
+    const type = activationType(format, x!);
+    ensure(isQuantised(type), 'quantise', 'format', 'a quantised format', format);
+    return [{ axes: x!.axes, type }];
+  },
+  flops: (_, [x]) => 4 * x!.axes.reduce((product, { extent }) => product * extent, 1),
+  // Where h/s lies within rounding error of a tie the code moves by one step: with codes of root mean square r steps, F flips in a
+  // row of k move a product by √F / (r·√k) of its rms.
+  error: ({ format }, [x], [own]) => ({
+    ...own!, terms: [...own!.terms, ['flips', Math.sqrt(kFlipsPerRow / lastAxis(x!).extent) / stepsPerRms(formats.get(format).element.codes)]],
+  }),
+});
