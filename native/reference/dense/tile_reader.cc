@@ -27,8 +27,13 @@ int64_t tileExtent(const LayoutAxis& axis, int64_t limit) {
   return extent;
 }
 
-void scatter(const float* source, const int32_t* places, int64_t count, float* target) {
-  for (int64_t i = 0; i < count; ++i) target[places[i]] = source[i];
+/// Piece i of the source goes to target + places[i].
+template <int Piece>
+void scatter(const float* source, const std::vector<int32_t>& places, float* target) {
+  for (const int32_t place : places) {
+    std::memcpy(target + place, source, Piece * sizeof(float));
+    source += Piece;
+  }
 }
 
 }  // namespace
@@ -61,8 +66,10 @@ void TileReader::planSpans() {
   };
   size_t length = stretch(true);
   if (length < 8 && length != static_cast<size_t>(columns_)) {
+    const size_t piece = length % 4 == 0 ? 4 : length % 2 == 0 ? 2 : 1;
+    scatter_ = piece == 4 ? scatter<4> : piece == 2 ? scatter<2> : scatter<1>;
     length = stretch(false);
-    for (size_t i = 0; i < length; ++i) scatter_.push_back(static_cast<int32_t>(elements[i].target - elements[0].target));
+    for (size_t i = 0; i < length; i += piece) pieces_.push_back(static_cast<int32_t>(elements[i].target - elements[0].target));
   }
   spanLength_ = static_cast<int64_t>(length);
   for (size_t i = 0; i < elements.size(); i += length) spans_.push_back(elements[i]);
@@ -113,11 +120,11 @@ void TileReader::read(int64_t rowTile, int64_t columnTile, float* tile, float* s
   const int64_t base = n().stored[static_cast<size_t>(n().logicalOfRank[static_cast<size_t>(rowTile * rows_)])] +
                        k().stored[static_cast<size_t>(k().logicalOfRank[static_cast<size_t>(columnTile * columns_)])];
   for (const Span& span : spans_) {
-    if (scatter_.empty()) {
+    if (!scatter_) {
       decode(base + span.stored, spanLength_, tile + span.target);
     } else {
       decode(base + span.stored, spanLength_, scratch);
-      scatter(scratch, scatter_.data(), spanLength_, tile + span.target);
+      scatter_(scratch, pieces_, tile + span.target);
     }
   }
   if (!scaleRuns_.empty()) applyScales(rowTile, columnTile, tile);

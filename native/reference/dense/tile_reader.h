@@ -57,8 +57,9 @@ class TileReader {
   int64_t columns_;
   int64_t pitch_;
   int64_t spanLength_ = 0;
-  /// Value i of a span goes to target + scatter_[i]; empty when that is i.
-  std::vector<int32_t> scatter_;
+  /// Puts the pieces of a span, some consecutive values each, at target + pieces_[i]; null where a span is one piece.
+  void (*scatter_)(const float* source, const std::vector<int32_t>& pieces, float* target) = nullptr;
+  std::vector<int32_t> pieces_;
   std::vector<Span> spans_;
   /// By column tile.
   std::vector<std::vector<ColumnRun>> scaleRuns_, padding_;
