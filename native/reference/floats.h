@@ -32,7 +32,9 @@ inline float floatOf(uint32_t bits) {
     return bitsOf(floatOf(bits) + shifter) - bitsOf(shifter);
   }
   const int shift = 23 - mantissaBits;
-  const uint32_t rounded = bits + ((1u << (shift - 1)) - 1) + ((bits >> shift) & 1);
+  // Ties go to the even significand, whose last bit is the one that is not stored where there is no mantissa.
+  const uint32_t odd = mantissaBits == 0 ? 1 : (bits >> shift) & 1;
+  const uint32_t rounded = bits + ((1u << (shift - 1)) - 1) + odd;
   return (rounded >> shift) - (static_cast<uint32_t>(127 - bias) << mantissaBits);
 }
 
