@@ -8,6 +8,7 @@ import { nativeProgram } from '../../lib/operators/native-program.js';
 import {
   type AttentionOperator, bytesOf, halvesOf, isMxActivation, naiveActivation, naiveAttention, type NormOperator, type QuantiseOperator, Random,
 } from './reference-naive.js';
+import { checkSampled } from './reference-sampled.js';
 
 const kPoison = 0xa5;
 const kActivations = activationFormats().map(({ id }) => id);
@@ -47,6 +48,7 @@ describe('norm and quantise', () => {
           if (operator.op === 'norm' && operator.norm.kind === 'layer') inputs.push(random.halves(k));
           const outputs = activationOutputs(operator);
           await native().referenceRun({ program: programOf(operator), inputs, outputs });
+          if (seed < 3) await checkSampled(programOf(operator), inputs);
           naiveActivation(operator, inputs).forEach((expected, i) => expect(Buffer.compare(outputs[i]!, expected), `output ${i}, seed ${seed}, ${operator.op}`).toBe(0));
         }
       }
@@ -118,6 +120,7 @@ describe('attention', () => {
       const qkv = new Random(heads).halves(batch * seq * (heads + 2 * kvHeads) * headDim, -3, 3);
       const output = new Uint8Array(batch * seq * heads * headDim * 2).fill(kPoison);
       await native().referenceRun({ program: programOf(operator), inputs: [qkv], outputs: [output] });
+      await checkSampled(programOf(operator), [qkv]);
       const expected = naiveAttention(operator, qkv);
       halvesOf(output).forEach((value, i) => {
         const tolerance = Math.abs(expected[i]!) * 2 ** -11 + 2 ** -16;
