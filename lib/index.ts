@@ -2,6 +2,7 @@
  * The public API: load, run, time, verify, inspect, build, pack and tune Ladder checkpoints. Everything here is typed, asynchronous
  * where it works, and throws `LadderError` with a stable `code`.
  */
+import './compiler/provide.js';
 import { inspectPrebuilt as inspect, type Inspection } from './artifact/inspect.js';
 import type { WeightFormat } from './formats/index.js';
 import type { BuildCheckpointOptions, FloatWeights, PackMatrixOptions, TuneCheckpointOptions } from './compiler/api.js';

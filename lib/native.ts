@@ -221,6 +221,8 @@ export interface PlanImage {
   /** ptx, cubin or fatbin: all go to cuModuleLoadDataEx. */
   readonly format: string;
   readonly bytes: Uint8Array;
+  /** Loaded when one of its kernels is first looked up: it may be of another GPU's machine code. */
+  readonly onDemand: boolean;
   readonly kernels: readonly PlanKernel[];
 }
 

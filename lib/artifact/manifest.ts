@@ -55,7 +55,11 @@ export const manifestSchema = z.strictObject({
   bytes: count,
   flops: count,
   /** Launch attributes by kernel name; a runtime that ignores them still gets right results. */
-  launch: z.record(z.string(), z.strictObject({ programmaticStreamSerialization: z.boolean() })),
+  launch: z.record(z.string(), z.strictObject({
+    programmaticStreamSerialization: z.boolean(),
+    /** Targets that its image was compiled for; absent: all, so that it is loaded at once. */
+    targets: z.array(z.string().min(1)).min(1).optional(),
+  })),
   /** nvcc targets in model.so: compute_80 (PTX), sm_80, sm_90a. */
   targets: z.array(z.string().min(1)).min(1),
   build: z.strictObject({

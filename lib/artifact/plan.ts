@@ -111,7 +111,7 @@ function planModule({ module, name, folder, manifest }: Checkpoint, deviceType: 
   return {
     path: module.path,
     images: images.map(({ format, bytes, kernels }) => ({
-      format, bytes,
+      format, bytes, onDemand: kernels.some(({ name }) => launch.get(name)?.targets !== undefined),
       kernels: kernels.map((kernel) => ({ ...kernel, programmaticStreamSerialization: launch.get(kernel.name)?.programmaticStreamSerialization ?? false })),
     })),
     constants: module.blob?.constants ?? [],

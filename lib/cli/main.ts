@@ -7,6 +7,7 @@
 import { realpathSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Command as Program, CommanderError } from 'commander';
+import '../compiler/provide.js';
 import { LadderError } from '../errors.js';
 import { packageVersion } from '../run/package.js';
 import { exitCodes, type CliIo, type ExitCode } from './command.js';

@@ -6,14 +6,18 @@ import { createHash } from 'node:crypto';
 import { serialiseGraph } from '../artifact/graph-writer.js';
 import type { Manifest } from '../artifact/manifest.js';
 import { checkpointName } from '../artifact/names.js';
+import { LadderError } from '../errors.js';
 import { formatLabel, type Group } from '../formats/index.js';
 import { type Model, modelGraph, models, type NodeFormats } from '../models/index.js';
 import type { GraphNode } from '../operators/graph.js';
-import type { ModuleSources, PlannedOperator } from './emit/codegen.js';
+import { operators } from '../operators/index.js';
+import type { ModuleSources, PlannedOperator, TargetPlan } from './emit/codegen.js';
 import { hashSources } from './emit/sources.js';
-import { lower, type LoweredModel } from './graph/lower.js';
+import { lower, type LoweredModel, type LoweredOperator } from './graph/lower.js';
 import { type Policy, quantiseGraph } from './graph/quantise.js';
-import type { WeightRuns } from './kernels/plan.js';
+import { Refusal } from './kernels/family.js';
+import { families } from './kernels/index.js';
+import type { KernelPlan, WeightRuns } from './kernels/plan.js';
 import { buildTargets, layoutTarget } from './targets.js';
 import { type Tuned, tuningOf } from './tune/tuned.js';
 
@@ -74,7 +78,7 @@ export function designCheckpoint(request: CheckpointRequest, tuned: Tuned | null
     operators: model.operators.map(({ node, family, program, bytes, flops, probe }) => ({ node, kernels: family.id, program, bytes, flops, probe: [...probe] })),
     bytes: sum(model.operators.map(({ bytes }) => bytes)),
     flops: sum(model.operators.map(({ flops }) => flops)),
-    launch: Object.fromEntries(planned.flatMap(({ plan }) => plan.launches).map(({ name, programmatic }) => [name, { programmaticStreamSerialization: programmatic }])),
+    launch: Object.fromEntries(planned.flatMap(launchAttributes)),
     targets: buildTargets.map(({ id }) => id),
     build: { sources: hash, tuning: tuned?.arch ?? 'default' },
     files: { 'graph.json': createHash('sha256').update(graphText).digest('hex') },
@@ -82,11 +86,18 @@ export function designCheckpoint(request: CheckpointRequest, tuned: Tuned | null
   return { request, name: checkpointName(request), model, planned, graphText, manifest, sources };
 }
 
-/** The model's own policy; without one, every product is quantised alike. */
+/** By kernel: how it is launched, and which targets it is for where they differ. */
+function launchAttributes({ plan, alternatives = [] }: PlannedOperator): readonly (readonly [string, Manifest['launch'][string]])[] {
+  const all = [{ plan, targets: buildTargets.map(({ id }) => id).filter((id) => !alternatives.some(({ targets }) => targets.includes(id))) }, ...alternatives];
+  return all.flatMap((one) => one.plan.launches.map(({ name, programmatic }) =>
+    [name, { programmaticStreamSerialization: programmatic, ...(alternatives.length > 0 && { targets: [...one.targets] }) }] as const));
+}
+
+/** The model's own policy; without one, everything that has a weight is quantised alike. */
 function policyOf({ policy }: Model, formats: ModelFormat): Policy {
   if (policy) return (node) => policy(node, formats);
   const all: NodeFormats = { weight: formats.weight, input: formats.activation };
-  return ({ kind }: GraphNode) => (kind === 'dense' ? all : null);
+  return ({ kind }: GraphNode) => (operators.get(kind).operands.some(({ role }) => role === 'weight') ? all : null);
 }
 
 /** The last operator first: each product must know where the next one begins to read. */
@@ -96,10 +107,31 @@ function planModel(model: LoweredModel, tuned: Tuned | null): readonly PlannedOp
   for (const operator of [...model.operators].reverse()) {
     const { family, match, node, program } = operator;
     const plan = family.plan(match, node, tuningOf(tuned, operator), { target: layoutTarget, next: program.hints ? next : null });
-    planned.unshift({ operator, plan });
+    planned.unshift({ operator, plan, alternatives: alternativesOf(operator, plan, tuned, program.hints ? next : null) });
     next = plan.reads ?? next;
   }
   return planned;
+}
+
+/**
+ * The kernels of the targets that have others: of each the first family that reads the weights as they are stored. Plans that are
+ * the same but for their kernels' names share an image.
+ */
+function alternativesOf({ node, program, family: chosen, match }: LoweredOperator, plan: KernelPlan, tuned: Tuned | null, next: WeightRuns | null): readonly TargetPlan[] {
+  const stored = JSON.stringify([...chosen.storage(match)]);
+  const others: { targets: string[]; plan: KernelPlan }[] = [];
+  for (const target of buildTargets) {
+    if (target.id === layoutTarget.id) continue;
+    const selection = families.all().map((family) => ({ family, match: family.accepts(program, target) }))
+      .find((one) => !(one.match instanceof Refusal) && JSON.stringify([...one.family.storage(one.match)]) === stored);
+    if (!selection) throw new LadderError('UNSUPPORTED', `${node}: no kernel for ${target.id} reads weights as ${chosen.id} stores them`, { target: target.id });
+    const planFor = (name: string): KernelPlan => selection.family.plan(selection.match, name, tuningOf(tuned, selection), { target, next });
+    if (JSON.stringify(planFor(node)) === JSON.stringify(plan)) continue;
+    const same = others.find((one) => JSON.stringify(planFor(`${node}__${one.targets[0]!}`)) === JSON.stringify(one.plan));
+    if (same) same.targets.push(target.id);
+    else others.push({ targets: [target.id], plan: planFor(`${node}__${target.id}`) });
+  }
+  return others;
 }
 
 /** The request that a manifest was made from. */

@@ -57,6 +57,8 @@ export function elementwise({ id, expression, operands, gain = 1, tails }: Eleme
 
 /** x + skip: a residual, or a bias where the other has channels only. */
 export const add = elementwise({ id: 'add', expression: plus(input(0), input(1)), operands: ['x', 'skip'] });
+/** The same numbers in another stored order: what the compiler puts between operators that do not agree on one. */
+export const relayout = elementwise({ id: 'relayout', expression: input(0) });
 export const relu = elementwise({ id: 'relu', expression: max(input(0), 0) });
 export const geluTanhOperator = elementwise({ id: 'gelu_tanh', expression: geluTanh(input(0)) });
 /** [m, 2f] (gate, up) → [m, f]: SiLU(gate)·up. A product of two normals has heavy tails: its largest element is up to 40 rms. */

@@ -5,9 +5,9 @@
 import { Registry } from '../registry.js';
 import { attention } from './attention.js';
 import { dense } from './dense.js';
-import { add, geluTanhOperator, relu, siluMul } from './elementwise.js';
+import { add, geluTanhOperator, relayout, relu, siluMul } from './elementwise.js';
 import { norm } from './norm.js';
 import type { Primitive } from './primitive.js';
 import { quantise } from './quantise.js';
 
-export const operators = new Registry<Primitive>('operator', [dense, norm, quantise, attention, add, relu, geluTanhOperator, siluMul]);
+export const operators = new Registry<Primitive>('operator', [dense, norm, quantise, attention, add, relu, geluTanhOperator, siluMul, relayout]);

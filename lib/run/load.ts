@@ -8,6 +8,7 @@ import { argumentEntries } from '../artifact/graph.js';
 import { locateCheckpoint } from '../artifact/locate.js';
 import { LadderError } from '../errors.js';
 import { native, type ExecutorPlan, type NativeExecutor } from '../native.js';
+import { buildModuleIfStale } from './builder.js';
 import { computeCapabilityOf, ordinalOf, selectDevice, type DeviceInfo } from './device.js';
 import { throwIfAborted, type CheckedLoadOptions, type TaskOptions } from './options.js';
 import { resolveCheckpoint } from './package.js';
@@ -43,7 +44,10 @@ export async function openCheckpoint(path: string, options: CheckedLoadOptions):
   const warnings: string[] = [];
   let buildMs = 0;
   if (wanted.kind === 'cuda' && options.build && (await readManifest(folder)) !== null) {
-    const result = await buildIfStale(folder, wanted, options);
+    const result = await buildModuleIfStale(folder, {
+      computeCapability: computeCapabilityOf(wanted), signal: options.signal,
+      onProgress: (fraction, label) => options.onProgress?.({ phase: 'build', fraction, detail: label }),
+    });
     buildMs = result.buildMs;
     if (result.warning !== null) warnings.push(result.warning);
   }
@@ -65,16 +69,6 @@ export async function openCheckpoint(path: string, options: CheckedLoadOptions):
     await executor.dispose();
     throw error;
   }
-}
-
-async function buildIfStale(folder: string, device: DeviceInfo, options: CheckedLoadOptions): Promise<{ buildMs: number; warning: string | null }> {
-  // Loaded only here: the builder is large, and most processes never build.
-  const { archOf, ensureModule } = await import('../compiler/ensure.js');
-  return ensureModule(folder, {
-    arch: archOf(computeCapabilityOf(device)),
-    onProgress: (fraction, label) => options.onProgress?.({ phase: 'build', fraction, detail: label }),
-    ...(options.signal && { signal: options.signal }),
-  });
 }
 
 /** The device to use: a foreign artifact runs only where it was compiled for. */

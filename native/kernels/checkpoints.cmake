@@ -1,13 +1,9 @@
 # Builds model.so of any number of checkpoints: one unit per folder of LADDER_UNITS, with the builder's generated
-# kernels<i>.cu (device code), host.c (packed functions) and blob.S (the module blob, which includes kernels<i>.fatbin).
+# kernels<i>.cu (device code), kernels<i>.gencode (its -gencode values, one per line), host.c (packed functions) and blob.S (the
+# module blob, which includes kernels<i>.fatbin).
 # Included by the CMakeLists.txt that lib/compiler/compile.ts writes beside the units; driven by cmake-js.
 #   LADDER_NVCC     path of nvcc            LADDER_KERNELS  this folder
-#   LADDER_GENCODE  list of -gencode values LADDER_UNITS    list of folders
-
-set(gencode "")
-foreach(target IN LISTS LADDER_GENCODE)
-  list(APPEND gencode -gencode ${target})
-endforeach()
+#   LADDER_UNITS    list of folders
 
 foreach(unit IN LISTS LADDER_UNITS)
   get_filename_component(name ${unit} NAME)
@@ -16,6 +12,8 @@ foreach(unit IN LISTS LADDER_UNITS)
   foreach(source IN LISTS sources)
     get_filename_component(stem ${source} NAME_WE)
     set(image ${unit}/${stem}.fatbin)
+    file(STRINGS ${unit}/${stem}.gencode targets)
+    list(TRANSFORM targets PREPEND "-gencode;" OUTPUT_VARIABLE gencode)
     add_custom_command(
       OUTPUT ${image}
       COMMAND ${LADDER_NVCC} -fatbin -std=c++17 -O3 ${gencode} -I ${LADDER_KERNELS} -o ${image} ${source}

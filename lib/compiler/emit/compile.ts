@@ -53,6 +53,7 @@ export async function findNvcc(): Promise<string | null> {
  */
 export async function compileModules(units: readonly CompileUnit[], options: CompileOptions, use: (unit: CompileUnit, modulePath: string) => Promise<void>): Promise<void> {
   throwIfAborted(options.signal);
+  checkTargets(options.targets);
   const nvcc = await findNvcc();
   if (!nvcc) throw new LadderError('NO_COMPILER', 'nvcc was not found on the PATH, below CUDA_HOME or in /usr/local/cuda; install the CUDA toolkit (12.4 or later) to build model.so');
   if (!findProgram('cmake')) throw new LadderError('NO_COMPILER', 'cmake was not found on the PATH; install CMake 3.18 or later to build model.so');
@@ -61,7 +62,10 @@ export async function compileModules(units: readonly CompileUnit[], options: Com
     const folders = units.map((unit) => join(project, 'units', unit.name));
     await Promise.all(units.map(async ({ sources }, i) => {
       await mkdir(folders[i]!, { recursive: true });
-      await Promise.all(sources.kernels.map((text, image) => writeFile(join(folders[i]!, `kernels${image}.cu`), text)));
+      await Promise.all(sources.kernels.map(async (text, image) => {
+        await writeFile(join(folders[i]!, `kernels${image}.cu`), text);
+        await writeFile(join(folders[i]!, `kernels${image}.gencode`), gencodes(sources.kernelTargets[image]!, options.targets).join('\n'));
+      }));
       await writeFile(join(folders[i]!, 'host.c'), sources.host);
       await writeFile(join(folders[i]!, 'blob.S'), sources.blob);
     }));
@@ -72,7 +76,6 @@ export async function compileModules(units: readonly CompileUnit[], options: Com
       'project(ladder_checkpoints LANGUAGES C ASM)',
       `set(LADDER_NVCC ${quote(nvcc)})`,
       `set(LADDER_KERNELS ${quote(kernelsFolder)})`,
-      `set(LADDER_GENCODE ${gencodes(options.targets).map(quote).join(' ')})`,
       `set(LADDER_UNITS ${folders.map(quote).join(' ')})`,
       `include(${quote(join(kernelsFolder, 'checkpoints.cmake'))})`,
       '',
@@ -84,10 +87,15 @@ export async function compileModules(units: readonly CompileUnit[], options: Com
   }
 }
 
-function gencodes(targets: readonly string[] | undefined): readonly string[] {
+/** The -gencode values of an image: of its targets those that are wanted, or all where none is. */
+function gencodes(targets: readonly string[], wanted: readonly string[] | undefined): readonly string[] {
+  const both = targets.filter((target) => !wanted || wanted.includes(target));
+  return buildTargets.filter(({ id }) => (both.length > 0 ? both : targets).includes(id)).map(({ gencode }) => gencode);
+}
+
+function checkTargets(targets: readonly string[] | undefined): void {
   const odd = targets?.find((target) => !buildTargets.some(({ id }) => id === target));
   if (odd !== undefined || targets?.length === 0) throw new LadderError('BAD_ARGUMENT', `expected some of ${buildTargets.map(({ id }) => id).join(', ')} for \`targets\` but received ${JSON.stringify(odd ?? [])}`);
-  return buildTargets.filter(({ id }) => !targets || targets.includes(id)).map(({ gencode }) => gencode);
 }
 
 function quote(text: string): string {

@@ -73,7 +73,7 @@ const packageKernels = new KernelFiles(kernelsFolder);
 export function hashSources(model: LoweredModel, planned: readonly PlannedOperator[], kernels: KernelFiles = packageKernels): HashedSources {
   const draft = generateSources(model, planned, '');
   const hash = createHash('sha256')
-    .update([...draft.kernels.flatMap((text) => [text, kernels.hashIncludes(text)]), draft.host, draft.blob, ...buildTargets.map(({ gencode }) => gencode)].join('\0'))
+    .update([...draft.kernels.flatMap((text, i) => [text, kernels.hashIncludes(text), draft.kernelTargets[i]!.join()]), draft.host, draft.blob, ...buildTargets.map(({ gencode }) => gencode)].join('\0'))
     .digest('hex');
   return { sources: generateSources(model, planned, hash), hash };
 }

@@ -11,6 +11,7 @@ import { type Family, Refusal } from '../kernels/family.js';
 import type { Target } from '../targets.js';
 import { parameterFill, probeFill } from './fills.js';
 import { fuse, type Group } from './fuse.js';
+import { layOut } from './layouts.js';
 
 /** A `null` node: an input or a tensor of a parameter. */
 export interface LoweredTensor {
@@ -64,14 +65,19 @@ class Lowering {
   private readonly operators: LoweredOperator[] = [];
   private readonly names = new Map<number, readonly string[]>();
 
-  constructor(private readonly graph: Graph, private readonly target: Target) {}
+  private readonly groups: readonly Group[];
+  private readonly graph: Graph;
+
+  constructor(graph: Graph, private readonly target: Target) {
+    ({ graph: this.graph, groups: this.groups } = layOut(graph, fuse(graph, target), target));
+  }
 
   run(): LoweredModel {
     for (const index of this.graph.inputs) {
       const value = this.graph.values[index]!;
       if (value.role === 'input') this.argument(index, value);
     }
-    for (const group of fuse(this.graph, this.target)) this.operator(group);
+    for (const group of this.groups) this.operator(group);
     this.readAhead();
     return { tensors: [...this.tensors.values()], operators: this.operators, outputs: this.graph.outputs.flatMap((value) => this.namesOf(value)) };
   }

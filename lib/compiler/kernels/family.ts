@@ -41,6 +41,10 @@ export interface Family<M = unknown> {
   accepts(program: Program, target: Target): M | Refusal;
   /** Values (by index in the program) that are stored in an order of the family's own; others are row-major. */
   storage(match: M): ReadonlyMap<number, Storage>;
+  /** Activations (by index in the program) that are best read in an order of the family's own; others row-major. */
+  reads?(match: M): ReadonlyMap<number, Storage>;
+  /** Whether a result (by index in the program) can be written in that order instead of row-major. */
+  writes?(match: M, value: number, storage: Storage): boolean;
   /** Configurations for the tuner, the default first; all fit. */
   configurations(match: M, target: Target): readonly Tuning[];
   /** The match as text, defaults left out: tunings are kept by it. */

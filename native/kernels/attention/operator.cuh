@@ -1,5 +1,5 @@
 // What the attention kernels share: where heads lie in a row of qkv, and how a warp holds one head.
-// Operator: attentionSchema in lib/artifact/operators.ts. qkv float16 [batch·seq, (heads + 2·kvHeads)·headDim].
+// Operator: lib/operators/attention.ts. qkv float16 [batch·seq, (heads + 2·kvHeads)·headDim].
 //
 // A warp holds a head as pairs that a rotary embedding turns together: lane l has dimensions l·P … l·P+P−1 of the lower half
 // and the same of the upper half, P = headDim / 64:

@@ -3,7 +3,7 @@
 // Each weight tile is 16 rows; a *unit* is what one warp reads of a tile at once, 16 bytes (FP16: 32) per lane, in the very
 // order in which the lanes use it: no shuffles. A unit is consumed in *steps* of two mma, for which each lane reads one
 // contiguous run of activations. Any order of k is right for mma as long as both operands agree on it.
-// The layouts' description as data: lib/compiler/dense-kernels.ts; formats: OCP FP8 v1.0, OCP MX v1.0, QLoRA appendix E.
+// The layouts' description as data: lib/compiler/kernels/matmul/layouts.ts; formats: OCP FP8 v1.0, OCP MX v1.0, QLoRA appendix E.
 //
 //   lane = 4·g + t (g = 0…7, t = 0…3) holds rows g and g+8 of the tile, and of a step's k the run t
 //
@@ -24,18 +24,18 @@
 // and tiles lie in pairs: unit 0 of both, then unit 1 of both, …
 #pragma once
 #include "core/ptx.cuh"
+#include "formats/records.cuh"
 
 namespace ladder {
 
-enum class WeightFormat { kFp16, kInt4, kNf4, kFp8E5m2, kFp8E4m3, kMxE5m2, kMxE4m3, kInt1 };
-
 template <WeightFormat F>
 struct FormatTraits {
-  static constexpr bool kIsMx = F == WeightFormat::kMxE5m2 || F == WeightFormat::kMxE4m3;
-  static constexpr bool kIsE4m3 = F == WeightFormat::kFp8E4m3 || F == WeightFormat::kMxE4m3;
-  static constexpr bool kIsFp8 = kIsMx || kIsE4m3 || F == WeightFormat::kFp8E5m2;
-  static constexpr bool kIsInt1 = F == WeightFormat::kInt1;
-  static constexpr bool kIsNibble = F == WeightFormat::kInt4 || F == WeightFormat::kNf4;
+  using Record = WeightRecord<F>;
+  static constexpr bool kIsMx = Record::kIsMx;
+  static constexpr bool kIsFp8 = Record::kBits == 8;
+  static constexpr bool kIsE4m3 = kIsFp8 && Record::kMantissaBits == 3;
+  static constexpr bool kIsInt1 = Record::kBits == 1;
+  static constexpr bool kIsNibble = Record::kBits == 4;
   /// k of a unit, bytes of a unit, steps of a unit.
   static constexpr int kUnitK = kIsInt1 ? 256 : kIsNibble ? 64 : 32;
   static constexpr int kUnitBytes = F == WeightFormat::kFp16 ? 1024 : 512;
@@ -60,13 +60,9 @@ template <WeightFormat F> using Accumulator = typename AccumulatorOf<F>::Type;
 constexpr int kNf4TableBytes = 256 * 128;
 
 __device__ __forceinline__ uint32_t nf4Half(uint32_t code) {
-  constexpr float kValues[16] = {-1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f, -0.28444138169288635f,
-                                 -0.18477343022823334f, -0.09105003625154495f, 0.0f, 0.07958029955625534f, 0.16093020141124725f,
-                                 0.24611230194568634f, 0.33791524171829224f, 0.44070982933044434f, 0.5626170039176941f,
-                                 0.7229568362236023f, 1.0f};
-  float value = kValues[0];
+  float value = tableValue<WeightFormat::kNf4>(0);
 #pragma unroll
-  for (int i = 1; i < 16; ++i) value = code == i ? kValues[i] : value;
+  for (int i = 1; i < 16; ++i) value = code == i ? tableValue<WeightFormat::kNf4>(i) : value;
   return __half_as_ushort(__float2half_rn(value));
 }
 

@@ -1,5 +1,5 @@
 // Vectors of eight activations: binary16 to FP32 and back, and to the codes of the quantised formats.
-// Rules: denseSchema in lib/artifact/operators.ts (scale = amax / largest code, codes rounded to nearest even, saturating);
+// Rules: lib/operators/quantise.ts (scale = amax / largest code, codes rounded to nearest even, saturating);
 // MX: OCP Microscaling v1.0, section 6.3. All arithmetic is IEEE FP32, so that codes equal the reference's.
 #pragma once
 #include <cuda_fp16.h>
@@ -7,20 +7,13 @@
 #include <stdint.h>
 
 #include "core/reduce.cuh"
+#include "formats/records.cuh"
 
 namespace ladder {
 
-enum class ActivationFormat { kFp16, kFp8E5m2, kFp8E4m3, kMxfp8E5m2, kMxfp8E4m3, kInt8, kInt4 };
-
 template <ActivationFormat F>
-struct ActivationTraits {
-  static constexpr bool kIsMx = F == ActivationFormat::kMxfp8E5m2 || F == ActivationFormat::kMxfp8E4m3;
-  static constexpr bool kIsE4m3 = F == ActivationFormat::kFp8E4m3 || F == ActivationFormat::kMxfp8E4m3;
-  static constexpr bool kIsInteger = F == ActivationFormat::kInt8 || F == ActivationFormat::kInt4;
-  /// Value of the largest code, which amax is mapped to.
-  static constexpr float kLargest = F == ActivationFormat::kInt8 ? 127.0f : F == ActivationFormat::kInt4 ? 7.0f : kIsE4m3 ? 448.0f : 57344.0f;
-  /// MX: exponent of the element format's largest power of two.
-  static constexpr int kEmax = kIsE4m3 ? 8 : 15;
+struct ActivationTraits : ActivationRecord<F> {
+  static constexpr bool kIsE4m3 = ActivationRecord<F>::kMantissaBits == 3;
 };
 
 __device__ __forceinline__ void unpackHalves(uint4 packed, float (&values)[8]) {

@@ -1,5 +1,5 @@
-// What the dense decoding kernels compute and are given: y = epilogue(quantise(norm(x)) · dequantise(W)ᵀ), see denseSchema in
-// lib/artifact/operators.ts. A configuration is a struct of constants, written by lib/compiler/dense-kernels.ts:
+// What the dense decoding kernels compute and are given: y = epilogue(quantise(norm(x)) · dequantise(W)ᵀ), as
+// lib/compiler/kernels/matmul/shape.ts finds it in a program. A configuration is a struct of constants, written there as well:
 //
 //   kWeight, kM, kN, kK, kGroup, kQuantisedInput, kNorm, kEps, kBias, kFunction, kResidual    the operator
 //   kBlocks, kWarps, kStageUnits, kStages, …                                                  the tuning (each kernel's file)

@@ -1,5 +1,5 @@
-// Norm and per-token quantisation of activations, alone or fused: the operators `norm` and `quantise` of
-// lib/artifact/operators.ts. For products of several tokens, where every block would otherwise repeat them (matmul/vector/prologue.cuh).
+// Norm and per-token quantisation of activations, alone or fused: lib/operators/norm.ts and
+// quantise.ts. For products of several tokens, where every block would otherwise repeat them (matmul/vector/prologue.cuh).
 //
 //   h = x · rsqrt(mean(x²) + eps) · gain                         rms
 //   h = (x − mean) · rsqrt(var + eps) · gain + beta              layer

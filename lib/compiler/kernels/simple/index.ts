@@ -1,2 +1,208 @@
-import type { Family } from '../family.js';
-export const simpleFamilies: readonly Family[] = [];
+/**
+ * Simple kernels: one per kind of operator, for any shape, format and stored order. They rank after all others, so that every
+ * graph compiles; made to be right, not fast.
+ */
+import { operators } from '../../../operators/index.js';
+import { type Expression, expressionText, inputsOf } from '../../../operators/expression.js';
+import { isQuantised, lastAxis, type Node, type Program, recordOf, tensorPositions, type Value } from '../../../operators/program.js';
+import { defineFamily, type Family, kOtherKind, Refusal } from '../family.js';
+import { doubleLiteral, floatLiteral } from '../launch.js';
+import type { KernelArgument, KernelPlan } from '../plan.js';
+import { quantiseView, readView, type View, writeView } from './view.js';
+
+/** A program of one node. */
+interface SimpleMatch {
+  readonly program: Program;
+  readonly node: Node;
+  readonly inputs: readonly Value[];
+  readonly output: Value;
+}
+
+/** The one node of a program, or why it is none of this kind. */
+function single(program: Program, fits: (kind: string) => boolean): SimpleMatch | Refusal {
+  const { values, nodes, outputs, hints } = program;
+  const [node, ...others] = nodes;
+  if (!node || others.length > 0 || !fits(node.kind) || outputs.length !== 1 || hints) return kOtherKind;
+  const inputs = node.inputs.map((value) => values[value]!);
+  const odd = [...inputs, values[outputs[0]!]!].find(({ type }) => isQuantised(type) && 8 % recordOf(type).format.element.bits !== 0 && recordOf(type).format.element.bits !== 16);
+  if (odd) return new Refusal('format', 'expected codes of 1, 2, 4, 8 or 16 bits');
+  return { program, node, inputs, output: values[outputs[0]!]! };
+}
+
+/** Text of one launch: views of all operands, and the call of a template with them. */
+interface SimpleKernel {
+  readonly include: string;
+  readonly views: readonly View[];
+  readonly output: View;
+  readonly body: string;
+  readonly grid: readonly [number, number, number];
+  readonly threads: number;
+}
+
+function planOf({ program, node }: SimpleMatch, name: string, { include, views, output, body, grid, threads }: SimpleKernel): KernelPlan {
+  const positions = tensorPositions(program);
+  const inputs = node.inputs.flatMap((value, i): KernelArgument[] => views[i]!.parameters.map((_, part) => ({ kind: 'input', index: positions.get(value)! + part })));
+  const outputs = output.parameters.map((_, index): KernelArgument => ({ kind: 'output', index }));
+  const parameters = [...views.flatMap((view) => view.parameters.map((one) => `const void* ${one}`)), ...output.parameters.map((one) => `void* ${one}`)].join(', ');
+  return {
+    includes: [include, 'simple/codes.cuh'],
+    definitions: `${[...views, output].map(({ text }) => text).join('')}extern "C" __global__ void __launch_bounds__(${threads}) ${name}(${parameters}) {\n${body}\n}\n`,
+    launches: [{ name, grid, block: [threads, 1, 1], dynamicSharedBytes: 0, arguments: [...inputs, ...outputs], programmatic: true }],
+    workspaceBytes: 0,
+  };
+}
+
+const kMost = { x: 2 ** 31 - 1, y: 65535 };
+
+/** Refuses grids that cannot be launched. */
+function fitting(match: SimpleMatch, y: number): SimpleMatch | Refusal {
+  return y > kMost.y ? new Refusal('m', `expected at most ${kMost.y} rows of blocks but received ${y}`) : match;
+}
+
+/** Matrices as rows and columns; other values whose last axis is theirs as rows of it, where they are plain. */
+function asRows(value: Value): Value | null {
+  if (value.axes.length === 2) return value;
+  if (value.axes.length < 2 || value.layout || value.scaleLayout) return null;
+  const rows = value.axes.slice(0, -1).reduce((product, { extent }) => product * extent, 1);
+  const { type } = value;
+  const per = isQuantised(type) && type.scale ? { rows: 1, ...(type.scale.per[lastAxis(value).name] !== undefined && { [lastAxis(value).name]: type.scale.per[lastAxis(value).name]! }) } : {};
+  return { axes: [{ name: 'rows', extent: rows }, lastAxis(value)], type: isQuantised(type) && type.scale ? { ...type, scale: { ...type.scale, per } } : type };
+}
+
+/** How all families here are alike: row-major weights, nothing to tune. */
+const common = {
+  version: 1, storage: () => new Map(), configurations: () => [{}],
+  // Views store numbers in any order.
+  writes: ({ output }: SimpleMatch) => !isQuantised(output.type),
+} as const;
+
+const keyOf = ({ inputs, output }: SimpleMatch): string => [...inputs, output].map(({ axes, type }) => `${axes.map(({ extent }) => extent).join('x')}:${isQuantised(type) ? type.format : type}`).join(' ');
+
+const dense = defineFamily<SimpleMatch>({
+  ...common, id: 'simple/dense', key: keyOf,
+  accepts(program) {
+    const match = single(program, (kind) => kind === 'dense');
+    return match instanceof Refusal ? match : fitting(match, Math.ceil(match.output.axes[0]!.extent / 64));
+  },
+  plan(match, name) {
+    const [x, w] = match.inputs.map((value, i) => readView(`${name}_${['x', 'w'][i]!}`, value)) as [View, View];
+    const y = writeView(`${name}_y`, match.output);
+    const [m, n] = match.output.axes.map(({ extent }) => extent) as [number, number];
+    const k = lastAxis(match.inputs[1]!).extent;
+    return planOf(match, name, {
+      include: 'simple/dense.cuh', views: [x, w], output: y, grid: [Math.ceil(n / 64), Math.ceil(m / 64), 1], threads: 256,
+      body: `  ladder::simpleDense(${x.make}, ${w.make}, ${y.make}, ${m}, ${n}, ${k});`,
+    });
+  },
+});
+
+const norm = defineFamily<SimpleMatch>({
+  ...common, id: 'simple/norm', key: (match) => `${String(match.node.params['kind'])} ${keyOf(match)}`,
+  accepts(program) {
+    const match = single(program, (kind) => kind === 'norm');
+    if (match instanceof Refusal) return match;
+    return asRows(match.inputs[0]!) && asRows(match.output) ? match : new Refusal('x', 'expected a matrix, or values in rows');
+  },
+  plan(match, name) {
+    const isLayer = match.node.params['kind'] === 'layer';
+    const views = match.inputs.map((value, i) => readView(`${name}_${['x', 'gain', 'beta'][i]!}`, i === 0 ? asRows(value)! : value));
+    const y = writeView(`${name}_y`, asRows(match.output)!);
+    const [rows, columns] = asRows(match.output)!.axes.map(({ extent }) => extent) as [number, number];
+    return planOf(match, name, {
+      include: 'simple/rows.cuh', views, output: y, grid: [rows, 1, 1], threads: 256,
+      body: `  ladder::simpleNorm<${isLayer}>(${views[0]!.make}, ${views[1]!.make}, ${(views[2] ?? views[1]!).make}, ${y.make}, ${columns}, ${floatLiteral(Number(match.node.params['eps']))});`,
+    });
+  },
+});
+
+const quantise = defineFamily<SimpleMatch>({
+  ...common, id: 'simple/quantise', key: keyOf,
+  accepts(program) {
+    const match = single(program, (kind) => kind === 'quantise');
+    if (match instanceof Refusal) return match;
+    const output = asRows(match.output);
+    if (!output || !asRows(match.inputs[0]!)) return new Refusal('x', 'expected a matrix, or values in rows');
+    if (!isQuantised(output.type) || output.type.scale?.per[output.axes[0]!.name] !== 1 || recordOf(output.type).fit?.kind === 'mean') return new Refusal('scale', 'expected scales by the largest magnitude of a row, or of blocks of it');
+    return fitting(match, output.axes[0]!.extent);
+  },
+  plan(match, name) {
+    const [input, output] = [asRows(match.inputs[0]!)!, asRows(match.output)!];
+    const x = readView(`${name}_x`, input);
+    const y = quantiseView(`${name}_y`, output);
+    const [rows, columns] = output.axes.map(({ extent }) => extent) as [number, number];
+    const group = (isQuantised(output.type) && output.type.scale?.per[lastAxis(output).name]) || columns;
+    return planOf(match, name, {
+      include: 'simple/rows.cuh', views: [x], output: y, grid: [columns / group, rows, 1], threads: 256, body: `  ladder::simpleQuantise(${x.make}, ${y.make}, ${group});`,
+    });
+  },
+});
+
+const attention = defineFamily<SimpleMatch>({
+  ...common, id: 'simple/attention', key: ({ node }) => JSON.stringify(node.params),
+  accepts(program) {
+    const match = single(program, (kind) => kind === 'attention');
+    if (match instanceof Refusal) return match;
+    if ([...match.inputs, match.output].some(({ type, layout }) => type !== 'f16' || layout)) return new Refusal('qkv', 'expected float16 in rows');
+    return fitting(match, match.output.axes[0]!.extent);
+  },
+  plan(match, name) {
+    const { seq, heads, kvHeads, headDim, order, position, ropeBase } = match.node.params;
+    const [x, y] = [readView(`${name}_x`, match.inputs[0]!), writeView(`${name}_y`, match.output)];
+    const config = `struct ${name}_config {
+  static constexpr int kSeq = ${seq}, kHeads = ${heads}, kKvHeads = ${kvHeads}, kHeadDim = ${headDim};
+  static constexpr bool kInterleaved = ${order === 'interleaved'}, kRope = ${position === 'rope'};
+  static constexpr double kLog2Base = ${doubleLiteral(Math.log2(Number(ropeBase)))};
+};
+`;
+    const { definitions, ...plan } = planOf(match, name, {
+      include: 'simple/attention.cuh', views: [x], output: y, grid: [Number(heads), match.output.axes[0]!.extent, 1], threads: 128,
+      body: `  ladder::simpleAttention<${name}_config>(${x.parameters[0]}, ${y.parameters[0]});`,
+    });
+    return { ...plan, definitions: `${config}${definitions}` };
+  },
+});
+
+/** The expression of an elementwise operator, or null. */
+const expressionOf = (kind: string): Expression | null => operators.find(kind)?.expression ?? null;
+
+const elementwise = defineFamily<SimpleMatch>({
+  ...common, id: 'simple/elementwise', key: (match) => `${match.node.kind} ${keyOf(match)}`,
+  accepts(program) {
+    const match = single(program, (kind) => expressionOf(kind) !== null);
+    if (match instanceof Refusal) return match;
+    return isQuantised(match.output.type) ? new Refusal('y', 'expected numbers as the result') : match;
+  },
+  plan(match, name) {
+    const expression = expressionOf(match.node.kind)!;
+    const parts = inputsOf(expression);
+    const views = match.inputs.map((value, i) => readView(`${name}_x${i}`, value));
+    const y = writeView(`${name}_y`, match.output);
+    const { axes } = match.output;
+    const elements = axes.reduce((product, { extent }) => product * extent, 1);
+    let stride = elements;
+    const coordinates = axes.map(({ extent }, i) => {
+      stride /= extent;
+      return `const int64_t a${i} = i${stride === 1 ? '' : ` / ${stride}`}${i === 0 ? '' : ` % ${extent}`};`;
+    });
+    const element = (index: number, part: number): string => {
+      const own = match.inputs[index]!.axes;
+      return `x${index}.at(${own.map((axis, j) => {
+        const at = axes.findIndex(({ name: known }) => known === axis.name);
+        return j + 1 === own.length && part > 0 ? `a${at} + ${(part * axis.extent) / parts[index]!}` : `a${at}`;
+      }).join(', ')})`;
+    };
+    return planOf(match, name, {
+      include: 'core/ptx.cuh', views, output: y, grid: [Math.min(kMost.x, Math.ceil(elements / 256)), 1, 1], threads: 256,
+      body: [
+        ...views.map(({ make }, i) => `  const auto x${i} = ${make};`), `  const auto y = ${y.make};`,
+        '  ladder::launchDependents();', '  ladder::waitForPrerequisites();',
+        `  const int64_t i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x;`, `  if (i >= INT64_C(${elements})) return;`,
+        `  ${coordinates.join(' ')}`,
+        `  y.store(${axes.map((_, i) => `a${i}`).join(', ')}, ${expressionText(expression, element)});`,
+      ].join('\n'),
+    });
+  },
+});
+
+/** One per kind; all elementwise operators share one. */
+export const simpleFamilies: readonly Family[] = [dense, norm, quantise, attention, elementwise];

@@ -1,5 +1,5 @@
 // Activations of one token, prepared by each block for itself: norm, per-token quantisation, and placement in shared memory
-// in the form that the product reads (decode.cuh). Formulas and rounding: denseSchema in lib/artifact/operators.ts.
+// in the form that the product reads (decode.cuh). Formulas and rounding: lib/operators/norm.ts and quantise.ts.
 // Steps: fetch x (and, before the wait, the norm's parameters) → statistics → values → amax → codes.
 // K ≤ 64 values per thread stay in registers between the steps; longer rows are read again from L2.
 #pragma once
