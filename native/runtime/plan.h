@@ -40,7 +40,7 @@ struct PlanOperator {
   std::vector<uint32_t> outputs;
   bool flatten = false;
   OperatorKind kind = OperatorKind::kPacked;
-  std::optional<reference::OperatorSpec> semantics;
+  std::optional<reference::Program> program;
 };
 
 struct PlanKernel {
