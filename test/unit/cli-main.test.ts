@@ -9,7 +9,7 @@ import { parseRequest } from '../../lib/compiler/request.js';
 import { makeIo } from '../../lib/cli/io.js';
 import { rewriteAuthorsCall, runCli } from '../../lib/cli/main.js';
 import { renderAuthors } from '../../lib/cli/run.js';
-import { formatBytes, formatMs, formatRate, renderTable, shorten } from '../../lib/cli/table.js';
+import { formatBytes, formatMs, formatRate, renderTable, shorten } from '../../lib/table.js';
 import { native } from '../../lib/native.js';
 import type { ProfileReport } from '../../lib/run/profile.js';
 import type { RunResult } from '../../lib/run/run-prebuilt.js';
