@@ -48,6 +48,12 @@ export interface CaseName {
   readonly format: string | null;
 }
 
+const plain = weightFormats().find(({ weight }) => weight.word === null)!;
+/** Weights and activations that names pass over: FP16, which also is what a system runs in where nothing else is said. */
+export const kPlainFormats: FormatPair = { weight: plain.id, activation: plain.weight.pairedWith };
+/** As the paper writes them. */
+export const kPlainLabel = formatLabel(kPlainFormats.weight, kPlainFormats.activation);
+
 /** Networks' names say batch 1 and leave this one out. */
 const kUnsaidBatch = 128;
 
@@ -66,11 +72,6 @@ function partsOf(name: string, kind: Model['kind']): Readonly<Record<string, str
   return new RegExp(`^(?<prefix>${[...prefixes].join('|')})${kEndings[kind]}$`).exec(name)?.groups ?? null;
 }
 
-/** Weights and activations that names pass over. */
-function unsaidFormats(): FormatPair {
-  const { id, weight } = weightFormats().find((format) => format.weight.word === null)!;
-  return { weight: id, activation: weight.pairedWith };
-}
 
 /**
  * Reads a checkpoint's name.
@@ -84,7 +85,7 @@ export function parseCheckpointName(name: string, parent: string): CheckpointNam
   for (const kind of kKinds) {
     const parts = partsOf(name, kind);
     if (!parts || (parts['format'] === undefined) !== (parts['ci'] === undefined)) continue;
-    const pair = parts['format'] === undefined ? unsaidFormats() : formatsOfWords(parts['format'], Number(parts['bits']), parts['ci'] === 'True');
+    const pair = parts['format'] === undefined ? kPlainFormats : formatsOfWords(parts['format'], Number(parts['bits']), parts['ci'] === 'True');
     if (!pair) continue;
     const sharing = models.all().filter((model) => model.kind === kind && model.checkpoint.prefix === parts['prefix']);
     const model = sharing.find(({ id }) => id === parent) ?? sharing.find(({ checkpoint }) => !checkpoint.shared);
@@ -165,8 +166,7 @@ export function settingOfText(text: string, { kind }: Model): string | null {
 
 /** The format that a name's words speak of, whatever else the name holds. */
 function spokenFormat(name: string): string | null {
-  const unsaid = unsaidFormats();
-  if (!name.includes('_fq_')) return formatLabel(unsaid.weight, unsaid.activation);
+  if (!name.includes('_fq_')) return kPlainLabel;
   const words = /_fq_-?\d+_(?<format>[a-z0-9]+(?:_[a-z0-9]+)*?)_(?<bits>\d+)(?=_).*?_ci_(?<ci>True|False)/.exec(name)?.groups;
   if (!words) return null;
   const { format = '', bits = '', ci } = words;
