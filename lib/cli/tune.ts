@@ -3,7 +3,7 @@ import { tuneCheckpoint } from '../compiler/tune/tuner.js';
 import { resolveCheckpoint } from '../run/package.js';
 import type { Command } from './command.js';
 import { wholeNumber } from './shared.js';
-import { formatMs, renderTable } from './table.js';
+import { formatMs, renderTable } from '../table.js';
 
 export const tuneCommand: Command = {
   register(program, io) {

@@ -6,7 +6,7 @@ import { verifyPrebuilt } from '../run/run-prebuilt.js';
 import type { OperatorVerdict, VerifyReport } from '../run/verify.js';
 import { exitCodes, type CliIo, type Command } from './command.js';
 import { addCheckpointArgument, addLoadOptions, checkpointOf, progressTo, wholeNumber, type CheckpointOptions } from './shared.js';
-import { renderTable } from './table.js';
+import { renderTable } from '../table.js';
 
 interface VerifyCliOptions extends CheckpointOptions {
   readonly endToEnd?: NonNullable<VerifyRunOptions['endToEnd']>;
