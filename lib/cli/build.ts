@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import { buildCheckpoints } from '../compiler/build.js';
 import { figure8Requests } from '../compiler/figure8.js';
 import { kDefaultSeed, parseRequest } from '../compiler/request.js';
-import { activationFormats, weightFormats } from '../formats/index.js';
+import { activationFormats, kPlainFormat, weightFormats } from '../formats/index.js';
 import { buildableModels } from '../models/index.js';
 import type { Command } from './command.js';
 import { wholeNumber } from './shared.js';
@@ -41,7 +41,7 @@ export const buildCommand: Command = {
       .argument('<model>', `${buildableModels().join(', ')}; figure8: all that Figure 8 shows and the builder knows, options of format and shape aside`)
       .option('--batch <n>', 'sequences', wholeNumber, 1)
       .option('--seq <n>', 'tokens per sequence; kernels made for speed take 64 rows (sequences × tokens) at most', wholeNumber, 1)
-      .option('--weight <format>', words(weightFormats()), 'fp16')
+      .option('--weight <format>', words(weightFormats()), kPlainFormat)
       .option('--act <format>', `${words(activationFormats())} (default: what Figure 8 pairs with the weights)`)
       .option('--group <n>', 'weights per scale along k: 64, 128, or -1 for one scale per output channel', groupSize, -1)
       .option('--format <kind>', 'kind of FP8 elements: e5m2 or e4m3 (default: e5m2)')

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { readManifest } from '../artifact/checkpoint.js';
 import { locateCheckpoint } from '../artifact/locate.js';
 import { LadderError } from '../errors.js';
-import { type Group, isMx, type WeightFormat, weightFormat, weightFormats } from '../formats/index.js';
+import { type Group, isMx, kPlainFormat, type WeightFormat, weightFormat, weightFormats } from '../formats/index.js';
 import { digitSchema } from '../operators/check.js';
 import { rowMajor } from '../operators/layout.js';
 import { describeValue, flag, integer, parseOptions, taskShape, type Progress, type TaskOptions } from '../run/options.js';
@@ -66,7 +66,7 @@ const text = z.string({ error: 'a string' });
 const whole = z.number({ error: 'a number' });
 const buildSchema = z.strictObject({
   ...taskShape, root: text.min(1, { error: "a folder's path" }), weights: text.optional(), compile: flag.optional(),
-  batch: whole.default(1), seq: whole.default(1), layers: whole.optional(), weight: text.default('fp16'), act: text.optional(), group: whole.optional(),
+  batch: whole.default(1), seq: whole.default(1), layers: whole.optional(), weight: text.default(kPlainFormat), act: text.optional(), group: whole.optional(),
   format: text.optional(), seed: whole.optional(),
 });
 const layout = z.array(digitSchema, { error: 'an array of digits {axis, stride, size}' }).optional();

@@ -10,6 +10,7 @@ import { LadderError } from '../errors.js';
 import { formatLabel, type Group } from '../formats/index.js';
 import { type Model, modelGraph, models, type NodeFormats } from '../models/index.js';
 import type { GraphNode } from '../operators/graph.js';
+import { operators } from '../operators/index.js';
 import type { ModuleSources, PlannedOperator, TargetPlan } from './emit/codegen.js';
 import { hashSources } from './emit/sources.js';
 import { lower, type LoweredModel, type LoweredOperator } from './graph/lower.js';
@@ -92,11 +93,11 @@ function launchAttributes({ plan, alternatives = [] }: PlannedOperator): readonl
     [name, { programmaticStreamSerialization: programmatic, ...(alternatives.length > 0 && { targets: [...one.targets] }) }] as const));
 }
 
-/** The model's own policy; without one, every product is quantised alike. */
+/** The model's own policy; without one, everything that has a weight is quantised alike. */
 function policyOf({ policy }: Model, formats: ModelFormat): Policy {
   if (policy) return (node) => policy(node, formats);
   const all: NodeFormats = { weight: formats.weight, input: formats.activation };
-  return ({ kind }: GraphNode) => (kind === 'dense' ? all : null);
+  return ({ kind }: GraphNode) => (operators.get(kind).operands.some(({ role }) => role === 'weight') ? all : null);
 }
 
 /** The last operator first: each product must know where the next one begins to read. */

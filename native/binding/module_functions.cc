@@ -123,7 +123,7 @@ Napi::Value openExecutor(const Info& info) {
 Napi::Value referenceRun(const Info& info) {
   return guardedAsync(info.Env(), [&] {
     const Fields call(info[0], "call");
-    reference::OperatorSpec spec = readOperator(call.value("semantics"), "call.semantics");
+    reference::Program program = readProgram(call.value("program"), "call.program");
     auto task = std::make_shared<Task>(info.Env());
     std::vector<reference::Buffer> inputs;
     call.each("inputs", [&](Napi::Value item, const std::string& name) {
@@ -137,8 +137,8 @@ Napi::Value referenceRun(const Info& info) {
       outputs.push_back({bytes.data, bytes.size});
       task->keep(item.As<Napi::Object>());
     });
-    return submitAlone(info.Env(), std::move(task), [spec = std::move(spec), inputs, outputs](Task& task) -> Settle {
-      reference::runOperator(spec, inputs, outputs, &task.cancelled);
+    return submitAlone(info.Env(), std::move(task), [program = std::move(program), inputs, outputs](Task& task) -> Settle {
+      reference::runProgram(program, inputs, outputs, &task.cancelled);
       return [](Napi::Env env) { return env.Undefined(); };
     });
   });

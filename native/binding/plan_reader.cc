@@ -26,22 +26,12 @@ std::vector<int64_t> readShape(const Fields& fields) {
   return shape;
 }
 
-std::vector<uint32_t> readIndices(const Fields& fields, const char* field) {
-  std::vector<uint32_t> indices;
-  fields.each(field, [&](Napi::Value item, const std::string& name) {
-    const uint64_t index = readCount(item, name);
-    if (index > UINT32_MAX) throw Error("BAD_ARGUMENT", "expected an index for `" + name + "`");
-    indices.push_back(static_cast<uint32_t>(index));
-  });
-  return indices;
-}
-
 runtime::PlanOperator readPlanOperator(const Fields& fields) {
   runtime::PlanOperator op;
   op.node = fields.text("node");
   op.functionName = fields.text("functionName");
-  op.inputs = readIndices(fields, "inputs");
-  op.outputs = readIndices(fields, "outputs");
+  op.inputs = fields.indices("inputs");
+  op.outputs = fields.indices("outputs");
   op.flatten = fields.boolean("flatten");
   const std::string kind = fields.text("kind");
   if (kind == "packed") {
@@ -53,7 +43,7 @@ runtime::PlanOperator readPlanOperator(const Fields& fields) {
   } else {
     throw Error("BAD_ARGUMENT", "expected \"packed\", \"copy\" or \"reference\" for `" + fields.nameOf("kind") + "` but received \"" + kind + "\"");
   }
-  if (!fields.isNull("semantics")) op.semantics = readOperator(fields.value("semantics"), fields.nameOf("semantics"));
+  if (!fields.isNull("program")) op.program = readProgram(fields.value("program"), fields.nameOf("program"));
   return op;
 }
 
@@ -74,6 +64,7 @@ runtime::PlanModule readModule(const Fields& fields) {
     const ByteView bytes = image.bytes("bytes");
     runtime::PlanImage& target = module.images.emplace_back();
     target.format = image.text("format");
+    target.onDemand = image.boolean("onDemand");
     target.bytes.assign(bytes.data, bytes.data + bytes.size);
     target.bytes.push_back(0);  // PTX is text
     image.each("kernels", [&](Napi::Value kernel, const std::string& kernelName) { target.kernels.push_back(readKernel(Fields(kernel, kernelName))); });
@@ -98,34 +89,6 @@ timing::Launch readLaunch(const Fields& fields) {
   if (launch == "stream") return timing::Launch::kStream;
   if (launch == "graph") return timing::Launch::kGraph;
   throw Error("BAD_ARGUMENT", "expected \"stream\" or \"graph\" for `" + fields.nameOf("launch") + "` but received \"" + launch + "\"");
-}
-
-/// Spreads an object's fields over the maps of the spec; a nested object's with its name and a dot before them.
-void readSemantics(const Fields& fields, const std::string& prefix, reference::OperatorSpec& spec) {
-  const Napi::Array keys = fields.raw().GetPropertyNames();
-  for (uint32_t i = 0; i < keys.Length(); ++i) {
-    const std::string key = keys.Get(i).As<Napi::String>().Utf8Value();
-    const Napi::Value value = fields.value(key.c_str());
-    const std::string name = prefix + key;
-    if (value.IsNull() || value.IsUndefined()) continue;
-    if (value.IsNumber()) {
-      spec.numbers[name] = fields.number(key.c_str());
-    } else if (value.IsBoolean()) {
-      spec.numbers[name] = fields.boolean(key.c_str()) ? 1 : 0;
-    } else if (value.IsString()) {
-      (name == "op" ? spec.op : spec.strings[name]) = fields.text(key.c_str());
-    } else if (value.IsArray()) {
-      std::vector<reference::Digit>& digits = spec.layouts[name];
-      fields.each(key.c_str(), [&](Napi::Value item, const std::string& itemName) {
-        const Fields digit(item, itemName);
-        const std::string axis = digit.text("axis");
-        if (axis != "n" && axis != "k") throw Error("BAD_ARGUMENT", "expected \"n\" or \"k\" for `" + digit.nameOf("axis") + "` but received \"" + axis + "\"");
-        digits.push_back({axis[0], digit.integer("stride"), digit.integer("size")});
-      });
-    } else {
-      readSemantics(fields.object(key.c_str()), name + ".", spec);
-    }
-  }
 }
 
 }  // namespace
@@ -160,12 +123,6 @@ runtime::ExecutorPlan readPlan(Napi::Value value) {
   fields.each("operators", [&](Napi::Value item, const std::string& name) { plan.operators.push_back(readPlanOperator(Fields(item, name))); });
   if (!fields.isNull("module")) plan.module = readModule(fields.object("module"));
   return plan;
-}
-
-reference::OperatorSpec readOperator(Napi::Value value, const std::string& name) {
-  reference::OperatorSpec spec;
-  readSemantics(Fields(value, name), "", spec);
-  return spec;
 }
 
 reference::FillSpec readFill(Napi::Value value, const std::string& name) {

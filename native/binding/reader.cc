@@ -98,6 +98,23 @@ uint32_t Fields::index(const char* field) const {
   return static_cast<uint32_t>(number);
 }
 
+std::vector<uint32_t> Fields::indices(const char* field) const {
+  std::vector<uint32_t> list;
+  each(field, [&](Napi::Value item, const std::string& name) {
+    const uint64_t index = readCount(item, name);
+    if (index > UINT32_MAX) refuse("an index", name, item);
+    list.push_back(static_cast<uint32_t>(index));
+  });
+  return list;
+}
+
+std::vector<std::string> Fields::names() const {
+  std::vector<std::string> names;
+  const Napi::Array keys = object_.GetPropertyNames();
+  for (uint32_t i = 0; i < keys.Length(); ++i) names.push_back(keys.Get(i).ToString().Utf8Value());
+  return names;
+}
+
 void Fields::requireArray(Napi::Value value, const std::string& name) {
   if (!value.IsArray()) refuse("an array", name, value);
 }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace ladder::binding {
 
@@ -42,6 +43,7 @@ class Fields {
   bool boolean(const char* field) const { return readBoolean(value(field), nameOf(field)); }
   std::string text(const char* field) const { return readText(value(field), nameOf(field)); }
   ByteView bytes(const char* field) const { return readBytes(value(field), nameOf(field)); }
+  std::vector<uint32_t> indices(const char* field) const;
   Fields object(const char* field) const { return Fields(value(field), nameOf(field)); }
 
   /// Calls read(item, name) for each item of an array field.
@@ -56,7 +58,8 @@ class Fields {
     }
   }
 
-  const Napi::Object& raw() const noexcept { return object_; }
+  /// Of its enumerable properties.
+  std::vector<std::string> names() const;
 
  private:
   static void requireArray(Napi::Value value, const std::string& name);

@@ -1,11 +1,11 @@
-// The counter-based generator of fake tensors on the host, several threads, any element first (lib/artifact/manifest.ts,
-// fillSchema). The CUDA side has a kernel of its own that must give the same bytes.
+// The counter-based generator of fake tensors on the host, several threads, any element first (lib/native.ts, Fill). The CUDA
+// side has a kernel of its own that must give the same bytes.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "../runtime/error.h"
-#include "formats.h"
+#include "floats.h"
 #include "half_arrays.h"
 #include "parallel.h"
 #include "reference.h"

@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "formats.h"
+#include "floats.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>

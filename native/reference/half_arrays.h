@@ -1,4 +1,4 @@
-// Arrays of binary16 to FP32 and back, through F16C where the processor has it. Single values: formats.h.
+// Arrays of binary16 to FP32 and back, through F16C where the processor has it. Single values: floats.h.
 #pragma once
 
 #include <cstdint>

@@ -1,32 +1,17 @@
-// The reference operators' whole surface: each operator of lib/artifact/operators.ts in plain C++ on the host, the fill
-// generator of lib/artifact/manifest.ts, and the comparison of a device's outputs with them.
+// The reference's whole surface: what programs compute, in plain C++ on the host, the fill generator of lib/native.ts' Fill,
+// and the comparison of a device's outputs with them.
 // Knows host buffers only; CUDA, TVM and JavaScript are left to the callers.
 #pragma once
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <map>
-#include <string>
+#include <memory>
 #include <vector>
 
+#include "program.h"
+
 namespace ladder::reference {
-
-/// One digit of a mixed-radix layout (operators.ts, digitSchema).
-struct Digit {
-  char axis;  // 'n' or 'k'
-  int64_t stride;
-  int64_t size;
-};
-
-/// An operator's semantics, flattened: a nested `norm` becomes strings["norm.kind"] and numbers["norm.eps"]; booleans are
-/// 0 or 1 in `numbers`; layouts that are null are absent.
-struct OperatorSpec {
-  std::string op;  // dense | norm | quantise | attention
-  std::map<std::string, double> numbers;
-  std::map<std::string, std::string> strings;
-  std::map<std::string, std::vector<Digit>> layouts;
-};
 
 struct Buffer {
   const void* data;
@@ -37,12 +22,7 @@ struct MutableBuffer {
   size_t bytes;
 };
 
-/// Runs the operator on host buffers. `cancelled` may be null; when it becomes true the call ends with ABORTED.
-/// @throws ladder::Error
-void runOperator(const OperatorSpec& spec, const std::vector<Buffer>& inputs, const std::vector<MutableBuffer>& outputs,
-                 const std::atomic<bool>* cancelled);
-
-/// manifest.ts, fillSchema.
+/// lib/native.ts, Fill.
 struct FillSpec {
   int kind;  // 0 bits, 1 uniform, 2 code
   float low;
@@ -73,9 +53,34 @@ struct Comparison {
   double differingByMore;
 };
 
-/// Compares each output of the device with the reference, which is computed for the sampled rows and columns only.
-/// One result per output.
-std::vector<Comparison> compareOperator(const OperatorSpec& spec, const std::vector<Buffer>& inputs,
-                                        const std::vector<Buffer>& deviceOutputs, const CompareOptions& options);
+class Prepared;
+
+/// A program and the sizes of its buffers, checked and ready to be computed again and again, from several threads too.
+/// Buffers: the tensors of each input, then of each output; of a quantised value its codes, then its scales if it has some.
+class Operator {
+ public:
+  /// @throws ladder::Error BAD_ARGUMENT naming node and field, UNSUPPORTED for what has no meaning, WRONG_LENGTH naming the
+  ///   tensor whose buffer does not have its size
+  Operator(Program program, const std::vector<size_t>& inputBytes, const std::vector<size_t>& outputBytes);
+  ~Operator();
+  Operator(Operator&& other) noexcept;
+  Operator& operator=(Operator&& other) noexcept;
+
+  /// Computes all of the outputs, in FP32. `cancelled` may be null; when it becomes true the call ends with ABORTED.
+  void run(const std::vector<Buffer>& inputs, const std::vector<MutableBuffer>& outputs, const std::atomic<bool>* cancelled) const;
+
+  /// Compares what a device wrote with sampled coordinates in FP64: of the first axis at most `maxRows`, of the last one
+  /// `maxColumns`, all of any others. One result per tensor.
+  std::vector<Comparison> compare(const std::vector<Buffer>& inputs, const std::vector<Buffer>& deviceOutputs, const CompareOptions& options) const;
+
+ private:
+  std::unique_ptr<const Prepared> prepared_;
+};
+
+/// Both of them once, for programs that are not kept.
+void runProgram(const Program& program, const std::vector<Buffer>& inputs, const std::vector<MutableBuffer>& outputs,
+                const std::atomic<bool>* cancelled);
+std::vector<Comparison> compareOperator(const Program& program, const std::vector<Buffer>& inputs, const std::vector<Buffer>& deviceOutputs,
+                                        const CompareOptions& options);
 
 }  // namespace ladder::reference

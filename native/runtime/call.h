@@ -25,6 +25,7 @@ struct Executor::Call {
   // reference
   std::vector<reference::Buffer> inputs;
   std::vector<reference::MutableBuffer> outputs;
+  std::optional<reference::Operator> reference;
 };
 
 }  // namespace ladder::runtime

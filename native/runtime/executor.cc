@@ -109,6 +109,7 @@ void Executor::prepare() {
       case OperatorKind::kReference:
         for (const uint32_t entry : op.inputs) call.inputs.push_back({storageOf(entry).data(), plan_.entries[entry].sizeBytes});
         for (const uint32_t entry : op.outputs) call.outputs.push_back({storageOf(entry).data(), plan_.entries[entry].sizeBytes});
+        call.reference = prepareReference(calls_.size() - 1);
         break;
       case OperatorKind::kPacked:
         call.function = module_->operatorFunction(op.functionName);
@@ -143,6 +144,18 @@ Error Executor::describe(const Error& error, size_t index) const {
   return described.add("operator", op.functionName).add("node", op.node).add("shapes", shapes);
 }
 
+reference::Operator Executor::prepareReference(size_t index) const {
+  const PlanOperator& op = plan_.operators[index];
+  std::vector<size_t> inputBytes, outputBytes;
+  for (const uint32_t entry : op.inputs) inputBytes.push_back(plan_.entries[entry].sizeBytes);
+  for (const uint32_t entry : op.outputs) outputBytes.push_back(plan_.entries[entry].sizeBytes);
+  try {
+    return reference::Operator(*op.program, inputBytes, outputBytes);
+  } catch (const Error& error) {
+    throw describe(error, index);
+  }
+}
+
 void Executor::enqueue(const CancelFlag& cancelled) {
   for (size_t i = 0; i < calls_.size(); ++i) enqueueOperator(i, cancelled);
 }
@@ -159,7 +172,7 @@ void Executor::enqueueOperator(size_t index, const CancelFlag& cancelled) {
       case OperatorKind::kCopy: copyStorage(*call.target, *call.source, call.copyBytes, stream_ ? &*stream_ : nullptr); break;
       case OperatorKind::kReference:
         throwIfCancelled(cancelled);
-        reference::runOperator(*plan_.operators[index].semantics, call.inputs, call.outputs, &cancelled);
+        call.reference->run(call.inputs, call.outputs, &cancelled);
         break;
     }
   } catch (const Error& error) {

@@ -54,6 +54,10 @@ class Executor {
   /// Replays the graph. @throws Error UNSUPPORTED when there is none
   void launchGraph();
 
+  /// What the operator of that index computes, ready to run on the host; it has a program.
+  /// @throws Error BAD_ARGUMENT, UNSUPPORTED, WRONG_LENGTH, with operator, node and shapes
+  reference::Operator prepareReference(size_t index) const;
+
   // For the timing loops; device executors only.
   const cuda::Stream& stream() const { return *stream_; }
   cuda::DeviceKernels& kernels();

@@ -40,7 +40,7 @@ struct PlanOperator {
   std::vector<uint32_t> outputs;
   bool flatten = false;
   OperatorKind kind = OperatorKind::kPacked;
-  std::optional<reference::OperatorSpec> semantics;
+  std::optional<reference::Program> program;
 };
 
 struct PlanKernel {
@@ -51,6 +51,7 @@ struct PlanKernel {
 };
 
 struct PlanImage {
+  bool onDemand = false;  // loaded when one of its kernels is first looked up
   std::string format;
   std::vector<uint8_t> bytes;  // with a NUL byte appended
   std::vector<PlanKernel> kernels;

@@ -62,7 +62,7 @@ bool isNonFinite(const uint8_t* element, const DataType& type) {
   return !std::isfinite(value);
 }
 
-reference::Comparison withoutSemantics(const Bytes& output, const DataType& type) {
+reference::Comparison withoutReference(const Bytes& output, const DataType& type) {
   constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
   reference::Comparison comparison{0, 0, 0, kNone, kNone, kNone, kNone, kNone};
   const uint64_t step = type.elementBytes() / type.lanes;
@@ -104,7 +104,7 @@ std::vector<VerifyOutput> verifyOperator(Executor& executor, size_t index, const
   throwIfCancelled(cancelled);
 
   std::vector<VerifyOutput> results(op.outputs.size());
-  if (op.semantics) {
+  if (op.program) {
     std::vector<Bytes> inputs;
     std::vector<reference::Buffer> inputBuffers;
     for (const uint32_t entry : op.inputs) {
@@ -114,12 +114,12 @@ std::vector<VerifyOutput> verifyOperator(Executor& executor, size_t index, const
     std::vector<reference::Buffer> outputBuffers;
     for (const Bytes& output : first) outputBuffers.push_back({output.data.get(), output.size});
     const std::vector<reference::Comparison> comparisons =
-        reference::compareOperator(*op.semantics, inputBuffers, outputBuffers, {options.seed, options.maxColumns, options.maxRows});
+        executor.prepareReference(index).compare(inputBuffers, outputBuffers, {options.seed, options.maxColumns, options.maxRows});
     for (size_t i = 0; i < results.size(); ++i) results[i].comparison = comparisons.at(i);
   }
   for (size_t i = 0; i < results.size(); ++i) {
     const DataType& type = plan.entries[op.outputs[i]].dtype;
-    if (!op.semantics) results[i].comparison = withoutSemantics(first[i], type);
+    if (!op.program) results[i].comparison = withoutReference(first[i], type);
     results[i].deterministic = std::memcmp(first[i].data.get(), second[i].data.get(), first[i].size) == 0;
     const uint64_t step = type.elementBytes();
     for (uint64_t at = 0; at + step <= first[i].size; at += step) {

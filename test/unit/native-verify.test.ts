@@ -1,8 +1,9 @@
 // verifyOperator and reference operators through the executor: what is unwritten, not finite, different, or wrong. No GPU.
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Fill } from '../../lib/artifact/manifest.js';
-import type { Operator } from '../../lib/artifact/operators.js';
-import { native, type ExecutorPlan, type VerifyOutput } from '../../lib/native.js';
+import { programOfV1 } from '../../lib/artifact/upgrade.js';
+import { native, type ExecutorPlan, type NativeProgram, type VerifyOutput } from '../../lib/native.js';
+import { nativeProgram } from '../../lib/operators/native-program.js';
 import { makePlan, rejection, Workshop } from '../fixtures/native/objects.js';
 
 const workshop = new Workshop();
@@ -31,15 +32,15 @@ function foreign(functionName: string): Promise<VerifyOutput> {
   return verify(makePlan({ tensors: [tensor, tensor], operators: [{ functionName, inputs: [0], outputs: [1] }], module: cpu }), [kUniform]);
 }
 
-const kNorm: Operator = { op: 'norm', m: 4, k: 64, norm: { kind: 'rms', eps: 1e-5 }, activation: 'fp16' };
+const kNorm: NativeProgram = nativeProgram(programOfV1({ op: 'norm', m: 4, k: 64, norm: { kind: 'rms', eps: 1e-5 }, activation: 'fp16' }));
 const normPlan = (functionName: string, kind: 'packed' | 'reference'): ExecutorPlan =>
   makePlan({
     tensors: [{ dtype: 'float16', shape: [4, 64] }, { dtype: 'float16', shape: [64] }, { dtype: 'float16', shape: [4, 64] }],
-    operators: [{ functionName, kind, inputs: [0, 1], outputs: [2], semantics: kNorm }],
+    operators: [{ functionName, kind, inputs: [0, 1], outputs: [2], program: kNorm }],
     module: kind === 'packed' ? cpu : null,
   });
 
-test('an operator without semantics that is sound', async () => {
+test('an operator without a program that is sound', async () => {
   expect(await foreign('add_one')).toMatchObject({ compared: 0, elements: 64, unwritten: 0, nonFinite: 0, deterministic: true, maxAbsolute: NaN });
 });
 test('elements that are never written', async () => {
@@ -77,8 +78,8 @@ test('referenceRun writes the outputs and reports what does not fit', async () =
   native().fillBytes(kUniform, 1n, { name: 'float16', code: 2, bits: 16, lanes: 1 }, 0, inputs[0]!);
   native().fillBytes(kUniform, 2n, { name: 'float16', code: 2, bits: 16, lanes: 1 }, 0, inputs[1]!);
   const output = new Uint8Array(512).fill(0xff);
-  await native().referenceRun({ semantics: kNorm, inputs, outputs: [output] });
+  await native().referenceRun({ program: kNorm, inputs, outputs: [output] });
   expect(new Set(output).size).toBeGreaterThan(50);
-  const error = await rejection(native().referenceRun({ semantics: kNorm, inputs: [inputs[0]!], outputs: [output] }));
+  const error = await rejection(native().referenceRun({ program: kNorm, inputs: [inputs[0]!], outputs: [output] }));
   expect(typeof error.code).toBe('string');
 });

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { parseDataType } from '../../lib/artifact/dtype.js';
 import type { Fill } from '../../lib/artifact/manifest.js';
-import { floatToBfloat, floatToHalf } from '../../lib/compiler/formats.js';
+import { floatToBfloat, floatToHalf } from '../../lib/formats/codes.js';
 import { native } from '../../lib/native.js';
 
 const kMask64 = (1n << 64n) - 1n;

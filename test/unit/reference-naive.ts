@@ -1,9 +1,16 @@
-// The operators once more, as plainly as they can be written, in FP64: what the tests hold native/reference against.
-// Formats come from lib/compiler/formats.ts; nothing is shared with the C++ code. Also random operands and layouts for the tests.
-import { type AttentionOperator, type DenseOperator, type Digit, isMxFormat, kMxBlock, type NormOperator, type QuantiseOperator, weightBits } from '../../lib/artifact/operators.js';
-import {
-  activationCodeToFloat, e8m0ToFloat, floatToHalf, halfToFloat, quantiseRow, weightCodeToFloat,
-} from '../../lib/compiler/formats.js';
+// The operators of version 1 once more, as plainly as they can be written, in FP64: what the tests hold native/reference
+// against. Formats come from lib/formats; nothing is shared with the C++ code. Also random operands and layouts for the tests.
+import type { OperatorV1, DenseV1 } from '../../lib/artifact/upgrade.js';
+import { decode, e8m0ToFloat, encode, floatToHalf, halfToFloat, mxScaleCode, roundHalfEven } from '../../lib/formats/codes.js';
+import { formats, isMx, weightFormat } from '../../lib/formats/index.js';
+import { kMxBlock } from '../../lib/formats/fp8.js';
+import type { LayoutDigit } from '../../lib/native.js';
+
+export type DenseOperator = DenseV1;
+export type NormOperator = Extract<OperatorV1, { op: 'norm' }>;
+export type QuantiseOperator = Extract<OperatorV1, { op: 'quantise' }>;
+export type AttentionOperator = Extract<OperatorV1, { op: 'attention' }>;
+type Digit = { axis: 'n' | 'k'; stride: number; size: number };
 
 /** A seeded generator of uniform numbers in [0, 1). */
 export class Random {
@@ -64,11 +71,44 @@ export function randomLayout(random: Random, n: number, k: number): Digit[] {
   return digits.length > 0 ? digits : [{ axis: 'n', stride: 1, size: 1 }];
 }
 
-/** Stored index of (n, k), by the definition in operators.ts: walks the digits, innermost last. */
-export function storedIndex(layout: readonly Digit[], n: number, k: number): number {
+/** Stored index of (n, k), by the definition in program.ts: walks the digits, innermost last. */
+export function storedIndex(layout: readonly LayoutDigit[], n: number, k: number): number {
   let index = 0;
   for (const { axis, stride, size } of layout) index = index * size + (Math.floor((axis === 'n' ? n : k) / stride) % size);
   return index;
+}
+
+/** Whether activations of a format come in blocks that share a power of two. */
+export function isMxActivation(id: string): boolean {
+  return formats.get(id).activation?.scale?.fit.kind === 'mx';
+}
+
+/** Codes and scales of a row (or of blocks of it), all steps in FP32. */
+export function quantiseRow(id: string, row: Float32Array): { codes: Uint8Array; scales: Uint8Array | Float32Array } {
+  const { element, activation } = formats.get(id);
+  const { fit } = activation!.scale!;
+  const codes = new Uint8Array(row.length);
+  const largest = (from: number, to: number): number => row.subarray(from, to).reduce((max, value) => Math.max(max, Math.abs(value)), 0);
+  if (fit.kind === 'mx') {
+    const scales = Uint8Array.from({ length: row.length / kMxBlock }, (_, block) => mxScaleCode(fit.emax, largest(block * kMxBlock, (block + 1) * kMxBlock)));
+    row.forEach((value, i) => { codes[i] = encode(element, value / 2 ** (scales[Math.floor(i / kMxBlock)]! - 127)); });
+    return { codes, scales };
+  }
+  if (fit.kind !== 'absmax') throw new Error(`no activations have scales by ${fit.kind}`);
+  const { top } = fit;
+  const scale = Math.fround(largest(0, row.length) / top);
+  if (scale === 0) return { codes, scales: Float32Array.of(1) };
+  row.forEach((value, i) => {
+    const quotient = Math.fround(value / scale);
+    codes[i] = element.codes.kind === 'integer' ? Math.max(-top, Math.min(top, roundHalfEven(quotient))) & 0xff : encode(element, quotient);
+  });
+  return { codes, scales: Float32Array.of(scale) };
+}
+
+/** Value of a stored byte of activations, before its scale. */
+export function activationCodeToFloat(id: string, code: number): number {
+  const { element } = formats.get(id);
+  return element.codes.kind === 'integer' ? (code << 24) >> 24 : decode(element, code);
 }
 
 /** Norm (or plain conversion) of rows of x, FP32 values. */
@@ -97,7 +137,7 @@ export function naiveActivation(operator: NormOperator | QuantiseOperator, input
 /** Output of a dense product before its rounding to FP16; accumulated in FP64. */
 export function naiveDense(operator: DenseOperator, inputs: readonly Uint8Array[]): number[] {
   const { m, n, k, weight, activation, norm, weightLayout, scaleLayout } = operator;
-  const group = isMxFormat(weight) ? kMxBlock : operator.group;
+  const group = isMx(weightFormat(weight)) ? kMxBlock : operator.group;
   const rest = [...inputs];
   const take = (): Uint8Array => rest.shift()!;
   const xBytes = take();
@@ -121,7 +161,7 @@ export function naiveDense(operator: DenseOperator, inputs: readonly Uint8Array[
     const quantised = h
       ? quantiseRow(activation, h.subarray(row * k, (row + 1) * k))
       : { codes: xBytes.subarray(row * k, (row + 1) * k),
-          scales: isMxFormat(activation) ? xScaleBytes!.subarray((row * k) / kMxBlock, ((row + 1) * k) / kMxBlock) : new Float32Array(xScaleBytes!.slice(4 * row, 4 * row + 4).buffer) };
+          scales: isMxActivation(activation) ? xScaleBytes!.subarray((row * k) / kMxBlock, ((row + 1) * k) / kMxBlock) : new Float32Array(xScaleBytes!.slice(4 * row, 4 * row + 4).buffer) };
     if (quantised.scales instanceof Float32Array) rowScale[row] = quantised.scales[0]!;
     for (let i = 0; i < k; ++i) {
       const block = quantised.scales instanceof Uint8Array ? e8m0ToFloat(quantised.scales[Math.floor(i / kMxBlock)]!) : 1;
@@ -130,10 +170,11 @@ export function naiveDense(operator: DenseOperator, inputs: readonly Uint8Array[
   }
 
   // Weights.
-  const bits = weightBits(weight);
+  const { element } = weightFormat(weight);
+  const { bits } = element;
   const w = new Float64Array(n * k);
   const channel = new Float64Array(n).fill(1);
-  const scaleAt = (index: number): number => (isMxFormat(weight) ? e8m0ToFloat(scaleBytes![index]!) : halfToFloat(scaleBytes![2 * index]! | (scaleBytes![2 * index + 1]! << 8)));
+  const scaleAt = (index: number): number => (isMx(weightFormat(weight)) ? e8m0ToFloat(scaleBytes![index]!) : halfToFloat(scaleBytes![2 * index]! | (scaleBytes![2 * index + 1]! << 8)));
   for (let row = 0; row < n; ++row) {
     if (scaleBytes && group === -1) channel[row] = scaleAt(row);
     for (let i = 0; i < k; ++i) {
@@ -141,7 +182,7 @@ export function naiveDense(operator: DenseOperator, inputs: readonly Uint8Array[
       const first = storedIndex(weightLayout, row, i) * bits;
       for (let bit = 0; bit < bits; ++bit) code |= ((stored[(first + bit) >> 3]! >> ((first + bit) & 7)) & 1) << bit;
       const scale = scaleBytes && group !== -1 ? scaleAt(storedIndex(scaleLayout!, row, Math.floor(i / group))) : 1;
-      w[row * k + i] = weightCodeToFloat(weight, code) * scale;
+      w[row * k + i] = decode(element, code) * scale;
     }
   }
 
@@ -157,7 +198,7 @@ export function naiveDense(operator: DenseOperator, inputs: readonly Uint8Array[
       let value = product(column);
       if (operator.function === 'silu_mul') value = (value / (1 + Math.exp(-value))) * product(column + width);
       if (operator.function === 'gelu_tanh') value = 0.5 * value * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (value + 0.044715 * value ** 3)));
-      y.push(value + (residual ? residual[row * n + column]! : 0));
+      y.push(value + (residual ? residual[row * width + column]! : 0));
     }
   }
   return y;

@@ -1,19 +1,35 @@
 // The reference's norm, quantise and attention against naive ones, special values included; and refusals.
 import { describe, expect, it } from 'vitest';
-import { activationFormats, type AttentionOperator, isMxFormat, type NormOperator, type QuantiseOperator } from '../../lib/artifact/operators.js';
-import { floatToHalf } from '../../lib/compiler/formats.js';
-import { native } from '../../lib/native.js';
-import { bytesOf, halvesOf, naiveActivation, naiveAttention, Random } from './reference-naive.js';
+import { type OperatorV1, programOfV1 } from '../../lib/artifact/upgrade.js';
+import { floatToHalf } from '../../lib/formats/codes.js';
+import { activationFormats } from '../../lib/formats/index.js';
+import { native, type NativeNode, type NativeProgram, type NativeValue } from '../../lib/native.js';
+import { nativeProgram } from '../../lib/operators/native-program.js';
+import {
+  type AttentionOperator, bytesOf, halvesOf, isMxActivation, naiveActivation, naiveAttention, type NormOperator, type QuantiseOperator, Random,
+} from './reference-naive.js';
+import { checkSampled } from './reference-sampled.js';
 
 const kPoison = 0xa5;
+const kActivations = activationFormats().map(({ id }) => id);
+const kQuantised = kActivations.filter((format) => format !== 'fp16');
+
+const programOf = (operator: OperatorV1): NativeProgram => nativeProgram(programOfV1(operator));
+
+/** The program with one value or node changed. */
+function changed(program: NativeProgram, list: 'values', index: number, change: Partial<NativeValue>): NativeProgram;
+function changed(program: NativeProgram, list: 'nodes', index: number, change: Partial<NativeNode>): NativeProgram;
+function changed(program: NativeProgram, list: 'values' | 'nodes', index: number, change: object): NativeProgram {
+  return { ...program, [list]: program[list].map((one, i) => (i === index ? { ...one, ...change } : one)) };
+}
 
 function activationOutputs({ m, k, activation }: NormOperator | QuantiseOperator): Uint8Array[] {
-  const sizes = activation === 'fp16' ? [2 * m * k] : [m * k, isMxFormat(activation) ? (m * k) / 32 : 4 * m];
+  const sizes = activation === 'fp16' ? [2 * m * k] : [m * k, isMxActivation(activation) ? (m * k) / 32 : 4 * m];
   return sizes.map((size) => new Uint8Array(size).fill(kPoison));
 }
 
 describe('norm and quantise', () => {
-  for (const activation of activationFormats) {
+  for (const activation of kActivations) {
     it(`${activation}: the naive codes and scales, bit by bit`, async () => {
       for (let seed = 0; seed < 10; ++seed) {
         const random = new Random(seed);
@@ -26,52 +42,66 @@ describe('norm and quantise', () => {
           { op: 'norm', m, k, norm: { kind: 'layer', eps: 1e-3 }, activation },
         ];
         if (activation !== 'fp16') operators.push({ op: 'quantise', m, k, activation });
-        for (const semantics of operators) {
+        for (const operator of operators) {
           const inputs = [x];
-          if (semantics.op === 'norm') inputs.push(random.halves(k, 0.5, 1.5));
-          if (semantics.op === 'norm' && semantics.norm.kind === 'layer') inputs.push(random.halves(k));
-          const outputs = activationOutputs(semantics);
-          await native().referenceRun({ semantics, inputs, outputs });
-          naiveActivation(semantics, inputs).forEach((expected, i) => expect(Buffer.compare(outputs[i]!, expected), `output ${i}, seed ${seed}, ${semantics.op}`).toBe(0));
+          if (operator.op === 'norm') inputs.push(random.halves(k, 0.5, 1.5));
+          if (operator.op === 'norm' && operator.norm.kind === 'layer') inputs.push(random.halves(k));
+          const outputs = activationOutputs(operator);
+          await native().referenceRun({ program: programOf(operator), inputs, outputs });
+          if (seed < 3) await checkSampled(programOf(operator), inputs);
+          naiveActivation(operator, inputs).forEach((expected, i) => expect(Buffer.compare(outputs[i]!, expected), `output ${i}, seed ${seed}, ${operator.op}`).toBe(0));
         }
       }
     });
   }
 
   it('gives a row of zeros scale 1 (E8M0 127) and codes 0', async () => {
-    for (const activation of activationFormats.filter((format) => format !== 'fp16')) {
-      const semantics: QuantiseOperator = { op: 'quantise', m: 2, k: 32, activation };
-      const outputs = activationOutputs(semantics);
-      await native().referenceRun({ semantics, inputs: [new Uint8Array(128)], outputs });
+    for (const activation of kQuantised) {
+      const operator: QuantiseOperator = { op: 'quantise', m: 2, k: 32, activation };
+      const outputs = activationOutputs(operator);
+      await native().referenceRun({ program: programOf(operator), inputs: [new Uint8Array(128)], outputs });
       expect([...outputs[0]!]).toEqual(new Array(64).fill(0));
-      if (isMxFormat(activation)) expect([...outputs[1]!]).toEqual([127, 127]);
+      if (isMxActivation(activation)) expect([...outputs[1]!]).toEqual([127, 127]);
       else expect([...new Float32Array(outputs[1]!.buffer)]).toEqual([1, 1]);
     }
   });
 
   it('keeps the smallest and the largest magnitudes of FP16', async () => {
     for (const magnitude of [2 ** -24, 65504]) {
-      for (const activation of activationFormats.filter((format) => format !== 'fp16')) {
-        const semantics: QuantiseOperator = { op: 'quantise', m: 1, k: 32, activation };
+      for (const activation of kQuantised) {
+        const operator: QuantiseOperator = { op: 'quantise', m: 1, k: 32, activation };
         const x = new Uint16Array(32);
         x[3] = floatToHalf(magnitude);
         x[9] = floatToHalf(-magnitude);
         const inputs = [bytesOf(x)];
-        const outputs = activationOutputs(semantics);
-        await native().referenceRun({ semantics, inputs, outputs });
-        naiveActivation(semantics, inputs).forEach((expected, i) => expect([...outputs[i]!]).toEqual([...expected]));
+        const outputs = activationOutputs(operator);
+        await native().referenceRun({ program: programOf(operator), inputs, outputs });
+        naiveActivation(operator, inputs).forEach((expected, i) => expect([...outputs[i]!]).toEqual([...expected]));
         expect(outputs[0]![3]).not.toBe(0);
       }
     }
   });
 
-  it('refuses unknown formats, absent norms and MX blocks that do not fit', async () => {
-    const run = (semantics: NormOperator | QuantiseOperator): Promise<void> => native().referenceRun({ semantics, inputs: [new Uint8Array(80)], outputs: [new Uint8Array(40), new Uint8Array(4)] });
-    await expect(run({ op: 'quantise', m: 1, k: 40, activation: 'mxfp8_e4m3' })).rejects.toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('32') });
-    await expect(run({ op: 'quantise', m: 1, k: 40, activation: 'fp16' })).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
-    await expect(run({ op: 'quantise', m: 1, k: 40, activation: 'int3' as 'int4' })).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining('int3') });
-    await expect(run({ op: 'quantise', m: 0, k: 40, activation: 'int8' })).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining('`m`') });
-    await expect(run({ op: 'norm', m: 1, k: 40, norm: { kind: 'rms', eps: 1e-5 }, activation: 'int8' })).rejects.toMatchObject({ code: 'WRONG_LENGTH', message: expect.stringContaining('`gain`') });
+  it('refuses parameters, scales and shapes that do not go together', async () => {
+    const run = (program: NativeProgram, inputs = [new Uint8Array(80)]): Promise<void> => native().referenceRun({ program, inputs, outputs: [new Uint8Array(40), new Uint8Array(4)] });
+    const quantise = programOf({ op: 'quantise', m: 1, k: 40, activation: 'int8' });
+    const norm = programOf({ op: 'norm', m: 1, k: 40, norm: { kind: 'rms', eps: 1e-5 }, activation: 'int8' });
+    await run(quantise);
+    await expect(run(norm)).rejects.toMatchObject({ code: 'WRONG_LENGTH', message: expect.stringContaining('`gain` of `nodes[0]` (norm)') });
+    const both = [new Uint8Array(80), new Uint8Array(80)];
+    await run(norm, both);
+    await expect(run(changed(norm, 'nodes', 0, { strings: { kind: 'batch' } }), both)).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining('`kind` of `nodes[0]` (norm)') });
+    await expect(run(changed(norm, 'nodes', 0, { numbers: {} }), both)).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining('`eps`') });
+    await expect(run(changed(norm, 'nodes', 0, { numbers: { eps: -1 } }), both)).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+    const out = quantise.outputs[0]!;
+    const scale = quantise.values[out]!.scale!;
+    await expect(run(changed(quantise, 'values', out, { scale: { ...scale, per: [{ axis: 'z', count: 1 }] } }))).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining('"z"') });
+    await expect(run(changed(quantise, 'values', out, { scale: { ...scale, per: [{ axis: 'm', count: 0 }] } }))).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+    await expect(run(changed(quantise, 'values', out, { scale: { ...scale, type: 'e8m0' } }))).rejects.toMatchObject({ code: 'UNSUPPORTED' });
+    await expect(run(changed(quantise, 'values', out, { scale: { ...scale, fit: { kind: 'mean' } } }))).rejects.toMatchObject({ code: 'UNSUPPORTED' });
+    await expect(run(changed(quantise, 'values', out, { type: 'f16' }))).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining('element') });
+    await expect(run(changed(quantise, 'values', out, { cellBits: 7 }))).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining('cellBits') });
+    await expect(run(changed(quantise, 'nodes', 0, { kind: 'conv' }))).rejects.toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('conv') });
   });
 });
 
@@ -84,13 +114,14 @@ describe('attention', () => {
     ['interleaved, ALiBi, 7 heads', { op: 'attention', batch: 1, seq: 20, heads: 7, kvHeads: 7, headDim: 5, order: 'interleaved', position: 'alibi', ropeBase: 10000 }],
     ['concatenated, ALiBi, one key head', { op: 'attention', batch: 2, seq: 6, heads: 12, kvHeads: 1, headDim: 4, order: 'concatenated', position: 'alibi', ropeBase: 10000 }],
   ];
-  for (const [name, semantics] of cases) {
+  for (const [name, operator] of cases) {
     it(name, async () => {
-      const { batch, seq, heads, kvHeads, headDim } = semantics;
+      const { batch, seq, heads, kvHeads, headDim } = operator;
       const qkv = new Random(heads).halves(batch * seq * (heads + 2 * kvHeads) * headDim, -3, 3);
       const output = new Uint8Array(batch * seq * heads * headDim * 2).fill(kPoison);
-      await native().referenceRun({ semantics, inputs: [qkv], outputs: [output] });
-      const expected = naiveAttention(semantics, qkv);
+      await native().referenceRun({ program: programOf(operator), inputs: [qkv], outputs: [output] });
+      await checkSampled(programOf(operator), [qkv]);
+      const expected = naiveAttention(operator, qkv);
       halvesOf(output).forEach((value, i) => {
         const tolerance = Math.abs(expected[i]!) * 2 ** -11 + 2 ** -16;
         if (!(Math.abs(value - expected[i]!) <= tolerance)) expect.fail(`element ${i}: ${value} instead of ${expected[i]}`);
@@ -99,10 +130,19 @@ describe('attention', () => {
   }
 
   it('refuses head counts that do not go together', async () => {
-    const run = (change: Partial<AttentionOperator>): Promise<void> => native().referenceRun({ semantics: { ...cases[0]![1], ...change }, inputs: [new Uint8Array(2)], outputs: [new Uint8Array(2)] });
+    const operator = cases[0]![1];
+    const run = (change: Partial<AttentionOperator>, inputs = [new Uint8Array(3 * 12 * 16 * 2)]): Promise<void> => {
+      const { batch, seq, heads, kvHeads, headDim, order, position, ropeBase } = { ...operator, ...change };
+      const program = changed(programOf(operator), 'nodes', 0, { numbers: { batch, seq, heads, kvHeads, headDim, ropeBase }, strings: { order, position } });
+      return native().referenceRun({ program, inputs, outputs: [new Uint8Array(3 * 8 * 16 * 2)] });
+    };
+    await run({});
     await expect(run({ kvHeads: 3 })).rejects.toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('kvHeads') });
     await expect(run({ order: 'interleaved' })).rejects.toMatchObject({ code: 'UNSUPPORTED' });
     await expect(run({ headDim: 15 })).rejects.toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('headDim') });
-    await expect(run({})).rejects.toMatchObject({ code: 'WRONG_LENGTH', message: expect.stringContaining('`qkv`') });
+    await expect(run({ headDim: 8 })).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining('`qkv`') });
+    await expect(run({ seq: 2 })).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+    await expect(run({ seq: 2 ** 31 - 1, batch: 2 ** 31 - 1 })).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+    await expect(run({}, [new Uint8Array(2)])).rejects.toMatchObject({ code: 'WRONG_LENGTH', message: expect.stringContaining('`qkv`') });
   });
 });

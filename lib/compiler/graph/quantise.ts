@@ -5,6 +5,7 @@
 import { activationFormat, type Group } from '../../formats/index.js';
 import type { NodeFormats } from '../../models/index.js';
 import type { Graph, GraphNode, GraphValue } from '../../operators/graph.js';
+import { operators } from '../../operators/index.js';
 import { activationType, weightType } from '../../operators/quantise.js';
 import { isQuantised } from '../../operators/program.js';
 
@@ -22,7 +23,10 @@ export function quantiseGraph(graph: Graph, policy: Policy, group: Group): Graph
   const twins = new Map<string, number>();
   for (const node of graph.nodes) {
     const formats = policy(node);
-    const [x, weight] = node.inputs;
+    const operands = operators.get(node.kind).operands.map(({ role }) => role);
+    // What is quantised on its way in stands first.
+    const x = node.inputs[0];
+    const weight = node.inputs[operands.indexOf('weight')];
     let inputs = node.inputs;
     if (formats?.weight && weight !== undefined && values[weight]!.role === 'weight') values[weight] = { ...values[weight]!, type: weightType(formats.weight, group) };
     if (formats?.input && x !== undefined && activationFormat(formats.input).activation.scale && !isQuantised(values[x]!.type)) {

@@ -1,0 +1,115 @@
+// The engine. Where nothing is computed twice by it, the rows that are asked are evaluated in chunks, which bounds memory.
+#include "evaluate.h"
+
+#include <algorithm>
+
+namespace ladder::reference {
+namespace {
+
+/// Rows of the first axis that are evaluated at once: what a walk over the weights of a product serves.
+constexpr int64_t kChunkRows = 64;
+
+/// By value: the region that a node must compute; none where nothing needs it.
+using Regions = std::vector<std::optional<Region>>;
+
+Regions plan(const Prepared& prepared, const std::vector<Region>& asked) {
+  const Program& program = prepared.program();
+  Regions regions(program.values.size());
+  const auto want = [&](uint32_t value, const Region& region) {
+    std::optional<Region>& own = regions[value];
+    own = own ? unite(*own, region) : region;
+  };
+  for (size_t i = 0; i < asked.size(); ++i) want(program.outputs[i], asked[i]);
+  for (size_t i = program.nodes.size(); i-- > 0;) {
+    const Node& node = program.nodes[i];
+    std::optional<Region>& region = regions[node.outputs[0]];
+    if (!region) continue;
+    region = prepared.primitive(i).produced(*region);
+    for (size_t input = 0; input < node.inputs.size(); ++input) {
+      if (prepared.isComputed(node.inputs[input])) want(node.inputs[input], prepared.primitive(i).needed(input, *region));
+    }
+  }
+  return regions;
+}
+
+double numbersIn(const Regions& regions) {
+  double sum = 0;
+  for (const std::optional<Region>& region : regions) sum += region ? static_cast<double>(volume(*region)) : 0;
+  return sum;
+}
+
+/// The regions of a chunk of rows after another; all of them at once where outputs differ in their rows, or where chunks
+/// would compute numbers more than once (keys and values of a sequence, say).
+std::vector<std::vector<Region>> chunksOf(const Prepared& prepared, const std::vector<Region>& asked) {
+  if (asked[0].empty() || asked[0][0].size() <= kChunkRows) return {asked};
+  for (const Region& region : asked) {
+    if (region.empty() || !(region[0] == asked[0][0])) return {asked};
+  }
+  std::vector<std::vector<Region>> chunks;
+  double numbers = 0;
+  for (int64_t first = 0; first < asked[0][0].size(); first += kChunkRows) {
+    std::vector<Region>& chunk = chunks.emplace_back(asked);
+    for (Region& region : chunk) region[0] = region[0].slice(first, std::min(kChunkRows, region[0].size() - first));
+    numbers += numbersIn(plan(prepared, chunk));
+  }
+  if (numbers > numbersIn(plan(prepared, asked))) return {asked};
+  return chunks;
+}
+
+template <typename Real>
+void evaluateChunk(const Prepared& prepared, const std::vector<StoredTensor>& stored, const std::vector<Region>& asked, const Sink<Real>& sink,
+                   const CancelFlag* cancelled) {
+  const Program& program = prepared.program();
+  const Regions regions = plan(prepared, asked);
+  std::vector<size_t> readers(program.values.size());
+  for (const Node& node : program.nodes) {
+    for (const uint32_t value : node.inputs) readers[value] += regions[node.outputs[0]] ? 1 : 0;
+  }
+  std::vector<Computed<Real>> results(program.values.size());
+  for (size_t i = 0; i < program.nodes.size(); ++i) {
+    const Node& node = program.nodes[i];
+    const uint32_t value = node.outputs[0];
+    if (!regions[value]) continue;
+    if (cancelled && cancelled->load(std::memory_order_relaxed)) throw Error("ABORTED", "the computation on the CPU was aborted");
+    std::vector<Operand<Real>> operands;
+    for (const uint32_t input : node.inputs) operands.push_back(prepared.isComputed(input) ? Operand<Real>(results[input]) : Operand<Real>(stored[input]));
+    Computed<Real>& result = results[value];
+    result.tables = &prepared.tables(value);
+    result.region = *regions[value];
+    prepared.primitive(i).evaluate(operands, result, cancelled);
+
+    const auto output = std::find(program.outputs.begin(), program.outputs.end(), value);
+    const auto index = static_cast<size_t>(output - program.outputs.begin());
+    if (output != program.outputs.end()) sink(index, asked[index], result);
+    if (readers[value] == 0) result = {};
+    else result.settle(cancelled);
+    for (const uint32_t input : node.inputs) {
+      if (--readers[input] == 0) results[input] = {};
+    }
+  }
+}
+
+}  // namespace
+
+template <typename Real>
+void evaluate(const Prepared& prepared, const std::vector<Buffer>& inputs, const std::vector<Region>& asked, const Sink<Real>& sink,
+              const CancelFlag* cancelled) {
+  prepared.requireInputs(inputs);
+  std::vector<StoredTensor> stored(prepared.program().values.size());
+  size_t next = 0;
+  for (const uint32_t value : prepared.program().inputs) {
+    const bool scaled = prepared.program().values[value].scale.has_value();
+    const auto* data = static_cast<const uint8_t*>(inputs[next++].data);
+    const auto* scales = scaled ? static_cast<const uint8_t*>(inputs[next++].data) : nullptr;
+    const bool isRead = std::any_of(prepared.program().nodes.begin(), prepared.program().nodes.end(), [&](const Node& node) {
+      return std::find(node.inputs.begin(), node.inputs.end(), value) != node.inputs.end();
+    });
+    if (isRead) stored[value] = {&prepared.tables(value), data, scales};
+  }
+  for (const std::vector<Region>& chunk : chunksOf(prepared, asked)) evaluateChunk(prepared, stored, chunk, sink, cancelled);
+}
+
+template void evaluate(const Prepared&, const std::vector<Buffer>&, const std::vector<Region>&, const Sink<float>&, const CancelFlag*);
+template void evaluate(const Prepared&, const std::vector<Buffer>&, const std::vector<Region>&, const Sink<double>&, const CancelFlag*);
+
+}  // namespace ladder::reference
