@@ -7,8 +7,9 @@ import { resolve, join } from 'node:path';
 
 const [dist, out, ...options] = process.argv.slice(2);
 const option = (name) => options.find((text) => text.startsWith(`${name}=`))?.slice(name.length + 1);
-const [{ denseLayouts, planDense }, { operatorArguments }, { readsAhead }] = await Promise.all(
-  ['dense-kernels', 'dense-template', 'formats'].map((name) => import(pathToFileURL(resolve(dist, `compiler/${name}.js`)))));
+const [{ programOfV1 }, { selectOrThrow }, { operatorArguments }, { layoutTarget }] = await Promise.all(
+  ['artifact/upgrade', 'compiler/kernels/index', 'compiler/kernels/matmul/template', 'compiler/targets'].map(
+    (name) => import(pathToFileURL(resolve(dist, `${name}.js`)))));
 
 const formats = {
   fp16: ['fp16', 'fp16', -1], int4: ['int4', 'fp16', -1], int4g128: ['int4', 'fp16', 128], int4g64: ['int4', 'fp16', 64], nf4: ['nf4', 'fp16', -1], nf4g128: ['nf4', 'fp16', 128],
@@ -30,6 +31,17 @@ const variant = option('variant') ?? '', defines = (option('define') ?? '').spli
 if (!options.includes('append')) rmSync(out, { recursive: true, force: true });
 mkdirSync(out, { recursive: true });
 const lines = [];
+
+/** An operator as version 1 of checkpoint.json wrote it, in the order of the family that takes it: the family, its match, and both layouts. */
+function stored(operator) {
+  const inRows = (columns) => [{ axis: 'n', stride: 1, size: operator.n }, { axis: 'k', stride: 1, size: columns }];
+  const { group, k } = operator;
+  const program = programOfV1({ ...operator, weightLayout: inRows(k), scaleLayout: group === -1 ? null : inRows(k / group) });
+  const plain = { ...program, values: program.values.map(({ axes, type }) => ({ axes, type })) };
+  const { family, match } = selectOrThrow(plain, layoutTarget);
+  const { layout, scaleLayout } = family.storage(match).get(match.weight);
+  return { family, match, weightLayout: layout.digits, scaleLayout: scaleLayout?.digits ?? null };
+}
 
 function chain(name, timed, m, build) {
   if (!filter.test(name)) return;
@@ -57,20 +69,19 @@ function round(name, m, build, reads, planned) {
         if (activation !== 'fp16') input = 'quantised';
       }
       const operator = { op: 'dense', m, n: shape.n, k: shape.k, weight, activation, group, input, norm, bias: shape.bias ?? false, function: shape.function ?? 'none', residual: residual !== null };
-      const layouts = denseLayouts(operator);
-      const full = { ...operator, weightLayout: layouts.weightLayout, scaleLayout: layouts.scaleLayout };
-      const next = readsAhead(weight) ? reads[++products] ?? null : null;
-      if (next) full.prefetch = next.tiles * next.tileBytes;
-      const plan = planDense(full, `${name.replace(/[^A-Za-z0-9]/g, '_')}__${short}`, { ...(tuning[short] ?? {}), ...(tuning.all ?? {}) }, next);
+      const alone = stored(operator);
+      const next = alone.family.readAhead.wanted(alone.match) ? reads[++products] ?? null : null;
+      const { family, match, weightLayout, scaleLayout } = next ? stored({ ...operator, prefetch: next.tiles * next.tileBytes }) : alone;
+      const plan = family.plan(match, `${name.replace(/[^A-Za-z0-9]/g, '_')}__${short}`, { ...(tuning[short] ?? {}), ...(tuning.all ?? {}) }, { target: layoutTarget, next });
       planned(plan);
       plan.includes.forEach((header) => includes.add(header));
       definitions.push(plan.definitions);
       const launch = plan.launches[0];
-      const { members } = operatorArguments(full);
+      const { members } = operatorArguments(match);
       const layoutText = (digits) => [digits?.length ?? 0, ...(digits ?? []).flatMap((d) => [d.axis, d.stride, d.size])];
       text.push(['dense', launch.name, m, operator.n, operator.k, weights.indexOf(weight), group, activations.indexOf(activation), input === 'quantised' ? 1 : 0,
         norms.indexOf(norm.kind), 1e-5, operator.bias ? 1 : 0, functions.indexOf(operator.function), operator.residual ? 1 : 0, from, residual ?? -1,
-        ...launch.grid, launch.block[0], launch.dynamicSharedBytes, members.length, ...members, ...layoutText(layouts.weightLayout), ...layoutText(layouts.scaleLayout)].join(' '));
+        ...launch.grid, launch.block[0], launch.dynamicSharedBytes, members.length, ...members, ...layoutText(weightLayout), ...layoutText(scaleLayout)].join(' '));
       return count++;
     },
   };
