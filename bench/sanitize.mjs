@@ -21,6 +21,8 @@ const kTools = ['memcheck', 'racecheck', 'initcheck', 'synccheck'];
 const kFormats = {
   fp16: { weight: 'fp16' }, int4: { weight: 'int4' }, int4g128: { weight: 'int4', group: 128 }, nf4: { weight: 'nf4' },
   e5m2: { weight: 'fp8', format: 'e5m2' }, e4m3: { weight: 'fp8', format: 'e4m3' }, mxfp8: { weight: 'mxfp8' }, int1: { weight: 'int1' },
+  // Only the kernels for any format take these.
+  int8: { weight: 'int8' }, int4i8: { weight: 'int4', act: 'int8' },
 };
 const kShownLines = 8;
 
@@ -55,23 +57,26 @@ function readOptions() {
 /** Builds every checkpoint that is asked for below `folder`. */
 async function build({ formats, models, batches, arch }, folder) {
   const load = (path) => import(new URL(`../dist/${path}`, import.meta.url));
-  const [{ buildCheckpoints }, { parseRequest }, { buildTargets }, { designCheckpoint }, { operatorKey }] = await Promise.all(
-    ['build', 'request', 'compile', 'design', 'tuned'].map((name) => load(`build/${name}.js`)));
-  // Several tokens per sequence go through another attention kernel.
-  const longer = formats.includes('fp16') && batches.includes(32) ? models.map((model) => ({ name: `${model} fp16 m32 seq8`, words: { model, batch: 4, seq: 8, ...kFormats.fp16 } })) : [];
+  const [{ buildCheckpoints }, { parseRequest }, { buildTargets, layoutTarget }, { designCheckpoint }, { tuningKey }] = await Promise.all(
+    ['build', 'request', 'targets', 'design', 'tune/tuned'].map((name) => load(`compiler/${name}.js`)));
+  // Several tokens per sequence go through another attention kernel; more than 64, through the kernels for any shape.
+  const lengths = formats.includes('fp16') && batches.includes(32) ? [[4, 8], [1, 65]] : [];
+  const longer = models.flatMap((model) => lengths.map(([batch, seq]) => ({ name: `${model} fp16 m${batch * seq} seq${seq}`, words: { model, batch, seq, ...kFormats.fp16 } })));
   const cases = [...formats.flatMap((format) => models.flatMap((model) => batches.map((batch) => ({ name: `${model} ${format} m${batch}`, words: { model, batch, seq: 1, ...kFormats[format] } })))), ...longer];
   // Products of many tokens share k among clusters of blocks here, and their stages all fit the ring. Without clusters they end in
   // other code, as large ones do, and two short stages are refilled; MX has steps of two units.
-  const alone = cases.filter(({ words }) => words.batch > 1 && words.seq === 1).map(({ name, words }) => ({ name: `${name} cluster 1`, words }));
+  const isTuned = ({ family, match }) => family.configurations(match, layoutTarget).length > 1;
+  const several = cases.filter(({ words }) => words.batch > 1 && words.seq === 1).map(({ name, words }) => ({ name: `${name} cluster 1`, words }));
+  const alone = several.filter(({ words }) => designCheckpoint(parseRequest(words), null).model.operators.some(isTuned));
   for (const { words } of alone) {
     const { name, model } = designCheckpoint(parseRequest(words), null);
     const tuning = { parameters: { cluster: 1, warpsK: 2, groupsN: 1, groupsK: 2, stageUnits: words.weight === 'mxfp8' ? 4 : 2, stages: 2 }, latencyMs: 1, defaultLatencyMs: 1, candidates: 1 };
-    const operators = Object.fromEntries(model.operators.filter(({ semantics }) => semantics.op === 'dense').map(({ semantics }) => [operatorKey(semantics), tuning]));
+    const operators = Object.fromEntries(model.operators.filter(isTuned).map((operator) => [tuningKey(operator), tuning]));
     const path = join(folder, 'alone', words.model, name, 'tuned', `${arch}.json`);
     await mkdir(dirname(path), { recursive: true });
-    await writeFile(path, JSON.stringify({ schema: 'ladder-tuned/1', arch, gpu: 'any', date: '', commit: '', seconds: 0, operators }));
+    await writeFile(path, JSON.stringify({ schema: 'ladder-tuned/2', arch, gpu: 'any', date: '', commit: '', seconds: 0, operators }));
   }
-  const targets = [buildTargets.some(({ name }) => name === arch) ? arch : 'compute_80'];
+  const targets = [buildTargets.some(({ id }) => id === arch) ? arch : 'compute_80'];
   let shown = -1;
   const onProgress = (fraction, label) => {
     const tenth = Math.floor(10 * fraction);
@@ -146,7 +151,7 @@ async function main() {
   const options = readOptions();
   if (!existsSync(cli)) fail('dist/ is not there: run `node bench/setup.mjs` first');
   const load = (path) => import(new URL(`../dist/${path}`, import.meta.url));
-  const [{ findProgram, writeWhole }, { listDevices }, { packageCommit }, { cudaHomes }] = await Promise.all([load('files.js'), load('index.js'), load('run/package.js'), load('build/compile.js')]);
+  const [{ findProgram, writeWhole }, { listDevices }, { packageCommit }, { cudaHomes }] = await Promise.all([load('files.js'), load('index.js'), load('run/package.js'), load('compiler/emit/compile.js')]);
   const tool = findProgram('compute-sanitizer', cudaHomes().flatMap((home) => [join(home, 'bin'), join(home, 'compute-sanitizer')]));
   const gpu = listDevices().find(({ kind }) => kind === 'cuda');
   if (!options.buildOnly && tool === null) fail('compute-sanitizer was not found on the PATH, below CUDA_HOME or in /usr/local/cuda; install it with the CUDA toolkit (package cuda-sanitizer)');
