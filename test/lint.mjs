@@ -9,7 +9,7 @@ import { format } from '@wasm-fmt/clang-format';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const write = process.argv.includes('--write');
-/** Where C++, C and CUDA lie. */
+/** Where C++, C and CUDA lie; what is generated is named in .clang-format-ignore. */
 const folders = ['native', 'test/fixtures', 'bench/kernels'];
 
 /** One of the installed programs, by its file below node_modules/; true when it found nothing. */
@@ -25,10 +25,11 @@ function program(file, ...args) {
 const biome = (...args) => program('@biomejs/biome/bin/biome', ...args);
 
 function cppFiles() {
+  const ignored = new Set(readFileSync(join(root, '.clang-format-ignore'), 'utf8').split('\n'));
   return folders.flatMap((folder) =>
-    readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
-      .filter((entry) => entry.isFile() && /\.(c|cc|h|cu|cuh)$/.test(entry.name))
-      .map((entry) => join(entry.parentPath, entry.name))
+    readdirSync(join(root, folder), { recursive: true })
+      .map((file) => `${folder}/${file}`)
+      .filter((file) => /\.(c|cc|h|cu|cuh)$/.test(file) && !ignored.has(file))
       .sort(),
   );
 }
@@ -37,9 +38,10 @@ function cppFiles() {
 function clangFormat() {
   const style = readFileSync(join(root, '.clang-format'), 'utf8');
   let clean = true;
-  for (const path of cppFiles()) {
+  for (const file of cppFiles()) {
+    const path = join(root, file);
     const text = readFileSync(path, 'utf8');
-    const formatted = format(text, path, style);
+    const formatted = format(text, file, style);
     if (formatted === text) continue;
     if (write) {
       writeFileSync(path, formatted);
@@ -47,7 +49,7 @@ function clangFormat() {
     }
     const lines = text.split('\n');
     const line = formatted.split('\n').findIndex((wanted, i) => wanted !== lines[i]);
-    process.stderr.write(`${path.slice(root.length)}:${line + 1}: not as clang-format has it\n`);
+    process.stderr.write(`${file}:${line + 1}: not as clang-format has it\n`);
     clean = false;
   }
   return clean;

@@ -7,11 +7,11 @@ import { join } from 'node:path';
 import { expect } from 'vitest';
 import { serialiseGraph } from '../../lib/artifact/graph-writer.js';
 import type { Manifest } from '../../lib/artifact/manifest.js';
-import type { DenseV1, OperatorV1 } from '../../lib/artifact/upgrade.js';
 import { compileModules, findNvcc } from '../../lib/compiler/emit/compile.js';
 import { hashSources } from '../../lib/compiler/emit/sources.js';
 import { parameterFill, probeFill } from '../../lib/compiler/graph/fills.js';
 import type { LoweredModel, LoweredTensor } from '../../lib/compiler/graph/lower.js';
+import type { Family } from '../../lib/compiler/kernels/family.js';
 import type { Tuning } from '../../lib/compiler/kernels/plan.js';
 import { buildTargets } from '../../lib/compiler/targets.js';
 import { type Fill, native } from '../../lib/native.js';
@@ -19,12 +19,14 @@ import type { Role } from '../../lib/operators/graph.js';
 import { operators as primitives } from '../../lib/operators/index.js';
 import { type Program, programTensors, tensorsOf } from '../../lib/operators/program.js';
 import { verifyPrebuilt } from '../../lib/run/run-prebuilt.js';
-import { type DenseShapeV1, type StoredProgram, storedProgram } from '../fixtures/programs.js';
+import { type StoredProgram, storedProgram, type WrittenOperator } from '../fixtures/programs.js';
 
 /** One operator, and how its kernel is instantiated. */
 export interface OperatorCase {
   readonly name: string;
-  readonly operator: Exclude<OperatorV1, DenseV1> | DenseShapeV1;
+  readonly operator: WrittenOperator;
+  /** The families that are asked for a kernel; default: all. */
+  readonly among?: readonly Family[];
   readonly tuning?: Tuning;
   /** Range of FP16 activations; default −1 … 1. */
   readonly activations?: Fill;
@@ -59,7 +61,7 @@ function tensorsOfCase({ name, activations }: OperatorCase, { program }: StoredP
  * @param targets ids of the targets to compile for: ['compute_80'] forces the driver to compile from PTX
  */
 async function buildOperators(folder: string, cases: readonly OperatorCase[], targets?: readonly string[]): Promise<void> {
-  const stored = cases.map(({ operator }) => storedProgram(operator));
+  const stored = cases.map(({ operator, among }) => storedProgram(operator, among));
   const tensors: LoweredTensor[] = [];
   const operators = cases.map((one, i): LoweredModel['operators'][number] => {
     const { program, family, match } = stored[i]!;
