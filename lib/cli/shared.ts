@@ -19,7 +19,7 @@ export interface CheckpointOptions {
 }
 
 /** A checkpoint that there is, for help: the figure's first. */
-function exampleCheckpoint(): string {
+export function exampleCheckpoint(): string {
   const { id: model, figure8: { settings: [setting], formats: [pair] } } = figure8Models()[0]!;
   return `${model}/${checkpointName({ model, ...setting!, format: { ...pair!, group: -1 } })}`;
 }

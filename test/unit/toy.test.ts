@@ -45,7 +45,7 @@ describe('toys', () => {
   it('have CUDA text: the format as a table, the operator as an expression', () => {
     const { kernels } = designCheckpoint(parseRequest({ model: 'toy', batch: 3, seq: 1, weight: 'toy2' }), null).sources;
     expect(kernels[1]).toContain('_table[] = {-1.5f, -0.5f, 0.5f, 1.5f}');
-    expect(kernels[1]).toContain('loadCode<2>(codes, a0 * INT64_C(96) + a1)');
+    expect(kernels[1]).toContain('loadCode<2>(codes, (a0) * INT64_C(96) + a1)');
     expect(kernels[3]).toContain('((x0.at(a0, a1) * fminf(fmaxf((x0.at(a0, a1) + 3.0f), 0.0f), 6.0f)) / 6.0f)');
   });
 
