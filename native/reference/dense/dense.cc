@@ -62,6 +62,7 @@ class Dense : public PrimitiveOf<Dense> {
       const int64_t tokens = std::min(kTokensPerWalk, allTokens - first);
       const std::vector<float> arranged = arrange(reader, x + first * contracted_, tokens, cancelled);
       // A range of row tiles is wide enough that its stored stretch is long, and narrow enough to balance the threads.
+      std::vector<float> products(static_cast<size_t>(channels_ * tokens));  // [channel][token]
       parallelFor(reader.rowTiles(), 4, cancelled, [&](int64_t begin, int64_t end) {
         std::vector<float> tile(static_cast<size_t>(rows * pitch));
         std::vector<float> scratch(static_cast<size_t>(rows * reader.columns()));
@@ -76,13 +77,26 @@ class Dense : public PrimitiveOf<Dense> {
             const int64_t channel = reader.channel(rowTile * rows + row);
             if (channel < 0) continue;
             const float scale = reader.channelScale(channel);
-            for (int64_t token = 0; token < tokens; ++token) {
-              y[(first + token) * channels_ + channel] = static_cast<float>(sums[static_cast<size_t>(row * tokens + token)]) * scale;
-            }
+            const double* from = sums.data() + row * tokens;
+            std::transform(from, from + tokens, products.data() + channel * tokens, [scale](double sum) { return static_cast<float>(sum) * scale; });
           }
         }
       });
+      transpose(products.data(), tokens, y + first * channels_, cancelled);
     }
+  }
+
+  /// y[token][channel] of products[channel][token], in blocks that stay in the cache.
+  void transpose(const float* products, int64_t tokens, float* y, const CancelFlag* cancelled) const {
+    constexpr int64_t kSide = 16;
+    parallelFor(channels_, 64 * kSide, cancelled, [&](int64_t begin, int64_t end) {
+      for (int64_t first = begin; first < end; first += kSide) {
+        const int64_t last = std::min(first + kSide, end);
+        for (int64_t token = 0; token < tokens; ++token) {
+          for (int64_t channel = first; channel < last; ++channel) y[token * channels_ + channel] = products[channel * tokens + token];
+        }
+      }
+    });
   }
 
   /// Activations in the order in which the weight's tiles consume them: [column tile][token][pitch], 0 where there is padding.

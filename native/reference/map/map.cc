@@ -177,7 +177,8 @@ class Map : public PrimitiveOf<Map> {
         const Source<Real>& source = sources[static_cast<size_t>(instruction.index)];
         const Real* values = source.values + source.walk.rowOffset(row) + source.parts[static_cast<size_t>(instruction.part)];
         const std::vector<int64_t>& columns = source.walk.columnOffsets();
-        for (int64_t i = 0; i < count; ++i) top[i] = values[columns[static_cast<size_t>(first + i)]];
+        if (source.walk.contiguous()) std::copy_n(values + columns[static_cast<size_t>(first)], count, top);
+        else std::transform(columns.begin() + first, columns.begin() + first + count, top, [&](int64_t column) { return values[column]; });
         top += kBlock;
       } else {
         if (arity(instruction.operation) == 2) top -= kBlock;
