@@ -1,6 +1,6 @@
 # The addon: host C++ only. Kernels (native/kernels) are built into checkpoints, not into it. Started by native/build.mjs.
 {
-  "variables": { "sanitize%": "false" },
+  "variables": { "sanitize%": "false", "werror%": "false" },
   "targets": [
     {
       "target_name": "ladder",
@@ -16,6 +16,15 @@
         ["sanitize=='true'", {
           "cflags_cc": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g", "-O1"],
           "ldflags": ["-fsanitize=address,undefined"]
+        }],
+        # For g++. As a system's folder, node-addon-api is not warned of.
+        ["werror=='true'", {
+          "cflags_cc": [
+            "-isystem<!(node -p \"require('path').dirname(require.resolve('node-addon-api'))\")",
+            "-Werror", "-Wcast-qual", "-Wduplicated-branches", "-Wduplicated-cond", "-Wextra-semi", "-Wformat=2", "-Wlogical-op",
+            "-Wnon-virtual-dtor", "-Wold-style-cast", "-Woverloaded-virtual", "-Wredundant-decls", "-Wsuggest-override", "-Wundef",
+            "-Wvla", "-Wzero-as-null-pointer-constant"
+          ]
         }]
       ]
     }

@@ -1,5 +1,6 @@
 // Makes a fresh clone ready: `npm test`, `npm run bench` and `npm pack` call it first. Three steps, each skipped in
 // milliseconds when nothing has changed: dependencies (npm ci), the native addon (native/build.mjs), TypeScript (dist/).
+// --dependencies: the first only, which is all that `npm run lint` needs.
 // Plain Node, since nothing is installed yet. The published package ships dist/ and does not come here.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -75,8 +76,10 @@ function ensureTypeScript() {
 
 try {
   ensureDependencies();
-  run('building the native addon', process.execPath, [join('native', 'build.mjs')]);
-  ensureTypeScript();
+  if (!process.argv.includes('--dependencies')) {
+    run('building the native addon', process.execPath, [join('native', 'build.mjs')]);
+    ensureTypeScript();
+  }
 } catch (error) {
   say(error.message);
   process.exitCode = 1;

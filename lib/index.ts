@@ -118,5 +118,5 @@ export type { Roofline } from './run/roofline.js';
 export { recordOf, runPrebuilt, verifyPrebuilt } from './run/run-prebuilt.js';
 export type { RunOptions, RunResult } from './run/run-prebuilt.js';
 export type { TensorArray, TensorInfo } from './run/tensors.js';
-export type { EndToEndVerdict, OperatorVerdict, StructureCheck, VerifyReport } from './run/verify.js';
+export type { EndToEndVerdict, OperatorVerdict, StructureCheck, VerifyReport } from './run/verdict.js';
 export type { WeightSource } from './run/weights.js';

@@ -5,6 +5,7 @@
 //     LADDER_ADDON=$PWD/build/Sanitize/ladder.node LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" \
 //     ASAN_OPTIONS=detect_leaks=0 node …   (V8 keeps memory until the process ends: leaks are read from allocatedBytes() instead)
 //   --force builds in any case; --list-sources prints the translation units (binding.gyp asks for them).
+//   LADDER_WERROR=1 asks for more warnings and makes each an error: continuous integration's compiler is known, a user's is not.
 //
 // Plain Node.js: it runs before anything is compiled.
 import { spawnSync } from 'node:child_process';
@@ -106,10 +107,11 @@ async function locked(body) {
   }
 }
 
-function runNodeGyp(directory, sanitize) {
+function runNodeGyp(directory, sanitize, strict) {
   const gyp = require.resolve('node-gyp/bin/node-gyp.js');
   const options = ['rebuild', '--release', '--loglevel=warn', `--directory=${directory}`, `--nodedir=${nodeDirectory()}`, '--jobs=max'];
-  if (sanitize) options.push('--', '-Dsanitize=true');
+  const definitions = [...(sanitize ? ['-Dsanitize=true'] : []), ...(strict ? ['-Dwerror=true'] : [])];
+  if (definitions.length > 0) options.push('--', ...definitions);
   const result = spawnSync(process.execPath, [gyp, ...options], {
     stdio: ['ignore', 'pipe', 'pipe'],
     encoding: 'utf8',
@@ -122,7 +124,7 @@ function runNodeGyp(directory, sanitize) {
 }
 
 /** node-gyp's `build` folder is fixed, and `rebuild` empties it: it works in a folder of links, and the result is copied. */
-function build(variant, target) {
+function build(variant, target, strict) {
   const workspace = join(kBuild, `gyp-${variant.toLowerCase()}`);
   mkdirSync(workspace, { recursive: true });
   for (const name of ['binding.gyp', 'native', 'node_modules', 'package.json']) {
@@ -130,7 +132,7 @@ function build(variant, target) {
     rmSync(link, { force: true });
     if (existsSync(join(kRoot, name))) symlinkSync(join(kRoot, name), link);
   }
-  runNodeGyp(workspace, variant === 'Sanitize');
+  runNodeGyp(workspace, variant === 'Sanitize', strict);
   mkdirSync(dirname(target), { recursive: true });
   rmSync(target, { force: true }); // a new file: processes that use the old one keep it
   copyFileSync(join(workspace, 'build/Release/ladder.node'), target);
@@ -145,14 +147,17 @@ async function main() {
   const variant = flags.has('--sanitize') ? 'Sanitize' : 'Release';
   const target = join(kBuild, variant, 'ladder.node');
   const stamp = join(kBuild, variant, 'fingerprint');
+  const strict = process.env.LADDER_WERROR === '1';
   await locked(() => {
     const wanted = fingerprint(variant);
-    if (!flags.has('--force') && existsSync(target) && existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
+    // What was built without a warning is the same binary: it serves where warnings are allowed, too, but not the other way round.
+    const enough = strict ? [`${wanted} strict`] : [wanted, `${wanted} strict`];
+    if (!flags.has('--force') && existsSync(target) && existsSync(stamp) && enough.includes(readFileSync(stamp, 'utf8'))) return;
     requireTools();
     process.stderr.write(`ladder: building the native addon (${variant})…\n`);
     const start = performance.now();
-    build(variant, target);
-    writeFileSync(stamp, wanted);
+    build(variant, target, strict);
+    writeFileSync(stamp, enough[0]);
     process.stderr.write(`ladder: built ${relative(process.cwd(), target)} in ${((performance.now() - start) / 1000).toFixed(0)} s\n`);
   });
 }

@@ -1,31 +1,28 @@
 /**
- * Names of checkpoint folders as Ladder's authors write them, both ways: what a name says, and the name of a checkpoint.
+ * The one grammar of checkpoints' names, as Ladder's authors write them, both ways: what a name says, and the name of a
+ * checkpoint. Words of formats and what names of a model begin with are the records' (lib/formats, lib/models).
  *
- *   LLM layers   llama2_bs<B>_seq<S>_async
- *                llama2_fq_0_<format>_<bits>_<group>_bs<B>_seq<S>_ci_<True|False>_async      (for BLOOM as well)
- *   networks     <net>[-b1][_fq_0_<format>_<bits>_ci_<True|False>][_async][_holistic_fp16]   (without -b1: batch 128)
+ *   layers     <prefix>_bs<B>_seq<S>[_layers<L>][_async]
+ *              <prefix>_fq_0_<format>_<bits>_<group>_bs<B>_seq<S>_ci_<True|False>[_layers<L>][_async]
+ *   networks   <prefix>[-b1][_fq_0_<format>_<bits>_ci_<True|False>][_async][_holistic_fp16]   (without -b1: batch 128)
  *
- * `fq` is fake quantisation, `ci` converts activations to INT8, format `int4b` means INT4 activations. The authors' `mxfp`
- * is E5M2; E4M3 (`fp_e4m3`, `mxfp_e4m3`) and `_layers<L>` for more than one layer are additions of this project.
+ * `fq` is fake quantisation, `ci` converts activations to INT8. `_layers<L>` for more than one layer is an addition of this
+ * project. Paths in logs may hold names that are not quite the authors': {@link caseOfPath} takes from those what they say.
  */
 import { LadderError } from '../errors.js';
-import type { ActivationFormat, WeightFormat } from '../formats/index.js';
-
-/** Models by the name of the folder that holds their checkpoints: Figure 8's (and small ones for tests), and what names below begin with. */
-const kLanguageModels: readonly string[] = ['llama2-70b', 'bloom-176b', 'llama2-tiny', 'bloom-tiny'];
-const kNetworks = new Map([['resnet-50', 'resnet-50'], ['shufflenet', 'shufflenet-v2'], ['Conformer', 'conformer'], ['vit', 'vit']]);
+import { formatLabel, formats, formatsOfWords, weightFormat, weightFormats, wordsOfFormats } from '../formats/index.js';
+import { type FormatPair, type Model, modelOfText, models, settingName } from '../models/index.js';
 
 /** What a checkpoint's name says. */
 export interface CheckpointName {
-  /** As in Figure 8: llama2-70b, bloom-176b, resnet-50, shufflenet-v2, conformer, vit; null for an LLM in a folder of unknown name. */
+  /** As in lib/models; null where models share the name, and the folder above is none of theirs. */
   readonly model: string | null;
   readonly batch: number;
   /** Tokens per sequence; 1 for networks. */
   readonly seq: number;
   readonly layers: number;
-  /** `int8` is one of the authors' formats that this project does not build. */
-  readonly weight: WeightFormat | 'int8';
-  readonly activation: ActivationFormat;
+  readonly weight: string;
+  readonly activation: string;
   /** Elements along K that share a scale; −1: per output channel, or what the format itself prescribes. */
   readonly group: number;
   readonly async: boolean;
@@ -38,105 +35,159 @@ export interface NamedCheckpoint {
   readonly batch: number;
   readonly seq: number;
   readonly layers?: number;
-  readonly format: { readonly weight: string; readonly activation: string; readonly group: number };
+  readonly format: FormatPair & { readonly group: number };
 }
 
-interface FormatWords {
-  readonly format: string;
-  readonly bits: number;
-  /** ci_True */
-  readonly int8: boolean;
+/** The case of Figure 8 that a name speaks of; null where it does not say. */
+export interface CaseName {
+  /** As in lib/models. */
+  readonly model: string | null;
+  /** bs1_seq1 for layers, bs1 for networks. */
+  readonly setting: string | null;
+  /** As the paper writes it: `W_INT4 A_FP16`. */
+  readonly format: string | null;
 }
 
-const kWeights: readonly (readonly [string, number, WeightFormat | 'int8'])[] = [
-  ['int', 1, 'int1'], ['int', 4, 'int4'], ['int', 8, 'int8'], ['int4b', 1, 'int1'], ['int4b', 4, 'int4'], ['nf', 4, 'nf4'],
-  ['fp_e5m2', 8, 'fp8_e5m2'], ['fp_e4m3', 8, 'fp8_e4m3'], ['mxfp', 8, 'mxfp8_e5m2'], ['mxfp_e4m3', 8, 'mxfp8_e4m3'],
-];
+const plain = weightFormats().find(({ weight }) => weight.word === null)!;
+/** Weights and activations that names pass over: FP16, which also is what a system runs in where nothing else is said. */
+export const kPlainFormats: FormatPair = { weight: plain.id, activation: plain.weight.pairedWith };
+/** As the paper writes them. */
+export const kPlainLabel = formatLabel(kPlainFormats.weight, kPlainFormats.activation);
 
-/** Floating-point weights of 8 bits are multiplied by activations of their own format. */
-function activationOf(words: FormatWords, weight: WeightFormat | 'int8'): ActivationFormat | null {
-  if (words.format === 'int4b') return words.int8 ? null : 'int4';
-  if (words.int8) return 'int8';
-  switch (weight) {
-    case 'fp8_e5m2': case 'fp8_e4m3': case 'mxfp8_e5m2': case 'mxfp8_e4m3': return weight;
-    default: return 'fp16';
-  }
-}
+/** Networks' names say batch 1 and leave this one out. */
+const kUnsaidBatch = 128;
 
-const kFormat = '_fq_0_(?<format>[a-z0-9]+(?:_e[0-9]m[0-9])?)_(?<bits>[1-9][0-9]?)';
+const kFormat = '_fq_0_(?<format>[a-z0-9]+(?:_[a-z0-9]+)*?)_(?<bits>[1-9][0-9]?)';
 const kShape = '_bs(?<batch>[1-9][0-9]{0,8})_seq(?<seq>[1-9][0-9]{0,8})';
-const kLayers = '(?:_layers(?<layers>[2-9]|[1-9][0-9]{1,3}))?';
-const kLanguageName = new RegExp(`^llama2(?:${kShape}|${kFormat}_(?<group>-1|[1-9][0-9]{0,5})${kShape.replaceAll('?<', '?<q')}_ci_(?<ci>True|False))${kLayers}(?<async>_async)?$`);
-const kNetworkName = new RegExp(`^(?<net>${[...kNetworks.keys()].join('|')})(?<one>-b1)?(?:${kFormat}_ci_(?<ci>True|False))?(?<async>_async)?(?<holistic>_holistic_fp16)?$`);
+const kConversion = '_ci_(?<ci>True|False)';
+const kEndings: Readonly<Record<Model['kind'], string>> = {
+  layer: `(?:${kFormat}_(?<group>-1|[1-9][0-9]{0,5}))?${kShape}(?:${kConversion})?(?:_layers(?<layers>[2-9]|[1-9][0-9]{1,3}))?(?<async>_async)?`,
+  network: `(?<one>-b1)?(?:${kFormat}${kConversion})?(?<async>_async)?(?<holistic>_holistic_fp16)?`,
+};
+const kKinds = ['layer', 'network'] as const;
+
+/** The parts of a name of one kind of model. */
+function partsOf(name: string, kind: Model['kind']): Readonly<Record<string, string | undefined>> | null {
+  const prefixes = new Set(models.all().filter((model) => model.kind === kind).map(({ checkpoint }) => checkpoint.prefix.replace(/[^\w-]/g, '\\$&')));
+  return new RegExp(`^(?<prefix>${[...prefixes].join('|')})${kEndings[kind]}$`).exec(name)?.groups ?? null;
+}
+
 
 /**
  * Reads a checkpoint's name.
  * @param name the folder's name
- * @param parent the name of the folder above, which says which LLM it is
+ * @param parent the name of the folder above, which says which of the models that share a name it is
  * @returns null for a name of another make
  *
  * @example parseCheckpointName('llama2_fq_0_int_4_-1_bs1_seq1_ci_False_async', 'llama2-70b')?.weight // 'int4'
  */
 export function parseCheckpointName(name: string, parent: string): CheckpointName | null {
-  const language = kLanguageName.exec(name)?.groups;
-  const groups = language ?? kNetworkName.exec(name)?.groups;
-  if (!groups) return null;
-  const format = formatOf(groups['format'], groups['bits'], groups['ci']);
-  if (!format) return null;
-  const common = { ...format, async: groups['async'] !== undefined, holistic: groups['holistic'] !== undefined };
-  if (!language) {
-    const batch = groups['one'] ? 1 : 128;
-    return { model: kNetworks.get(groups['net']!)!, batch, seq: 1, layers: 1, group: -1, ...common };
+  for (const kind of kKinds) {
+    const parts = partsOf(name, kind);
+    if (!parts || (parts['format'] === undefined) !== (parts['ci'] === undefined)) continue;
+    const pair = parts['format'] === undefined ? kPlainFormats : formatsOfWords(parts['format'], Number(parts['bits']), parts['ci'] === 'True');
+    if (!pair) continue;
+    const sharing = models.all().filter((model) => model.kind === kind && model.checkpoint.prefix === parts['prefix']);
+    const model = sharing.find(({ id }) => id === parent) ?? sharing.find(({ checkpoint }) => !checkpoint.shared);
+    return {
+      model: model?.id ?? null,
+      batch: Number(parts['batch'] ?? (parts['one'] === undefined ? kUnsaidBatch : 1)), seq: Number(parts['seq'] ?? 1), layers: Number(parts['layers'] ?? 1),
+      group: Number(parts['group'] ?? -1), weight: pair.weight, activation: pair.activation,
+      async: parts['async'] !== undefined, holistic: parts['holistic'] !== undefined,
+    };
   }
-  return {
-    model: kLanguageModels.includes(parent) ? parent : null,
-    batch: Number(groups['batch'] ?? groups['qbatch']), seq: Number(groups['seq'] ?? groups['qseq']),
-    layers: Number(groups['layers'] ?? 1), group: Number(groups['group'] ?? -1), ...common,
-  };
-}
-
-function formatOf(format: string | undefined, bits: string | undefined, ci: string | undefined): Pick<CheckpointName, 'weight' | 'activation'> | null {
-  if (format === undefined) return { weight: 'fp16', activation: 'fp16' };
-  const weight = kWeights.find(([name, width]) => name === format && width === Number(bits))?.[2];
-  if (!weight) return null;
-  const activation = activationOf({ format, bits: Number(bits), int8: ci === 'True' }, weight);
-  return activation && { weight, activation };
+  return null;
 }
 
 /**
  * The name of a checkpoint's folder, as the authors would write it.
- * @throws LadderError `UNSUPPORTED` for a model, batch or pair of formats that their names cannot say
+ * @throws LadderError `UNSUPPORTED` for a model, batch or pair of formats that their names cannot say, `BAD_ARGUMENT` for an
+ *   unknown format
  */
-export function checkpointName({ model, batch, seq, layers = 1, format }: NamedCheckpoint): string {
-  const words = wordsOf(format.weight as WeightFormat, format.activation as ActivationFormat);
-  const language = kLanguageModels.includes(model);
-  // MX prescribes its group; the authors write −1.
-  const group = format.weight.startsWith('mxfp8') ? -1 : format.group;
-  if (language) {
+export function checkpointName({ model: id, batch, seq, layers = 1, format }: NamedCheckpoint): string {
+  const words = wordsOfFormats(format.weight, format.activation);
+  const model = models.find(id);
+  if (!model) throw new LadderError('UNSUPPORTED', `expected a model among ${models.ids().join(', ')} but received ${JSON.stringify(id)}`, { model: id });
+  const { prefix, quantisedSuffix = '' } = model.checkpoint;
+  const conversion = words?.convertsToInt8 ? 'True' : 'False';
+  const group = saidGroup(format);
+  if (model.kind === 'layer') {
+    const shape = `bs${batch}_seq${seq}`;
     const suffix = `${layers > 1 ? `_layers${layers}` : ''}_async`;
-    return words
-      ? `llama2_fq_0_${words.format}_${words.bits}_${group}_bs${batch}_seq${seq}_ci_${words.int8 ? 'True' : 'False'}${suffix}`
-      : `llama2_bs${batch}_seq${seq}${suffix}`;
+    return words ? `${prefix}_fq_0_${words.format}_${words.bits}_${group}_${shape}_ci_${conversion}${suffix}` : `${prefix}_${shape}${suffix}`;
   }
-  const net = [...kNetworks].find(([, id]) => id === model)?.[0];
-  if (!net) throw new LadderError('UNSUPPORTED', `expected a model among ${[...kLanguageModels, ...kNetworks.values()].join(', ')} but received ${JSON.stringify(model)}`, { model });
-  if (batch !== 1 && batch !== 128) throw new LadderError('UNSUPPORTED', `checkpoints of ${model} have batch 1 or 128, not ${batch}`, { model, batch });
-  if (seq !== 1 || layers !== 1 || group !== -1) throw new LadderError('UNSUPPORTED', `names of ${model}'s checkpoints have no room for a sequence, layers or groups`, { model, seq, layers, group });
-  const base = `${net}${batch === 1 ? '-b1' : ''}`;
-  if (!words) return base;
-  const suffix = batch !== 1 ? '' : model === 'vit' ? '_holistic_fp16' : '_async';
-  return `${base}_fq_0_${words.format}_${words.bits}_ci_${words.int8 ? 'True' : 'False'}${suffix}`;
+  if (batch !== 1 && batch !== kUnsaidBatch) throw new LadderError('UNSUPPORTED', `checkpoints of ${id} have batch 1 or ${kUnsaidBatch}, not ${batch}`, { model: id, batch });
+  if (seq !== 1 || layers !== 1 || group !== -1) throw new LadderError('UNSUPPORTED', `names of ${id}'s checkpoints have no room for a sequence, layers or groups`, { model: id, seq, layers, group });
+  const base = `${prefix}${batch === 1 ? '-b1' : ''}`;
+  return words ? `${base}_fq_0_${words.format}_${words.bits}_ci_${conversion}${batch === 1 ? quantisedSuffix : ''}` : base;
 }
 
-/** The name's words for a pair of formats; null for FP16 throughout. */
-function wordsOf(weight: WeightFormat | 'int8', activation: ActivationFormat): FormatWords | null {
-  if (weight === 'fp16' && activation === 'fp16') return null;
-  for (const [format, bits, candidate] of kWeights) {
-    if (candidate !== weight) continue;
-    for (const int8 of [false, true]) {
-      const words = { format, bits, int8 };
-      if (activationOf(words, weight) === activation) return words;
-    }
+/** The authors write −1 for a group that a format leaves no choice of, as MX does. */
+function saidGroup({ weight, group }: NamedCheckpoint['format']): number {
+  const { groups } = weightFormat(weight).weight;
+  return groups.length === 1 && group === groups[0] ? -1 : group;
+}
+
+/** The case that a name says, as records and Figure 8 write it. */
+export function caseOfName({ model, batch, seq, weight, activation }: CheckpointName): CaseName & { readonly setting: string; readonly format: string } {
+  // A name that leaves its model open is one of layers.
+  const kind = model === null ? 'layer' : models.get(model).kind;
+  return { model, setting: settingName(kind, { batch, seq }), format: formatLabel(weight, activation) };
+}
+
+/**
+ * The case of a checkpoint, from its path as a log prints it. Names that are not the authors' say what can be found in them.
+ * @example caseOfPath('…/bloom-176b/llama2_fq_0_int_4_-1_bs1_seq1_ci_False_async').format // 'W_INT4 A_FP16'
+ */
+export function caseOfPath(path: string): CaseName {
+  const [name = '', parent = ''] = path.split('/').filter((part) => part !== '').reverse();
+  const parsed = parseCheckpointName(name, parent);
+  const model = parsed?.model ? models.get(parsed.model) : spokenModel(name, parent);
+  const format = parsed ? caseOfName(parsed).format : spokenFormat(name);
+  if (!model) return { model: null, setting: null, format };
+  const unsaid = model.kind === 'network' ? settingName(model.kind, { batch: kUnsaidBatch, seq: 1 }) : null;
+  const setting = parsed ? caseOfName(parsed).setting : settingOfText(name.replace(/_fq_.*?(?=_bs\d|$)/, ''), model) ?? unsaid;
+  return { model: model.id, setting, format };
+}
+
+/** The name's model, unless it says no more than what several share: then the folder's goes first. */
+function spokenModel(name: string, parent: string): Model | null {
+  const own = modelOfText(name);
+  const open = own === null || (own.checkpoint.shared && own.pattern?.test(own.checkpoint.prefix));
+  return open ? modelOfText(parent) ?? own : own;
+}
+
+/** Batch and tokens anywhere in a text, as systems spell them: `bs32_seq1`, `b1_s4096`, `batch1_seq1`; null where it lacks one. */
+export function settingOfText(text: string, { kind }: Model): string | null {
+  const batch = /(?:^|[-_])(?:batch|bs|b)(\d+)(?![a-z\d])/i.exec(text)?.[1];
+  const seq = kind === 'layer' ? /(?:^|[-_])(?:seq|s)(\d+)(?![a-z\d])/i.exec(text)?.[1] : '1';
+  return batch === undefined || seq === undefined ? null : settingName(kind, { batch: Number(batch), seq: Number(seq) });
+}
+
+/** The format that a name's words speak of, whatever else the name holds. */
+function spokenFormat(name: string): string | null {
+  if (!name.includes('_fq_')) return kPlainLabel;
+  const words = /_fq_-?\d+_(?<format>[a-z0-9]+(?:_[a-z0-9]+)*?)_(?<bits>\d+)(?=_).*?_ci_(?<ci>True|False)/.exec(name)?.groups;
+  if (!words) return null;
+  const { format = '', bits = '', ci } = words;
+  // Activations that say themselves are not converted, too.
+  for (const converts of ci === 'True' ? [true, false] : [false]) {
+    const pair = formatsOfWords(format, Number(bits), converts);
+    if (pair) return formatLabel(pair.weight, pair.activation);
+    const other = otherWidth(format, bits, converts);
+    if (other !== null) return other;
   }
-  throw new LadderError('UNSUPPORTED', `no checkpoint name says weights ${weight} with activations ${activation}`, { weight, activation });
+  return null;
+}
+
+/** The label of weights of a width that no record has, by a record of the same word. */
+function otherWidth(format: string, bits: string, converts: boolean): string | null {
+  for (const { id, label, weight } of weightFormats()) {
+    const pair = weight.word && formatsOfWords(format, weight.word.bits, converts);
+    if (pair?.weight !== id) continue;
+    const widened = label.replace(/\d+$/, bits);
+    const ownKind = pair.activation === id && weight.word?.format === format && !converts;
+    return `W_${widened} A_${ownKind ? widened : formats.get(pair.activation).label}`;
+  }
+  return null;
 }

@@ -4,6 +4,8 @@
  * system of the figure, so no records; measuring is adapters/cublaslt.ts's.
  */
 import { z } from 'zod';
+import { type ActivationFormatRecord, formatsOfLabel } from '../formats/index.js';
+import { figure8Models, models } from '../models/index.js';
 import type { NativeMatmul } from '../native.js';
 import { deviceStateSchema, parseAs, recordSchema } from '../run/record.js';
 
@@ -11,7 +13,7 @@ export const matmulTypes = ['fp16', 'fp8_e4m3', 'int8'] as const satisfies reado
 export type MatmulType = (typeof matmulTypes)[number];
 
 const shapeSchema = z.strictObject({
-  model: z.enum(['llama2-70b', 'bloom-176b']),
+  model: z.string().refine((id) => models.has(id), 'expected a model'),
   name: z.string().min(1),
   /** Weights are [n, k]. */
   n: z.number().int().positive(), k: z.number().int().positive(),
@@ -19,17 +21,11 @@ const shapeSchema = z.strictObject({
 /** A dense layer. Products that our checkpoints fuse are one shape. */
 export type DenseShape = Readonly<z.infer<typeof shapeSchema>>;
 
-/** The dense layers of Figure 8's decoder layers. */
-export const denseShapes: readonly DenseShape[] = [
-  { model: 'llama2-70b', name: 'qkv', n: 10240, k: 8192 },
-  { model: 'llama2-70b', name: 'o', n: 8192, k: 8192 },
-  { model: 'llama2-70b', name: 'gate_up', n: 57344, k: 8192 },
-  { model: 'llama2-70b', name: 'down', n: 8192, k: 28672 },
-  { model: 'bloom-176b', name: 'qkv', n: 43008, k: 14336 },
-  { model: 'bloom-176b', name: 'dense', n: 14336, k: 14336 },
-  { model: 'bloom-176b', name: 'up', n: 57344, k: 14336 },
-  { model: 'bloom-176b', name: 'down', n: 14336, k: 57344 },
-];
+/** The dense layers of Figure 8's decoder layers: the matrix weights [n, k] of their graphs. */
+export function denseShapes(): readonly DenseShape[] {
+  return figure8Models().filter(({ kind }) => kind === 'layer').flatMap(({ id: model, graph }) => (graph?.(1, 1, 1).values ?? []).flatMap(({ role, name = '', axes: [n, k] }) =>
+    (role === 'weight' && n?.name === 'n' && k?.name === 'k' ? [{ model, name: name.replace(/^layer0\./, ''), n: n.extent, k: k.extent }] : [])));
+}
 
 /** Weights of `shape` times `m` rows of activations. */
 export interface MatmulProduct {
@@ -78,11 +74,13 @@ export function parseCeilings(text: string, source: string): LibraryCeilings {
 /** From here on the arithmetic binds a product, not the memory. */
 const kArithmeticRows = 1024;
 
-/** The type in which a format's activations are multiplied; null for what the library does not have. */
+/** The library's type for each arithmetic. */
+const kMatmulTypes: Readonly<Record<ActivationFormatRecord['arithmetic'], MatmulType>> = { fp16: 'fp16', fp8: 'fp8_e4m3', int8: 'int8' };
+
+/** The type in which a format's activations are multiplied; null for an unknown format. */
 function matmulTypeOf(format: string): MatmulType | null {
-  const activation = / A_(FP16|FP8|MXFP8|INT8|INT4)$/.exec(format)?.[1];
-  if (activation === undefined) return null;
-  return activation === 'FP16' ? 'fp16' : activation.startsWith('INT') ? 'int8' : 'fp8_e4m3';
+  const { activation } = formatsOfLabel(format);
+  return activation && kMatmulTypes[activation.activation.arithmetic];
 }
 
 /** Tokens of a setting of a decoder layer; null for a network's. */
@@ -91,20 +89,22 @@ function rowsOf(setting: string): number | null {
   return match === null ? null : Number(match[1]) * Number(match[2]);
 }
 
-/** The largest weight of each model, whose product comes nearest to the GPU's rate. */
-const largest: readonly DenseShape[] = ['llama2-70b', 'bloom-176b'].map((model) =>
-  denseShapes.filter((shape) => shape.model === model).reduce((a, b) => (b.n * b.k > a.n * a.k ? b : a)));
+/** Whether a weight is its model's largest, whose product comes nearest to the GPU's rate. */
+function isLargest(shape: DenseShape, shapes: readonly DenseShape[]): boolean {
+  return shapes.filter(({ model }) => model === shape.model).reduce((a, b) => (b.n * b.k > a.n * a.k ? b : a)) === shape;
+}
 
 /**
- * The products that measured models, settings and formats call for. Where the arithmetic binds them, types other than FP16
+ * The products that settings and formats of measured models call for. Where the arithmetic binds them, types other than FP16
  * (in which the rivals run) are there for the ceiling only: each model's largest product says it.
  */
-export function productsFor(models: readonly string[], settings: readonly string[], formats: readonly string[]): readonly MatmulProduct[] {
+export function productsFor(measured: readonly string[], settings: readonly string[], formats: readonly string[]): readonly MatmulProduct[] {
   const known = <T>(values: readonly (T | null)[]): T[] => [...new Set(values)].filter((value) => value !== null);
   const [rows, types] = [known(settings.map(rowsOf)), known(formats.map(matmulTypeOf))];
-  return denseShapes.filter((shape) => models.includes(shape.model))
+  const shapes = denseShapes().filter(({ model }) => measured.includes(model));
+  return shapes
     .flatMap((shape) => rows.flatMap((m) => types.map((type) => ({ shape, m, type }))))
-    .filter(({ shape, m, type }) => m < kArithmeticRows || type === 'fp16' || largest.includes(shape));
+    .filter(({ shape, m, type }) => m < kArithmeticRows || type === 'fp16' || isLargest(shape, shapes));
 }
 
 /** Whether both are the same product. */

@@ -7,6 +7,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
 import { createGunzip } from 'node:zlib';
 import { LadderError } from '../errors.js';
+import { loggingSystems } from './systems/index.js';
 
 /** A log that can be opened, again and again. */
 export interface LogFile {
@@ -17,7 +18,11 @@ export interface LogFile {
 
 /** A member of an archive larger than this is no log. */
 const maxMemberBytes = 256 << 20;
-const isLog = (name: string): boolean => /(?:\.log(?:\.gz)?|^latency\.txt|^tune_time_cost\.txt)$/.test(basename(name));
+/** Files that end in `.log`, and those that a system calls otherwise. */
+function isLog(path: string): boolean {
+  const name = basename(path);
+  return /\.log(?:\.gz)?$/.test(name) || loggingSystems().some(({ log: { file } }) => file !== undefined && [file.name, ...file.beside].includes(name));
+}
 const isArchive = (name: string): boolean => /\.(?:tar\.gz|tgz)$/.test(name);
 
 /** A file's bytes, decompressed when its name ends in `.gz`. A damaged stream ends where it is damaged. */

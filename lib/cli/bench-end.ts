@@ -3,14 +3,17 @@
  * the vendor library's products after them (`--reproduce`), and at the end the comparison and the figures.
  */
 import { join } from 'node:path';
+import { kPlainLabel } from '../artifact/names.js';
 import type { BaselineAdapter } from '../baselines/adapters/index.js';
-import { isModel, models, settingsOf, type Model } from '../baselines/case-names.js';
 import type { LibraryCeilings } from '../baselines/ceilings.js';
+import { runnableSystems } from '../baselines/systems/index.js';
 import { LadderError } from '../errors.js';
-import { deviceForRecord, ordinalOf } from '../run/device.js';
-import type { FinishedBench } from './bench.js';
+import { figure8Models, figure8Settings, type Figure8Model } from '../models/index.js';
+import type { CaseTiming } from '../run/bench-cases.js';
+import type { BenchOutcome } from '../run/bench.js';
+import { deviceForRecord, ordinalOf, type DeviceInfo } from '../run/device.js';
+import { formatMs, formatRate, renderTable } from '../table.js';
 import type { CliIo } from './command.js';
-import { formatMs, formatRate, renderTable } from './table.js';
 
 /** Tunes the checkpoints on the GPU. */
 export async function tuneFirst(paths: readonly string[], ordinal: number, io: CliIo): Promise<void> {
@@ -37,9 +40,28 @@ export interface Reproduction {
   readonly settings: readonly string[] | null;
 }
 
+/** What a bench came to, for what follows it. */
+export interface FinishedBench {
+  readonly device: DeviceInfo;
+  readonly outcomes: readonly BenchOutcome[];
+  readonly resultsRoot: string;
+  /** How the cases were timed: the other systems follow the same protocol. */
+  readonly timing: CaseTiming;
+  /** Measure again what was measured before. */
+  readonly fresh: boolean;
+  /** Limit of a case where one was asked for. */
+  readonly caseTimeoutMs: number | undefined;
+  /** The authors' `--reproduce`: draw from what was measured on this machine. */
+  readonly reproduce: boolean;
+  /** What is measured beside the checkpoints; null: nothing. */
+  readonly reproduction: Reproduction | null;
+  /** Whether comparison, figures and report follow. */
+  readonly figures: boolean;
+}
+
 export interface ReproductionOptions {
   readonly reproduce: boolean;
-  /** AMOS and TensorIR as well. */
+  /** Systems that search first as well. */
   readonly forceTune: boolean;
   /** Comma-separated, as on the command line. */
   readonly systems?: string | undefined;
@@ -54,6 +76,16 @@ function listOf(text: string, option: string, known: readonly string[]): readonl
   return parts;
 }
 
+/** What `--reproduce-systems` chooses from. */
+export function reproducibleSystems(): readonly string[] {
+  return [...runnableSystems(false).map(({ id }) => id), kLibrary];
+}
+
+/** What `--reproduce-settings` chooses from. */
+export function reproducibleSettings(): readonly string[] {
+  return [...new Set(figure8Models().flatMap(figure8Settings))];
+}
+
 /**
  * What the command line asks for, checked before anything is measured; null where it asks for nothing.
  * @throws LadderError `BAD_ARGUMENT`
@@ -63,29 +95,30 @@ export async function planReproduction(options: ReproductionOptions): Promise<Re
   if (!reproduce && (systems ?? settings) !== undefined) throw new LadderError('BAD_ARGUMENT', '--reproduce-systems and --reproduce-settings choose from what --reproduce measures; add --reproduce');
   if (!reproduce && !forceTune) return null;
   const { baselineAdapters, tunerAdapters } = await import('../baselines/adapters/index.js');
-  const adapters = [...(reproduce ? baselineAdapters() : []), ...(forceTune ? tunerAdapters() : [])];
+  const adapters = [...(reproduce ? await baselineAdapters() : []), ...(forceTune ? await tunerAdapters() : [])];
   const known = [...adapters.map(({ system }) => system), ...(reproduce ? [kLibrary] : [])];
   const wanted = systems === undefined ? known : listOf(systems, '--reproduce-systems', known);
   return {
     adapters: adapters.filter(({ system }) => wanted.includes(system)), library: wanted.includes(kLibrary),
-    settings: settings === undefined ? null : listOf(settings, '--reproduce-settings', [...new Set(models.flatMap(settingsOf))]),
+    settings: settings === undefined ? null : listOf(settings, '--reproduce-settings', reproducibleSettings()),
   };
 }
 
-/** The models of Figure 8 that were measured. */
-function modelsOf(bench: FinishedBench): readonly Model[] {
-  return [...new Set(bench.outcomes.map(({ record }) => record.model))].filter(isModel);
+/** The models of Figure 8 that were measured, in the order in which they were. */
+function modelsOf(bench: FinishedBench): readonly Figure8Model[] {
+  const measured = new Set(bench.outcomes.map(({ record }) => record.model));
+  return [...measured].flatMap((id) => figure8Models().filter((model) => model.id === id));
 }
 
 /** The settings of a model that are measured. */
-function chosenSettings(plan: Reproduction, model: Model): readonly string[] {
-  return settingsOf(model).filter((setting) => plan.settings?.includes(setting) ?? true);
+function chosenSettings(plan: Reproduction, model: Figure8Model): readonly string[] {
+  return figure8Settings(model).filter((setting) => plan.settings?.includes(setting) ?? true);
 }
 
 /** Measures the systems that are installed here, over Figure 8's settings of the models that were measured. */
 async function measureSystems(bench: FinishedBench, plan: Reproduction, io: CliIo): Promise<void> {
   const { reproduceBaselines } = await import('../baselines/adapters/index.js');
-  const cases = modelsOf(bench).flatMap((model) => chosenSettings(plan, model).map((setting) => ({ model, setting })));
+  const cases = modelsOf(bench).flatMap((model) => chosenSettings(plan, model).map((setting) => ({ model: model.id, setting })));
   const { records, unavailable } = await reproduceBaselines(cases, {
     // What a CPU can be asked for is too little for a GPU.
     ...(bench.device.kind === 'cuda' ? bench.timing : {}), folder: join(bench.resultsRoot, 'baselines'), signal: io.signal, adapters: plan.adapters, again: bench.fresh,
@@ -115,8 +148,8 @@ async function measureLibrary(bench: FinishedBench, plan: Reproduction, io: CliI
   const { productsFor } = await import('../baselines/ceilings.js');
   const measuredModels = modelsOf(bench);
   // FP16 is what the other systems run in.
-  const formats = ['W_FP16 A_FP16', ...bench.outcomes.map(({ record }) => record.format)];
-  const products = productsFor(measuredModels, measuredModels.flatMap((model) => chosenSettings(plan, model)), formats);
+  const formats = [kPlainLabel, ...bench.outcomes.map(({ record }) => record.format)];
+  const products = productsFor(measuredModels.map(({ id }) => id), measuredModels.flatMap((model) => chosenSettings(plan, model)), formats);
   if (products.length === 0) return;
   try {
     const { ceilings, measured } = await libraryCeilings(products, join(bench.resultsRoot, 'baselines'), deviceForRecord(bench.device), {

@@ -4,16 +4,17 @@
  */
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { runnableSystems } from '../baselines/systems/index.js';
 import { LadderError } from '../errors.js';
 import { readCases, type BenchCase, type CaseTiming } from '../run/bench-cases.js';
 import { runBench, type BenchOutcome } from '../run/bench.js';
 import { computeCapabilityOf, ordinalOf, selectDevice, type DeviceInfo } from '../run/device.js';
 import { checkpointName, listCheckpoints, packageRoot, resolveCheckpoint, type FoundCheckpoint } from '../run/package.js';
-import { endBench, planReproduction, tuneFirst, type Reproduction } from './bench-end.js';
+import { formatMs, formatRate, inWords, renderTable } from '../table.js';
+import { endBench, planReproduction, reproducibleSettings, reproducibleSystems, tuneFirst, type FinishedBench } from './bench-end.js';
 import { exitCodes, type CliIo, type Command } from './command.js';
 import { addTimingOptions, timingOf, type TimingOptions } from './run.js';
 import { progressTo, wholeNumber } from './shared.js';
-import { formatMs, formatRate, renderTable } from './table.js';
 
 interface BenchCliOptions extends TimingOptions {
   readonly device: string;
@@ -31,25 +32,6 @@ interface BenchCliOptions extends TimingOptions {
   readonly forceTune?: boolean;
   readonly figures: boolean;
   readonly json?: boolean;
-}
-
-/** What a bench came to, for what follows it. */
-export interface FinishedBench {
-  readonly device: DeviceInfo;
-  readonly outcomes: readonly BenchOutcome[];
-  readonly resultsRoot: string;
-  /** How the cases were timed: the other systems follow the same protocol. */
-  readonly timing: CaseTiming;
-  /** Measure again what was measured before. */
-  readonly fresh: boolean;
-  /** Limit of a case where one was asked for. */
-  readonly caseTimeoutMs: number | undefined;
-  /** The authors' `--reproduce`: draw from what was measured on this machine. */
-  readonly reproduce: boolean;
-  /** What is measured beside the checkpoints; null: nothing. */
-  readonly reproduction: Reproduction | null;
-  /** Whether comparison, figures and report follow. */
-  readonly figures: boolean;
 }
 
 /** Of our own cases; the other systems compile, and have their own. */
@@ -163,9 +145,9 @@ export const benchCommand: Command = {
       .option('--case-timeout <s>', `end a case that takes longer (default: ${kCaseTimeoutS}; the other systems have their own)`, wholeNumber)
       .option('--strict', 'exit 4 when a measurement is invalid')
       .option('--reproduce', "as in the authors' script: measure the other systems here as well, where they are installed")
-      .option('--reproduce-systems <list>', 'of these only: pytorch-eager, pytorch-inductor, onnxruntime, tensorrt, cublaslt (default: all)')
-      .option('--reproduce-settings <list>', 'in these settings only: bs1_seq1, bs32_seq1, bs1_seq4096, bs1, bs128 (default: all that the model has)')
-      .option('--force_tune', "as in the authors' script: tune before measuring, AMOS and TensorIR as well where their toolchains are")
+      .option('--reproduce-systems <list>', `of these only: ${reproducibleSystems().join(', ')} (default: all)`)
+      .option('--reproduce-settings <list>', `in these settings only: ${reproducibleSettings().join(', ')} (default: all that the model has)`)
+      .option('--force_tune', `as in the authors' script: tune before measuring, ${inWords(runnableSystems(true).map(({ label }) => label))} as well where their toolchains are`)
       .option('--force-tune', 'the same')
       .option('--no-figures', 'leave out the comparison, Figure 8 and the report')
       .option('--json', 'machine-readable records');

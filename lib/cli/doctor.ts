@@ -5,7 +5,7 @@ import { findProgram } from '../files.js';
 import { native, type NativeAddon } from '../native.js';
 import { listCheckpoints, packageVersion } from '../run/package.js';
 import { exitCodes, type Command } from './command.js';
-import { formatBytes, renderTable } from './table.js';
+import { formatBytes, renderTable } from '../table.js';
 
 /** One thing that was looked for. */
 export interface Finding {

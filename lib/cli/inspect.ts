@@ -2,7 +2,7 @@
 import { inspectPrebuilt, type Inspection } from '../artifact/inspect.js';
 import { exitCodes, type Command } from './command.js';
 import { addCheckpointArgument, checkpointOf } from './shared.js';
-import { formatBytes, renderTable } from './table.js';
+import { formatBytes, renderTable } from '../table.js';
 
 const routes = { 1: 'route 1: launches its kernels itself', 2: 'route 2: kernels in its module blob', cpu: 'CPU code' } as const;
 

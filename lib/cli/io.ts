@@ -3,7 +3,7 @@
  * rewritten in place on a terminal and printed once per label elsewhere. Signals become an AbortSignal.
  */
 import { exitCodes, type CliIo, type ExitCode } from './command.js';
-import { shorten } from './table.js';
+import { shorten } from '../table.js';
 
 /** A writable terminal or file. */
 export interface OutputStream {

@@ -5,7 +5,7 @@ import { readManifest } from '../artifact/checkpoint.js';
 import { listCheckpoints, type FoundCheckpoint } from '../run/package.js';
 import { caseOf, type CheckpointCase } from '../run/names.js';
 import type { Command } from './command.js';
-import { formatBytes, renderTable } from './table.js';
+import { formatBytes, renderTable } from '../table.js';
 
 /** One line of the list. */
 export interface ListedCheckpoint extends FoundCheckpoint, CheckpointCase {

@@ -4,7 +4,7 @@ import type { ProfileReport } from '../run/profile.js';
 import { checkpointName } from '../run/package.js';
 import type { Command } from './command.js';
 import { addCheckpointArgument, addLoadOptions, checkpointOf, progressTo, wholeNumber, type CheckpointOptions } from './shared.js';
-import { formatRate, renderTable } from './table.js';
+import { formatRate, renderTable } from '../table.js';
 
 /** A profile for people. */
 export function renderProfile(report: ProfileReport): string {

@@ -11,7 +11,7 @@ import { checkpointName } from '../run/package.js';
 import type { ProfileReport } from '../run/profile.js';
 import { exitCodes, type CliIo, type Command } from './command.js';
 import { addCheckpointArgument, addLoadOptions, checkpointOf, milliseconds, progressTo, wholeNumber, type CheckpointOptions } from './shared.js';
-import { formatMs, formatRate, renderTable } from './table.js';
+import { formatMs, formatRate, renderTable } from '../table.js';
 
 /** The timing options of `run` and `bench`. */
 export interface TimingOptions {

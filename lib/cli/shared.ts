@@ -2,7 +2,9 @@
  * What several commands share: the checkpoint argument, the device option, numbers, and progress in words.
  */
 import type { Command as Program } from 'commander';
+import { checkpointName } from '../artifact/names.js';
 import { LadderError } from '../errors.js';
+import { figure8Models } from '../models/index.js';
 import { resolveCheckpoint } from '../run/package.js';
 import type { Progress } from '../run/options.js';
 import type { CliIo } from './command.js';
@@ -16,10 +18,16 @@ export interface CheckpointOptions {
   readonly json?: boolean;
 }
 
+/** A checkpoint that there is, for help: the figure's first. */
+export function exampleCheckpoint(): string {
+  const { id: model, figure8: { settings: [setting], formats: [pair] } } = figure8Models()[0]!;
+  return `${model}/${checkpointName({ model, ...setting!, format: { ...pair!, group: -1 } })}`;
+}
+
 /** Adds the checkpoint argument and `--prebuilt_path`, either of which names the checkpoint. @param several any number of arguments */
 export function addCheckpointArgument(command: Program, several = false): Program {
   return command
-    .argument(several ? '[checkpoint...]' : '[checkpoint]', "its folder, or its name below checkpoints/, e.g. 'llama2-70b/llama2_bs1_seq1_async'")
+    .argument(several ? '[checkpoint...]' : '[checkpoint]', `its folder, or its name below checkpoints/, e.g. '${exampleCheckpoint()}'`)
     .option('--prebuilt_path <path>', "the same, as in the authors' script");
 }
 

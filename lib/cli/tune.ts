@@ -2,15 +2,15 @@
 import { tuneCheckpoint } from '../compiler/tune/tuner.js';
 import { resolveCheckpoint } from '../run/package.js';
 import type { Command } from './command.js';
-import { wholeNumber } from './shared.js';
-import { formatMs, renderTable } from './table.js';
+import { exampleCheckpoint, wholeNumber } from './shared.js';
+import { formatMs, renderTable } from '../table.js';
 
 export const tuneCommand: Command = {
   register(program, io) {
     program
       .command('tune')
       .description("search the kernels' parameters on this GPU; interrupt and run again to go on")
-      .argument('<checkpoint...>', "folders, or names below checkpoints/, e.g. 'llama2-70b/llama2_bs1_seq1_async'")
+      .argument('<checkpoint...>', `folders, or names below checkpoints/, e.g. '${exampleCheckpoint()}'`)
       .option('--device <ordinal>', 'CUDA device', wholeNumber, 0)
       .option('--candidates <n>', 'tunings tried per operator', wholeNumber, 12)
       .option('--json', 'machine-readable result')

@@ -3,10 +3,10 @@ import { LadderError } from '../errors.js';
 import type { VerifyRunOptions } from '../run/options.js';
 import { checkpointName, resolveCheckpoint } from '../run/package.js';
 import { verifyPrebuilt } from '../run/run-prebuilt.js';
-import type { OperatorVerdict, VerifyReport } from '../run/verify.js';
+import type { OperatorVerdict, VerifyReport } from '../run/verdict.js';
 import { exitCodes, type CliIo, type Command } from './command.js';
 import { addCheckpointArgument, addLoadOptions, checkpointOf, progressTo, wholeNumber, type CheckpointOptions } from './shared.js';
-import { renderTable } from './table.js';
+import { renderTable } from '../table.js';
 
 interface VerifyCliOptions extends CheckpointOptions {
   readonly endToEnd?: NonNullable<VerifyRunOptions['endToEnd']>;

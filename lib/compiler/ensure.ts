@@ -88,12 +88,18 @@ export async function buildDesigned(items: readonly { readonly folder: string; r
   return performance.now() - started;
 }
 
+/** How a checkpoint's parameters are stored, as text: their tensors, and the order and format of each weight (axes n, k). */
+function storedParameters({ tensors, operators }: Manifest): string {
+  const weights = operators.flatMap(({ program: { values, inputs } }) => inputs.map((index) => values[index]!).filter(({ axes }) => axes.some(({ name }) => name === 'n')));
+  return JSON.stringify([tensors, weights.map(({ axes, type, layout, scaleLayout }) => [axes, type, layout ?? null, scaleLayout ?? null])]);
+}
+
 /**
  * Packed weights are in the layout of the old description: a new one must not be put beside them.
  * @throws LadderError `BAD_PARAMS`
  */
 export function refuseToStrandWeights(folder: string, manifest: Manifest, design: CheckpointDesign): void {
   if (!existsSync(join(folder, 'graph.params'))) return;
-  if (JSON.stringify(manifest.tensors) === JSON.stringify(design.manifest.tensors)) return;
+  if (storedParameters(manifest) === storedParameters(design.manifest)) return;
   throw new LadderError('BAD_PARAMS', `${folder}: graph.params was packed in another layout than this package's kernels read; pack it again with \`ladder build … --weights\``, { folder });
 }

@@ -54,8 +54,7 @@ function groupOf(weightId: string, activationId: string, group: number): Group {
   const weight = weightFormat(weightId);
   const { groups, pairedWith } = weight.weight;
   // MX prescribes its group, which need not be said.
-  if (group === -1 && isMx(weight)) return groups[0]!;
-  const found = groups.find((one) => one === group);
+  const found = group === -1 && isMx(weight) ? groups[0] : groups.find((one) => one === group);
   if (found === undefined) throw new LadderError('BAD_ARGUMENT', `expected ${groups.join(', ')} for \`group\` with ${weightId} weights but received ${group}`);
   const blocks = activationFormat(activationId).activation.group;
   if (blocks > 0 && blocks !== found) throw new LadderError('BAD_ARGUMENT', `expected weights in blocks of ${blocks}, as ${activationId} activations come, but received ${weightId}`);

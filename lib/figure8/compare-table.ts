@@ -1,12 +1,13 @@
 /**
- * Comparisons as text: the table of `ladder compare`, and the one that ends a bench (AMOS and TensorIR for ResNet and
- * ShuffleNet, then every system where numbers exist). Each number stands beside its kind of clock. Pure.
+ * Comparisons as text: the table of `ladder compare`, and the one that ends a bench (the compilers of Table 2 with their
+ * compile times, then every system where numbers exist). Each number stands beside its kind of clock. Pure.
  */
-import { formatMs, renderTable, type Column } from '../cli/table.js';
+import { kPlainLabel } from '../artifact/names.js';
+import { formatMs, renderTable, type Column } from '../table.js';
 import { geometricMean, type Comparison, type Mean } from './compare.js';
 import type { CompileTimes } from './data.js';
-import type { Entry } from './entries.js';
-import { clockLabel, modelLabel, settingLabel, systemLabel } from './names.js';
+import type { Entry } from './entry.js';
+import { clockLabel, modelLabel, paperReference, references, settingLabel, shortLabel, subject, systemLabel } from './names.js';
 
 const times = (ratio: number): string => `${ratio.toFixed(2)}×`;
 const percent = (fraction: number): string => `${(fraction * 100).toFixed(1)} %`;
@@ -14,7 +15,7 @@ const percent = (fraction: number): string => `${(fraction * 100).toFixed(1)} %`
 /** One value with its interval. */
 function valueCell(entry: Entry, basis: 'time' | 'roofline'): string {
   const spread = entry.interval === null ? '' : ` [${formatMs(entry.interval.lowMs)}, ${formatMs(entry.interval.highMs)}]`;
-  const fraction = basis === 'roofline' && entry.roof !== null ? ` = ${percent(entry.roof.fraction)} of roof (${entry.roof.ceilings})` : '';
+  const fraction = basis === 'roofline' && entry.roofline !== null ? ` = ${percent(entry.roofline.fraction)} of ceiling (${entry.roofline.ceilings})` : '';
   return `${formatMs(entry.latencyMs)}${spread}${fraction}`;
 }
 
@@ -56,18 +57,20 @@ function settingsOf(entries: readonly Entry[], model: string): string[] {
 }
 
 /**
- * AMOS and TensorIR beside Welder and Ladder for the two networks of Table 2, with compile times.
- * @param logs AMOS's and TensorIR's entries as read from checkpoints/Figure8
+ * The systems of Table 2 for its networks, with compile times.
+ * @param logs those systems' entries that were read from logs in checkpoints/Figure8
  */
 export function compilerTable(published: readonly Entry[], logs: readonly Entry[], compile: CompileTimes): string {
   const rows: string[][] = [];
-  for (const model of ['resnet-50', 'shufflenet-v2']) {
+  const fromLogs = new Set(logs.map(({ system }) => system));
+  const timed = new Set(compile.rows.flatMap(({ minutes }) => Object.keys(minutes)).filter((system) => !fromLogs.has(system)));
+  for (const model of new Set(compile.rows.map((row) => row.model))) {
     for (const setting of settingsOf(published, model)) {
       const at = (list: readonly Entry[]): Entry[] => list.filter((entry) => entry.model === model && entry.setting === setting);
-      const reference = at(published).find((entry) => entry.system === 'Ladder' && entry.format === 'W_FP16 A_FP16');
-      const shown = [...at(logs), ...at(published).filter((entry) => ['Welder', 'Ladder'].includes(entry.system))];
+      const reference = at(published).find((entry) => entry.system === subject && entry.format === kPlainLabel);
+      const shown = [...at(logs), ...at(published).filter((entry) => timed.has(entry.system))];
       for (const entry of shown) {
-        const minutes = entry.format === 'W_FP16 A_FP16'
+        const minutes = entry.format === kPlainLabel
           ? compile.rows.find((row) => row.model === model && row.setting === setting)?.minutes[entry.system] : undefined;
         const faster = reference?.latencyMs !== null && reference?.latencyMs !== undefined && entry.latencyMs !== null ? times(entry.latencyMs / reference.latencyMs) : '—';
         rows.push([modelLabel(model), settingLabel(setting), systemLabel(entry.system), entry.format, formatMs(entry.latencyMs), clockLabel(entry.clock),
@@ -80,14 +83,14 @@ export function compilerTable(published: readonly Entry[], logs: readonly Entry[
 }
 
 /**
- * Every system of a set, one row per system and format, one column per setting: ms, and the speed-up over Welder or,
- * where it was not measured, over PyTorch-Inductor, else over Ladder FP16.
+ * Every system of a set, one row per system and format, one column per setting: ms, and the speed-up over the first of
+ * the references (names.ts) that was measured.
  */
 export function systemsTable(entries: readonly Entry[], model: string): string {
   const settings = settingsOf(entries, model);
   const here = entries.filter((entry) => entry.model === model);
-  const isBase = (family: string) => (entry: Entry): boolean => entry.family === family && entry.format === 'W_FP16 A_FP16';
-  const base = ['Welder', 'PyTorch-Inductor', 'Ladder'].find((family) => here.some((entry) => entry.latencyMs !== null && isBase(family)(entry))) ?? 'Welder';
+  const isBase = (family: string) => (entry: Entry): boolean => entry.family === family && entry.format === kPlainLabel;
+  const base = references.find((family) => here.some((entry) => entry.latencyMs !== null && isBase(family)(entry))) ?? paperReference;
   const keys = [...new Set(here.map((entry) => `${entry.system}|${entry.format}`))];
   const rows = keys.map((key) => {
     const own = here.filter((entry) => `${entry.system}|${entry.format}` === key);
@@ -100,7 +103,7 @@ export function systemsTable(entries: readonly Entry[], model: string): string {
     })];
   });
   return renderTable([{ title: modelLabel(model) }, { title: 'format' }, { title: 'clock' },
-    ...settings.flatMap((setting): Column[] => [{ title: `${settingLabel(setting)} ms`, align: 'right' }, { title: `over ${base === 'PyTorch-Inductor' ? 'Inductor' : base}`, align: 'right' }])], rows);
+    ...settings.flatMap((setting): Column[] => [{ title: `${settingLabel(setting)} ms`, align: 'right' }, { title: `over ${shortLabel(base)}`, align: 'right' }])], rows);
 }
 
 /** Geometric means of Ladder FP16 over each system's FP16, per model. */
@@ -108,10 +111,10 @@ function ladderMeans(entries: readonly Entry[]): { readonly system: string; read
   const found: { system: string; model: string; cases: number; ratio: number }[] = [];
   for (const model of [...new Set(entries.map((entry) => entry.model))]) {
     const here = entries.filter((entry) => entry.model === model);
-    for (const system of [...new Set(here.filter((entry) => entry.family !== 'Ladder').map((entry) => entry.system))]) {
+    for (const system of [...new Set(here.filter((entry) => entry.family !== subject).map((entry) => entry.system))]) {
       const ratios = here.flatMap((rival) => {
-        if (rival.system !== system || rival.format !== 'W_FP16 A_FP16' || rival.latencyMs === null) return [];
-        const ladder = here.find((e) => e.system === 'Ladder' && e.setting === rival.setting && e.format === 'W_FP16 A_FP16');
+        if (rival.system !== system || rival.format !== kPlainLabel || rival.latencyMs === null) return [];
+        const ladder = here.find((e) => e.system === subject && e.setting === rival.setting && e.format === kPlainLabel);
         return ladder?.latencyMs === null || ladder?.latencyMs === undefined ? [] : [rival.latencyMs / ladder.latencyMs];
       });
       if (ratios.length > 0) found.push({ system, model, cases: ratios.length, ratio: geometricMean(ratios) });
@@ -131,5 +134,5 @@ export function ladderMeansTable(entries: readonly Entry[]): string {
     const clock = entries.find((entry) => entry.system === system)?.clock ?? null;
     return [systemLabel(system), clockLabel(clock), ...models.map((model) => { const mean = own.find((m) => m.model === model); return mean === undefined ? '—' : times(mean.ratio); }), times(all)];
   });
-  return renderTable([{ title: 'Ladder W_FP16 A_FP16 over' }, { title: 'clock' }, ...models.map((model): Column => ({ title: modelLabel(model), align: 'right' })), { title: 'all', align: 'right' }], rows);
+  return renderTable([{ title: `${subject} ${kPlainLabel} over` }, { title: 'clock' }, ...models.map((model): Column => ({ title: modelLabel(model), align: 'right' })), { title: 'all', align: 'right' }], rows);
 }

@@ -4,7 +4,7 @@
  * GPU's roofline take the place of times. Prints nothing: tables are compare-table.ts.
  */
 import { LadderError } from '../errors.js';
-import type { Entry, EntrySet, Interval } from './entries.js';
+import type { Entry, EntrySet, Interval } from './entry.js';
 import { clockLabel, sameGpu } from './names.js';
 
 export type Verdict =
@@ -76,9 +76,9 @@ function rangeOf(a: Interval | null, b: Interval | null, scale: number): readonl
 }
 
 function pairOf(a: Entry & { latencyMs: number }, b: Entry & { latencyMs: number }, force: boolean): Pair {
-  const acrossGpus = !sameGpu(a.gpu, b.gpu) && a.roof !== null && b.roof !== null;
+  const acrossGpus = !sameGpu(a.gpu, b.gpu) && a.roofline !== null && b.roofline !== null;
   const timeRatio = b.latencyMs / a.latencyMs;
-  const ratio = acrossGpus && a.roof !== null && b.roof !== null ? a.roof.fraction / b.roof.fraction : timeRatio;
+  const ratio = acrossGpus && a.roofline !== null && b.roofline !== null ? a.roofline.fraction / b.roofline.fraction : timeRatio;
   const ratioRange = rangeOf(a.interval, b.interval, ratio / timeRatio);
   const differences = differencesOf(a, b, acrossGpus);
   const verdict: Verdict = differences.length > 0 && !force ? 'refused'

@@ -1,21 +1,24 @@
 /**
  * The published numbers in checkpoints/Figure8: what the paper plots, what its authors measured again for the artifact,
  * compile times, and Ladder's own operators, each with its provenance. Both sets are kept apart and shown as they are.
- * AMOS's and TensorIR's logs below the same folder are read from here too: the authors' archive may lie over them.
+ * Logs of other systems below the same folder are read from here too: the authors' archive may lie over them.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { LadderError } from '../errors.js';
-import { models } from '../baselines/case-names.js';
 import { scanLogs, type BaselineEntry } from '../baselines/scan.js';
+import { loggingSystems, type LoggingSystem } from '../baselines/systems/index.js';
+import { figure8Models } from '../models/index.js';
 import { packageRoot } from '../run/package.js';
 import { clockKinds, parseAs } from '../run/record.js';
+import { inWords } from '../table.js';
 
 /** The two published sets. */
 export const setNames = ['paper', 'artifact'] as const;
 export type SetName = (typeof setNames)[number];
 
+const figureModel = z.string().refine((id) => figure8Models().some((model) => model.id === id), 'expected a model of Figure 8');
 const latency = z.number().positive().nullable();
 
 /** What is odd about one published value; shown beside it. */
@@ -33,7 +36,7 @@ export const figureSetSchema = z.strictObject({
   /** `clock` is null where the system's log does not say what it is. */
   systems: z.record(z.string(), z.strictObject({ clock: z.enum(clockKinds).nullable(), clockNote: z.string() })),
   models: z.array(z.strictObject({
-    model: z.enum(models), settings: z.array(z.string()).min(1),
+    model: figureModel, settings: z.array(z.string()).min(1),
     /** `latencyMs` null: the system could not compile the model. */
     rows: z.array(z.strictObject({ system: z.string(), format: z.string(), latencyMs: z.record(z.string(), latency), marks: z.array(markSchema) })),
   })),
@@ -53,7 +56,7 @@ export type FigureSet = z.infer<typeof figureSetSchema>;
 
 const compileTimesSchema = z.strictObject({
   schema: z.literal('ladder-compile-times/1'), title: z.string(), unit: z.literal('min'), gpu: z.string(), note: z.string(),
-  rows: z.array(z.strictObject({ model: z.enum(models), setting: z.string(), minutes: z.record(z.string(), z.number().positive()) })),
+  rows: z.array(z.strictObject({ model: figureModel, setting: z.string(), minutes: z.record(z.string(), z.number().positive()) })),
 });
 export type CompileTimes = z.infer<typeof compileTimesSchema>;
 
@@ -61,7 +64,7 @@ const ms = z.number().nonnegative();
 const ladderOperatorsSchema = z.strictObject({
   schema: z.literal('ladder-operators/1'), title: z.string(), gpu: z.string(), clock: z.enum(clockKinds), unit: z.string(), note: z.string(),
   runs: z.array(z.strictObject({
-    checkpoint: z.string(), model: z.enum(models),
+    checkpoint: z.string(), model: figureModel,
     summaryMs: z.strictObject({ mean: ms, median: ms, max: ms, min: ms, std: ms }),
     /** Name, microseconds, shapes of the outputs, number of inputs. */
     operators: z.array(z.tuple([z.string(), z.number().positive(), z.array(z.array(z.number().int().positive())), z.number().int().nonnegative()])).min(1),
@@ -100,10 +103,21 @@ export function loadLadderOperators(): LadderOperators {
   return load(ladderOperatorsSchema, 'ladder-operators.json');
 }
 
-/** Every log of AMOS and TensorIR below checkpoints/Figure8, ours or the authors'. @throws LadderError `IO` */
+/** The systems whose logs lie with the published data. */
+function archiveSystems(): readonly (LoggingSystem & { readonly log: { readonly published: string } })[] {
+  return loggingSystems().filter((system): system is LoggingSystem & { readonly log: { readonly published: string } } => system.log.published !== undefined);
+}
+
+/** Their names in a sentence: `AMOS and TensorIR`. */
+export function archiveLabels(): string {
+  return inWords(archiveSystems().map(({ label }) => label));
+}
+
+/** Every log of theirs below checkpoints/Figure8, ours or the authors'. @throws LadderError `IO` */
 export async function loadArchiveLogs(folder = figure8Folder): Promise<BaselineEntry[]> {
-  const [amos, tensorIr] = await Promise.all([
-    scanLogs(join(folder, 'amos', 'logs'), { system: 'AMOS' }), scanLogs(join(folder, 'tensorir', 'logs'), { system: 'TensorIR' }),
-  ]);
-  return [...amos.map((e) => ({ ...e, path: `amos/logs/${e.path}` })), ...tensorIr.map((e) => ({ ...e, path: `tensorir/logs/${e.path}` }))];
+  const scans = archiveSystems().map(async ({ label, log: { published } }) => {
+    const entries = await scanLogs(join(folder, published), { system: label });
+    return entries.map((entry) => ({ ...entry, path: `${published}/${entry.path}` }));
+  });
+  return (await Promise.all(scans)).flat();
 }

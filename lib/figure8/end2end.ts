@@ -4,9 +4,10 @@
  * two units to the point; twice that where every bar carries its value or a grey companion.
  * Each bar carries its numbers as data attributes.
  */
+import { kPlainLabel } from '../artifact/names.js';
 import { makeAxis, position, type Axis } from './axis.js';
 import type { Figure, FigureBar, FigureGroup, FigurePanel, FigureRow, FigureSlot } from './figure-model.js';
-import { clockLabel, modelLabel, settingLabel, systemFamily } from './names.js';
+import { clockLabel, modelLabel, settingLabel, shortLabel, subject, systemFamily } from './names.js';
 import { fillOf, greyed, greyOf, hatchedRect } from './palette.js';
 import { coordinate, ink, Picture, type Node } from './svg.js';
 import { capHeight, formatLabel, runsOf as labelRuns, textWidth, wrapText, type Label } from './text.js';
@@ -27,7 +28,7 @@ export interface End2EndOptions {
 /** A system and format as legends spell it. */
 export function seriesLabel(system: string, format: string): Label {
   const family = systemFamily(system);
-  if (family !== 'Ladder' && format === 'W_FP16 A_FP16') return family;
+  if (family !== subject && format === kPlainLabel) return family;
   return [{ text: `${family} ` }, ...formatLabel(format)];
 }
 
@@ -67,7 +68,7 @@ const barsOf = (panel: FigurePanel): readonly FigureBar[] => panel.groups.flatMa
 function drawLegend(picture: Picture, row: FigureRow, figure: Figure, top: number): number {
   const swatch = 13;
   const items: { label: Label; draw: (x: number, y: number) => void }[] = [];
-  const referenceName: Label = figure.reference.system === 'Ladder' ? [...labelRuns(seriesLabel('Ladder', figure.reference.format)), { text: ' = 1' }] : `${figure.reference.system} = 1`;
+  const referenceName: Label = figure.reference.system === subject ? [...labelRuns(seriesLabel(subject, figure.reference.format)), { text: ' = 1' }] : `${figure.reference.system} = 1`;
   const group = picture.root.append('g').attr('class', 'legend');
   items.push({ label: referenceName, draw: (x, y) => { picture.line(group, x, y + 4.5, x + swatch, y + 4.5, ink, 1, '3 2'); } });
   if (figure.paired) items.push({ label: 'paper, on its A100', draw: (x, y) => { hatchedRect(picture, group, { x, y, width: swatch, height: 9 }, greyed); } });
@@ -161,7 +162,7 @@ function drawAxis(picture: Picture, parent: Node, axis: Axis, left: number, righ
 
 /** The red text of systems that could not compile a model, upright in their places. */
 function drawUnsupported(picture: Picture, layers: Layers, run: readonly FigureSlot[], group: FigureGroup, x: number, bottom: number): void {
-  const names = run.map((slot) => (slot.system === 'TensorIR' ? 'TIR' : slot.system)).join('/');
+  const names = run.map((slot) => shortLabel(slot.system)).join('/');
   const holder = layers.text.append('g').attr('class', 'unsupported');
   const label = `${names} Not Support`;
   picture.rect(holder, x + 0.6, bottom - 5 - textWidth(label, size.mark, 'bold'), textSlot - 1.2, textWidth(label, size.mark, 'bold') + 3.5, '#ffffff');
@@ -213,7 +214,7 @@ function drawRow(picture: Picture, figure: Figure, row: FigureRow, top: number, 
   const pitch = (picture.width - margin.left - margin.right - fixed) / pitches;
   const layout: Layout = { pitch, paired: figure.paired, values, wide };
   const group = picture.root.append('g').attr('class', 'row');
-  const referenceLabel = figure.reference.system === 'Ladder' ? 'Ladder FP16' : figure.reference.system;
+  const referenceLabel = figure.reference.system === subject ? `${subject} FP16` : figure.reference.system;
   picture.text(group, `Speed-up over ${referenceLabel}`, margin.left - 5, (plotTop + plotBottom) / 2, { size: size.axis, rotate: -90, anchor: 'middle', role: 'axis' });
   const extent = new Map<string, { left: number; right: number }>();
   let x = margin.left;

@@ -1,49 +1,20 @@
 /**
- * One form for every number that can be compared or drawn: published sets, logs of other systems, our saved records.
- * An entry knows what the clock saw, on which GPU, and where the number comes from; a case without a number knows why.
+ * Entries (entry.ts) of published sets, logs of other systems and our saved records: reading them, choosing the newest, and
+ * the figure's order.
  */
 import { existsSync, statSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { LadderError } from '../errors.js';
-import { models, settingsOf } from '../baselines/case-names.js';
 import { ceilingsMark, parseCeilings, type LibraryCeilings } from '../baselines/ceilings.js';
 import { scanLogs, type BaselineEntry } from '../baselines/scan.js';
-import { parseRecord, type BenchRecord, type ClockKind } from '../run/record.js';
-import { figure8Folder, loadArchiveLogs, loadFigureSet, setNames, type FigureSet, type Mark, type SetName } from './data.js';
-import { systemFamily } from './names.js';
-import { publishedRoof, type Roof } from './roofs.js';
-
-/** Where the true latency lies, and what says so. */
-export interface Interval {
-  readonly lowMs: number;
-  readonly highMs: number;
-  /** 95 % confidence interval of the median from the samples' order, or the smallest and largest value that was printed. */
-  readonly kind: 'median-ci95' | 'range';
-}
-
-export interface Entry {
-  /** As recorded: `Ladder`, `TensorRT`, `ladder.node`, `pytorch-eager`, … */
-  readonly system: string;
-  /** As Figure 8 spells it; ours and the authors' Ladder are one family. */
-  readonly family: string;
-  readonly model: string;
-  readonly setting: string;
-  readonly format: string;
-  /** Null where there is no valid number; then `reason` says why. */
-  readonly latencyMs: number | null;
-  readonly reason: string | null;
-  readonly interval: Interval | null;
-  readonly clock: ClockKind | null;
-  readonly gpu: string | null;
-  readonly l2: 'hot' | 'cold' | null;
-  readonly roof: Roof | null;
-  readonly marks: readonly Mark[];
-  /** Set, log or record file. */
-  readonly source: string;
-  readonly date: string | null;
-  readonly commit: string | null;
-}
+import { systemNamed } from '../baselines/systems/index.js';
+import { figure8Models, figure8Settings } from '../models/index.js';
+import { parseRecord, type BenchRecord } from '../run/record.js';
+import { publishedRoofline } from './ceilings.js';
+import { figure8Folder, loadArchiveLogs, loadFigureSet, setNames, type FigureSet, type SetName } from './data.js';
+import type { Entry, EntrySet, Interval } from './entry.js';
+import { subject, systemFamily } from './names.js';
 
 /**
  * Nonparametric 95 % confidence interval of the median: ranks n/2 − 0.98·√n and 1 + n/2 + 0.98·√n of
@@ -67,9 +38,8 @@ export function entriesOfSet(set: FigureSet): Entry[] {
     return {
       system: row.system, family: systemFamily(row.system), model: model.model, setting, format: row.format, latencyMs,
       reason: latencyMs === null ? 'not supported' : null, interval: null, clock: set.systems[row.system]?.clock ?? null, gpu: set.gpu,
-      // TVM's benchmark repeats one inference with its inputs in place; the other systems' scripts do not say.
-      l2: row.system === 'Ladder' ? 'hot' : null,
-      roof: latencyMs === null ? null : publishedRoof(model.model, setting, row.format, latencyMs),
+      l2: systemNamed(row.system)?.l2 ?? null,
+      roofline: latencyMs === null ? null : publishedRoofline(model.model, setting, row.format, latencyMs),
       marks: row.marks.filter((mark) => mark.setting === setting), source: `${set.set} (OSDI 2024)`, date: null, commit: null,
     };
   })));
@@ -83,7 +53,7 @@ export function entryOfLog(log: BaselineEntry, gpu: string | null): Entry | null
     system: log.system, family: systemFamily(log.system), model: log.model, setting: log.setting, format: log.format,
     latencyMs: result?.latencyMs ?? null, reason: log.result === null ? log.reason : null,
     interval: result?.range === null || result?.range === undefined ? null : { lowMs: result.range.lowMs, highMs: result.range.highMs, kind: 'range' },
-    clock: result?.clock ?? null, gpu, l2: log.system === 'Ladder' ? 'hot' : null, roof: null, marks: [], source: log.path, date: null, commit: null,
+    clock: result?.clock ?? null, gpu, l2: systemNamed(log.system)?.l2 ?? null, roofline: null, marks: [], source: log.path, date: null, commit: null,
   };
 }
 
@@ -96,7 +66,7 @@ export function entryOfRecord(record: BenchRecord, source: string): Entry {
     system: record.system, family: systemFamily(record.system), model: record.model, setting: record.setting, format: record.format,
     latencyMs: ok ? record.latencyMs : null, reason: ok ? null : `${record.status}: ${record.reason ?? 'no reason recorded'}`,
     interval: ok ? interval : null, clock: record.clock, gpu: record.device.name, l2: record.l2,
-    roof: record.roofline === null || !ok ? null : { ...record.roofline, ceilings: 'measured' },
+    roofline: record.roofline === null || !ok ? null : { ...record.roofline, ceilings: 'measured' },
     marks: [], source, date: record.date, commit: record.commit,
   };
 }
@@ -155,23 +125,16 @@ export function newest(entries: readonly Entry[]): Entry[] {
   return [...best.values()];
 }
 
-/** Entries in the figure's order: model, setting, other systems before Ladder, format. What the figure lacks comes last. */
+/** Entries in the figure's order: model, setting, other systems before Ladder's, format. What the figure lacks comes last. */
 export function inFigureOrder(entries: readonly Entry[]): Entry[] {
-  const settings = models.flatMap(settingsOf);
+  const models = figure8Models().map(({ id }) => id);
+  const settings = figure8Models().flatMap(figure8Settings);
   const formats = loadFigureSet('paper').models.flatMap(({ rows }) => rows.map(({ format }) => format));
   const place = (list: readonly string[], item: string): number => (list.includes(item) ? list.indexOf(item) : list.length);
-  const keysOf = (entry: Entry): number[] => [place(models, entry.model), place(settings, entry.setting), entry.family === 'Ladder' ? 1 : 0, place(formats, entry.format)];
+  const keysOf = (entry: Entry): number[] => [place(models, entry.model), place(settings, entry.setting), entry.family === subject ? 1 : 0, place(formats, entry.format)];
   return entries.map((entry) => ({ entry, keys: keysOf(entry) }))
     .sort((a, b) => a.keys.map((key, i) => key - (b.keys[i] ?? 0)).find((difference) => difference !== 0) ?? 0)
     .map(({ entry }) => entry);
-}
-
-/** Entries under a name for tables. */
-export interface EntrySet {
-  readonly name: string;
-  readonly entries: readonly Entry[];
-  /** Logs without a case, and other remarks. */
-  readonly remarks: readonly string[];
 }
 
 /** A published set; the artifact's AMOS and TensorIR values come from the logs below checkpoints/Figure8. */

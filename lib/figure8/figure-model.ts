@@ -3,10 +3,11 @@
  * reference, and for every empty slot the reason. From a published set, or from records measured on this machine with
  * the paper's bars beside them. Numbers are divided here and nowhere else.
  */
-import { isLlm, models, type Model } from '../baselines/case-names.js';
+import { kPlainLabel } from '../artifact/names.js';
 import { LadderError } from '../errors.js';
-import type { Entry } from './entries.js';
-import { systemFamily } from './names.js';
+import { figure8Models } from '../models/index.js';
+import type { Entry } from './entry.js';
+import { paperReference, references, subject, systemFamily } from './names.js';
 
 export interface FigureBar {
   readonly entry: Entry & { readonly latencyMs: number };
@@ -25,7 +26,8 @@ export interface FigureSlot {
 }
 
 export interface FigureGroup {
-  readonly model: Model;
+  /** As in lib/models. */
+  readonly model: string;
   readonly setting: string;
   readonly slots: readonly FigureSlot[];
 }
@@ -59,28 +61,28 @@ const withNumber = (entry: Entry | undefined): (Entry & { latencyMs: number }) |
 const keyOf = (entry: { readonly system: string; readonly format: string }): string => `${systemFamily(entry.system)}|${entry.format}`;
 
 /** Row, panel and group structure of the paper: one panel per LLM case, one per network. */
-function arrange(settings: ReadonlyMap<Model, readonly string[]>, slotsOf: (model: Model, setting: string) => FigureSlot[]): FigureRow[] {
+function arrange(settings: ReadonlyMap<string, readonly string[]>, slotsOf: (model: string, setting: string) => FigureSlot[]): FigureRow[] {
   const rows: FigureRow[] = [];
-  for (const llm of [true, false]) {
+  for (const kind of ['layer', 'network'] as const) {
     const panels: FigurePanel[] = [];
-    for (const model of models.filter((m) => isLlm(m) === llm && settings.has(m))) {
+    for (const { id: model } of figure8Models().filter((one) => one.kind === kind && settings.has(one.id))) {
       const groups = (settings.get(model) ?? []).map((setting): FigureGroup => ({ model, setting, slots: slotsOf(model, setting) }));
-      if (llm) panels.push(...groups.map((group) => ({ groups: [group] })));
+      if (kind === 'layer') panels.push(...groups.map((group) => ({ groups: [group] })));
       else panels.push({ groups });
     }
     const legend: { system: string; format: string }[] = [];
     const slots = panels.flatMap((panel) => panel.groups.flatMap((group) => group.slots));
     for (const slot of slots) if (!legend.some((known) => keyOf(known) === keyOf(slot))) legend.push({ system: slot.system, format: slot.format });
     // Rivals first, as in the paper: a row's models do not all have the same ones.
-    const ordered = [...legend.filter((item) => systemFamily(item.system) !== 'Ladder'), ...legend.filter((item) => systemFamily(item.system) === 'Ladder')];
+    const ordered = [...legend.filter((item) => systemFamily(item.system) !== subject), ...legend.filter((item) => systemFamily(item.system) === subject)];
     if (panels.length > 0) rows.push({ panels, legend: ordered });
   }
   return rows;
 }
 
-function settingsOf(entries: readonly Entry[]): Map<Model, string[]> {
-  const found = new Map<Model, string[]>();
-  for (const model of models) {
+function settingsOf(entries: readonly Entry[]): Map<string, string[]> {
+  const found = new Map<string, string[]>();
+  for (const { id: model } of figure8Models()) {
     const own = [...new Set(entries.filter((entry) => entry.model === model).map((entry) => entry.setting))];
     if (own.length > 0) found.set(model, own);
   }
@@ -88,15 +90,15 @@ function settingsOf(entries: readonly Entry[]): Map<Model, string[]> {
 }
 
 /**
- * Figure 8 from a published set: every system over Welder.
- * @throws LadderError `BAD_RECORD` when a case has no Welder value
+ * Figure 8 from a published set: every system over the paper's reference.
+ * @throws LadderError `BAD_RECORD` when a case has no value of it
  */
 export function publishedFigure(entries: readonly Entry[], caption: string): Figure {
   const rows = arrange(settingsOf(entries), (model, setting) => {
     const here = entries.filter((entry) => entry.model === model && entry.setting === setting);
-    const reference = withNumber(here.find((entry) => entry.system === 'Welder'));
-    if (reference === undefined) throw new LadderError('BAD_RECORD', `no Welder value for ${model} ${setting}: there is nothing to compare with`);
-    return here.filter((entry) => entry.system !== 'Welder').map((entry): FigureSlot => {
+    const reference = withNumber(here.find((entry) => entry.system === paperReference));
+    if (reference === undefined) throw new LadderError('BAD_RECORD', `no ${paperReference} value for ${model} ${setting}: there is nothing to compare with`);
+    return here.filter((entry) => entry.system !== paperReference).map((entry): FigureSlot => {
       const measured = withNumber(entry);
       return {
         system: entry.system, format: entry.format,
@@ -105,27 +107,25 @@ export function publishedFigure(entries: readonly Entry[], caption: string): Fig
       };
     });
   });
-  return { rows, reference: { system: 'Welder', format: 'W_FP16 A_FP16' }, paired: false, notes: [], caption };
+  return { rows, reference: { system: paperReference, format: kPlainLabel }, paired: false, notes: [], caption };
 }
 
-const referenceOrder = ['Welder', 'PyTorch-Inductor', 'Ladder'] as const;
-
 /** The system measured here in the most cases that have any measurement and a published counterpart; ties by order. */
-function chooseReference(paper: readonly Entry[], own: readonly Entry[]): (typeof referenceOrder)[number] {
-  const cases = (family: string): number => new Set(own.filter((entry) => entry.family === family && entry.format === 'W_FP16 A_FP16' && entry.latencyMs !== null
+function chooseReference(paper: readonly Entry[], own: readonly Entry[]): string {
+  const cases = (family: string): number => new Set(own.filter((entry) => entry.family === family && entry.format === kPlainLabel && entry.latencyMs !== null
     && paper.some((p) => p.family === family && p.model === entry.model && p.setting === entry.setting)).map((entry) => `${entry.model}|${entry.setting}`)).size;
-  return [...referenceOrder].sort((a, b) => cases(b) - cases(a) || referenceOrder.indexOf(a) - referenceOrder.indexOf(b))[0] ?? 'Ladder';
+  return [...references].sort((a, b) => cases(b) - cases(a) || references.indexOf(a) - references.indexOf(b))[0] ?? subject;
 }
 
 /**
  * Figure 8 from records of one GPU, with the paper's A100 bars greyed beside ours. Both sides are speed-ups over the
- * same system, each on its own GPU: the first of Welder, PyTorch-Inductor and Ladder FP16 that was measured here most.
+ * same system, each on its own GPU: the first of the references (names.ts), in FP16, that was measured here most.
  * @throws LadderError `BAD_ARGUMENT` without any record
  */
 export function reproducedFigure(paper: readonly Entry[], own: readonly Entry[], caption: string): Figure {
   if (own.length === 0) throw new LadderError('BAD_ARGUMENT', 'no record of a Figure 8 case: run `ladder bench --reproduce` first');
   const family = chooseReference(paper, own);
-  const isReference = (entry: Entry): boolean => entry.family === family && entry.format === 'W_FP16 A_FP16';
+  const isReference = (entry: Entry): boolean => entry.family === family && entry.format === kPlainLabel;
   const marks = new Map<string, string>();
   const markOf = (reason: string): string => {
     const known = marks.get(reason);
@@ -152,7 +152,7 @@ export function reproducedFigure(paper: readonly Entry[], own: readonly Entry[],
     });
   });
   return {
-    rows, reference: { system: family, format: 'W_FP16 A_FP16' }, paired: true,
+    rows, reference: { system: family, format: kPlainLabel }, paired: true,
     notes: [...marks].map(([reason, mark]) => ({ mark, reason })), caption,
   };
 }

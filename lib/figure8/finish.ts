@@ -5,23 +5,25 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
-import { models } from '../baselines/case-names.js';
+import { checkpointName } from '../artifact/names.js';
 import type { LibraryCeilings } from '../baselines/ceilings.js';
 import { LadderError } from '../errors.js';
 import { writeWhole } from '../files.js';
+import { figure8Models } from '../models/index.js';
 import { packageRoot } from '../run/package.js';
+import { newestCeilings, underLibrary } from './ceilings.js';
 import { compilerTable, ladderMeansTable, systemsTable } from './compare-table.js';
-import { loadArchiveLogs, loadCompileTimes, loadFigureSet, loadLadderOperators, type SetName } from './data.js';
+import { archiveLabels, loadArchiveLogs, loadCompileTimes, loadFigureSet, loadLadderOperators, type SetName } from './data.js';
 import { drawEnd2End } from './end2end.js';
-import { entryOfLog, entryOfRecord, inFigureOrder, loadCeilings, loadRecords, loadSet, newest, type Entry } from './entries.js';
+import { entryOfLog, entryOfRecord, inFigureOrder, loadCeilings, loadRecords, loadSet, newest } from './entries.js';
+import type { Entry } from './entry.js';
 import { publishedFigure, reproducedFigure, type Figure } from './figure-model.js';
-import { gpuSlug, ownSystem } from './names.js';
+import { gpuSlug, ownSystem, paperReference, subject } from './names.js';
 import { drawOperators, parseProfile, publishedProfile, type OperatorProfile } from './operators-chart.js';
 import { writePicture } from './output.js';
 import { reportHtml, type ReportFigure } from './report.js';
 import { ceilingsTable, clocksTable, compileTimesTable, disagreementsTable, failedLogsTable, provenanceTable } from './report-tables.js';
 import { drawRoofline } from './roofline-chart.js';
-import { newestCeilings, underLibrary } from './roofs.js';
 
 export interface FinishOptions {
   /** Where `svg/`, `png/`, `pdf/` and `report.html` go. Default: bench/out. */
@@ -77,9 +79,12 @@ function chooseGpu(entries: readonly Entry[], wanted: string | undefined): strin
   return [...onGpu].sort((a, b) => ((a.date ?? '') < (b.date ?? '') ? 1 : -1))[0]?.gpu ?? null;
 }
 
-/** The operators to draw: a profile's file, else Ladder's INT4 layer on the A100. */
+/** The operators to draw: a profile's file, else Ladder's on the A100, of the figure's first quantised bar. */
 async function operatorsOf(profile: string | undefined): Promise<OperatorProfile> {
-  if (profile === undefined) return publishedProfile(loadLadderOperators(), 'llama2-70b', 'llama2_fq_0_int_4_-1_bs1_seq1_ci_False_async');
+  if (profile === undefined) {
+    const { id: model, figure8: { settings: [setting], formats: [, pair] } } = figure8Models()[0]!;
+    return publishedProfile(loadLadderOperators(), model, checkpointName({ model, ...setting!, format: { ...pair!, group: -1 } }));
+  }
   try {
     return parseProfile(await readFile(profile, 'utf8'), basename(profile, '.json'));
   } catch (cause) {
@@ -89,7 +94,7 @@ async function operatorsOf(profile: string | undefined): Promise<OperatorProfile
 }
 
 /** Where the ceilings of our own records come from. */
-function roofCaption(gpu: string, library: LibraryCeilings | null): string {
+function ceilingsCaption(gpu: string, library: LibraryCeilings | null): string {
   const arithmetic = library === null ? "OP/s of a vendor library's products on that model of GPU (lib/run/ceilings.ts)" : `OP/s of cuBLASLt's products on it, ${library.date.slice(0, 10)}`;
   return `This package on ${gpu}. Ceilings: bytes/s as read in each process; ${arithmetic}.`;
 }
@@ -135,11 +140,11 @@ export async function finishBench(options: FinishOptions = {}): Promise<FinishRe
     await draw(figure, reproduced, `Figure 8, measured on ${gpu}`);
   }
 
-  const ladderOnly = published.filter((entry) => entry.system === 'Ladder');
-  const publishedRoofs = drawRoofline(ladderOnly, 'roofline-a100', `Ladder on ${data.gpu}, ${set}; ceilings from NVIDIA's data sheet (1.935 TB/s; 312, 624 TOP/s), not measured.`);
-  const ownRoofs = gpu === null ? null : drawRoofline(onGpu.filter((entry) => entry.system === ownSystem), `roofline-${gpuSlug(gpu)}`, roofCaption(gpu, newestCeilings(ceilings, gpu)));
-  if (ownRoofs !== null && gpu !== null) await add(ownRoofs, `roofline_${gpuSlug(gpu) === 'a100' ? 'a100_measured' : gpuSlug(gpu)}`, `Roofline, ${gpu}`, 'Achieved rate over the ceiling that binds each checkpoint.');
-  if (publishedRoofs !== null) await add(publishedRoofs, 'roofline_a100', "Roofline, Ladder's published numbers", 'Bytes and operations of one decoder layer by its definition; achieved rate over the ceiling that binds it.');
+  const ladderOnly = published.filter((entry) => entry.system === subject);
+  const publishedRoofline = drawRoofline(ladderOnly, 'roofline-a100', `Ladder on ${data.gpu}, ${set}; ceilings from NVIDIA's data sheet (1.935 TB/s; 312, 624 TOP/s), not measured.`);
+  const ownRoofline = gpu === null ? null : drawRoofline(onGpu.filter((entry) => entry.system === ownSystem), `roofline-${gpuSlug(gpu)}`, ceilingsCaption(gpu, newestCeilings(ceilings, gpu)));
+  if (ownRoofline !== null && gpu !== null) await add(ownRoofline, `roofline_${gpuSlug(gpu) === 'a100' ? 'a100_measured' : gpuSlug(gpu)}`, `Roofline, ${gpu}`, 'Achieved rate over the ceiling that binds each checkpoint.');
+  if (publishedRoofline !== null) await add(publishedRoofline, 'roofline_a100', "Roofline, Ladder's published numbers", 'Bytes and operations of one decoder layer by its definition; achieved rate over the ceiling that binds it.');
   const profile = await operatorsOf(options.profile);
   await add(drawOperators(profile, 'operators'), 'operators', `Operators: ${profile.title}`, `${profile.gpu}; ${profile.source}; clock ${profile.clock}.`);
 
@@ -147,26 +152,26 @@ export async function finishBench(options: FinishOptions = {}): Promise<FinishRe
   const archive = logs.map((log) => entryOfLog(log, data.gpu)).filter((entry) => entry !== null);
   const text = [
     `Figure 8 compared (${data.title}; ${data.gpu})`,
-    'AMOS and TensorIR, from their logs in checkpoints/Figure8:',
+    `${archiveLabels()}, from their logs in checkpoints/Figure8:`,
     compilerTable(published, archive, loadCompileTimes()),
-    ...models.map((model) => systemsTable(published, model)),
+    ...figure8Models().map(({ id }) => systemsTable(published, id)),
     '* repeats the FP16 value, or is odd in its source: report.html says how.',
     'Geometric means:', ladderMeansTable(published),
     ...(gpu === null ? [] : [measuredText(own.filter(isGpu), gpu)]),
     ...(options.reproduce === true && gpu === null ? [`Figure 8 of this machine was not drawn: no record of a GPU in ${folders.join(', ') || defaultResults}.`] : []),
   ].join('\n\n');
 
-  const welder = (list: readonly Entry[]) => (entry: Entry): Entry | undefined =>
-    list.find((other) => other.family === 'Welder' && other.model === entry.model && other.setting === entry.setting && other.gpu === entry.gpu);
+  const reference = (list: readonly Entry[]) => (entry: Entry): Entry | undefined =>
+    list.find((other) => other.family === paperReference && other.model === entry.model && other.setting === entry.setting && other.gpu === entry.gpu);
   const html = reportHtml({
     title: 'Ladder checkpoints: Figure 8',
     summary: [data.title, data.note, `Written ${new Date().toISOString().slice(0, 10)}. Every figure is drawn from the numbers in the tables below; each number keeps its clock, GPU and source.`],
     figures,
     tables: [
-      ...(own.length > 0 ? [provenanceTable('Measured with this package', 'Saved records, the newest valid one of each case.', own, welder(own))] : []),
+      ...(own.length > 0 ? [provenanceTable('Measured with this package', 'Saved records, the newest valid one of each case.', own, reference(own))] : []),
       ...(ceilings.length > 0 ? [ceilingsTable(ceilings)] : []),
-      provenanceTable(`Published: ${set}`, data.title, published, welder(published)),
-      provenanceTable('AMOS and TensorIR logs', 'As read from checkpoints/Figure8: short logs of this project until the authors\' archive is unpacked over them.', archive, welder(published)),
+      provenanceTable(`Published: ${set}`, data.title, published, reference(published)),
+      provenanceTable(`${archiveLabels()} logs`, 'As read from checkpoints/Figure8: short logs of this project until the authors\' archive is unpacked over them.', archive, reference(published)),
       compileTimesTable(), disagreementsTable(), clocksTable(set),
       ...(logs.some((log) => log.result === null) ? [failedLogsTable(logs)] : []),
     ],

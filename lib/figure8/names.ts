@@ -1,13 +1,10 @@
 /** How the figures and tables call models, settings and systems, and which spellings mean the same. */
-import type { Model } from '../baselines/case-names.js';
-
-const modelLabels: Readonly<Record<string, string>> = {
-  'llama2-70b': 'LLAMA', 'bloom-176b': 'BLOOM', 'resnet-50': 'ResNet', 'shufflenet-v2': 'ShuffleNet', conformer: 'Conformer', vit: 'ViT',
-} satisfies Record<Model, string>;
+import { ladder, ladderNode, pyTorchInductor, systemNamed, welder } from '../baselines/systems/index.js';
+import { models } from '../models/index.js';
 
 /** LLAMA, BLOOM, …; another model keeps its name. */
 export function modelLabel(model: string): string {
-  return modelLabels[model] ?? model;
+  return models.find(model)?.label ?? model;
 }
 
 /** `bs1_seq4096` → `BS1 SEQ4096`. */
@@ -15,23 +12,32 @@ export function settingLabel(setting: string): string {
   return setting.replace('_', ' ').toUpperCase();
 }
 
-const families: Readonly<Record<string, string>> = {
-  'ladder.node': 'Ladder', 'ladder': 'Ladder', 'bitter': 'Ladder', 'pytorch-eager': 'PyTorch-Eager', 'pytorch-inductor': 'PyTorch-Inductor',
-  'onnxruntime': 'ONNXRuntime', 'tensorrt': 'TensorRT', 'vllm': 'vLLM', 'amos': 'AMOS', 'tensorir': 'TensorIR', 'welder': 'Welder', 'roller': 'Roller',
-};
-
-/** A system as Figure 8 spells it: our own records (`ladder.node`) stand where Ladder stands. */
+/** A system as Figure 8 spells it: our own records stand where Ladder stands. */
 export function systemFamily(system: string): string {
-  return families[system.toLowerCase()] ?? system;
+  const found = systemNamed(system);
+  return found?.family ?? found?.label ?? system;
 }
-
-/** The system whose records are this package's own. */
-export const ownSystem = 'ladder.node';
 
 /** A system in a table: ours is told from the authors'. */
 export function systemLabel(system: string): string {
-  return system === ownSystem ? 'Ladder (this package)' : systemFamily(system);
+  return systemNamed(system)?.label ?? system;
 }
+
+/** A system where there is little room. */
+export function shortLabel(system: string): string {
+  return systemNamed(system)?.short ?? system;
+}
+
+/** The system whose records are this package's own. */
+export const ownSystem = ladderNode.id;
+
+/** The figure's subject: the authors' bars and ours. */
+export const subject = ladder.label;
+
+/** What speed-ups are over, the first that was measured. */
+export const references: readonly string[] = [welder, pyTorchInductor, ladder].map(({ label }) => label);
+/** The paper's. */
+export const paperReference = welder.label;
 
 /** `NVIDIA H100 80GB HBM3` → `h100`: for file names. */
 export function gpuSlug(name: string): string {

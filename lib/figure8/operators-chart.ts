@@ -3,12 +3,13 @@
  * From Ladder's published runs on the A100, or from what `ladder profile --json` printed.
  */
 import { z } from 'zod';
-import { shorten } from '../cli/table.js';
+import type { Fill } from '../baselines/systems/index.js';
+import { shorten } from '../table.js';
 import { LadderError } from '../errors.js';
 import { parseAs } from '../run/record.js';
 import type { LadderOperators } from './data.js';
 import { modelLabel } from './names.js';
-import { hatchedRect, type Fill } from './palette.js';
+import { hatchedRect } from './palette.js';
 import { ink, Picture } from './svg.js';
 import { capHeight, textWidth } from './text.js';
 

@@ -1,55 +1,20 @@
 /**
- * One fill per system and format, the same in every figure. Hue tells rivals from Ladder (warm against blue),
- * lightness orders Ladder's formats, and hatches tell neighbours apart in print without colour. A test simulates the
- * three kinds of colour blindness over every pair that stands in one row.
+ * One fill per system and format, the same in every figure. The records of the systems have them (baselines/systems): hue
+ * tells rivals from Ladder (warm against blue), lightness orders Ladder's formats, and hatches tell neighbours apart in print
+ * without colour. A test simulates the three kinds of colour blindness over every pair that stands in one row.
  */
+import { type Fill, fillOfBars, type Hatch, systemNamed } from '../baselines/systems/index.js';
 import { coordinate, type Node, type Picture } from './svg.js';
 
-/** Directions of the hatch lines; `dots` are short dashes. */
-export type Hatch = 'none' | 'rising' | 'falling' | 'level' | 'upright' | 'cross' | 'grid' | 'dots';
-
-export interface Fill {
-  readonly color: string;
-  readonly hatch: Hatch;
-  readonly hatchColor: string;
-}
-
-const dark = '#3a3a3a';
-const light = '#ffffff';
-const fill = (color: string, hatch: Hatch, hatchColor: string): Fill => ({ color, hatch, hatchColor });
-
-const rivals: Readonly<Record<string, Fill>> = {
-  'PyTorch-Inductor': fill('#e8743b', 'none', dark),
-  'PyTorch-Eager': fill('#f2a071', 'rising', dark),
-  ONNXRuntime: fill('#f4c95d', 'falling', dark),
-  TensorRT: fill('#7fa650', 'level', light),
-  AMOS: fill('#f6dfe4', 'cross', '#a0526a'),
-  TensorIR: fill('#b5739d', 'rising', light),
-  Welder: fill('#ffffff', 'none', dark),
-  Roller: fill('#f2f2f2', 'upright', dark),
-};
-
-const ladder: Readonly<Record<string, Fill>> = {
-  'W_FP16 A_FP16': fill('#cfe6f5', 'none', dark),
-  'W_INT4 A_FP16': fill('#93c6e8', 'rising', '#1f4e79'),
-  'W_NF4 A_FP16': fill('#5fa5d9', 'falling', light),
-  'W_FP8 A_FP8': fill('#3a82c4', 'level', light),
-  'W_MXFP8 A_MXFP8': fill('#2560a0', 'cross', light),
-  'W_INT1 A_INT8': fill('#0f2f63', 'none', light),
-  'W_INT1 A_INT4': fill('#0f2f63', 'upright', light),
-  'W_INT4 A_INT8': fill('#93c6e8', 'grid', '#1f4e79'),
-  'W_INT4 A_INT4': fill('#5fa5d9', 'dots', light),
-};
-
 /** The paper's bars beside ours, in a legend. */
-export const greyed: Fill = fill('#dcdcdc', 'none', dark);
-const fallback: Fill = fill('#bdbdbd', 'dots', dark);
+export const greyed: Fill = { color: '#dcdcdc', hatch: 'none', hatchColor: '#3a3a3a' };
+/** Of systems without a record. */
+const fallback: Fill = { color: '#bdbdbd', hatch: 'dots', hatchColor: '#3a3a3a' };
 
 /** The fill of a system (as in Figure 8's data) at a format. */
 export function fillOf(system: string, format: string): Fill {
-  if (system === 'Ladder') return ladder[format] ?? fallback;
-  if (system === 'vLLM') return format === 'W_FP16 A_FP16' ? fill('#dcc9a8', 'none', dark) : fill('#8a6a45', 'cross', light);
-  return rivals[system] ?? fallback;
+  const found = systemNamed(system);
+  return found ? fillOfBars(found, format) : fallback;
 }
 
 /** The paper's bar of a system: grey, with the system's own hatch. */

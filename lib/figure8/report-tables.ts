@@ -5,15 +5,16 @@
 import type { LibraryCeilings } from '../baselines/ceilings.js';
 import type { BaselineEntry } from '../baselines/scan.js';
 import { loadCompileTimes, loadFigureSet, type SetName } from './data.js';
-import { entriesOfSet, type Entry } from './entries.js';
-import { clockLabel, modelLabel, settingLabel, systemLabel } from './names.js';
+import { entriesOfSet } from './entries.js';
+import type { Entry } from './entry.js';
+import { clockLabel, modelLabel, paperReference, settingLabel, systemLabel } from './names.js';
 import { numberCell, plain, shortCommit, type ReportCell, type ReportTable } from './report.js';
 
 /** Every number with its provenance. `reference` gives the entry that a speed-up is over, or none. */
 export function provenanceTable(title: string, note: string, entries: readonly Entry[], reference: (entry: Entry) => Entry | undefined): ReportTable {
   return {
     title, note,
-    columns: ['model', 'setting', 'system', 'format', 'ms', 'interval, ms', 'over Welder', 'clock', 'GPU', 'L2', 'of roofline', 'date', 'commit', 'source', 'remark'],
+    columns: ['model', 'setting', 'system', 'format', 'ms', 'interval, ms', `over ${paperReference}`, 'clock', 'GPU', 'L2', 'of roofline', 'date', 'commit', 'source', 'remark'],
     rows: entries.map((entry): ReportCell[] => {
       const base = reference(entry)?.latencyMs;
       const speedUp = base === null || base === undefined || entry.latencyMs === null ? null : base / entry.latencyMs;
@@ -23,7 +24,7 @@ export function provenanceTable(title: string, note: string, entries: readonly E
         { text: entry.interval === null ? '—' : `${plain(entry.interval.lowMs)} … ${plain(entry.interval.highMs)} (${entry.interval.kind})` },
         numberCell(speedUp, (value) => `${value.toFixed(3)}×`),
         { text: clockLabel(entry.clock) }, { text: entry.gpu ?? 'not stated' }, { text: entry.l2 ?? 'not stated' },
-        numberCell(entry.roof?.fraction, (value) => `${(value * 100).toFixed(1)} % (${entry.roof?.ceilings ?? ''})`),
+        numberCell(entry.roofline?.fraction, (value) => `${(value * 100).toFixed(1)} % (${entry.roofline?.ceilings ?? ''})`),
         { text: entry.date ?? '—' }, { text: entry.commit === null ? '—' : shortCommit(entry.commit) }, { text: entry.source },
         { text: [entry.reason, ...entry.marks.map((mark) => mark.note)].filter((part) => part !== null).join('; ') },
       ];

@@ -2,12 +2,12 @@
  * The roofline chart: for each checkpoint the rate it achieves (bytes/s where the memory binds it, FLOP/s where the
  * arithmetic does) as a share of that ceiling, with both numbers in words. One bar per checkpoint, grouped by case.
  */
-import { formatRate } from '../cli/table.js';
-import type { Entry } from './entries.js';
+import { formatRate } from '../table.js';
+import { boundBy, ratedEntries } from './ceilings.js';
+import type { Entry } from './entry.js';
 import { seriesLabel } from './end2end.js';
 import { modelLabel, settingLabel } from './names.js';
 import { fillOf, hatchedRect } from './palette.js';
-import { boundBy, roofed } from './roofs.js';
 import { ink, Picture } from './svg.js';
 import { capHeight, textWidth, wrapText } from './text.js';
 
@@ -17,21 +17,21 @@ const headingHeight = 17;
 const size = { label: 10, heading: 10.5, value: 9.5, tick: 10, note: 9 };
 
 /**
- * Draws the roofline chart of entries that have a roof; others are passed over.
- * @returns null when none has one
+ * Draws the roofline chart of entries that stand under ceilings; others are passed over.
+ * @returns null when none does
  */
 export function drawRoofline(entries: readonly Entry[], id: string, caption: string): Picture | null {
-  const bars = roofed(entries);
+  const bars = ratedEntries(entries);
   const groups = new Map<string, (typeof bars)[number][]>();
   for (const bar of bars) {
     const key = `${modelLabel(bar.model)} ${settingLabel(bar.setting)}`;
     groups.set(key, [...(groups.get(key) ?? []), bar]);
   }
   if (groups.size === 0) return null;
-  const values = bars.map(({ roof }) => {
-    const memory = boundBy(roof) === 'memory';
-    return memory ? `${formatRate(roof.bytesPerSecond, 'B/s')} of ${formatRate(roof.ceilingBytesPerSecond, 'B/s')}`
-      : `${formatRate(roof.flopsPerSecond, 'OP/s')} of ${formatRate(roof.ceilingFlopsPerSecond ?? roof.flopsPerSecond, 'OP/s')}`;
+  const values = bars.map(({ roofline }) => {
+    const memory = boundBy(roofline) === 'memory';
+    return memory ? `${formatRate(roofline.bytesPerSecond, 'B/s')} of ${formatRate(roofline.ceilingBytesPerSecond, 'B/s')}`
+      : `${formatRate(roofline.flopsPerSecond, 'OP/s')} of ${formatRate(roofline.ceilingFlopsPerSecond ?? roofline.flopsPerSecond, 'OP/s')}`;
   });
   const labelWidth = Math.max(...bars.map((bar) => textWidth(seriesLabel(bar.system, bar.format), size.label))) + 10;
   const valueWidth = Math.max(...values.map((value) => textWidth(value, size.value))) + 8;
@@ -39,7 +39,7 @@ export function drawRoofline(entries: readonly Entry[], id: string, caption: str
   const right = width - valueWidth - 6;
   const top = 20;
   const bottom = top + groups.size * headingHeight + bars.length * rowHeight + 3;
-  const most = Math.max(1, ...bars.map((bar) => bar.roof.fraction));
+  const most = Math.max(1, ...bars.map((bar) => bar.roofline.fraction));
   const x = (share: number): number => left + ((right - left) * share) / most;
   const notes = wrapText(caption, width - 8, size.note);
   const picture = new Picture(id, width, bottom + 32 + 11 * notes.length, `Roofline: achieved rates over their ceilings. ${caption}`);
@@ -56,9 +56,9 @@ export function drawRoofline(entries: readonly Entry[], id: string, caption: str
       const middle = y + rowHeight / 2;
       picture.text(root, seriesLabel(bar.system, bar.format), left - 6, middle + (size.label * capHeight) / 2, { size: size.label, anchor: 'end', role: 'label' });
       const group = root.append('g').attr('class', 'bar').attr('data-model', bar.model).attr('data-setting', bar.setting).attr('data-system', bar.system)
-        .attr('data-format', bar.format).attr('data-value', String(bar.roof.fraction)).attr('data-bound', boundBy(bar.roof)).attr('data-gpu', bar.gpu ?? 'not stated');
-      group.append('title').text(`${bar.latencyMs} ms: ${(bar.roof.fraction * 100).toFixed(1)} % of the ${boundBy(bar.roof)} ceiling (${bar.roof.ceilings}); ${bar.source}`);
-      hatchedRect(picture, group, { x: left, y: y + 1.6, width: Math.max(0.5, x(bar.roof.fraction) - left), height: rowHeight - 3.2 }, fillOf(bar.family, bar.format), 0.4, 4);
+        .attr('data-format', bar.format).attr('data-value', String(bar.roofline.fraction)).attr('data-bound', boundBy(bar.roofline)).attr('data-gpu', bar.gpu ?? 'not stated');
+      group.append('title').text(`${bar.latencyMs} ms: ${(bar.roofline.fraction * 100).toFixed(1)} % of the ${boundBy(bar.roofline)} ceiling (${bar.roofline.ceilings}); ${bar.source}`);
+      hatchedRect(picture, group, { x: left, y: y + 1.6, width: Math.max(0.5, x(bar.roofline.fraction) - left), height: rowHeight - 3.2 }, fillOf(bar.family, bar.format), 0.4, 4);
       picture.text(root, values[bars.indexOf(bar)] ?? '', width - 4, middle + (size.value * capHeight) / 2, { size: size.value, anchor: 'end', role: 'value' });
       y += rowHeight;
     }

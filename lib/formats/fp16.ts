@@ -10,8 +10,11 @@ export const fp16 = defineFormat({
   },
   activation: {
     tvm: 'float16', scale: null, group: -1, arithmetic: 'fp16',
-    // FP8 weights are multiplied by their own kind where a name says nothing.
-    word: (weight) => (weight.weight?.pairedWith === weight.id ? null : plainWord(weight)),
+    // Weights whose own kind says no more than they do, as FP8's, are multiplied by that where a name says nothing.
+    word: (weight) => {
+      const [plain, own] = [plainWord(weight), weight.activation?.word(weight)];
+      return own && own.format === plain?.format && !own.convertsToInt8 ? null : plain;
+    },
     probe: { kind: 'uniform', low: -1, high: 1 }, scaleProbe: { kind: 'uniform', low: 1, high: 1 }, enumerator: 'kFp16',
   },
 });

@@ -64,6 +64,12 @@ export function formatLabel(weight: string, activation: string): string {
   return `W_${formats.get(weight).label} A_${formats.get(activation).label}`;
 }
 
+/** The formats of a label, of kinds that share one the first; null for what no record is called. */
+export function formatsOfLabel(label: string): { readonly weight: WeightFormatOf | null; readonly activation: ActivationFormatOf | null } {
+  const [, weight, activation] = /^W_(\S+) A_(\S+)$/.exec(label) ?? [];
+  return { weight: weightFormats().find((one) => one.label === weight) ?? null, activation: activationFormats().find((one) => one.label === activation) ?? null };
+}
+
 /** Weights and activations by a checkpoint's words; null where no formats have them. */
 export function formatsOfWords(format: string, bits: number, convertsToInt8: boolean): { readonly weight: string; readonly activation: string } | null {
   for (const weight of weightFormats()) {

@@ -10,7 +10,7 @@ export const int4 = defineFormat({
     tvm: 'uint8', scale: { type: 'f16', fit: { kind: 'absmax', top: 7 } }, groups: [-1, 64, 128], pairedWith: 'fp16', word: { format: 'int', bits: 4 },
     fill: () => ({ kind: 'bits' }), meanSquare: 21.5, enumerator: 'kInt4',
   },
-  // One code per byte.
+  // One code per byte. Multiplied as INT8: tensor cores have no INT4 rate of its own since compute capability 9.0.
   activation: {
     tvm: 'int8', scale: { type: 'f32', fit: { kind: 'absmax', top: 7 } }, group: -1, arithmetic: 'int8',
     word: (weight) => (plainWord(weight)?.format === 'int' ? { format: 'int4b', convertsToInt8: false } : null),

@@ -12,13 +12,16 @@ import { cellBits, isQuantised, type Layout, type Node, type Program, recordOf, 
 
 const dimension = z.number().int().min(1).max(2 ** 31 - 1);
 const index = z.number().int().min(0);
-const name = z.string().min(1).max(32);
+/** Names are keys of objects, too. */
+const name = z.string().min(1).max(32).refine((text) => !(text in Object.prototype), { error: 'not a possible name' });
+/** The schema library drops this key from records without a word; nothing may vanish from a program. */
+const withoutPrototype = z.unknown().refine((json) => typeof json !== 'object' || json === null || !Object.hasOwn(json, '__proto__'), { error: '__proto__ is not a possible name' });
 
 export const digitSchema = z.strictObject({ axis: name, stride: dimension, size: dimension });
 export const layoutSchema = z.strictObject({ digits: z.array(digitSchema).min(1).max(24) });
 const quantisedSchema = z.strictObject({
   format: z.string(), as: z.enum(['weight', 'activation']),
-  scale: z.strictObject({ type: z.enum(['f16', 'f32', 'e8m0']), per: z.record(name, dimension) }).nullable(),
+  scale: z.strictObject({ type: z.enum(['f16', 'f32', 'e8m0']), per: withoutPrototype.pipe(z.record(name, dimension)) }).nullable(),
 });
 const valueSchema = z.strictObject({
   axes: z.array(z.strictObject({ name, extent: dimension })).min(1).max(8),
@@ -26,7 +29,7 @@ const valueSchema = z.strictObject({
   layout: layoutSchema.optional(), scaleLayout: layoutSchema.optional(),
 });
 const nodeSchema = z.strictObject({
-  kind: name, params: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])), inputs: z.array(index), outputs: z.array(index),
+  kind: name, params: withoutPrototype.pipe(z.record(z.string(), z.union([z.string(), z.number(), z.boolean()]))), inputs: z.array(index), outputs: z.array(index),
 });
 /** A program as it is written in checkpoint.json. */
 export const programSchema: z.ZodType<Program> = z.strictObject({
@@ -67,6 +70,8 @@ function checkNode({ values }: Program, { kind, params, inputs, outputs }: Node,
     const issue = parsed.error.issues[0];
     throw bad(`${place} (${kind}): ${issue?.path.join('.') || 'params'}: ${issue?.message ?? 'does not fit'}`, { kind });
   }
+  const { operands } = primitive;
+  if (inputs.length > operands.length) throw bad(`${place} (${kind}) reads ${inputs.length} values, of which there are ${operands.length} at most: ${operands.map(({ role }) => role).join(', ')}`, { kind });
   const inferred = primitive.infer(params, inputs.map((value) => values[value]!));
   if (inferred.length !== outputs.length) throw bad(`${place} (${kind}) makes ${inferred.length} values, not ${outputs.length}`, { kind });
   inferred.forEach((wanted, i) => {

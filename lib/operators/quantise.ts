@@ -4,7 +4,7 @@
  * amax = 0, or so small that its scale is 0 in FP32, gives scale 1 (E8M0: code 127) and q = 0.
  */
 import { z } from 'zod';
-import { formats, type Group, weightFormat } from '../formats/index.js';
+import { formats, type Group } from '../formats/index.js';
 import type { Codes } from '../native.js';
 import { definePrimitive, ensure } from './primitive.js';
 import { isQuantised, lastAxis, type Value, type ValueType } from './program.js';
@@ -31,9 +31,12 @@ export function requantisationNoise(codes: Codes): number {
 /** Expected number of codes of a row that move by one step because a sum was done in another order; far above what occurs. */
 const kFlipsPerRow = 4;
 
-/** The type of a value quantised to `format` per token, or in blocks where the format prescribes them. */
+/**
+ * The type of a value quantised to `format` per token, or in blocks where the format prescribes them.
+ * @throws LadderError `BAD_MANIFEST` for a format that activations do not have, or blocks that do not divide the channels
+ */
 export function activationType(format: string, { axes }: Pick<Value, 'axes'>): Value['type'] {
-  const { activation } = formats.get(format);
+  const activation = formats.find(format)?.activation;
   ensure(activation !== undefined, 'quantise', 'format', 'a format of activations', format);
   const { scale, group } = activation!;
   if (!scale) return 'f16';
@@ -43,9 +46,14 @@ export function activationType(format: string, { axes }: Pick<Value, 'axes'>): V
   return { format, as: 'activation', scale: { type: scale.type, per: group > 0 ? { ...outer, [last.name]: group } : outer } };
 }
 
-/** The type of weights in a format with scales per output channel, or per `group` along k. */
+/**
+ * The type of weights in a format with scales per output channel, or per `group` along k.
+ * @throws LadderError `BAD_MANIFEST` for a format that weights do not have
+ */
 export function weightType(id: string, group: Group): ValueType {
-  const { scale } = weightFormat(id).weight;
+  const weight = formats.find(id)?.weight;
+  ensure(weight !== undefined, 'dense', 'weight', 'a format of weights', id);
+  const { scale } = weight!;
   if (!scale) return 'f16';
   return { format: id, as: 'weight', scale: { type: scale.type, per: group === -1 ? { n: 1 } : { n: 1, k: group } } };
 }

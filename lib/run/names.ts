@@ -4,8 +4,8 @@
  */
 import { basename, dirname } from 'node:path';
 import type { Manifest } from '../artifact/manifest.js';
-import { parseCheckpointName } from '../artifact/names.js';
-import { formatLabel } from '../formats/index.js';
+import { caseOfName, parseCheckpointName } from '../artifact/names.js';
+import { models, settingName } from '../models/index.js';
 
 /** What a checkpoint is a case of. */
 export interface CheckpointCase {
@@ -17,23 +17,14 @@ export interface CheckpointCase {
   readonly format: string;
 }
 
-/** `bs1_seq1` for LLM layers, `bs1` for networks. */
-function settingOf(model: string, batch: number, seq: number): string {
-  return /^(llama2|bloom)-/.test(model) || seq > 1 ? `bs${batch}_seq${seq}` : `bs${batch}`;
-}
-
 /** Names the case of the checkpoint in `folder`. */
 export function caseOf(folder: string, manifest: Manifest | null): CheckpointCase {
   if (manifest) {
-    return { model: manifest.model, setting: settingOf(manifest.model, manifest.batch, manifest.seq), format: manifest.format.label };
+    const kind = models.find(manifest.model)?.kind ?? 'network';
+    return { model: manifest.model, setting: settingName(kind, manifest), format: manifest.format.label };
   }
   const name = parseCheckpointName(basename(folder), basename(dirname(folder)));
   if (!name) return { model: basename(folder), setting: 'unknown', format: 'unknown' };
-  const label = name.weight === 'int8' ? `W_INT8 A_${name.activation.toUpperCase()}` : formatLabel(name.weight, name.activation);
-  const isLanguageModel = basename(folder).startsWith('llama2_');
-  return {
-    model: name.model ?? basename(folder),
-    setting: isLanguageModel ? `bs${name.batch}_seq${name.seq}` : settingOf(name.model ?? '', name.batch, name.seq),
-    format: label,
-  };
+  const { model, setting, format } = caseOfName(name);
+  return { model: model ?? basename(folder), setting, format };
 }

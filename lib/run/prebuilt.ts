@@ -15,7 +15,8 @@ import {
 } from './options.js';
 import { profileLoaded, type ProfileReport } from './profile.js';
 import { arrayFromBytes, bytesForTensor, float32FromBytes, tensorInfo, type TensorArray, type TensorInfo } from './tensors.js';
-import { verifyLoaded, type VerifyReport } from './verify.js';
+import type { VerifyReport } from './verdict.js';
+import { verifyLoaded } from './verify.js';
 import type { WeightSource } from './weights.js';
 
 /**

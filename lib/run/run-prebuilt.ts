@@ -11,7 +11,7 @@ import type { BenchmarkOptions, LoadOptions, VerifyRunOptions } from './options.
 import { packageCommit, packageVersion } from './package.js';
 import { Prebuilt } from './prebuilt.js';
 import type { BenchRecord } from './record.js';
-import type { VerifyReport } from './verify.js';
+import type { VerifyReport } from './verdict.js';
 import type { WeightSource } from './weights.js';
 
 /** A measurement and what was measured. */

@@ -7,7 +7,7 @@ import type { DataType, PlanEntry, PlanOperator } from '../native.js';
 import { cancellable } from './benchmark.js';
 import type { Loaded } from './load.js';
 import type { CheckedVerifyOptions } from './options.js';
-import type { OperatorVerdict } from './verify.js';
+import type { OperatorVerdict } from './verdict.js';
 
 /** Two bytes that no computed tensor is likely to hold throughout; an element is unwritten where both runs left theirs. */
 const kPoisons = [0xa5, 0x5a] as const;

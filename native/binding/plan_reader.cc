@@ -64,6 +64,7 @@ runtime::PlanModule readModule(const Fields& fields) {
     const ByteView bytes = image.bytes("bytes");
     runtime::PlanImage& target = module.images.emplace_back();
     target.format = image.text("format");
+    target.onDemand = image.boolean("onDemand");
     target.bytes.assign(bytes.data, bytes.data + bytes.size);
     target.bytes.push_back(0);  // PTX is text
     image.each("kernels", [&](Napi::Value kernel, const std::string& kernelName) { target.kernels.push_back(readKernel(Fields(kernel, kernelName))); });

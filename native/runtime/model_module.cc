@@ -34,11 +34,11 @@ void setVariable(const ModelLibrary& library, const char* name, Function functio
 }  // namespace
 
 ModelModule::ModelModule(const PlanModule& plan, int deviceType, int ordinal, const cuda::Stream* stream, LoadTimes& times)
-    : started_(std::chrono::steady_clock::now()), library_(plan.path) {
+    : started_(std::chrono::steady_clock::now()), library_(plan.path), stream_(stream), ordinal_(ordinal) {
   times.dlopenMs = elapsedMsSince(started_);
   bindRuntime();
   const auto start = std::chrono::steady_clock::now();
-  if (stream) loadImages(plan, ordinal, *stream);
+  if (stream) loadImages(plan);
   times.moduleMs = elapsedMsSince(start);
   loadConstants(plan, deviceType, ordinal);
 }
@@ -56,14 +56,32 @@ void ModelModule::bindRuntime() {
   setVariable(library_, "__TVMBackendParallelBarrier", &TVMBackendParallelBarrier);
 }
 
-void ModelModule::loadImages(const PlanModule& plan, int ordinal, const cuda::Stream& stream) {
-  const bool programmatic = cuda::computeCapability(ordinal).first >= 9;
+void ModelModule::loadImages(const PlanModule& plan) {
   for (const PlanImage& image : plan.images) {
-    images_.emplace_back(image.bytes.data(), image.format, ordinal);
-    for (const PlanKernel& kernel : image.kernels) {
-      functions_[kernel.name] = std::make_unique<KernelFunction>(images_.back().kernel(kernel.name), kernel, stream, programmatic);
+    if (image.onDemand) waiting_.push_back(image);
+    else loadImage(image);
+  }
+}
+
+void ModelModule::loadImage(const PlanImage& image) {
+  const bool programmatic = cuda::computeCapability(ordinal_).first >= 9;
+  images_.emplace_back(image.bytes.data(), image.format, ordinal_);
+  for (const PlanKernel& kernel : image.kernels) {
+    functions_[kernel.name] = std::make_unique<KernelFunction>(images_.back().kernel(kernel.name), kernel, *stream_, programmatic);
+  }
+}
+
+bool ModelModule::loadOnDemand(const std::string& name) {
+  for (auto image = waiting_.begin(); image != waiting_.end(); ++image) {
+    for (const PlanKernel& kernel : image->kernels) {
+      if (kernel.name != name) continue;
+      const PlanImage wanted = std::move(*image);
+      waiting_.erase(image);
+      loadImage(wanted);
+      return true;
     }
   }
+  return false;
 }
 
 void ModelModule::loadConstants(const PlanModule& plan, int deviceType, int ordinal) {
@@ -97,7 +115,8 @@ void ModelModule::loadConstants(const PlanModule& plan, int deviceType, int ordi
 }
 
 tvm_abi::PackedFunction* ModelModule::find(const std::string& name) {
-  const auto found = functions_.find(name);
+  auto found = functions_.find(name);
+  if (found == functions_.end() && loadOnDemand(name)) found = functions_.find(name);
   if (found != functions_.end()) return found->second.get();
   void* address = library_.find(name);
   if (!address) return nullptr;

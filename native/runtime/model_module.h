@@ -32,11 +32,17 @@ class ModelModule final : public tvm_abi::FunctionSource {
 
  private:
   void bindRuntime();
-  void loadImages(const PlanModule& plan, int ordinal, const cuda::Stream& stream);
+  void loadImages(const PlanModule& plan);
+  void loadImage(const PlanImage& image);
+  /// The image that waits for a look-up of this kernel, loaded now. @return whether there was one
+  bool loadOnDemand(const std::string& kernel);
   void loadConstants(const PlanModule& plan, int deviceType, int ordinal);
   std::chrono::steady_clock::time_point started_;  // before library_, whose loading it times
   ModelLibrary library_;
+  const cuda::Stream* stream_;
+  int ordinal_;
   std::vector<cuda::Module> images_;
+  std::vector<PlanImage> waiting_;  // images of machine code that may be another GPU's
   std::map<std::string, std::unique_ptr<tvm_abi::PackedFunction>> functions_;
   std::vector<Storage> constants_;
   std::map<std::string, tvm_abi::Tensor> constantTensors_;  // initialisers may keep pointers to them

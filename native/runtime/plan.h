@@ -51,6 +51,7 @@ struct PlanKernel {
 };
 
 struct PlanImage {
+  bool onDemand = false;  // loaded when one of its kernels is first looked up
   std::string format;
   std::vector<uint8_t> bytes;  // with a NUL byte appended
   std::vector<PlanKernel> kernels;

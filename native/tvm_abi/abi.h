@@ -22,6 +22,7 @@ constexpr int kCodeFloat = 2;
 constexpr int kCodeHandle = 3;
 constexpr int kCodeNull = 4;
 constexpr int kCodeTensor = 7;
+constexpr int kCodeText = 11;
 
 constexpr int kDeviceCpu = 1;
 constexpr int kDeviceCuda = 2;

@@ -1,8 +1,11 @@
 // The global packed functions that this runtime provides to model.so, and refusals, in words, of known ones that it does not.
+#include <cstdlib>
 #include <map>
 #include <string>
+#include <utility>
 
 #include "../cuda/handles.h"
+#include "../cuda/module.h"
 #include "packed_function.h"
 
 namespace ladder::tvm_abi {
@@ -13,6 +16,25 @@ class SetDevice final : public PackedFunction {
   void call(Value* arguments, int*, int count, Value*, int*) override {
     if (count != 2) throw Error("BAD_MODULE", "model.so calls `__tvm_set_device` with " + std::to_string(count) + " arguments; expected 2");
     if (arguments[0].integer == kDeviceCuda) cuda::makeCurrent(static_cast<int>(arguments[1].integer));
+  }
+};
+
+/// TVM's DeviceAttrKind, of which only the compute capability is known here: "9.0". Where the driver is told to take PTX only
+/// (CUDA_FORCE_PTX_JIT), that of the PTX, so that code made for several GPUs takes what has some.
+class GetDeviceAttr final : public PackedFunction {
+  void call(Value* arguments, int*, int count, Value* result, int* resultCode) override {
+    constexpr int64_t kComputeVersion = 4;
+    if (count != 3) throw Error("BAD_MODULE", "model.so calls `runtime.GetDeviceAttr` with " + std::to_string(count) + " arguments; expected 3");
+    if (arguments[0].integer != kDeviceCuda || arguments[2].integer != kComputeVersion) {
+      throw Error("UNSUPPORTED", "model.so asks `runtime.GetDeviceAttr` for attribute " + std::to_string(arguments[2].integer) + " of device type " +
+                                     std::to_string(arguments[0].integer) + "; only the compute capability (4) of CUDA devices (2) is answered");
+    }
+    thread_local std::string text;
+    const char* forced = std::getenv("CUDA_FORCE_PTX_JIT");
+    const auto [major, minor] = forced && *forced == '1' ? std::pair<int, int>(8, 0) : cuda::computeCapability(static_cast<int>(arguments[1].integer));
+    text = std::to_string(major) + "." + std::to_string(minor);
+    result->text = text.c_str();
+    *resultCode = kCodeText;
   }
 };
 
@@ -30,6 +52,7 @@ class Refusal final : public PackedFunction {
 PackedFunction* findGlobalFunction(const std::string& name) {
   static const auto* const kFunctions = new std::map<std::string, PackedFunction*>{
       {"__tvm_set_device", new SetDevice()},
+      {"runtime.GetDeviceAttr", new GetDeviceAttr()},
       {"tvm.contrib.cudnn.conv2d.forward",
        new Refusal("this checkpoint calls `tvm.contrib.cudnn.conv2d.forward`: cuDNN convolutions are not supported here; "
                    "build the checkpoint without cuDNN")},

@@ -59,7 +59,7 @@ describe.each(['eager', 'inductor'] as const)('PyTorch %s', (mode) => {
 });
 
 describe('cuBLASLt', () => {
-  const shape = denseShapes.find(({ model, name }) => model === 'llama2-70b' && name === 'o')!;
+  const shape = denseShapes().find(({ model, name }) => model === 'llama2-70b' && name === 'o')!;
   let found: Availability;
   beforeAll(async () => {
     found = await cublasLtAvailable();

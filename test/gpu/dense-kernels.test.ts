@@ -1,33 +1,29 @@
 // Dense products on a real GPU, each against the reference on the host: all formats and epilogues, shapes that no tile divides,
 // k of one group, one to 64 tokens, clusters and none, one pass and several; as machine code and, forced, from compute_80 PTX.
 import { beforeAll, describe, it } from 'vitest';
-import { type ActivationFormat, isMxFormat, weightBits, type WeightFormat, weightFormats } from '../../lib/artifact/operators.js';
-import { denseLayouts } from '../../lib/compiler/dense-kernels.js';
-import type { DenseShape } from '../../lib/compiler/dense-template.js';
+import { isMx, weightFormat } from '../../lib/formats/index.js';
+import { denseShape, type DenseShapeV1, kKernelWeights } from '../fixtures/programs.js';
 import { missingForOperators, type OperatorCase, verifyOperators } from './operator-checkpoint.js';
 
 let missing: string | null = null;
 beforeAll(async () => { missing = await missingForOperators(); });
 
-function caseOf(name: string, weight: WeightFormat, over: Partial<DenseShape> & { m: number }, tuning = {}): OperatorCase {
-  const activation: ActivationFormat = weight === 'int1' ? 'int8' : weight.includes('fp8') ? (weight as ActivationFormat) : 'fp16';
-  const shape: DenseShape = {
-    op: 'dense', n: 2141, k: 256, weight, activation, group: isMxFormat(weight) ? 32 : -1, input: over.m > 1 && activation !== 'fp16' ? 'quantised' : 'fp16',
-    norm: { kind: 'none', eps: 1e-5 }, bias: false, function: 'none', residual: false, ...over,
-  };
-  const { weightLayout, scaleLayout } = denseLayouts(shape);
-  return { name, operator: { ...shape, weightLayout: [...weightLayout], scaleLayout: scaleLayout && [...scaleLayout] }, tuning };
+const kWeights = kKernelWeights.map(({ id }) => id);
+
+function caseOf(name: string, weight: string, over: Partial<DenseShapeV1> & { m: number }, tuning = {}): OperatorCase {
+  return { name, operator: denseShape(weight, { n: 2141, k: 256, ...over }), tuning };
 }
 
 /** A format's products of `m` tokens: one tile and one group of k, SiLU, GELU with a residual on rows that no tile divides. */
-function products(weight: WeightFormat, m: number, group: DenseShape['group']): OperatorCase[] {
+function products(weight: string, m: number, group: DenseShapeV1['group']): OperatorCase[] {
   const name = (what: string): string => `${weight}${group > 32 ? `g${group}` : ''}_m${m}_${what}`;
-  const given = isMxFormat(weight) ? { m } : { m, group };
+  const isMxWeight = isMx(weightFormat(weight));
+  const given = isMxWeight ? { m } : { m, group };
   const k = Math.max(weight === 'int1' ? 256 : 64, group);
-  const norm = (kind: 'rms' | 'layer'): Partial<DenseShape> => (m === 1 ? { norm: { kind, eps: 1e-5 } } : {});
+  const norm = (kind: 'rms' | 'layer'): Partial<DenseShapeV1> => (m === 1 ? { norm: { kind, eps: 1e-5 } } : {});
   return [
     caseOf(name('least'), weight, { ...given, n: 16, k, ...norm('rms') }),
-    caseOf(name('silu'), weight, { ...given, n: m > 1 && (weightBits(weight) < 8 || isMxFormat(weight)) ? 160 : 176, k: 5 * k, function: 'silu_mul', bias: true, ...norm('layer') }),
+    caseOf(name('silu'), weight, { ...given, n: m > 1 && (weightFormat(weight).element.bits < 8 || isMxWeight) ? 160 : 176, k: 5 * k, function: 'silu_mul', bias: true, ...norm('layer') }),
     caseOf(name('gelu'), weight, { ...given, k: 11 * k, function: 'gelu_tanh', bias: true, residual: true }),
   ];
 }
@@ -37,7 +33,7 @@ const tokens = [1, 2, 9, 17, 32, 33, 64];
 describe('dense kernels', { timeout: 600_000 }, () => {
   it('every format, epilogue and class of token counts', async ({ skip }) => {
     if (missing) skip(missing);
-    await verifyOperators(weightFormats.flatMap((weight) => tokens.flatMap((m) => products(weight, m, -1))), ['sm_90a']);
+    await verifyOperators(kWeights.flatMap((weight) => tokens.flatMap((m) => products(weight, m, -1))), ['sm_90a']);
   });
 
   it('groups along k, tunings that the defaults do not take, products too long for one token\'s kernel', async ({ skip }) => {
@@ -57,7 +53,7 @@ describe('dense kernels', { timeout: 600_000 }, () => {
   it('the same kernels from compute_80 PTX', async ({ skip }) => {
     if (missing) skip(missing);
     await verifyOperators([
-      ...weightFormats.flatMap((weight) => [1, 17, 64].flatMap((m) => products(weight, m, -1).slice(1))),
+      ...kWeights.flatMap((weight) => [1, 17, 64].flatMap((m) => products(weight, m, -1).slice(1))),
       ...(['int4', 'nf4'] as const).flatMap((weight) => products(weight, 32, 128).slice(1)),
     ], ['compute_80']);
   });

@@ -6,70 +6,85 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { serialiseGraph } from '../../lib/artifact/graph-writer.js';
-import type { Fill, Manifest } from '../../lib/artifact/manifest.js';
-import { type Operand, signatureOf } from '../../lib/artifact/operands.js';
-import type { DenseOperator, Operator } from '../../lib/artifact/operators.js';
-import { compileModules, findNvcc } from '../../lib/compiler/compile.js';
-import { kActivationFill, kGainFill, kShiftFill, quantisedProbe, quantisedScaleProbe, scaleFill, weightFill } from '../../lib/compiler/fills.js';
-import type { Tuning } from '../../lib/compiler/kernel.js';
-import type { LoweredModel, LoweredTensor } from '../../lib/compiler/lower.js';
-import { planOperator } from '../../lib/compiler/planners.js';
-import { hashSources } from '../../lib/compiler/sources.js';
-import { native } from '../../lib/native.js';
+import type { Manifest } from '../../lib/artifact/manifest.js';
+import { compileModules, findNvcc } from '../../lib/compiler/emit/compile.js';
+import { hashSources } from '../../lib/compiler/emit/sources.js';
+import { parameterFill, probeFill } from '../../lib/compiler/graph/fills.js';
+import type { LoweredModel, LoweredTensor } from '../../lib/compiler/graph/lower.js';
+import type { Family } from '../../lib/compiler/kernels/family.js';
+import type { Tuning } from '../../lib/compiler/kernels/plan.js';
+import { buildTargets } from '../../lib/compiler/targets.js';
+import { type Fill, native } from '../../lib/native.js';
+import type { Role } from '../../lib/operators/graph.js';
+import { operators as primitives } from '../../lib/operators/index.js';
+import { type Program, programTensors, tensorsOf } from '../../lib/operators/program.js';
 import { verifyPrebuilt } from '../../lib/run/run-prebuilt.js';
+import { type StoredProgram, storedProgram, type WrittenOperator } from '../fixtures/programs.js';
 
 /** One operator, and how its kernel is instantiated. */
 export interface OperatorCase {
   readonly name: string;
-  readonly operator: Operator;
+  readonly operator: WrittenOperator;
+  /** The families that are asked for a kernel; default: all. */
+  readonly among?: readonly Family[];
   readonly tuning?: Tuning;
   /** Range of FP16 activations; default −1 … 1. */
   readonly activations?: Fill;
 }
 
-function tensorOf(prefix: string, index: number, { role, dtype, sizeBytes }: Operand, { operator, activations }: OperatorCase): LoweredTensor {
-  const elements = dtype === 'float16' ? sizeBytes / 2 : dtype === 'float32' ? sizeBytes / 4 : sizeBytes;
-  const tensor = (manifestRole: LoweredTensor['role'], fill: Fill): LoweredTensor => ({ name: `${prefix}.${index}_${role}`, shape: [elements], dtype, role: manifestRole, fill });
-  const dense = operator as DenseOperator;
+/** What an input is for, by the first step that reads it. */
+function roleOf({ values, nodes }: Program, input: number): Role {
+  const reader = nodes.find(({ inputs }) => inputs.includes(input))!;
+  const { role } = primitives.get(reader.kind).operands[reader.inputs.indexOf(input)]!;
   switch (role) {
-    case 'weight': return tensor('weight', weightFill(dense.weight, dense.k));
-    case 'scale': return tensor('scale', scaleFill(dense.weight as Exclude<DenseOperator['weight'], 'fp16'>, dense.k));
-    case 'gain': return tensor('gain', kGainFill);
-    case 'beta': return tensor('beta', kShiftFill);
-    case 'bias': return tensor('bias', kShiftFill);
-    case 'xScale': return tensor('input', quantisedScaleProbe(dense.activation as Exclude<DenseOperator['activation'], 'fp16'>));
-    default: return tensor('input', dtype === 'float16' ? activations ?? kActivationFill : quantisedProbe(dense.activation as Exclude<DenseOperator['activation'], 'fp16'>));
+    case 'weight': case 'gain': case 'beta': return role;
+    // A vector beside rows is a bias, rows are a residual.
+    case 'skip': return values[input]!.axes.length === 1 ? 'bias' : 'input';
+    default: return 'input';
   }
+}
+
+/** The tensors that an operator reads. */
+function tensorsOfCase({ name, activations }: OperatorCase, { program }: StoredProgram): readonly LoweredTensor[] {
+  return program.inputs.flatMap((input) => {
+    const value = program.values[input]!;
+    const role = roleOf(program, input);
+    return tensorsOf(value).map(({ part, dtype, shape }, i): LoweredTensor => ({
+      name: `${name}.${input}_${role}${i === 0 ? '' : '_scale'}`, dtype, shape, value, role: role === 'weight' && part === 'scales' ? 'scale' : role,
+      fill: role !== 'input' ? parameterFill(role, value, part) : part === 'numbers' && activations ? activations : probeFill(value, part),
+    }));
+  });
 }
 
 /**
  * Writes graph.json, checkpoint.json and model.so of the cases into `folder`, which is made.
- * @param targets names of the nvcc targets to compile for: ['compute_80'] forces the driver to compile from PTX
+ * @param targets ids of the targets to compile for: ['compute_80'] forces the driver to compile from PTX
  */
 async function buildOperators(folder: string, cases: readonly OperatorCase[], targets?: readonly string[]): Promise<void> {
+  const stored = cases.map(({ operator, among }) => storedProgram(operator, among));
   const tensors: LoweredTensor[] = [];
-  const operators = cases.map((one): LoweredModel['operators'][number] => {
-    const { inputs, outputs } = signatureOf(one.operator);
-    const own = inputs.map((operand, i) => tensorOf(one.name, i, operand, one));
+  const operators = cases.map((one, i): LoweredModel['operators'][number] => {
+    const { program, family, match } = stored[i]!;
+    const own = tensorsOfCase(one, stored[i]!);
     tensors.push(...own);
     return {
-      node: one.name, semantics: one.operator, inputs: own.map(({ name }) => name),
-      outputs: outputs.map(({ dtype, sizeBytes }, i) => ({ name: `${one.name}_out${i}`, shape: [dtype === 'float16' ? sizeBytes / 2 : dtype === 'float32' ? sizeBytes / 4 : sizeBytes], dtype })),
+      node: one.name, program, family, match, inputs: own.map(({ name }) => name),
+      outputs: programTensors(program).outputs.map(({ dtype, shape }, output) => ({ name: `${one.name}_out${output}`, shape, dtype })),
       probe: own.map(({ role, fill }) => (role === 'input' ? fill : null)), bytes: 0, flops: 0,
     };
   });
-  const planned = operators.map((operator, i) => ({ operator, plan: planOperator(operator.semantics, operator.node, cases[i]!.tuning ?? {}) }));
-  const results = operators.flatMap(({ outputs }) => outputs.map(({ name }) => name));
-  const { sources, hash } = hashSources({ tensors, operators, output: results[0]! }, planned);
-  const graph = serialiseGraph({ inputs: tensors, operators: operators.map(({ node, inputs, outputs }) => ({ name: node, functionName: node, inputs, outputs })), outputs: results });
+  const planned = operators.map((operator, i) => ({ operator, plan: stored[i]!.plan(operator.node, cases[i]!.tuning) }));
+  const outputs = operators.flatMap((operator) => operator.outputs.map(({ name }) => name));
+  const { sources, hash } = hashSources({ tensors, operators, outputs }, planned);
+  const graph = serialiseGraph({ inputs: tensors, operators: operators.map(({ node, inputs, outputs: made }) => ({ name: node, functionName: node, inputs, outputs: made })), outputs });
   const manifest: Manifest = {
-    schema: 'ladder-checkpoint/1', model: 'operators', layers: 1, batch: 1, seq: 1,
+    schema: 'ladder-checkpoint/2', model: 'operators', layers: 1, batch: 1, seq: 1,
     format: { weight: 'fp16', activation: 'fp16', group: -1, label: 'W_FP16 A_FP16' }, seed: 1,
     tensors: Object.fromEntries(tensors.map(({ name, role, fill }) => [name, { role, fill }])),
-    operators: operators.map(({ node, semantics, probe }) => ({ node, semantics, probe: [...probe], bytes: 0, flops: 0 })),
+    operators: operators.map(({ node, family, program, probe }) => ({ node, kernels: family.id, program, probe: [...probe], bytes: 0, flops: 0 })),
     bytes: 0, flops: 0,
     launch: Object.fromEntries(planned.flatMap(({ plan }) => plan.launches).map(({ name, programmatic }) => [name, { programmaticStreamSerialization: programmatic }])),
-    targets: [...(targets ?? ['compute_80', 'sm_80', 'sm_90a'])],
+    targets: [...(targets ?? buildTargets.map(({ id }) => id))],
     build: { sources: hash, tuning: 'default' },
     files: { 'graph.json': createHash('sha256').update(graph).digest('hex') },
   };

@@ -8,8 +8,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseDataType } from '../../lib/artifact/dtype.js';
-import type { Fill } from '../../lib/artifact/manifest.js';
-import { native, type ExecutorPlan, type NativeExecutor, type PlanModule } from '../../lib/native.js';
+import { native, type ExecutorPlan, type Fill, type NativeExecutor, type PlanModule } from '../../lib/native.js';
 import { floatBytes, hasCommand, makePlan, rejection, Workshop } from '../fixtures/native/objects.js';
 
 const kMissing = !native().cudaStatus().available ? `a GPU (${native().cudaStatus().reason})` : !hasCommand('nvcc') ? 'nvcc on the PATH' : null;
@@ -30,7 +29,7 @@ function route2Module(programmatic = false, bytes: Uint8Array = ptx, format = 'p
   return {
     path: route2,
     images: [{
-      format,
+      format, onDemand: false,
       bytes,
       kernels: [
         { name: 'scale_add', argumentTypes: [handle, handle, handle, parseDataType('int32'), parseDataType('float32')], launchTags: ['blockIdx.x', 'threadIdx.x'], programmaticStreamSerialization: programmatic },

@@ -1,6 +1,6 @@
 // The adapters of rival systems, with stand-ins for Python, trtexec and the tuners: what they run, how failures become
 // records, how a child is ended, and how an interrupted reproduction goes on. The real systems: test/gpu/baselines.test.ts.
-import { chmodSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -10,8 +10,7 @@ import { findProgram } from '../../lib/files.js';
 import { runChild } from '../../lib/baselines/adapters/process.js';
 import { progressOf, PyTorchAdapter } from '../../lib/baselines/adapters/pytorch.js';
 import { OnnxRuntimeAdapter } from '../../lib/baselines/adapters/onnxruntime.js';
-import { TensorRtAdapter } from '../../lib/baselines/adapters/tensorrt.js';
-import { TunerAdapter } from '../../lib/baselines/adapters/tuners.js';
+import { systems } from '../../lib/baselines/systems/index.js';
 import { parseRecord } from '../../lib/run/record.js';
 
 let folder: string;
@@ -30,6 +29,9 @@ function program(name: string, body: string): string {
   chmodSync(path, 0o755);
   return path;
 }
+
+/** A system's adapter, as its record makes it. */
+const adapterOf = (id: string): Promise<BaselineAdapter> => systems.get(id).adapter!.load();
 
 const device = { kind: 'cuda', name: 'Test GPU', computeCapability: '9.0', driverVersion: '1.2', multiprocessors: 4, memoryBytes: 1e9, l2Bytes: 100 };
 const state = { smClockMHz: 1900, memoryClockMHz: 2600, maxSmClockMHz: 1980, temperatureC: 40, powerW: 300, throttleReasons: [] as string[] };
@@ -115,10 +117,11 @@ describe('child processes', () => {
 
   it('reports a program that cannot be started', async () => {
     const result = await runChild(join(folder, 'nothing'), [], { timeoutMs: 1000 });
-    expect(result.status).toBeNull();
-    expect(result.ended).toContain('could not be started');
+    expect(result).toEqual({ status: null, ended: `could not be started: spawn ${join(folder, 'nothing')} ENOENT`, stdout: '', stderr: '' });
     expect(findProgram(join(folder, 'nothing'))).toBeNull();
-    expect(findProgram('sh')).toMatch(/\/sh$/);
+    const path = program('findable', '');
+    vi.stubEnv('PATH', `${join(folder, 'absent')}:${folder}`);
+    expect([findProgram('findable'), findProgram('sh')]).toEqual([path, null]);
   });
 });
 
@@ -205,11 +208,44 @@ describe('pytorch', () => {
     expect(await new PyTorchAdapter('eager').available()).toMatchObject({ ok: false, reason: expect.stringContaining('no-python') as string });
   });
 
-  it('understands what the real script says of the Python at hand', async ({ skip }) => {
-    if (findProgram('python3') === null) skip('no python3 on the PATH');
-    const found = await new PyTorchAdapter('eager').available();
-    if (!found.ok) expect(found.reason).toMatch(/cannot import torch|built without CUDA|finds no usable GPU|too old/);
-    else expect(found.version).toMatch(/^\d+\.\d+.* \(CUDA /);
+  /** A PyTorch of which the real script learns this much; the machine's own is not asked. */
+  function pretendTorch(source: string): string {
+    const python = join(folder, 'real-python');
+    writeFileSync(python, '#!/bin/sh\nexec python3 "$@"\n');
+    chmodSync(python, 0o755);
+    for (const [name, text] of [['torch', source], ['triton', '__version__ = "3.6.0"']] as const) {
+      mkdirSync(join(folder, name), { recursive: true });
+      writeFileSync(join(folder, name, '__init__.py'), text);
+    }
+    vi.stubEnv('PYTHONPATH', folder);
+    vi.stubEnv('PYTHONDONTWRITEBYTECODE', '1');
+    vi.stubEnv('LADDER_PYTHON', python);
+    return python;
+  }
+  const torch = (version: string, cuda: string | null, available: boolean): string => `
+import contextlib, types
+__version__ = ${JSON.stringify(version)}
+version = types.SimpleNamespace(cuda=${cuda === null ? 'None' : JSON.stringify(cuda)})
+no_grad = contextlib.nullcontext
+properties = types.SimpleNamespace(name="Test GPU", major=9, minor=0, multi_processor_count=4, total_memory=10**9, L2_cache_size=100, uuid="none")
+cuda = types.SimpleNamespace(is_available=lambda: ${available ? 'True' : 'False'}, get_device_properties=lambda ordinal: properties)
+backends = types.SimpleNamespace(cudnn=types.SimpleNamespace(version=lambda: 91000))
+`;
+
+  it.each([
+    ['none', 'raise ImportError("none here")', / cannot import torch \(none here\); install PyTorch with CUDA for this Python$/],
+    ['one that is too old', torch('2.4.1', '12.1', true), /^PyTorch 2\.4\.1 is too old: expected at least 2\.5$/],
+    ['one without CUDA', torch('2.11.0+cpu', null, false), /^PyTorch 2\.11\.0\+cpu was built without CUDA$/],
+    ['one without a GPU', torch('2.11.0', '13.0', false), /^PyTorch 2\.11\.0 \(CUDA 13\.0\) finds no usable GPU: torch\.cuda\.is_available\(\) is False$/],
+  ])('understands what the real script says of PyTorch: %s', async (_, source, reason) => {
+    pretendTorch(source);
+    expect(await new PyTorchAdapter('eager').available()).toEqual({ ok: false, reason: expect.stringMatching(reason) as string });
+  });
+
+  it('understands what the real script says of a PyTorch that works', async () => {
+    pretendTorch(torch('2.11.0', '13.0', true));
+    expect(await new PyTorchAdapter('eager').available()).toEqual({ ok: true, version: '2.11.0 (CUDA 13.0)' });
+    expect(await new PyTorchAdapter('inductor').available()).toEqual({ ok: true, version: '2.11.0 (CUDA 13.0, Triton 3.6.0, max-autotune)' });
   });
 });
 
@@ -218,9 +254,9 @@ describe('tensorrt', () => {
 
   it('names everything that is missing', async () => {
     vi.stubEnv('PATH', folder);
-    const found = await new TensorRtAdapter().available();
+    const found = await (await adapterOf('tensorrt')).available();
     expect(found).toMatchObject({ ok: false, reason: expect.stringMatching(/trtexec.*LADDER_ONNX_DIR/) as string });
-    expect(await new TensorRtAdapter().run(prefill)).toMatchObject({ status: 'failed', reason: expect.stringContaining('trtexec') as string });
+    expect(await (await adapterOf('tensorrt')).run(prefill)).toMatchObject({ status: 'failed', reason: expect.stringContaining('trtexec') as string });
   });
 
   it('runs trtexec on the case’s ONNX file and reads its log', async () => {
@@ -230,11 +266,11 @@ describe('tensorrt', () => {
       console.log('&&&& RUNNING TensorRT.trtexec'); console.log(${JSON.stringify(line)}); console.log('&&&& PASSED TensorRT.trtexec');`);
     vi.stubEnv('PATH', folder);
     vi.stubEnv('LADDER_ONNX_DIR', folder);
-    expect(await new TensorRtAdapter().available()).toEqual({ ok: true, version: '100300' });
-    const none = await new TensorRtAdapter().run({ model: 'resnet-50', setting: 'bs1' });
+    expect(await (await adapterOf('tensorrt')).available()).toEqual({ ok: true, version: '100300' });
+    const none = await (await adapterOf('tensorrt')).run({ model: 'resnet-50', setting: 'bs1' });
     expect(none).toMatchObject({ status: 'failed', reason: expect.stringContaining('resnet-50_bs1.onnx does not exist') as string });
     writeFileSync(join(folder, 'resnet-50_bs1.onnx'), '');
-    const record = await new TensorRtAdapter().run({ model: 'resnet-50', setting: 'bs1' }, { ordinal: 1 });
+    const record = await (await adapterOf('tensorrt')).run({ model: 'resnet-50', setting: 'bs1' }, { ordinal: 1 });
     expect(record).toMatchObject({ status: 'ok', clock: 'gpu-compute', latencyMs: 1.3, provenance: { meanMs: 1.31 } });
     expect(parseRecord(JSON.stringify(record), 'record')).toEqual(record);
     expect(readFileSync(join(folder, 'args'), 'utf8')).toContain(`--onnx=${join(folder, 'resnet-50_bs1.onnx')} --fp16`);
@@ -245,7 +281,7 @@ describe('tensorrt', () => {
     vi.stubEnv('PATH', folder);
     vi.stubEnv('LADDER_ONNX_DIR', folder);
     writeFileSync(join(folder, 'vit_bs1.onnx'), '');
-    expect(await new TensorRtAdapter().run({ model: 'vit', setting: 'bs1' })).toMatchObject({ status: 'failed', latencyMs: null });
+    expect(await (await adapterOf('tensorrt')).run({ model: 'vit', setting: 'bs1' })).toMatchObject({ status: 'failed', latencyMs: null });
   });
 });
 
@@ -264,11 +300,11 @@ describe('tuners', () => {
   it('say what a search takes while no toolchain is configured', async () => {
     vi.stubEnv('LADDER_AMOS_HOME', '');
     vi.stubEnv('LADDER_TENSORIR_HOME', '');
-    const [amos, tensorir] = await Promise.all(tunerAdapters().map((adapter) => adapter.available()));
+    const [amos, tensorir] = await Promise.all((await tunerAdapters()).map((adapter) => adapter.available()));
     expect(amos).toMatchObject({ ok: false, reason: expect.stringMatching(/LADDER_AMOS_HOME.*resnet-50 bs1 3852 min \(2\.7 days\)/) as string });
     expect(tensorir).toMatchObject({ ok: false, reason: expect.stringMatching(/LADDER_TENSORIR_HOME.*bs128 836 min/) as string });
     vi.stubEnv('LADDER_AMOS_HOME', folder);
-    expect(await new TunerAdapter('amos').available()).toMatchObject({ ok: false, reason: expect.stringContaining('ladder-tune') as string });
+    expect(await (await adapterOf('amos')).available()).toMatchObject({ ok: false, reason: expect.stringContaining('ladder-tune') as string });
   });
 
   it('run a configured toolchain and read its log', async () => {
@@ -276,13 +312,13 @@ describe('tuners', () => {
       if (process.argv[3] === '1') console.log('x Whole graph cost is 2.5 ms\\nTime taken: 12.5');
       else console.log('x Whole graph cost is 10000000000 ms\\nTime taken: 12.5');`);
     vi.stubEnv('LADDER_AMOS_HOME', folder);
-    const record = await new TunerAdapter('amos').run({ model: 'resnet-50', setting: 'bs1' });
+    const record = await (await adapterOf('amos')).run({ model: 'resnet-50', setting: 'bs1' });
     expect(record).toMatchObject({ system: 'amos', status: 'ok', latencyMs: 2.5, provenance: { toolchain: folder } });
     expect(parseRecord(JSON.stringify(record), 'record')).toEqual(record);
-    expect(await new TunerAdapter('amos').run({ model: 'resnet-50', setting: 'bs128' })).toMatchObject({ status: 'failed', latencyMs: null });
+    expect(await (await adapterOf('amos')).run({ model: 'resnet-50', setting: 'bs128' })).toMatchObject({ status: 'failed', latencyMs: null });
     program('ladder-tune', `process.stdout.write('1.75');`);
     vi.stubEnv('LADDER_TENSORIR_HOME', folder);
-    expect(await new TunerAdapter('tensorir').run({ model: 'vit', setting: 'bs1' })).toMatchObject({ system: 'tensorir', status: 'ok', latencyMs: 1.75 });
+    expect(await (await adapterOf('tensorir')).run({ model: 'vit', setting: 'bs1' })).toMatchObject({ system: 'tensorir', status: 'ok', latencyMs: 1.75 });
   });
 });
 
@@ -358,8 +394,9 @@ describe('reproduceBaselines', () => {
     expect(good.runs).toBe(0);
   });
 
-  it('has one adapter per system', () => {
-    const systems = [...baselineAdapters(), ...tunerAdapters()].map(({ system }) => system);
-    expect(systems).toEqual(['pytorch-eager', 'pytorch-inductor', 'onnxruntime', 'tensorrt', 'amos', 'tensorir']);
+  it('has one adapter per system, by the id of its record', async () => {
+    const adapters = [...await baselineAdapters(), ...await tunerAdapters()].map(({ system }) => system);
+    expect(adapters).toEqual(['pytorch-eager', 'pytorch-inductor', 'onnxruntime', 'tensorrt', 'amos', 'tensorir']);
+    for (const id of adapters) expect((await adapterOf(id)).system).toBe(id);
   });
 });

@@ -6,14 +6,21 @@ import { checkHashes, type Checkpoint, inputNames, readCheckpoint } from '../../
 import { checkManifest } from '../../lib/artifact/checks.js';
 import { parseDataType } from '../../lib/artifact/dtype.js';
 import { parseGraph } from '../../lib/artifact/graph.js';
+import { serialiseGraph } from '../../lib/artifact/graph-writer.js';
 import { inspectPrebuilt } from '../../lib/artifact/inspect.js';
 import { findCheckpoints } from '../../lib/artifact/locate.js';
 import { type Manifest, parseManifest } from '../../lib/artifact/manifest.js';
 import { encodeModuleBlob } from '../../lib/artifact/module-blob.js';
 import { writeParams } from '../../lib/artifact/params.js';
 import { artifactDeviceType, planExecutor, planMemory } from '../../lib/artifact/plan.js';
-import { compileModule, fixtureBlob, fixtureGraph, fixtureManifest, fixtureParams, fixtureSources, makeCheckpoint } from '../fixtures/artifact/checkpoint.js';
+import { programOfV1 } from '../../lib/artifact/upgrade.js';
+import { nativeProgram } from '../../lib/operators/native-program.js';
+import type { Program, Value } from '../../lib/operators/program.js';
+import {
+  compileModule, fixtureBlob, fixtureGraph, fixtureManifest, fixtureManifestV1, fixtureOperators, fixtureParams, fixtureSources, makeCheckpoint,
+} from '../fixtures/artifact/checkpoint.js';
 import { foreignGraph } from '../fixtures/artifact/foreign-graph.js';
+import { rowMajor } from '../fixtures/programs.js';
 
 let master: string;
 let root: string;
@@ -43,6 +50,11 @@ describe('readCheckpoint', () => {
     expect(checkpoint.params?.tensors).toHaveLength(4);
     expect(checkpoint.module?.blob).toEqual(fixtureBlob());
     expect(inputNames(checkpoint)).toEqual(['x']);
+  });
+
+  it('reads checkpoint.json of version 1 as the same', async () => {
+    await writeFile(file('checkpoint.json'), JSON.stringify(fixtureManifestV1()));
+    expect((await readCheckpoint(folder)).manifest).toEqual(fixtureManifest());
   });
 
   it('takes a file of the folder, and both spellings of ladder/checkpoint', async () => {
@@ -118,19 +130,55 @@ describe('checkManifest', () => {
     change(manifest);
     expect(() => checkManifest(graph, parseManifest(JSON.stringify(manifest)))).toThrow(expect.objectContaining({ code: 'BAD_MANIFEST', message: expect.stringMatching(named) }));
   };
-  it('accepts the fixture', () => checkManifest(graph, fixtureManifest()));
+  const [, op] = fixtureOperators;
+  /** Stores the result of an operator otherwise. */
+  const stored = (manifest: Manifest, index: number, change: (value: Value) => Value): void => {
+    const operator = manifest.operators[index]!;
+    const [output] = operator.program.outputs;
+    operator.program = { ...operator.program, values: operator.program.values.map((value, i) => (i === output ? change(value) : value)) };
+  };
+  it('accepts the fixture, of both versions', () => {
+    checkManifest(graph, fixtureManifest());
+    checkManifest(graph, parseManifest(JSON.stringify(fixtureManifestV1())));
+  });
   it.each<[string, (manifest: Manifest) => void, RegExp]>([
     ['a tensor too few', (m) => { delete m.tensors['x']; }, /"x"/],
     ['a tensor too many', (m) => { m.tensors['constructor'] = m.tensors['x']!; }, /"constructor"/],
-    ['a layout that is no bijection', (m) => { m.tensors['b.weight']!.layout![0]!.stride = 2; }, /no bijection/],
+    ['a layout that is no bijection', (m) => { m.operators[1]!.program = programOfV1({ ...op, weightLayout: [{ axis: 'n', stride: 2, size: 16 }, op.weightLayout[1]!] }); }, /"op_b": values\.1: .*no bijection/],
     ['operators in another order', (m) => { m.operators.reverse(); }, /operators\.0/],
     ['an operator too few', (m) => { m.operators.pop(); }, /1 operators/],
     ['probes too few', (m) => { m.operators[0]!.probe.pop(); }, /probe/],
-    ['semantics of another size', (m) => { const s = m.operators[1]!.semantics; if (s.op === 'dense') s.m = 2; }, /input 0 \(x\)/],
-    ['semantics with another operand', (m) => { const s = m.operators[1]!.semantics; if (s.op === 'dense') s.bias = true; }, /3 inputs where its semantics have 4/],
-    ['another stored order than the tensor\'s', (m) => { m.tensors['b.weight']!.layout!.reverse(); }, /another order/],
+    ['a program of another size', (m) => { m.operators[1]!.program = programOfV1({ ...op, m: 2 }); }, /"op_b": input 0 \(numbers\) is float16 \[1, 16\], 32 bytes, where its program wants float16, 64 bytes/],
+    ['a program with another operand', (m) => { m.operators[1]!.program = programOfV1({ ...op, bias: true }); }, /"op_b" has 3 inputs where its program has 4/],
+    ['a program of another type', (m) => { m.operators[0]!.program = programOfV1({ ...fixtureOperators[0], weight: 'fp8_e5m2', activation: 'fp16' }); }, /"op_a": input 1 \(codes\) is uint8 \[16, 16\], 256 bytes, where its program wants uint8, 512 bytes/],
+    ['a program that contradicts itself', (m) => { m.operators[1]!.program = { ...m.operators[1]!.program, outputs: [0] }; }, /"op_b": the program's output is value 0/],
+    ['a result read in another order than it is written', (m) => { stored(m, 0, (value) => ({ ...value, layout: { digits: [{ axis: 'c', stride: 1, size: 16 }, { axis: 'm', stride: 1, size: 1 }] } })); }, /"op_b" takes "op_a:0" for another value, or stored in another order/],
     ['a file outside the folder', (m) => { m.files['../graph.json'] = 'a'.repeat(64); }, /\.\.\/graph\.json/],
   ])('refuses %s', (_, change, named) => refuses(change, named));
+
+  describe('of a weight that two operators read', () => {
+    const product = { ...fixtureOperators[0], norm: { kind: 'none', eps: 1e-5 } } as const;
+    const tensor = (name: string, shape: number[], dtype: string) => ({ name, shape, dtype });
+    const shared = parseGraph(serialiseGraph({
+      inputs: [tensor('x', [1, 32], 'float16'), tensor('w', [16, 16], 'uint8'), tensor('s', [16], 'float16')],
+      operators: ['one', 'two'].map((name) => ({ name, functionName: name, inputs: ['x', 'w', 's'], outputs: [tensor(`${name}_y`, [1, 16], 'float16')] })), outputs: ['one_y', 'two_y'],
+    }));
+    const check = (programs: readonly Program[]): void => {
+      const { tensors, operators, ...rest } = fixtureManifest();
+      checkManifest(shared, {
+        ...rest, tensors: { x: tensors['x']!, w: tensors['a.weight']!, s: tensors['a.scale']! },
+        operators: programs.map((program, i) => ({ ...operators[0]!, node: ['one', 'two'][i]!, program, probe: [null, null, null] })),
+      });
+    };
+    const first = programOfV1(product);
+    it('takes one value in one order', () => check([first, first]));
+    it.each([
+      ['another order', programOfV1({ ...product, weightLayout: rowMajor(16, 32) })], ['another format of as many bits', programOfV1({ ...product, weight: 'nf4' })],
+      ['no order, which is rows', { ...first, values: first.values.map((value, i) => (i === 1 ? { ...value, layout: undefined } : value)) }],
+    ])('refuses %s', (_, second) => {
+      expect(() => check([first, second])).toThrow(expect.objectContaining({ code: 'BAD_MANIFEST', context: { node: 'two', tensor: 'w:0' } }));
+    });
+  });
 
   it('refuses a record key that the schema library would drop', () => {
     const text = JSON.stringify(fixtureManifest()).replace('"op_a_kernel"', '"__proto__"');
@@ -166,7 +214,7 @@ describe('planExecutor', () => {
       { node: 'op_a', kind: 'packed', inputs: [0, 1, 2, 3], outputs: [5] },
       { node: 'op_b', kind: 'packed', inputs: [5, 4, 5], outputs: [6] },
     ]);
-    expect(plan.operators.map(({ semantics }) => semantics)).toEqual(fixtureManifest().operators.map(({ semantics }) => semantics));
+    expect(plan.operators.map(({ program }) => program)).toEqual(fixtureManifest().operators.map(({ program }) => nativeProgram(program)));
     expect(plan.storages.every(({ deviceType }) => deviceType === 2)).toBe(true);
     expect(planMemory(plan)).toEqual({ hostBytes: 0, deviceBytes: 64 + 256 + 32 + 64 + 512 + 32 + 32 });
     expect(plan.module?.images[0]?.kernels.map(({ name, programmaticStreamSerialization }) => [name, programmaticStreamSerialization])).toEqual([['op_a_kernel', true], ['op_b_kernel', false]]);
@@ -226,7 +274,7 @@ describe('inspectPrebuilt', () => {
       manifest: { format: { label: 'W_INT4 A_FP16' } },
     });
     expect(inspection.graph?.inputs.map(({ name, source }) => [name, source])).toEqual([['x', 'input'], ['a.weight', 'params'], ['a.scale', 'params'], ['a.gain', 'params'], ['b.weight', 'params']]);
-    expect(inspection.graph?.operators[0]).toEqual({ node: 'op_a', functionName: 'op_a', inputs: ['float16[1, 32]', 'uint8[16, 16]', 'float16[16]', 'float16[32]'], outputs: ['float16[1, 16]'], semantics: 'dense' });
+    expect(inspection.graph?.operators[0]).toEqual({ node: 'op_a', functionName: 'op_a', inputs: ['float16[1, 32]', 'uint8[16, 16]', 'float16[16]', 'float16[32]'], outputs: ['float16[1, 16]'], steps: 'norm, dense' });
     expect(inspection.module?.undefinedSymbols).toContain('TVMAPISetLastError');
     expect(inspection.module?.kernels.map(({ name }) => name)).toEqual(['op_a_kernel', 'op_b_kernel']);
   });

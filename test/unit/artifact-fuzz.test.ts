@@ -1,5 +1,5 @@
 /**
- * 200,000 mutated inputs to the parsers of untrusted files. Each gives a result that says exactly what the input says, or a
+ * 215,000 mutated inputs to the parsers of untrusted files. Each gives a result that says exactly what the input says, or a
  * LadderError of the parser's code: no other exception, no hang, no silent success. Seeds are fixed; fast-check shrinks
  * and prints what fails.
  */
@@ -19,12 +19,12 @@ import { writeArrayHeader } from '../../lib/artifact/nd-array.js';
 import { type ParamTensor, parseParams, writeParams } from '../../lib/artifact/params.js';
 import { storageConflicts } from '../../lib/artifact/storage.js';
 import { type ErrorCode, LadderError } from '../../lib/errors.js';
-import { compileModule, fixtureBlob, fixtureGraph, fixtureManifest, fixtureParams } from '../fixtures/artifact/checkpoint.js';
+import { compileModule, fixtureBlob, fixtureGraph, fixtureManifest, fixtureManifestV1, fixtureParams } from '../fixtures/artifact/checkpoint.js';
 import { foreignGraph } from '../fixtures/artifact/foreign-graph.js';
 import { byteMutations, jsonMutations, mutateBytes, mutateJson, textMutations } from '../fixtures/artifact/mutate.js';
 
 /** Mutated inputs per kind; the sum is what is promised. */
-const kRuns = { graphJson: 50_000, graphBytes: 20_000, params: 45_000, blob: 45_000, manifestJson: 20_000, manifestBytes: 5_000, elf: 15_000 } as const;
+const kRuns = { graphJson: 50_000, graphBytes: 20_000, params: 45_000, blob: 45_000, manifestJson: 25_000, manifestBytes: 10_000, manifestV1: 5_000, elf: 15_000 } as const;
 const kSeed = 20240710;
 /** Longest that one small input may take, milliseconds: generous, for slow machines; a hang or a quadratic blow-up exceeds it. */
 const kMaxMs = 2_000;
@@ -35,6 +35,7 @@ let elfBytes: Uint8Array;
 const blob = encodeModuleBlob(fixtureBlob());
 const graphs = [JSON.stringify(foreignGraph()), JSON.stringify(JSON.parse(fixtureGraph()))];
 const manifest = JSON.stringify(fixtureManifest());
+const manifestV1 = JSON.stringify(fixtureManifestV1());
 const fixtureParsed = parseGraph(fixtureGraph());
 
 beforeAll(async () => {
@@ -200,6 +201,20 @@ function checkManifestText(text: string): boolean {
   return true;
 }
 
+/** Version 1 is told in other words; what is told must be whole, and be told by the present version, too. */
+function checkManifestV1Text(text: string): boolean {
+  const parsed = attempt('BAD_MANIFEST', () => parseManifest(text));
+  if (!parsed) return false;
+  const { tensors, operators, ...rest } = JSON.parse(text) as Json;
+  const { tensors: upgraded, operators: programs, ...same } = parsed;
+  expect({ ...rest, schema: 'ladder-checkpoint/2' }).toEqual(JSON.parse(JSON.stringify(same)));
+  expect(Object.keys(upgraded)).toEqual(Object.keys(tensors as Json));
+  expect(programs.map(({ program, ...operator }) => operator)).toEqual((operators as Json[]).map(({ semantics, ...operator }) => operator));
+  expect(parseManifest(JSON.stringify(parsed))).toEqual(parsed);
+  attempt('BAD_MANIFEST', () => checkManifest(fixtureParsed, parsed));
+  return true;
+}
+
 /** Everything that an ELF result points at lies in the file. */
 function checkElfBytes(bytes: Uint8Array): boolean {
   const elf: ElfObject | null = attempt('BAD_MODULE', () => parseElf(new BufferSource(bytes)));
@@ -214,7 +229,7 @@ function checkElfBytes(bytes: Uint8Array): boolean {
 const asText = (bytes: Uint8Array): string => Buffer.from(bytes).toString('utf8');
 
 describe('mutated inputs', () => {
-  it('are 200,000', () => expect(Object.values(kRuns).reduce<number>((a, b) => a + b, 0)).toBe(200_000));
+  it('are 215,000', () => expect(Object.values(kRuns).reduce<number>((a, b) => a + b, 0)).toBe(215_000));
 
   function property<T>(name: string, runs: number, arbitrary: fc.Arbitrary<T>, check: (value: T) => boolean): void {
     it(`${name}: ${runs}`, { timeout: 120_000 }, () => {
@@ -234,6 +249,7 @@ describe('mutated inputs', () => {
   property('graph.params', kRuns.params, byteMutations, (mutations) => checkParamsBytes(mutateBytes(params, mutations)));
   property('module blob', kRuns.blob, byteMutations, (mutations) => checkBlobBytes(mutateBytes(blob, mutations)));
   property('checkpoint.json, structure', kRuns.manifestJson, jsonMutations, (mutations) => checkManifestText(mutateJson(manifest, mutations)));
+  property('checkpoint.json of version 1, structure', kRuns.manifestV1, jsonMutations, (mutations) => checkManifestV1Text(mutateJson(manifestV1, mutations)));
   property('checkpoint.json, bytes', kRuns.manifestBytes, textMutations, (mutations) => checkManifestText(asText(mutateBytes(text.encode(manifest), mutations))));
   property('ELF', kRuns.elf, byteMutations, (mutations) => checkElfBytes(mutateBytes(elfBytes, mutations)));
 });
@@ -247,6 +263,7 @@ describe('truncation at every byte', () => {
   };
   it('graph.json', () => graphs.forEach((graph) => refusesEvery(new TextEncoder().encode(graph), (bytes) => checkGraphText(asText(bytes)))));
   it('checkpoint.json', () => refusesEvery(new TextEncoder().encode(manifest), (bytes) => checkManifestText(asText(bytes))));
+  it('checkpoint.json of version 1', () => refusesEvery(new TextEncoder().encode(manifestV1), (bytes) => checkManifestV1Text(asText(bytes))));
   it('graph.params', () => refusesEvery(params, checkParamsBytes));
   it('module blob', () => refusesEvery(blob, checkBlobBytes));
   it('model.so', () => refusesEvery(elfBytes, checkElfBytes));

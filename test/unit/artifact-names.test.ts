@@ -1,5 +1,10 @@
-import { describe, expect, it } from 'vitest';
-import { checkpointName, parseCheckpointName } from '../../lib/artifact/names.js';
+// The grammar of checkpoints' names: what the authors wrote, what this project adds, what is refused, and what paths in logs
+// say where they hold something else.
+import { beforeAll, describe, expect, it } from 'vitest';
+import { caseOfName, caseOfPath, checkpointName, parseCheckpointName } from '../../lib/artifact/names.js';
+import { formats as formatRecords, weightFormats, activationFormats } from '../../lib/formats/index.js';
+import { defineFormat, plainWord } from '../../lib/formats/format.js';
+import { models } from '../../lib/models/index.js';
 
 const llms = ['llama2-70b', 'bloom-176b'];
 const shapes = [[1, 1], [32, 1], [1, 4096]] as const;
@@ -26,6 +31,10 @@ describe('names of LLM checkpoints', () => {
     for (const [name, request] of [
       ['llama2_fq_0_int_4_128_bs1_seq1_ci_False_async', { ...named, format: { weight: 'int4', activation: 'fp16', group: 128 } }],
       ['llama2_fq_0_int_8_-1_bs1_seq1_ci_True_async', { ...named, format: { weight: 'int8', activation: 'int8', group: -1 } }],
+      ['llama2_fq_0_int_8_-1_bs1_seq1_ci_False_async', { ...named, format: { weight: 'int8', activation: 'fp16', group: -1 } }],
+      ['llama2_fq_0_nf_4_64_bs1_seq1_ci_False_async', { ...named, format: { weight: 'nf4', activation: 'fp16', group: 64 } }],
+      ['llama2_fq_0_mxfp_e4m3_8_-1_bs1_seq1_ci_False_async', { ...named, format: { weight: 'mxfp8_e4m3', activation: 'mxfp8_e4m3', group: -1 } }],
+      ['llama2_fq_0_fp_e5m2_8_-1_bs1_seq1_ci_True_async', { ...named, format: { weight: 'fp8_e5m2', activation: 'int8', group: -1 } }],
       ['llama2_fq_0_fp_e4m3_8_-1_bs1_seq1_ci_False_async', { ...named, format: { weight: 'fp8_e4m3', activation: 'fp8_e4m3', group: -1 } }],
       ['llama2_bs1_seq1_layers2_async', { ...named, layers: 2, format: { weight: 'fp16', activation: 'fp16', group: -1 } }],
     ] as const) {
@@ -68,6 +77,95 @@ describe('names of networks', () => {
 it.each(['', 'llama2', 'llama2_bs0_seq1_async', 'llama2_bs1_seq1_async_', 'llama2_fq_0_int_3_-1_bs1_seq1_ci_False_async', 'llama2_fq_0_int_4_bs1_seq1_ci_False_async',
   'llama2_fq_0_int4b_4_-1_bs1_seq1_ci_True_async', 'resnet-51', 'resnet-50-b2', 'vit_fq_0_int_4_ci_Maybe', 'xresnet-50', '__proto__'])('does not know %j', (name) => {
   expect(parseCheckpointName(name, 'llama2-70b')).toBeNull();
+});
+
+it('says each pair of formats in one way, and reads it back', () => {
+  const said = weightFormats().flatMap(({ id: weight }) => activationFormats().flatMap(({ id: activation }) => {
+    const request = { model: 'llama2-70b', batch: 1, seq: 1, format: { weight, activation, group: -1 } };
+    try {
+      return [[checkpointName(request), weight, activation] as const];
+    } catch {
+      return [];
+    }
+  }));
+  expect(said).toHaveLength(20);
+  expect(new Set(said.map(([name]) => name)).size).toBe(said.length);
+  for (const [name, weight, activation] of said) expect(parseCheckpointName(name, 'llama2-70b')).toMatchObject({ weight, activation });
+});
+
+describe('records that are added', () => {
+  const toy = defineFormat({
+    id: 'toy3_a', label: 'TOY3', element: { bits: 3, codes: { kind: 'integer', min: -4, max: 3 } },
+    weight: {
+      tvm: 'uint8', scale: { type: 'f16', fit: { kind: 'mean' } }, groups: [-1, 64], pairedWith: 'fp16', word: { format: 'toy_kind', bits: 3 },
+      fill: () => ({ kind: 'bits' }), meanSquare: 1,
+    },
+    activation: {
+      tvm: 'int8', scale: { type: 'f32', fit: { kind: 'absmax', top: 3 } }, group: -1, arithmetic: 'int8', word: (weight) => (weight.id === 'toy3_a' ? plainWord(weight) : null),
+      probe: { kind: 'bits' }, scaleProbe: { kind: 'bits' },
+    },
+  });
+  beforeAll(() => {
+    formatRecords.add(toy);
+    models.add({ id: 'toy-net', label: 'Toy', kind: 'network', figure8: null, checkpoint: { prefix: 'Toy.net', shared: false, quantisedSuffix: '_async' }, pattern: /toy/i });
+  });
+
+  it('are said and read without a change here', () => {
+    const name = 'llama2_fq_0_toy_kind_3_64_bs1_seq1_ci_True_async';
+    const format = { weight: 'toy3_a', activation: 'int8', group: 64 };
+    expect(checkpointName({ model: 'bloom-tiny', batch: 1, seq: 1, format })).toBe(name);
+    expect(parseCheckpointName(name, 'bloom-tiny')).toMatchObject({ model: 'bloom-tiny', ...format });
+    expect(caseOfPath(`/a/bloom-176b/${name}`)).toEqual({ model: 'bloom-176b', setting: 'bs1_seq1', format: 'W_TOY3 A_INT8' });
+    const network = 'Toy.net-b1_fq_0_toy_kind_3_ci_False_async';
+    expect(checkpointName({ model: 'toy-net', batch: 1, seq: 1, format: { weight: 'toy3_a', activation: 'toy3_a', group: -1 } })).toBe(network);
+    expect(parseCheckpointName(network, '')).toMatchObject({ model: 'toy-net', batch: 1, weight: 'toy3_a', activation: 'toy3_a' });
+    expect(parseCheckpointName(network.replace('.', 'x'), '')).toBeNull();
+    expect(caseOfPath('/a/Toy.net')).toEqual({ model: 'toy-net', setting: 'bs128', format: 'W_FP16 A_FP16' });
+  });
+});
+
+it('a name as a case: a name that leaves its model open is a layer\'s', () => {
+  expect(caseOfName(parseCheckpointName('llama2_bs1_seq1_async', 'somewhere')!)).toEqual({ model: null, setting: 'bs1_seq1', format: 'W_FP16 A_FP16' });
+  expect(caseOfName(parseCheckpointName('vit-b1', 'somewhere')!)).toEqual({ model: 'vit', setting: 'bs1', format: 'W_FP16 A_FP16' });
+});
+
+describe('paths in logs', () => {
+  it.each([
+    ['/a/bloom-176b/llama2_fq_0_int_1_-1_bs32_seq1_ci_True_async', 'bloom-176b', 'bs32_seq1', 'W_INT1 A_INT8'],
+    ['/a/llama2-70b/llama2_bs1_seq4096_async', 'llama2-70b', 'bs1_seq4096', 'W_FP16 A_FP16'],
+    ['/a/llama2-70b/llama2_fq_0_mxfp_8_-1_bs1_seq1_ci_False_async', 'llama2-70b', 'bs1_seq1', 'W_MXFP8 A_MXFP8'],
+    ['/a/llama2-70b/llama2_fq_0_mxfp_e4m3_8_-1_bs1_seq1_ci_False_async', 'llama2-70b', 'bs1_seq1', 'W_MXFP8 A_MXFP8'],
+    ['/a/resnet-50-b1_fq_0_int4b_1_ci_False_async', 'resnet-50', 'bs1', 'W_INT1 A_INT4'],
+    ['/a/vit-b1_fq_0_fp_e5m2_8_ci_False_holistic_fp16', 'vit', 'bs1', 'W_FP8 A_FP8'],
+    ['/a/Conformer', 'conformer', 'bs128', 'W_FP16 A_FP16'],
+  ])('of the authors: %s', (path, model, setting, format) => {
+    expect(caseOfPath(path)).toEqual({ model, setting, format });
+  });
+
+  it.each([
+    // No group, another word of quantisation, other words for shapes, something else at the end, a folder of another name.
+    ['/a/llama2-70b/llama2_fq_0_int_4_bs1_seq1_ci_False_async/', 'llama2-70b', 'bs1_seq1', 'W_INT4 A_FP16'],
+    ['/a/llama2-70b/llama2_fq_1_nf_4_-1_bs1_seq1_ci_False', 'llama2-70b', 'bs1_seq1', 'W_NF4 A_FP16'],
+    ['bloom-176b-old/llama-layer1-seq1-bs32', 'bloom-176b', 'bs32_seq1', 'W_FP16 A_FP16'],
+    ['somewhere/llama2_bs1_seq1_async', 'llama2-70b', 'bs1_seq1', 'W_FP16 A_FP16'],
+    ['llama2-70b/bloom_b1_s4096', 'bloom-176b', 'bs1_seq4096', 'W_FP16 A_FP16'],
+    ['/a/resnet50_b2_fq_0_fp_e5m2_8_ci_False_copy', 'resnet-50', 'bs2', 'W_FP8 A_FP8'],
+    ['/a/shufflenet_v2_fq_0_int4b_4_ci_True', 'shufflenet-v2', 'bs128', 'W_INT4 A_INT4'],
+    ['/a/vit/checkpoint', 'vit', 'bs128', 'W_FP16 A_FP16'],
+    // Widths that no format has.
+    ['/a/llama2-70b/llama2_fq_0_int_2_-1_bs1_seq1_ci_False_async', 'llama2-70b', 'bs1_seq1', 'W_INT2 A_FP16'],
+    ['/a/llama2-70b/llama2_fq_0_int_2_-1_bs1_seq1_ci_True_async', 'llama2-70b', 'bs1_seq1', 'W_INT2 A_INT8'],
+    ['/a/resnet-50_fq_0_int4b_2_ci_False', 'resnet-50', 'bs128', 'W_INT2 A_INT4'],
+    ['/a/resnet-50_fq_0_mxfp_6_ci_False', 'resnet-50', 'bs128', 'W_MXFP6 A_MXFP6'],
+    // What a name does not say is null.
+    ['/a/llama2-70b/llama2_fq_0_new_3_-1_bs1_seq1_ci_False_async', 'llama2-70b', 'bs1_seq1', null],
+    ['/a/llama2-70b/llama2_fq_0_int_4_-1_bs1_seq1', 'llama2-70b', 'bs1_seq1', null],
+    ['/a/llama2-70b/llama2_async', 'llama2-70b', null, 'W_FP16 A_FP16'],
+    ['/a/unknown', null, null, 'W_FP16 A_FP16'],
+    ['', null, null, 'W_FP16 A_FP16'],
+  ])('of another make: %s', (path, model, setting, format) => {
+    expect(caseOfPath(path)).toEqual({ model, setting, format });
+  });
 });
 
 it('refuses what no name can say', () => {

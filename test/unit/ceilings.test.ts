@@ -10,7 +10,7 @@ import { renderCeilings } from '../../lib/cli/bench-end.js';
 import { LadderError } from '../../lib/errors.js';
 import { entryOfRecord, loadCeilings } from '../../lib/figure8/entries.js';
 import { finishBench } from '../../lib/figure8/finish.js';
-import { underLibrary } from '../../lib/figure8/roofs.js';
+import { underLibrary } from '../../lib/figure8/ceilings.js';
 import { makeRecord } from './figure8-records.js';
 
 let folder: string;
@@ -45,7 +45,7 @@ function fakeLibrary(version = 130000): MatmulMeasurer & { calls: string[] } {
 
 describe('products', () => {
   it('cover every matrix weight of the decoder layers', () => {
-    const weights = (model: string): number => denseShapes.filter((shape) => shape.model === model).reduce((sum, { n, k }) => sum + n * k, 0);
+    const weights = (model: string): number => denseShapes().filter((shape) => shape.model === model).reduce((sum, { n, k }) => sum + n * k, 0);
     expect(weights('llama2-70b')).toBe(855_638_016);
     expect(weights('bloom-176b')).toBe(2_466_250_752);
   });
@@ -132,7 +132,7 @@ describe('as a ceiling', () => {
   it('a record of the same GPU stands under it, others as they were', async () => {
     const ceilings = await measure();
     const entry = entryOfRecord(makeRecord({ roofline: { ...roofline, flopsPerSecond: 4e14 } }), 'r.json');
-    expect(underLibrary(entry, [ceilings]).roof).toMatchObject({ ceilingFlopsPerSecond: 5e14, fraction: 0.8, ceilings: 'measured, cuBLASLt' });
+    expect(underLibrary(entry, [ceilings]).roofline).toMatchObject({ ceilingFlopsPerSecond: 5e14, fraction: 0.8, ceilings: 'measured, cuBLASLt' });
     expect(underLibrary(entry, [])).toBe(entry);
     expect(underLibrary(entry, [{ ...ceilings, device: { ...device, name: 'NVIDIA H200' } }])).toBe(entry);
     const newer = { ...ceilings, date: '2099-01-01T00:00:00.000Z', products: [] };

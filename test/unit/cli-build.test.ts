@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { parseManifest } from '../../lib/artifact/manifest.js';
 import { runCli } from '../../lib/cli/main.js';
+import type { Value } from '../../lib/operators/program.js';
 
 const root = await mkdtemp(join(tmpdir(), 'ladder-cli-build-'));
 afterAll(() => rm(root, { recursive: true, force: true }));
@@ -30,6 +31,12 @@ const kFormats: readonly (readonly [string, string, string])[] = [
   ['--weight mxfp8 --act mxfp8', 'llama2_fq_0_mxfp_8_-1_bs1_seq1_ci_False_async', 'W_MXFP8 A_MXFP8'],
   ['--weight mxfp8 --group 32 --format e4m3', 'llama2_fq_0_mxfp_e4m3_8_-1_bs1_seq1_ci_False_async', 'W_MXFP8 A_MXFP8'],
   ['--weight int1 --act int8', 'llama2_fq_0_int_1_-1_bs1_seq1_ci_True_async', 'W_INT1 A_INT8'],
+  // Pairs that only the kernels for any format take.
+  ['--weight int8', 'llama2_fq_0_int_8_-1_bs1_seq1_ci_True_async', 'W_INT8 A_INT8'],
+  ['--weight int4 --act int8', 'llama2_fq_0_int_4_-1_bs1_seq1_ci_True_async', 'W_INT4 A_INT8'],
+  ['--weight int4 --act int4 --group 64', 'llama2_fq_0_int4b_4_64_bs1_seq1_ci_False_async', 'W_INT4 A_INT4'],
+  ['--weight int1 --act int4', 'llama2_fq_0_int4b_1_-1_bs1_seq1_ci_False_async', 'W_INT1 A_INT4'],
+  ['--weight nf4 --act int8', 'llama2_fq_0_nf_4_-1_bs1_seq1_ci_True_async', 'W_NF4 A_INT8'],
 ];
 
 describe.each(['llama2-70b', 'bloom-176b'])('%s', (model) => {
@@ -47,21 +54,29 @@ describe.each(['llama2-70b', 'bloom-176b'])('%s', (model) => {
     expect(status).toBe(0);
     const manifest = parseManifest(await readFile(join(root, model, 'llama2_fq_0_int_4_-1_bs4_seq16_ci_False_layers2_async', 'checkpoint.json'), 'utf8'));
     expect(manifest).toMatchObject({ batch: 4, seq: 16, layers: 2, seed: 0 });
-    expect(manifest.operators.filter(({ semantics }) => semantics.op === 'dense')).toHaveLength(8);
+    expect(manifest.operators.filter(({ program }) => program.nodes.some(({ kind }) => kind === 'dense'))).toHaveLength(8);
+  });
+
+  it.each([['--batch 65', 'llama2_bs65_seq1_async'], ['--seq 65', 'llama2_bs1_seq65_async'], ['--batch 33 --seq 2', 'llama2_bs33_seq2_async']])('%s, more than the kernels for speed take', async (options, name) => {
+    const { status, err } = await build(model, ...options.split(' '), '--no-compile');
+    expect([status, err]).toEqual([0, expect.any(String)]);
+    const manifest = parseManifest(await readFile(join(root, model, name, 'checkpoint.json'), 'utf8'));
+    const kernelsOf = (kind: string) => new Set(manifest.operators.filter(({ program }) => program.nodes.some((node) => node.kind === kind)).map(({ kernels }) => kernels));
+    expect(kernelsOf('dense')).toEqual(new Set(['simple/dense']));
+    expect(kernelsOf('attention')).toEqual(new Set([options === '--seq 65' ? 'simple/attention' : 'attention']));
   });
 });
 
 describe('refuses', () => {
   it.each([
-    ['--batch 65', 1, /at most 64 tokens but received 65 \[UNSUPPORTED\]/], ['--seq 65', 1, /at most 64 tokens but received 65 \[UNSUPPORTED\]/],
     ['--batch 1.5', 2, /whole number/], ['--batch 0x10', 2, /whole number/], ['--batch 0', 2, /at least 1 for `batch`/], ['--seq many', 2, /whole number/],
     ['--layers 0', 2, /from 1 to 256 for `layers`/], ['--layers 100000', 2, /from 1 to 256 for `layers`/], ['--seed -1', 2, /whole number/],
-    ['--weight int8', 2, /`weight`/], ['--weight int4 --act fp7', 2, /`act`/],
-    ['--weight int4 --group 32', 2, /expected -1, 64 or 128 for `group`/], ['--weight int1 --group 128', 2, /not for int1/], ['--weight fp8 --group 64', 2, /not for fp8_e5m2/],
-    ['--weight mxfp8 --group 128', 2, /which MX prescribes, for `group`/], ['--weight mxfp8 --act fp8', 2, /go together/],
-    ['--weight int4 --act int8', 1, /expected fp16 for `act` with int4 weights but received int8.*\[UNSUPPORTED\]/], ['--weight fp16 --act fp8', 1, /for `act` with fp16.*\[UNSUPPORTED\]/],
-    ['--weight int1 --act int4', 1, /expected int8 for `act`.*\[UNSUPPORTED\]/], ['--weight fp8 --format e3m4', 2, /`format`/], ['--weight int4 --format e4m3', 2, /`format` with fp8 or mxfp8/],
-    ['--weight fp8_e5m2 --format e4m3', 2, /of their kind/], ['--weight int4 --weights nowhere.safetensors', 1, /nowhere\.safetensors.*\[IO\]/],
+    ['--weight int5', 2, /`weight`/], ['--weight fp8_e3m4', 2, /`weight`/], ['--weight int4 --act fp7', 2, /`act`/], ['--weight int4 --act nf4', 2, /`act`/],
+    ['--weight int4 --group 32', 2, /expected -1, 64, 128 for `group` with int4 weights but received 32/], ['--weight int1 --group 128', 2, /expected -1 for `group` with int1/], ['--weight fp8 --group 64', 2, /expected -1 for `group` with fp8_e5m2/],
+    ['--weight mxfp8 --group 128', 2, /expected 32 for `group` with mxfp8_e5m2/], ['--weight mxfp8 --act fp8', 2, /go together/], ['--weight int4 --act mxfp8', 2, /blocks of 32/],
+    ['--weight int4 --act fp8', 1, /no checkpoint name says weights int4 with activations fp8_e5m2.*\[UNSUPPORTED\]/], ['--weight fp16 --act fp8', 1, /weights fp16 with activations fp8_e5m2.*\[UNSUPPORTED\]/],
+    ['--weight fp8 --act fp16', 1, /weights fp8_e5m2 with activations fp16.*\[UNSUPPORTED\]/], ['--weight fp8 --format e3m4', 2, /fp8_e5m2.*for `weight` but received "fp8_e3m4"/], ['--weight int4 --format e4m3', 2, /expected `format` with weights that have kinds/],
+    ['--weight fp8_e5m2 --format e4m3', 2, /`format`.*of theirs, but received e4m3 with fp8_e5m2/], ['--weight int4 --weights nowhere.safetensors', 1, /nowhere\.safetensors.*\[IO\]/],
   ])('%s', async (options, status, message) => {
     const result = await build('llama2-70b', ...options.split(' '), '--no-compile');
     expect(result.err).toMatch(message);
@@ -79,11 +94,28 @@ describe('refuses', () => {
     const text = await readFile(path, 'utf8');
     await writeFile(join(folder, 'graph.params'), '');
     expect((await build('llama2-tiny', '--no-compile')).status).toBe(0);
-    const other = text.replace('"role": "weight"', '"role": "scale"');
-    expect(other).not.toBe(text);
-    await writeFile(path, other);
-    expect(await build('llama2-tiny', '--no-compile')).toMatchObject({ status: 1, err: expect.stringMatching(/pack it again.*\[BAD_PARAMS\]/) });
-    expect(await readFile(path, 'utf8')).toBe(other);
+    const manifest = parseManifest(text);
+    const [product] = manifest.operators;
+    const weight = product!.program.values.findIndex(({ layout }) => layout !== undefined);
+    const stored = (change: (value: Value) => Value): string => JSON.stringify({
+      ...manifest, operators: manifest.operators.map((operator) => (operator === product
+        ? { ...operator, program: { ...operator.program, values: operator.program.values.map((value, i) => (i === weight ? change(value) : value)) } } : operator)),
+    });
+    const others = [
+      text.replace('"role": "weight"', '"role": "scale"'),
+      stored(({ layout, ...value }) => ({ ...value, layout: { digits: [...layout!.digits].reverse() } })),
+      stored(({ layout: _, ...value }) => value),
+    ];
+    for (const other of others) {
+      expect(parseManifest(other)).not.toEqual(manifest);
+      await writeFile(path, other);
+      expect(await build('llama2-tiny', '--no-compile')).toMatchObject({ status: 1, err: expect.stringMatching(/pack it again.*\[BAD_PARAMS\]/) });
+      expect(await readFile(path, 'utf8')).toBe(other);
+    }
+    // What is computed may change, and which kernels do it.
+    const same = { ...manifest, operators: manifest.operators.map(({ kernels: _, ...operator }) => operator) };
+    await writeFile(path, JSON.stringify(same));
+    expect((await build('llama2-tiny', '--no-compile')).status).toBe(0);
     await rm(join(folder, 'graph.params'));
     expect((await build('llama2-tiny', '--no-compile')).status).toBe(0);
     expect(await readFile(path, 'utf8')).toBe(text);

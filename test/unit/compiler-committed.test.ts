@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { checkpointName } from '../../lib/artifact/names.js';
 import { designCheckpoint } from '../../lib/compiler/design.js';
 import { figure8Requests } from '../../lib/compiler/figure8.js';
-import { readTuned } from '../../lib/compiler/tuned.js';
+import { readTuned } from '../../lib/compiler/tune/tuned.js';
 import { packageRoot } from '../../lib/run/package.js';
 
 const root = join(packageRoot, 'checkpoints', 'Figure8', 'ladder', 'checkpoint');

@@ -6,13 +6,13 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { checkHashes, readCheckpoint } from '../../lib/artifact/checkpoint.js';
 import { buildCheckpoints } from '../../lib/compiler/build.js';
-import { findNvcc } from '../../lib/compiler/compile.js';
+import { findNvcc } from '../../lib/compiler/emit/compile.js';
 import { ensureModules } from '../../lib/compiler/ensure.js';
 import { parseRequest, type RequestWords } from '../../lib/compiler/request.js';
 import { loadPrebuilt } from '../../lib/index.js';
 
 const nvcc = await findNvcc();
-if (!nvcc) console.log('skipping the compiled part of build-formats.test.ts: nvcc is not on this machine');
+if (!nvcc) console.log('skipping the compiled part of compiler-formats.test.ts: nvcc is not on this machine');
 
 const kCases: readonly (RequestWords & { name: string })[] = [
   ...['fp16', 'int4', 'nf4', 'fp8', 'mxfp8', 'int1'].map((weight) => ({ name: weight, model: 'llama2-tiny', batch: 1, seq: 1, weight })),

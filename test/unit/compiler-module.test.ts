@@ -5,17 +5,23 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { fileRangeAt, readElf, readExportedString } from '../../lib/artifact/elf.js';
 import { parseModuleBlob } from '../../lib/artifact/module-blob.js';
-import { generateSources, type PlannedOperator } from '../../lib/compiler/codegen.js';
-import { compileModules, findNvcc } from '../../lib/compiler/compile.js';
-import type { LoweredModel, LoweredOperator } from '../../lib/compiler/lower.js';
+import { generateSources, type PlannedOperator } from '../../lib/compiler/emit/codegen.js';
+import { compileModules, findNvcc } from '../../lib/compiler/emit/compile.js';
+import type { LoweredModel, LoweredOperator } from '../../lib/compiler/graph/lower.js';
+import { selectOrThrow } from '../../lib/compiler/kernels/index.js';
+import { layoutTarget } from '../../lib/compiler/targets.js';
+import type { Program, Value } from '../../lib/operators/program.js';
 
 const nvcc = await findNvcc();
-if (!nvcc) console.log('skipping the compiled part of build-module.test.ts: nvcc is not on this machine');
+if (!nvcc) console.log('skipping the compiled part of compiler-module.test.ts: nvcc is not on this machine');
+
+const value: Value = { axes: [{ name: 'c', extent: 8 }], type: 'f32' };
+const program: Program = { values: [value, value], nodes: [{ kind: 'relu', params: {}, inputs: [0], outputs: [1] }], inputs: [0], outputs: [1] };
 
 function scaleOperator(node: string, input: string, output: string): LoweredOperator {
   return {
     node, inputs: [input], outputs: [{ name: output, shape: [8], dtype: 'float32' }], probe: [null], bytes: 64, flops: 8,
-    semantics: { op: 'quantise', m: 1, k: 8, activation: 'fp16' },
+    program, ...selectOrThrow(program, layoutTarget),
   };
 }
 
@@ -36,7 +42,7 @@ function planned(operator: LoweredOperator, factor: number, dynamicSharedBytes: 
 const first = scaleOperator('twice', 'x', 'y');
 const second = scaleOperator('thrice', 'y', 'z');
 const model: LoweredModel = {
-  tensors: [{ name: 'x', shape: [8], dtype: 'float32', role: 'input', fill: { kind: 'bits' } }], operators: [first, second], output: 'z',
+  tensors: [{ name: 'x', shape: [8], dtype: 'float32', role: 'input', fill: { kind: 'bits' }, value }], operators: [first, second], outputs: ['z'],
 };
 const plans = [planned(first, 2, 0), planned(second, 3, 1024)];
 const hash = 'ab'.repeat(32);

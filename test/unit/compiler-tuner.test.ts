@@ -3,8 +3,8 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Journal, searchTunings, type Trials } from '../../lib/compiler/tuner-search.js';
-import type { Choice } from '../../lib/compiler/variants.js';
+import { Journal, searchTunings, type Trials } from '../../lib/compiler/tune/search.js';
+import type { Choice } from '../../lib/compiler/tune/variants.js';
 import { LadderError } from '../../lib/errors.js';
 
 let root = '';

@@ -4,10 +4,10 @@ import { existsSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { readExportedString } from '../../lib/artifact/elf.js';
 import { checkpointName } from '../../lib/artifact/names.js';
-import { compileModules, findNvcc } from '../../lib/compiler/compile.js';
+import { compileModules, findNvcc } from '../../lib/compiler/emit/compile.js';
 import { figure8Requests } from '../../lib/compiler/figure8.js';
 import { parseRequest } from '../../lib/compiler/request.js';
-import { planVariants } from '../../lib/compiler/variants.js';
+import { planVariants } from '../../lib/compiler/tune/variants.js';
 
 describe("the tuner's variants", () => {
   it.each(figure8Requests().map((request) => [`${request.model}/${checkpointName(request)}`, request] as const))('%s: every node has a choice of its own candidates', (_, request) => {
@@ -15,9 +15,11 @@ describe("the tuner's variants", () => {
     const nodes = choices.flatMap((choice) => choice.nodes);
     expect([...nodes].sort((a, b) => a - b)).toEqual(manifest.operators.map((_, index) => index));
     expect(new Set(choices.map(({ key }) => key)).size).toBe(choices.length);
+    expect(choices.map((choice) => choice.nodes.map((node) => manifest.operators[node]!.kernels))).toEqual(choices.map((choice) => choice.nodes.map(() => choice.key.split('@')[0])));
     for (const { nodes: [first], candidates } of choices) {
-      const dense = manifest.operators[first!]!.semantics.op === 'dense';
-      expect(candidates.length > 1).toBe(dense);
+      const isProduct = manifest.operators[first!]!.program.nodes.some(({ kind }) => kind === 'dense');
+      expect(candidates.length > 1).toBe(isProduct);
+      expect(candidates[0]!.parameters).toEqual(isProduct ? expect.objectContaining({ stages: expect.any(Number) }) : {});
       expect(candidates.length).toBeLessThanOrEqual(4);
       for (const { functionName, image } of candidates) {
         expect(sources.kernels[image]).toContain(functionName);

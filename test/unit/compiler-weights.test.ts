@@ -5,12 +5,12 @@ import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { floatToHalf } from '../../lib/compiler/formats.js';
+import { floatToHalf } from '../../lib/formats/codes.js';
 import { runCli } from '../../lib/cli/main.js';
-import { kLlama2Tiny } from '../../lib/compiler/models/llama.js';
 import { buildCheckpoint, inspectPrebuilt, loadPrebuilt, packMatrix, packWeights, tuneCheckpoint, type BuildCheckpointOptions } from '../../lib/index.js';
 
-const { hidden, heads, kvHeads, headDim, intermediate, eps } = kLlama2Tiny;
+/** As lib/models/llama.ts has the small one. */
+const { hidden, heads, kvHeads, headDim, intermediate, eps } = { hidden: 512, heads: 4, kvHeads: 2, headDim: 128, intermediate: 1024, eps: 1e-5 };
 const kShapes: Readonly<Record<string, readonly number[]>> = {
   'self_attn.q_proj.weight': [heads * headDim, hidden], 'self_attn.k_proj.weight': [kvHeads * headDim, hidden], 'self_attn.v_proj.weight': [kvHeads * headDim, hidden],
   'self_attn.o_proj.weight': [hidden, heads * headDim], 'mlp.gate_proj.weight': [intermediate, hidden], 'mlp.up_proj.weight': [intermediate, hidden],
@@ -105,6 +105,7 @@ const small = (mantissaBits: number, bias: number, largest: number): number[] =>
 }).filter((level) => level <= largest));
 const e5m2 = small(2, 15, 57344);
 const e4m3 = small(3, 7, 448);
+const int8 = Array.from({ length: 255 }, (_, i) => i - 127);
 /** QLoRA, Appendix E. */
 const nf4 = [-1, -0.6961928, -0.52507305, -0.3949175, -0.28444138, -0.18477343, -0.091050036, 0, 0.0795803, 0.1609302, 0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1];
 
@@ -123,6 +124,7 @@ function rounded(values: Float32Array, k: number, format: string, group: number)
       switch (format) {
         case 'fp16': out[first + i] = Math.sign(value) * toHalf(Math.abs(value)); break;
         case 'int4': out[first + i] = by(toHalf(amax / 7), [-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7]); break;
+        case 'int8': out[first + i] = by(toHalf(amax / 127), int8); break;
         case 'nf4': out[first + i] = by(toHalf(amax), nf4); break;
         case 'int1': out[first + i] = (value < 0 ? -1 : 1) * toHalf(mean); break;
         case 'fp8_e5m2': case 'fp8_e4m3': out[first + i] = by(toHalf(amax / 448), kind); break;
@@ -155,19 +157,19 @@ async function outputOf(folder: string, x: Float32Array): Promise<Float32Array> 
 /**
  * Relative rounding noise of uniform weights in each format (rms of the error over rms of the weights), activations included:
  * INT4: a step is amax/7, so (1/7)/√12 over 1/√3; NF4's widest gaps are near ±1; FP8: 2⁻³/√3 (E5M2), half of it for E4M3;
- * INT1 keeps the sign: √(1 − 3/4). What the layer adds to its input passes four products: twice a product's noise, and
+ * INT1 keeps the sign: √(1 − 3/4); INT8's weights are finer than the activations that they are multiplied by. What the layer adds to its input passes four products: twice a product's noise, and
  * half as much again because these are samples.
  */
-const noise: Readonly<Record<string, number>> = { fp16: 5e-4, int4: 0.0714, nf4: 0.11, fp8: 0.1, mxfp8: 0.1, int1: 0.5 };
+const noise: Readonly<Record<string, number>> = { fp16: 5e-4, int4: 0.0714, nf4: 0.11, fp8: 0.1, mxfp8: 0.1, int1: 0.5, int8: 0.018 };
 /**
  * The same against the layer with rounded weights: what is left is FP16's rounding (2⁻¹¹ a step), INT8's of activations
  * (amax/127, 1/√12 of a step, amax up to some 8 times the rms behind SiLU), and FP8's, which is as large as that of the weights.
  */
-const activationNoise: Readonly<Record<string, number>> = { fp16: 1e-3, int4: 1e-3, nf4: 1e-3, int1: 0.018, fp8_e5m2: 0.1, mxfp8_e5m2: 0.1, fp8_e4m3: 0.05, mxfp8_e4m3: 0.05 };
+const activationNoise: Readonly<Record<string, number>> = { fp16: 1e-3, int4: 1e-3, nf4: 1e-3, int1: 0.018, int8: 0.018, fp8_e5m2: 0.1, mxfp8_e5m2: 0.1, fp8_e4m3: 0.05, mxfp8_e4m3: 0.05 };
 
 const kFormats = [
   ['fp16', {}, 'fp16'], ['int4', {}, 'int4'], ['int4', { group: 64 }, 'int4'], ['int4', { group: 128 }, 'int4'], ['nf4', {}, 'nf4'], ['nf4', { group: 128 }, 'nf4'],
-  ['fp8', {}, 'fp8_e5m2'], ['fp8', { format: 'e4m3' }, 'fp8_e4m3'], ['mxfp8', {}, 'mxfp8_e5m2'], ['mxfp8', { format: 'e4m3' }, 'mxfp8_e4m3'], ['int1', {}, 'int1'],
+  ['fp8', {}, 'fp8_e5m2'], ['fp8', { format: 'e4m3' }, 'fp8_e4m3'], ['mxfp8', {}, 'mxfp8_e5m2'], ['mxfp8', { format: 'e4m3' }, 'mxfp8_e4m3'], ['int1', {}, 'int1'], ['int8', {}, 'int8'],
 ] as const satisfies readonly (readonly [string, Partial<BuildCheckpointOptions>, string])[];
 
 describe('packed weights of a safetensors file', () => {

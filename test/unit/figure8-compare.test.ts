@@ -5,13 +5,14 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { compareSets, geometricMean, requireComparable } from '../../lib/figure8/compare.js';
 import { comparisonTable } from '../../lib/figure8/compare-table.js';
-import { entryOfRecord, loadEntries, medianInterval, newest, type Entry } from '../../lib/figure8/entries.js';
-import { publishedRoof } from '../../lib/figure8/roofs.js';
+import { publishedRoofline } from '../../lib/figure8/ceilings.js';
+import { entryOfRecord, loadEntries, medianInterval, newest } from '../../lib/figure8/entries.js';
+import type { Entry } from '../../lib/figure8/entry.js';
 import { makeRecord } from './figure8-records.js';
 
 const entry = (change: Partial<Entry> = {}): Entry => ({
   system: 'Ladder', family: 'Ladder', model: 'llama2-70b', setting: 'bs1_seq1', format: 'W_FP16 A_FP16', latencyMs: 2, reason: null,
-  interval: { lowMs: 1.9, highMs: 2.1, kind: 'median-ci95' }, clock: 'gpu-events', gpu: 'GPU A', l2: 'hot', roof: null, marks: [], source: 'test', date: null, commit: null, ...change,
+  interval: { lowMs: 1.9, highMs: 2.1, kind: 'median-ci95' }, clock: 'gpu-events', gpu: 'GPU A', l2: 'hot', roofline: null, marks: [], source: 'test', date: null, commit: null, ...change,
 });
 const set = (name: string, ...entries: Entry[]) => ({ name, entries, remarks: [] });
 const only = (a: Entry, b: Entry, force = false) => compareSets(set('a', a), set('b', b), { force }).pairs[0];
@@ -49,13 +50,13 @@ describe('verdicts', () => {
   });
 
   test('across GPUs fractions of the rooflines are compared', () => {
-    const roof = (fraction: number) => ({ bytesPerSecond: 1e12, flopsPerSecond: 1e12, ceilingBytesPerSecond: 2e12, ceilingFlopsPerSecond: null, fraction, ceilings: 'measured' as const });
-    const pair = only(entry({ roof: roof(0.9) }), entry({ gpu: 'GPU B', latencyMs: 1, interval: { lowMs: 0.99, highMs: 1.01, kind: 'range' }, roof: roof(0.6) }));
+    const roofline = (fraction: number) => ({ bytesPerSecond: 1e12, flopsPerSecond: 1e12, ceilingBytesPerSecond: 2e12, ceilingFlopsPerSecond: null, fraction, ceilings: 'measured' as const });
+    const pair = only(entry({ roofline: roofline(0.9) }), entry({ gpu: 'GPU B', latencyMs: 1, interval: { lowMs: 0.99, highMs: 1.01, kind: 'range' }, roofline: roofline(0.6) }));
     expect(pair).toMatchObject({ basis: 'roofline', verdict: 'faster', differences: [] });
     expect(pair?.ratio).toBeCloseTo(1.5, 12);
     expect(pair?.ratioRange?.[0]).toBeCloseTo((0.99 / 2.1) * (1.5 / 0.5), 12);
     // The clock still has to be the same.
-    expect(only(entry({ roof: roof(0.9) }), entry({ gpu: 'GPU B', clock: 'host-sync', roof: roof(0.6) }))?.verdict).toBe('refused');
+    expect(only(entry({ roofline: roofline(0.9) }), entry({ gpu: 'GPU B', clock: 'host-sync', roofline: roofline(0.6) }))?.verdict).toBe('refused');
   });
 });
 
@@ -128,12 +129,12 @@ describe('entries', () => {
     }
   });
 
-  test("roofs of published cases: the decoder layer's bytes and operations", () => {
+  test("ceilings of published cases: the decoder layer's bytes and operations", () => {
     // 855.6 M weights of 2 bytes over 1.935 TB/s are 0.8844 ms.
-    expect(publishedRoof('llama2-70b', 'bs1_seq1', 'W_FP16 A_FP16', 1)?.fraction).toBeCloseTo(0.88434, 4);
-    expect(publishedRoof('llama2-70b', 'bs1_seq1', 'W_MXFP8 A_MXFP8', 1)?.fraction).toBeCloseTo((0.88434 / 2) * (8.25 / 8), 4);
+    expect(publishedRoofline('llama2-70b', 'bs1_seq1', 'W_FP16 A_FP16', 1)?.fraction).toBeCloseTo(0.88434, 4);
+    expect(publishedRoofline('llama2-70b', 'bs1_seq1', 'W_MXFP8 A_MXFP8', 1)?.fraction).toBeCloseTo((0.88434 / 2) * (8.25 / 8), 4);
     // 7.559 TFLOP with attention over 312 TFLOP/s.
-    expect(publishedRoof('llama2-70b', 'bs1_seq4096', 'W_INT4 A_FP16', 100)?.fraction).toBeCloseTo(0.24227, 4);
-    expect(publishedRoof('resnet-50', 'bs1', 'W_FP16 A_FP16', 1)).toBeNull();
+    expect(publishedRoofline('llama2-70b', 'bs1_seq4096', 'W_INT4 A_FP16', 100)?.fraction).toBeCloseTo(0.24227, 4);
+    expect(publishedRoofline('resnet-50', 'bs1', 'W_FP16 A_FP16', 1)).toBeNull();
   });
 });

@@ -6,9 +6,8 @@ import { join } from 'node:path';
 import { tmpdir } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Fill } from '../../lib/artifact/manifest.js';
 import { parseDataType } from '../../lib/artifact/dtype.js';
-import { native, type ExecutorPlan, type NativeExecutor } from '../../lib/native.js';
+import { native, type ExecutorPlan, type Fill, type NativeExecutor } from '../../lib/native.js';
 import { floatBytes, makePlan, rejection, Workshop } from '../fixtures/native/objects.js';
 
 const kAddon = process.env['LADDER_ADDON'] ?? createRequire(import.meta.url).resolve('../../build/Release/ladder.node');

@@ -1,9 +1,11 @@
 // What makes a measurement invalid, and what only deserves a warning.
 import { describe, expect, it } from 'vitest';
+import { programOfV1 } from '../../lib/artifact/upgrade.js';
 import type { NativeDeviceState } from '../../lib/native.js';
 import { arithmeticCeiling } from '../../lib/run/ceilings.js';
 import { judgeMeasurement, type Evidence } from '../../lib/run/judgement.js';
 import { mixedCeiling, rooflineOf } from '../../lib/run/roofline.js';
+import { denseShape, plainDense } from '../fixtures/programs.js';
 
 const state = (throttleReasons: string[] | null, smClockMHz: number | null = 1980): NativeDeviceState =>
   ({ smClockMHz, memoryClockMHz: 2619, maxSmClockMHz: 1980, temperatureC: 45, powerW: 400, throttleReasons });
@@ -83,12 +85,12 @@ describe('roofline', () => {
   });
 
   it('mixes the ceilings of formats by the time that each takes', () => {
-    const dense = { op: 'dense', activation: 'fp8_e5m2' } as Parameters<typeof mixedCeiling>[1][number]['semantics'];
-    const attention = { op: 'attention' } as typeof dense;
+    const dense = plainDense(denseShape('fp8_e5m2'));
+    const attention = programOfV1({ op: 'attention', batch: 1, seq: 1, heads: 4, kvHeads: 4, headDim: 64, order: 'concatenated', position: 'rope', ropeBase: 10000 });
     const h100 = 'NVIDIA H100 80GB HBM3';
-    const mixed = mixedCeiling(h100, [{ semantics: dense, flops: 1258e12 }, { semantics: attention, flops: 710e12 }]);
+    const mixed = mixedCeiling(h100, [{ program: dense, flops: 1258e12 }, { program: attention, flops: 710e12 }]);
     expect(mixed).toBeCloseTo((1258e12 + 710e12) / 2, -6);
-    expect(mixedCeiling('a GPU of tomorrow', [{ semantics: dense, flops: 1 }])).toBeNull();
+    expect(mixedCeiling('a GPU of tomorrow', [{ program: dense, flops: 1 }])).toBeNull();
     expect(arithmeticCeiling(h100, 'int4')).toBe(arithmeticCeiling(h100, 'int8'));
   });
 });

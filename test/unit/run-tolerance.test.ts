@@ -1,13 +1,13 @@
 // Tolerances: honest kernels pass, typical defects fail, NaN never passes.
 import { describe, expect, it } from 'vitest';
-import type { DenseOperator, Operator } from '../../lib/artifact/operators.js';
+import { programOfV1 } from '../../lib/artifact/upgrade.js';
 import type { VerifyOutput } from '../../lib/native.js';
+import type { Program } from '../../lib/operators/program.js';
 import { endToEndTolerance, judge, toleranceOf } from '../../lib/run/tolerance.js';
+import { denseShape, type DenseShapeV1, plainDense } from '../fixtures/programs.js';
 
-const dense = (change: Partial<DenseOperator> = {}): DenseOperator => ({
-  op: 'dense', m: 1, n: 8192, k: 8192, weight: 'fp16', activation: 'fp16', group: -1, input: 'fp16', norm: { kind: 'none', eps: 1e-5 },
-  bias: false, function: 'none', residual: false, weightLayout: [{ axis: 'n', stride: 1, size: 8192 }, { axis: 'k', stride: 1, size: 8192 }], scaleLayout: null, ...change,
-});
+const dense = (change: Partial<DenseShapeV1> = {}): Program => plainDense({ ...denseShape('fp16'), n: 8192, k: 8192, ...change });
+const quantise = (activation: string): Program => programOfV1({ op: 'quantise', m: 1, k: 8192, activation });
 
 const perfect: VerifyOutput = {
   compared: 8192, elements: 8192, unwritten: 0, nonFinite: 0, maxAbsolute: 0, relativeL2: 0, maxOverRms: 0, differing: 0, differingByMore: 0, deterministic: true,
@@ -53,22 +53,21 @@ describe('judge', () => {
   });
 
   it('counts codes', () => {
-    const operator: Operator = { op: 'quantise', m: 1, k: 8192, activation: 'int8' };
-    const codes = toleranceOf(operator, 0);
+    const codes = toleranceOf(quantise('int8'), 0);
     expect(codes.kind).toBe('codes');
     expect(judge(codes, { ...perfect, differing: 2 / 8192, relativeL2: 1 })).toEqual([]);
     expect(judge(codes, { ...perfect, differing: 0.01 }).join()).toMatch(/1.00 % of the codes differ/);
     expect(judge(codes, { ...perfect, differingByMore: 1 / 8192 }).join()).toMatch(/more than one step/);
     expect(judge(codes, { ...perfect, compared: 64, differing: 2 / 64 })).toEqual([]);
-    expect(toleranceOf(operator, 1).kind).toBe('numbers');
-    expect(toleranceOf({ ...operator, activation: 'mxfp8_e4m3' }, 1).kind).toBe('codes');
+    expect(toleranceOf(quantise('int8'), 1).kind).toBe('numbers');
+    expect(toleranceOf(quantise('mxfp8_e4m3'), 1).kind).toBe('codes');
   });
 });
 
 it('end to end is looser than each operator and still below an error of the size of the output', () => {
   for (const activation of ['fp16', 'int8', 'fp8_e5m2', 'int4'] as const) {
-    const operators = [dense({ activation }), dense({ activation }), dense({ activation }), dense({ activation })];
-    const { relativeL2 } = endToEndTolerance(operators);
+    const programs = [dense({ activation }), dense({ activation }), dense({ activation }), dense({ activation })];
+    const { relativeL2 } = endToEndTolerance(programs);
     expect(relativeL2).toBeGreaterThan(toleranceOf(dense({ activation }), 0).relativeL2);
     expect(relativeL2).toBeLessThan(0.75);
   }

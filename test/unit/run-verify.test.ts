@@ -10,7 +10,8 @@ import { renderVerify } from '../../lib/cli/verify.js';
 import type { NativeExecutor, VerifyOutput } from '../../lib/native.js';
 import { openCheckpoint, type Loaded } from '../../lib/run/load.js';
 import { loadOptionsSchema, parseOptions, verifyOptionsSchema } from '../../lib/run/options.js';
-import { verifyLoaded, type VerifyReport } from '../../lib/run/verify.js';
+import type { VerifyReport } from '../../lib/run/verdict.js';
+import { verifyLoaded } from '../../lib/run/verify.js';
 
 const root = await mkdtemp(join(tmpdir(), 'ladder-verify-'));
 afterAll(() => rm(root, { recursive: true, force: true }));

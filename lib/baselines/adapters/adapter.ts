@@ -3,15 +3,17 @@
  * A case that fails is a record with `status: 'failed'` and its reason; only an abort throws. Which adapters there are,
  * and running many of them: index.ts. Logs of earlier runs are read elsewhere (../scan.ts).
  */
+import { kPlainLabel } from '../../artifact/names.js';
 import { LadderError } from '../../errors.js';
+import { figure8Models, figure8Settings } from '../../models/index.js';
 import type { BenchmarkOptions } from '../../run/options.js';
 import { packageCommit } from '../../run/package.js';
 import type { BenchRecord, ClockKind } from '../../run/record.js';
-import { isLlm, models, type Model } from '../case-names.js';
 
 /** One place of Figure 8: what every system is given. */
 export interface BaselineCase {
-  readonly model: Model;
+  /** As in lib/models. */
+  readonly model: string;
   /** bs1_seq1, bs32_seq1, bs1_seq4096 for layers; bs1, bs128 for networks. */
   readonly setting: string;
 }
@@ -54,10 +56,13 @@ export interface BaselineAdapter {
 
 /** Batch and tokens per sequence of a case. @throws LadderError `BAD_ARGUMENT` */
 export function shapeOf(case_: BaselineCase): { readonly batch: number; readonly seq: number } {
-  const layer = isLlm(case_.model);
+  const known = figure8Models();
+  const found = known.find(({ id }) => id === case_.model);
+  const layer = found?.kind === 'layer';
   const match = (layer ? /^bs([1-9]\d{0,5})_seq([1-9]\d{0,5})$/ : /^bs([1-9]\d{0,5})$/).exec(case_.setting);
-  if (!(models as readonly string[]).includes(case_.model) || match === null) {
-    throw new LadderError('BAD_ARGUMENT', `expected a setting such as ${layer ? 'bs1_seq4096' : 'bs128'} of one of ${models.join(', ')} for \`case\` but received ${case_.model} ${case_.setting}`, { model: case_.model, setting: case_.setting });
+  if (found === undefined || match === null) {
+    const example = figure8Settings(found ?? known.at(-1)!).at(-1);
+    throw new LadderError('BAD_ARGUMENT', `expected a setting such as ${example} of one of ${known.map(({ id }) => id).join(', ')} for \`case\` but received ${case_.model} ${case_.setting}`, { model: case_.model, setting: case_.setting });
   }
   return { batch: Number(match[1]), seq: Number(match[2] ?? 1) };
 }
@@ -70,7 +75,7 @@ const unknownDevice: BenchRecord['device'] = {
 /** What a record holds before anything was measured: identity, date and commit. */
 export function emptyRecord(system: string, systemVersion: string, case_: BaselineCase, clock: ClockKind): BenchRecord {
   return {
-    schema: 'ladder-record/1', system, systemVersion, model: case_.model, setting: case_.setting, format: 'W_FP16 A_FP16', checkpoint: null,
+    schema: 'ladder-record/1', system, systemVersion, model: case_.model, setting: case_.setting, format: kPlainLabel, checkpoint: null,
     status: 'failed', reason: 'not run', warnings: [], clock, mode: 'samples', launch: 'stream', l2: 'hot', latencyMs: null,
     samples: null, paper: null, rawMs: null, enqueueMedianMs: null, hostMsPerInference: null, load: null, roofline: null, verified: null,
     device: unknownDevice, stateBefore: null, stateAfter: null, date: new Date().toISOString(), commit: packageCommit(),

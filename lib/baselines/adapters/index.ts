@@ -9,21 +9,18 @@ import { throwIfAborted } from '../../run/options.js';
 import { packageRoot } from '../../run/package.js';
 import { parseRecord, type BenchRecord } from '../../run/record.js';
 import { shapeOf, type AdapterOptions, type Availability, type BaselineAdapter, type BaselineCase, type BaselineProgress } from './adapter.js';
-import { OnnxRuntimeAdapter } from './onnxruntime.js';
-import { PyTorchAdapter } from './pytorch.js';
-import { TensorRtAdapter } from './tensorrt.js';
-import { TunerAdapter } from './tuners.js';
+import { runnableSystems } from '../systems/index.js';
 
 export type { AdapterOptions, Availability, BaselineAdapter, BaselineCase, BaselineProgress } from './adapter.js';
 
 /** The systems that can be measured without a search of days, in the figure's order. */
-export function baselineAdapters(): readonly BaselineAdapter[] {
-  return [new PyTorchAdapter('eager'), new PyTorchAdapter('inductor'), new OnnxRuntimeAdapter(), new TensorRtAdapter()];
+export async function baselineAdapters(): Promise<readonly BaselineAdapter[]> {
+  return Promise.all(runnableSystems(false).map(({ adapter }) => adapter.load()));
 }
 
-/** AMOS and TensorIR: `--force-tune`. */
-export function tunerAdapters(): readonly BaselineAdapter[] {
-  return [new TunerAdapter('amos'), new TunerAdapter('tensorir')];
+/** Those that search first: `--force-tune`. */
+export async function tunerAdapters(): Promise<readonly BaselineAdapter[]> {
+  return Promise.all(runnableSystems(true).map(({ adapter }) => adapter.load()));
 }
 
 /** The file of a rival's record: `pytorch-eager.llama2-70b.bs1_seq1.json`. */
@@ -86,7 +83,7 @@ function readEarlier(path: string, system: string, version: string, case_: Basel
  */
 export async function reproduceBaselines(cases: readonly BaselineCase[], options: ReproduceOptions): Promise<ReproduceResult> {
   for (const case_ of cases) shapeOf(case_);
-  const { folder, adapters = baselineAdapters(), again = false, onProgress, ...adapterOptions } = options;
+  const { folder, adapters = await baselineAdapters(), again = false, onProgress, ...adapterOptions } = options;
   throwIfAborted(options.signal);
   const here: { adapter: BaselineAdapter; version: string }[] = [];
   const unavailable: { system: string; reason: string }[] = [];

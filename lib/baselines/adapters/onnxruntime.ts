@@ -1,6 +1,6 @@
 /**
  * ONNXRuntime: says exactly what of it is here. It is not run: a fair figure needs exported models and bound device
- * buffers, and none of ours has been measured that way; logs of other runs are read by ../onnxruntime.ts.
+ * buffers, and none of ours has been measured that way; logs of other runs are read by ../systems/onnxruntime.ts.
  */
 import { z } from 'zod';
 import type { BenchRecord } from '../../run/record.js';

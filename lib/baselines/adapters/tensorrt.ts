@@ -1,14 +1,14 @@
 /**
  * TensorRT through its own `trtexec`, which must be on the PATH, and an ONNX file per case, which TensorRT needs and
  * this package does not carry: `LADDER_ONNX_DIR/<model>_<setting>.onnx`, static shapes, FP16. The figure is trtexec's
- * GPU compute time (../tensorrt.ts reads it), another kind of clock than event pairs around whole inferences.
+ * GPU compute time (../systems/tensorrt.ts reads it), another kind of clock than event pairs around whole inferences.
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { LadderError } from '../../errors.js';
 import { findProgram } from '../../files.js';
 import type { BenchRecord } from '../../run/record.js';
-import { parseTensorRt } from '../tensorrt.js';
+import type { LogResult, LogSource } from '../log.js';
 import { emptyRecord, shapeOf, type AdapterOptions, type Availability, type BaselineAdapter, type BaselineCase } from './adapter.js';
 import { lastLine, runChild } from './process.js';
 
@@ -23,9 +23,14 @@ function onnxFile(case_: BaselineCase): { readonly path: string } | { readonly r
   return existsSync(path) ? { path } : { reason: `${path} does not exist; export the model with static shapes in FP16 to it` };
 }
 
+/** Reads what trtexec prints. */
+type LogParser = (source: LogSource, name: string) => Promise<LogResult & { readonly medianMs: number | null }>;
+
 /** `tensorrt`. */
 export class TensorRtAdapter implements BaselineAdapter {
   readonly system = 'tensorrt';
+
+  constructor(private readonly parse: LogParser) {}
 
   async available(): Promise<Availability> {
     const missing: string[] = [];
@@ -57,7 +62,7 @@ export class TensorRtAdapter implements BaselineAdapter {
       return { ...record, reason: `trtexec ${result.ended ?? `ended with status ${result.status}`}; it last said: ${lastLine(result.stderr) || lastLine(result.stdout)}` };
     }
     try {
-      const log = await parseTensorRt([result.stdout], 'trtexec');
+      const log = await this.parse([result.stdout], 'trtexec');
       return {
         ...record, status: 'ok', reason: null, launch: 'graph', latencyMs: log.medianMs ?? log.latencyMs,
         warnings: log.medianMs === null ? ['trtexec gave no median: this is the mean'] : [],

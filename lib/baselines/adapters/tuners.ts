@@ -1,10 +1,10 @@
 /**
- * AMOS and TensorIR, which search for hours to days before they have anything to time: `--force-tune`. They run only
+ * Systems that search for hours to days before they have anything to time (AMOS, TensorIR): `--force-tune`. They run only
  * where their toolchain is configured; else the answer is what that would take, with the times of the paper's Table 2.
  *
- * A toolchain is a folder, named by LADDER_AMOS_HOME or LADDER_TENSORIR_HOME, with an executable `ladder-tune MODEL BATCH`
- * that tunes, times, and prints the system's usual log to stdout (AMOS: `Whole graph cost is … ms`; TensorIR: the bare
- * milliseconds of its latency.txt, and only them).
+ * A toolchain is a folder, named by a variable of the environment, with an executable `ladder-tune MODEL BATCH` that tunes,
+ * times, and prints the system's usual log to stdout (AMOS: `Whole graph cost is … ms`; TensorIR: the bare milliseconds of its
+ * latency.txt, and only them).
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,9 +13,7 @@ import { LadderError } from '../../errors.js';
 import { findProgram } from '../../files.js';
 import { packageRoot } from '../../run/package.js';
 import type { BenchRecord } from '../../run/record.js';
-import { parseAmos } from '../amos.js';
 import type { LogResult, LogSource } from '../log.js';
-import { parseTensorIr } from '../tensorir.js';
 import { emptyRecord, shapeOf, type AdapterOptions, type Availability, type BaselineAdapter, type BaselineCase } from './adapter.js';
 import { lastLine, runChild } from './process.js';
 
@@ -23,24 +21,18 @@ import { lastLine, runChild } from './process.js';
 const kTimeoutMs = 7 * 24 * 3600_000;
 const kProgram = 'ladder-tune';
 
-interface Tuner {
+/** A system that searches. */
+export interface Tuner {
+  /** As in records. */
   readonly system: string;
   /** As in compile-times.json. */
-  readonly name: 'AMOS' | 'TensorIR';
+  readonly label: string;
+  /** Of the environment: names the toolchain's folder. */
   readonly variable: string;
+  /** What the toolchain is, in words. */
   readonly needs: string;
   readonly parse: (source: LogSource, name: string) => Promise<LogResult>;
 }
-
-const tuners: Readonly<Record<'amos' | 'tensorir', Tuner>> = {
-  amos: {
-    system: 'amos', name: 'AMOS', variable: 'LADDER_AMOS_HOME', needs: 'AMOS (its own fork of TVM, built with CUDA and LLVM)', parse: parseAmos,
-  },
-  tensorir: {
-    system: 'tensorir', name: 'TensorIR', variable: 'LADDER_TENSORIR_HOME', needs: 'TVM with MetaSchedule (built with CUDA and LLVM)',
-    parse: (source, name) => parseTensorIr(source, name, null, true),
-  },
-};
 
 const timesSchema = z.object({
   gpu: z.string(),
@@ -48,34 +40,32 @@ const timesSchema = z.object({
 });
 
 /** The range of search times in Table 2, in words. */
-function searchTimes(name: string): string {
+function searchTimes(label: string): string {
   const path = join(packageRoot, 'checkpoints', 'Figure8', 'compile-times.json');
   const times = timesSchema.parse(JSON.parse(readFileSync(path, 'utf8')));
   const rows = times.rows.flatMap(({ model, setting, minutes }) => {
-    const value = minutes[name];
+    const value = minutes[label];
     return value == null ? [] : [`${model} ${setting} ${value} min${value >= 1440 ? ` (${(value / 1440).toFixed(1)} days)` : ''}`];
   });
   return `the paper's searches took ${rows.join(', ')} on ${times.gpu}`;
 }
 
-/** `amos` or `tensorir`. */
+/** Any of them. */
 export class TunerAdapter implements BaselineAdapter {
   readonly system: string;
-  private readonly tuner: Tuner;
 
-  constructor(which: keyof typeof tuners) {
-    this.tuner = tuners[which];
-    this.system = this.tuner.system;
+  constructor(private readonly tuner: Tuner) {
+    this.system = tuner.system;
   }
 
   async available(): Promise<Availability> {
-    const { name, variable, needs } = this.tuner;
+    const { label, variable, needs } = this.tuner;
     const home = process.env[variable];
     if (!home) {
-      return { ok: false, reason: `${variable} is not set; tuning needs ${needs}, and in that folder an executable \`${kProgram} MODEL BATCH\` that prints ${name}'s log; ${searchTimes(name)}` };
+      return { ok: false, reason: `${variable} is not set; tuning needs ${needs}, and in that folder an executable \`${kProgram} MODEL BATCH\` that prints ${label}'s log; ${searchTimes(label)}` };
     }
     if (findProgram(join(home, kProgram)) === null) {
-      return { ok: false, reason: `${join(home, kProgram)} is not an executable file; ${variable} expects a folder with one that tunes MODEL at BATCH and prints ${name}'s log` };
+      return { ok: false, reason: `${join(home, kProgram)} is not an executable file; ${variable} expects a folder with one that tunes MODEL at BATCH and prints ${label}'s log` };
     }
     return { ok: true, version: `of ${home}` };
   }
@@ -100,7 +90,7 @@ export class TunerAdapter implements BaselineAdapter {
       const log = await this.tuner.parse([result.stdout], `${kProgram} ${case_.model} ${batch}`);
       return {
         ...record, status: 'ok', reason: null, latencyMs: log.latencyMs,
-        warnings: [`${this.tuner.name}'s log does not say what its clock saw; TVM's evaluators time kernels on the GPU`],
+        warnings: [`${this.tuner.label}'s log does not say what its clock saw; TVM's evaluators time kernels on the GPU`],
         provenance: { toolchain: home, tuneMs },
       };
     } catch (error) {

@@ -3,7 +3,8 @@
  * tuning, so that tuning anew needs no repacking.
  */
 import type { LayoutDigit } from '../../../native.js';
-import type { Storage } from '../family.js';
+import type { Program } from '../../../operators/program.js';
+import { Refusal, type Storage } from '../family.js';
 import { kPairRows, kTileRows, unitK } from './template.js';
 import type { DenseMatch, DenseShape } from './shape.js';
 
@@ -36,6 +37,14 @@ export function denseLayouts(shape: DenseShape, paired: boolean): { readonly wei
     }
   })();
   return { weightLayout: [first, ...second, ...unit], scaleLayout: shape.group === -1 ? null : [tile, k(1, shape.k / shape.group), row, half] };
+}
+
+/** A match whose weight, where its stored order is known already, is stored as `denseStorage` says. */
+export function withStorage({ values }: Program, match: DenseMatch, paired: boolean): DenseMatch | Refusal {
+  const { layout, scaleLayout } = values[match.weight]!;
+  const wanted = denseStorage(match, paired).get(match.weight);
+  const isOther = (given: Storage['layout'], own: Storage['layout']): boolean => given !== undefined && JSON.stringify(given) !== JSON.stringify(own);
+  return isOther(layout, wanted?.layout) || isOther(scaleLayout, wanted?.scaleLayout) ? new Refusal('layout', 'expected weights and scales in the order of the kernel') : match;
 }
 
 /** The same for the values of a matched program. */

@@ -90,6 +90,16 @@ function groupOf(value: Value): Group | null {
   return k === undefined ? -1 : k === 32 || k === 64 || k === 128 ? k : null;
 }
 
+/** Whether activations are numbers, or have the scales that their format prescribes: per token, or per block of it. */
+function hasPlainScales({ axes, type }: Value): boolean {
+  if (!isQuantised(type)) return true;
+  const group = type.as === 'activation' ? formats.find(type.format)?.activation?.group : undefined;
+  const [rows, columns] = axes;
+  if (group === undefined || !rows || !columns || !type.scale) return false;
+  const { [rows.name]: perRow, [columns.name]: perColumn, ...others } = type.scale.per;
+  return perRow === 1 && perColumn === (group > 0 ? group : undefined) && Object.keys(others).length === 0;
+}
+
 /** The flat view of a program, or why there is none. */
 export function matchDense(program: Program): DenseMatch | Refusal {
   const { values, nodes, inputs, outputs, hints = [] } = program;
@@ -107,7 +117,8 @@ export function matchDense(program: Program): DenseMatch | Refusal {
   const w = values[dense.inputs[1]!]!;
   const group = groupOf(w);
   if (group === null) return new Refusal('group', 'expected a scale per output channel, or per 32, 64 or 128 along k');
-  if (source.layout || x.type === 'f32') return new Refusal('x', 'expected activations in rows, float16 or quantised');
+  if (x.type === 'f32' || !hasPlainScales(x)) return new Refusal('x', 'expected activations that are float16, or quantised per token or per block of their format');
+  if ([...inputs, output].some((value) => value !== dense.inputs[1] && (values[value]!.layout || values[value]!.scaleLayout))) return new Refusal('layout', 'expected activations and vectors in rows');
   const quantised = isQuantised(source.type);
   const shape: DenseShape = {
     m: source.axes[0]!.extent, n: extentOf(w, 'n'), k: extentOf(w, 'k'),
@@ -116,7 +127,8 @@ export function matchDense(program: Program): DenseMatch | Refusal {
     norm: norm ? { kind: norm.params['kind'] as 'rms' | 'layer', eps: Number(norm.params['eps']) } : { kind: 'none', eps: 1e-5 },
     bias: bias !== null, function: fn?.kind ?? 'none', residual: residual !== null, ...(hints[0] !== undefined && { prefetch: hints[0] }),
   };
-  if (quantised && quantise) return kOtherKind;
+  // Codes are multiplied as they come.
+  if (quantised && (quantise || norm)) return kOtherKind;
   const positions = tensorPositions(program);
   const tensor = (value: number | undefined, part = 0): KernelArgument | undefined => (value === undefined ? undefined : { kind: 'input', index: positions.get(value)! + part });
   return {

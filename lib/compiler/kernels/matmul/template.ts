@@ -2,6 +2,7 @@
  * What the dense decoding kernels have in common on the builder's side: names of the C++ enumerators, constants of an operator,
  * kernel parameters, sizes of units (native/kernels/formats/decode.cuh) and of shared memory.
  */
+import { LadderError } from '../../../errors.js';
 import { formats, isMx, weightFormat } from '../../../formats/index.js';
 import type { KernelArgument, KernelPlan, Tuning, WeightRuns } from '../plan.js';
 import { type DenseMatch, type DenseShape, kFunctionNames } from './shape.js';
@@ -179,6 +180,7 @@ interface DenseInstance {
 /** The plan of an operator that is one launch of a dense kernel. */
 export function densePlan(match: DenseMatch, name: string, { header, kernel, type, constants, blocks, cluster, threads, sharedBytes, reads }: DenseInstance, next: WeightRuns | null): KernelPlan {
   const { members, kernelArguments } = operatorArguments(match);
+  if ((match.operands.next === undefined) !== (next === null)) throw new LadderError('INTERNAL', `${name} has weights to read ahead, or a place to begin there, but not both`);
   return {
     includes: [header],
     definitions: [

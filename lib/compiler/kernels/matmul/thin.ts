@@ -10,7 +10,7 @@ import {
   kTileRows, readsAhead, ringBytes, type RingSizes, stagesWithin, tileRuns, unitBytes, unitK, weightBits,
 } from './template.js';
 import type { KernelPlan, Tuning, WeightRuns } from '../plan.js';
-import { denseStorage } from './layouts.js';
+import { denseStorage, withStorage } from './layouts.js';
 import { denseKey, type DenseMatch, type DenseShape, matchDense, refusePrologue, refuseShape } from './shape.js';
 
 interface ThinTuning {
@@ -140,7 +140,7 @@ export const thin = defineFamily<DenseMatch>({
     const refusal = refuseShape(shape, unitK(shape.weight), kTileRows) ?? refusePrologue(shape);
     if (refusal) return refusal;
     if (weightBits(shape.weight) < 8 || isMxWeight(shape.weight)) return new Refusal('weight', `${shape.weight} weights are decoded for warpgroups`);
-    return match;
+    return withStorage(program, match, false);
   },
   storage: (match) => denseStorage(match, false),
   configurations: ({ shape }) => configurations(shape),

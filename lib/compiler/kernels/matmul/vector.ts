@@ -9,7 +9,7 @@ import {
   kSharedPortableBytes, kTileRows, readsAhead, ringBytes, type RingSizes, scaleBytesPerUnit, stagesWithin, tileRuns, unitBytes, unitK,
 } from './template.js';
 import type { KernelPlan, Tuning, WeightRuns } from '../plan.js';
-import { denseStorage } from './layouts.js';
+import { denseStorage, withStorage } from './layouts.js';
 import { denseKey, type DenseMatch, type DenseShape, matchDense, refuseShape } from './shape.js';
 
 interface GemvTuning {
@@ -95,7 +95,7 @@ export const vector = defineFamily<DenseMatch>({
     if (shape.m !== 1) return new Refusal('m', `expected one token but received ${shape.m}`);
     const refusal = refuseShape(shape, unitK(shape.weight), kTileRows);
     if (refusal) return refusal;
-    return fits(shape) ? match : new Refusal('k', `a token of ${shape.k} ${shape.activation} activations does not fit in shared memory`);
+    return fits(shape) ? withStorage(program, match, false) : new Refusal('k', `a token of ${shape.k} ${shape.activation} activations does not fit in shared memory`);
   },
   storage: (match) => denseStorage(match, false),
   configurations: ({ shape }) => configurations(shape),

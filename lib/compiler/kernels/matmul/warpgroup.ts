@@ -10,7 +10,7 @@ import {
   kSharedBudgetBytes, kSharedLimitBytes, kTileRows, readsAhead, ringBytes, type RingSizes, scaleBytesPerUnit, stagesWithin, tileRuns, unitBytes, unitK, unitsPerScale, weightBits,
 } from './template.js';
 import type { KernelPlan, Tuning, WeightRuns } from '../plan.js';
-import { denseStorage } from './layouts.js';
+import { denseStorage, withStorage } from './layouts.js';
 import { denseKey, type DenseMatch, type DenseShape, matchDense, refusePrologue, refuseShape } from './shape.js';
 
 interface WarpgroupTuning {
@@ -176,7 +176,7 @@ export const warpgroup = defineFamily<DenseMatch>({
     if (weightBits(weight) >= 8 && !isMxWeight(weight)) return new Refusal('weight', `${weight} weights need no decoding for warpgroups`);
     if (isMxWeight(weight) && k % 64 !== 0) return new Refusal('k', `expected a multiple of 64 with ${weight} weights and ${m} tokens but received ${k}`);
     if (shape.function === 'silu_mul' && n % kPairRows !== 0) return new Refusal('n', `expected a multiple of ${kPairRows} with silu_mul, ${weight} weights and ${m} tokens but received ${n}`);
-    return match;
+    return withStorage(program, match, true);
   },
   storage: (match) => denseStorage(match, true),
   configurations: ({ shape }) => configurations(shape),

@@ -20,8 +20,8 @@ export interface View {
   readonly make: string;
 }
 
-/** Linear index in storage, from coordinates named a0, a1, … */
-function indexText(axes: readonly Axis[], digits: readonly LayoutDigit[]): string {
+/** Linear index in storage, from coordinates named a0, a1, …, or whatever `name` says. */
+function indexText(axes: readonly Axis[], digits: readonly LayoutDigit[], name = (axis: number): string => `a${axis}`): string {
   let weight = 1;
   const terms: string[] = [];
   for (const { axis, stride, size } of [...digits].reverse()) {
@@ -29,7 +29,7 @@ function indexText(axes: readonly Axis[], digits: readonly LayoutDigit[]): strin
     const own = digits.filter((digit) => digit.axis === axis && digit.size > 1);
     if (size > 1) {
       const outermost = own.every((digit) => digit.stride <= stride);
-      const value = `a${position}${stride === 1 ? '' : ` / ${stride}`}${outermost ? '' : ` % ${size}`}`;
+      const value = `${name(position)}${stride === 1 ? '' : ` / ${stride}`}${outermost ? '' : ` % ${size}`}`;
       terms.unshift(weight === 1 ? value : `(${value}) * INT64_C(${weight})`);
     }
     weight *= size;
@@ -114,10 +114,10 @@ function scaleText(value: Value): string {
   if (!isQuantised(type) || !type.scale) return '';
   const { per } = type.scale;
   const own = scaleAxes(value, type.scale);
-  const blocks = own.map(({ name }, i) => `const int64_t a${i} = b${axes.findIndex((axis) => axis.name === name)}${per[name] === 1 ? '' : ` / ${per[name]}`}; `).join('');
-  const index = indexText(own, scaleLayout?.digits ?? rowMajor(own));
+  const blockOf = (i: number): string => `a${axes.findIndex((axis) => axis.name === own[i]!.name)}${per[own[i]!.name] === 1 ? '' : ` / ${per[own[i]!.name]}`}`;
+  const index = indexText(own, scaleLayout?.digits ?? rowMajor(own), blockOf);
   const read = { f16: `__half2float(static_cast<const __half*>(scales)[${index}])`, f32: `static_cast<const float*>(scales)[${index}]`, e8m0: `ladder::scaleE8m0(static_cast<const uint8_t*>(scales)[${index}])` };
-  return `  __device__ __forceinline__ float scale(${axes.map((_, i) => `int64_t b${i}`).join(', ')}) const { ${blocks}return ${read[type.scale.type]}; }`;
+  return `  __device__ __forceinline__ float scale(${coordinates(axes)}) const { return ${read[type.scale.type]}; }`;
 }
 
 /** The view of a result: numbers are stored as they come, rounded. */

@@ -3,10 +3,17 @@
  * CUDA events, then `Summary: [min, max, mean] = [A, B, C] ms`; the mean counts. No log of Figure 8 was published:
  * the format is that of NNFusion's generated `main`.
  */
-import { decimal, LogWatch, msUnit, positive, readLines, type LogResult, type LogSource } from './log.js';
+import { decimal, LogWatch, msUnit, positive, readLines, type LogResult, type LogSource } from '../log.js';
+import { kDarkHatch, type LogFileName, type System, type SystemLog } from './system.js';
+
+const kLabel = 'Welder';
+/** Pairs of events round single iterations. */
+export const kWelderClock = 'gpu-events';
+/** NNFusion's program calls it so for whatever it generates. */
+export const kWelderFile: LogFileName = { name: 'run.log', telling: false, beside: [] };
 
 export interface WelderResult extends LogResult {
-  readonly system: 'Welder' | 'Roller';
+  readonly system: string;
   readonly iterationsMs: readonly number[];
 }
 
@@ -17,7 +24,7 @@ const summary = new RegExp(`Summary: \\[min, max, mean\\] = \\[${decimal}, ${dec
  * Reads a `run.log`.
  * @throws LadderError `BAD_LOG` with `context.reason`
  */
-export async function parseWelder(source: LogSource, name: string, system: 'Welder' | 'Roller' = 'Welder'): Promise<WelderResult> {
+export async function parseWelder(source: LogSource, name: string, system: string = kLabel): Promise<WelderResult> {
   const watch = new LogWatch(system, name);
   const iterationsMs: number[] = [];
   let found: { min: number; max: number; mean: number } | null = null;
@@ -34,6 +41,13 @@ export async function parseWelder(source: LogSource, name: string, system: 'Weld
   // Iterations without a summary: their mean would be ours, not the system's.
   if (found === null || cut) throw watch.fail(cut || iterationsMs.length > 0);
   return {
-    system, latencyMs: found.mean, clock: 'gpu-events', range: { lowMs: found.min, highMs: found.max }, complete: true, iterationsMs,
+    system, latencyMs: found.mean, clock: kWelderClock, range: { lowMs: found.min, highMs: found.max }, complete: true, iterationsMs,
   };
 }
+
+const log: SystemLog<WelderResult> = {
+  folder: /welder/i, mark: /Summary: \[min, max, mean\]|Iteration time [\d.]+ ms/, file: kWelderFile, clock: kWelderClock,
+  parse: (source, name) => parseWelder(source, name),
+};
+
+export const welder: System = { id: 'welder', label: kLabel, bars: { fill: { color: '#ffffff', hatch: 'none', hatchColor: kDarkHatch } }, log };

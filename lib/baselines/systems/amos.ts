@@ -3,7 +3,12 @@
  * `Time taken:  S` in seconds after it, one `Query subgraph task id: …` line per subgraph and pass, and a notice that
  * counts the subgraphs mapped to tensor cores. Any text may stand before the result on its line.
  */
-import { badLog, decimal, LogWatch, msUnit, positive, readLines, type LogResult, type LogSource } from './log.js';
+import { badLog, decimal, LogWatch, msUnit, positive, readLines, type LogResult, type LogSource } from '../log.js';
+import type { System, SystemLog } from './system.js';
+
+const kLabel = 'AMOS';
+/** Its log does not say which clock it reads. */
+const kClock = null;
 
 /** One subgraph after its last tuning pass. */
 export interface AmosSubgraph {
@@ -14,7 +19,7 @@ export interface AmosSubgraph {
 }
 
 export interface AmosResult extends LogResult {
-  readonly system: 'AMOS';
+  readonly system: typeof kLabel;
   /** By task id, unique; `perfMs` is null where AMOS prints its value for failure. */
   readonly subgraphs: readonly AmosSubgraph[];
   readonly subgraphCount: number | null;
@@ -36,7 +41,7 @@ const taken = new RegExp(`Time taken:\\s+${decimal}\\s*$`);
  * @throws LadderError `BAD_LOG` with `context.reason`
  */
 export async function parseAmos(source: LogSource, name: string): Promise<AmosResult> {
-  const watch = new LogWatch('AMOS', name);
+  const watch = new LogWatch(kLabel, name);
   const subgraphs = new Map<number, AmosSubgraph>();
   let latencyMs: number | null = null;
   let counts: readonly [number, number] | null = null;
@@ -62,13 +67,31 @@ export async function parseAmos(source: LogSource, name: string): Promise<AmosRe
       cut = true;
     }
   }
-  if (failed && !cut) throw badLog('AMOS', name, 'failed', 'it prints its value for failure, 10000000000 ms');
+  if (failed && !cut) throw badLog(kLabel, name, 'failed', 'it prints its value for failure, 10000000000 ms');
   if (latencyMs === null || cut) throw watch.fail(cut || subgraphs.size > 0);
   return {
-    system: 'AMOS', latencyMs, clock: null, range: null, complete: tuningTimeSeconds !== null,
+    system: kLabel, latencyMs, clock: kClock, range: null, complete: tuningTimeSeconds !== null,
     subgraphs: [...subgraphs.values()].sort((a, b) => a.taskId - b.taskId),
     subgraphCount: counts?.[0] ?? null, mappedCount: counts?.[1] ?? null,
     mappedRatio: counts === null || counts[0] === 0 ? null : counts[1] / counts[0],
     tuningTimeSeconds,
   };
 }
+
+const log: SystemLog<AmosResult> = {
+  folder: /amos/i, mark: /Whole graph cost|Query subgraph task id/, clock: kClock, published: 'amos/logs', parse: parseAmos,
+  remarks: ({ mappedRatio, mappedCount, subgraphCount, tuningTimeSeconds }) => [
+    ...(mappedRatio === null ? [] : [`${mappedCount ?? 0} of ${subgraphCount ?? 0} subgraphs mapped (${(mappedRatio * 100).toFixed(1)} %)`]),
+    ...(tuningTimeSeconds === null ? [] : [`tuned ${(tuningTimeSeconds / 3600).toFixed(1)} h`]),
+  ],
+};
+
+export const amos: System = {
+  id: 'amos', label: kLabel, bars: { fill: { color: '#f6dfe4', hatch: 'cross', hatchColor: '#a0526a' } }, log,
+  adapter: {
+    place: 5, searches: true,
+    load: async () => new (await import('../adapters/tuners.js')).TunerAdapter({
+      system: 'amos', label: kLabel, variable: 'LADDER_AMOS_HOME', needs: 'AMOS (its own fork of TVM, built with CUDA and LLVM)', parse: parseAmos,
+    }),
+  },
+};

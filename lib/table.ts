@@ -1,5 +1,5 @@
 /**
- * Plain-text tables for the terminal: aligned columns, a rule below the header, nothing else. Pure.
+ * Plain-text tables: aligned columns, a rule below the header, nothing else; and numbers with their units. Pure.
  */
 
 export interface Column {
@@ -36,6 +36,11 @@ export function renderTable(columns: readonly Column[], rows: readonly (readonly
     widths.map((width) => '─'.repeat(width)).join('  '),
     ...rows.map((row) => line(columns.map((_, i) => cell(row, i)))),
   ].join('\n');
+}
+
+/** A list in a sentence: `AMOS, TensorIR and Welder`. */
+export function inWords(items: readonly string[]): string {
+  return items.length < 2 ? items.join('') : `${items.slice(0, -1).join(', ')} and ${items.at(-1)}`;
 }
 
 /** Milliseconds with the digits that a measurement carries: four significant ones. */

@@ -1,9 +1,16 @@
 /**
  * Ladder's own runs: `Running from prebuilt model: PATH`, TVM's execution time summary (one row below its header),
  * then the debug executor's `Op #i NAME:` and `Iteration: 0: X us/iter` pairs, and its table of operators, one row
- * per output, columns two or more blanks apart, closed by `Total_time`.
+ * per output, columns two or more blanks apart, closed by `Total_time`. Our own records stand where Ladder stands.
  */
-import { badLog, decimal, LogWatch, positive, readLines, type LogResult, type LogSource } from './log.js';
+import { kPlainFormats } from '../../artifact/names.js';
+import type { FormatPair } from '../../models/index.js';
+import { badLog, decimal, LogWatch, positive, readLines, type LogResult, type LogSource } from '../log.js';
+import { type Bars, kDarkHatch, kLightHatch, type System, type SystemLog } from './system.js';
+
+const kLabel = 'Ladder';
+/** TVM's benchmark. */
+const kClock = 'gpu-events';
 
 /** One operator, timed alone by the debug executor. */
 export interface LadderOperator {
@@ -17,7 +24,7 @@ export interface LadderOperator {
 }
 
 export interface LadderResult extends LogResult {
-  readonly system: 'Ladder';
+  readonly system: typeof kLabel;
   /** As printed; null where the model was compiled in this very run. */
   readonly checkpointPath: string | null;
   readonly meanMs: number;
@@ -54,7 +61,7 @@ function tableRow(text: string): { name: string; shape: number[]; inputCount: nu
  * @throws LadderError `BAD_LOG` with `context.reason`
  */
 export async function parseLadder(source: LogSource, name: string): Promise<LadderResult> {
-  const watch = new LogWatch('Ladder', name);
+  const watch = new LogWatch(kLabel, name);
   let checkpointPath: string | null = null;
   let summary: number[] | null = null;
   let awaitingRow = false;
@@ -97,7 +104,7 @@ export async function parseLadder(source: LogSource, name: string): Promise<Ladd
   }
   if (summary === null) throw watch.fail(awaitingRow);
   const [meanMs = 0, medianMs = 0, maxMs = 0, minMs = 0, stdMs = 0] = summary;
-  if (positive(String(meanMs)) === null) throw badLog('Ladder', name, 'no result line', `a mean of ${meanMs} ms is no latency`);
+  if (positive(String(meanMs)) === null) throw badLog(kLabel, name, 'no result line', `a mean of ${meanMs} ms is no latency`);
   const operators = timed.map((op): LadderOperator => {
     const entry = totalSeen ? table.get(op.name) : undefined;
     return {
@@ -106,8 +113,46 @@ export async function parseLadder(source: LogSource, name: string): Promise<Ladd
     };
   });
   return {
-    system: 'Ladder', latencyMs: meanMs, clock: 'gpu-events', range: { lowMs: minMs, highMs: maxMs },
+    system: kLabel, latencyMs: meanMs, clock: kClock, range: { lowMs: minMs, highMs: maxMs },
     complete: totalSeen || (operators.length === 0 && open === null),
     checkpointPath, meanMs, medianMs, maxMs, minMs, stdMs, operators,
   };
 }
+
+const pair = (weight: string, activation: string): FormatPair => ({ weight, activation });
+
+/** What the file names that Ladder's own scripts write say. */
+const kSuffixes: readonly (readonly [RegExp, FormatPair])[] = [
+  [/_q-1(?![\d])/, kPlainFormats], [/_b1_int$/, pair('int1', 'int8')], [/_b8_int$/, pair('int8', 'int8')], [/_q0_b4$/, pair('int4', 'fp16')],
+  [/_nf4$/, pair('nf4', 'fp16')], [/mxfp8/, pair('mxfp8_e5m2', 'mxfp8_e5m2')], [/fp_e5m2|fp8/, pair('fp8_e5m2', 'fp8_e5m2')],
+  [/_int4bxint1$/, pair('int1', 'int4')], [/_int8xint4$/, pair('int4', 'int8')], [/_int4b$/, pair('int4', 'int4')],
+];
+
+const log: SystemLog<LadderResult> = {
+  folder: /ladder|bitter/i, mark: /Execution time summary:|Running from prebuilt model:|\[ladder:/, clock: kClock, parse: parseLadder,
+  formatsOf: (stem) => kSuffixes.find(([pattern]) => pattern.test(stem))?.[1] ?? (/^[A-Za-z\d-]+$/.test(stem) ? kPlainFormats : null),
+  checkpointOf: ({ checkpointPath }) => checkpointPath,
+  remarks: ({ operators }) => (operators.length === 0 ? [] : [`${operators.length} operators`]),
+};
+
+/** Blue, the darker the fewer bits are multiplied. */
+const bars: Bars = {
+  fill: { color: '#bdbdbd', hatch: 'dots', hatchColor: kDarkHatch },
+  byFormat: [
+    { ...kPlainFormats, fill: { color: '#cfe6f5', hatch: 'none', hatchColor: kDarkHatch } },
+    { ...pair('int4', 'fp16'), fill: { color: '#93c6e8', hatch: 'rising', hatchColor: '#1f4e79' } },
+    { ...pair('nf4', 'fp16'), fill: { color: '#5fa5d9', hatch: 'falling', hatchColor: kLightHatch } },
+    { ...pair('fp8_e5m2', 'fp8_e5m2'), fill: { color: '#3a82c4', hatch: 'level', hatchColor: kLightHatch } },
+    { ...pair('mxfp8_e5m2', 'mxfp8_e5m2'), fill: { color: '#2560a0', hatch: 'cross', hatchColor: kLightHatch } },
+    { ...pair('int1', 'int8'), fill: { color: '#0f2f63', hatch: 'none', hatchColor: kLightHatch } },
+    { ...pair('int1', 'int4'), fill: { color: '#0f2f63', hatch: 'upright', hatchColor: kLightHatch } },
+    { ...pair('int4', 'int8'), fill: { color: '#93c6e8', hatch: 'grid', hatchColor: '#1f4e79' } },
+    { ...pair('int4', 'int4'), fill: { color: '#5fa5d9', hatch: 'dots', hatchColor: kLightHatch } },
+  ],
+};
+
+/** The authors'. TVM's benchmark repeats one inference with its inputs in place. */
+export const ladder: System = { id: 'ladder', label: kLabel, aliases: ['bitter'], bars, l2: 'hot', log };
+
+/** This package: what its own records say. */
+export const ladderNode: System = { id: 'ladder.node', label: 'Ladder (this package)', family: kLabel, bars };

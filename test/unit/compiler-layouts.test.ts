@@ -1,0 +1,76 @@
+// Stored orders of activations between operators: who proposes, who accepts, and where a copy is made.
+import { describe, expect, it } from 'vitest';
+import { lower } from '../../lib/compiler/graph/lower.js';
+import { defineFamily, kOtherKind, Refusal } from '../../lib/compiler/kernels/family.js';
+import { families } from '../../lib/compiler/kernels/index.js';
+import { simpleFamilies } from '../../lib/compiler/kernels/simple/index.js';
+import { layoutTarget } from '../../lib/compiler/targets.js';
+import { GraphBuilder } from '../../lib/operators/graph.js';
+import type { Layout, Program } from '../../lib/operators/program.js';
+
+/** Panels of 16 channels: all rows of the first 16, then of the next. */
+const panels = (rows: number, channels: number): Layout => ({
+  digits: [{ axis: 'c', stride: 16, size: channels / 16 }, { axis: 'm', stride: 1, size: rows }, { axis: 'c', stride: 1, size: 16 }],
+});
+const simpleDense = simpleFamilies.find(({ id }) => id === 'simple/dense')!;
+
+/** Products of five rows, read in panels. */
+const fromPanels = defineFamily<Program>({
+  id: 'test/panels', version: 1,
+  accepts(program) {
+    const [x] = program.inputs.map((value) => program.values[value]!);
+    return program.nodes.length === 1 && program.nodes[0]!.kind === 'dense' && x!.axes[0]!.extent === 5 ? program : kOtherKind;
+  },
+  storage: () => new Map(),
+  reads: ({ values, inputs }) => new Map([[inputs[0]!, { layout: panels(5, values[inputs[0]!]!.axes[1]!.extent) }]]),
+  configurations: () => [{}],
+  key: () => '',
+  plan(program, name, tuning, context) {
+    const match = simpleDense.accepts(program, context.target);
+    if (match instanceof Refusal) throw new Error(match.message);
+    return simpleDense.plan(match, name, tuning, context);
+  },
+});
+families.add(fromPanels);
+
+const rows = (m: number) => [{ name: 'm', extent: m }, { name: 'c', extent: 32 }];
+
+describe('agreement on stored orders', () => {
+  it('the producer writes what its only reader wants', () => {
+    const graph = new GraphBuilder();
+    const h = graph.node('relu', 'relu', [graph.input('x', rows(5))]);
+    const { operators } = lower(graph.finish([graph.dense('w', h, 48, false)]), layoutTarget);
+    expect(operators.map(({ family }) => family.id)).toEqual(['simple/elementwise', 'test/panels']);
+    expect(operators[0]!.program.values[1]!.layout).toEqual(panels(5, 32));
+    expect(operators[1]!.program.values[operators[1]!.program.inputs[0]!]!.layout).toEqual(panels(5, 32));
+    const { definitions } = operators[0]!.family.plan(operators[0]!.match, 'relu', {}, { target: layoutTarget, next: null });
+    expect(definitions).toContain('(a1 / 16) * INT64_C(80) + (a0) * INT64_C(16) + a1 % 16');
+  });
+
+  it("the model's input stays row-major: readers in panels share one copy", () => {
+    const graph = new GraphBuilder();
+    const x = graph.input('x', rows(5));
+    const { operators, outputs } = lower(graph.finish([graph.dense('a', x, 48, false), graph.dense('b', x, 16, false)]), layoutTarget);
+    expect(operators.map(({ node }) => node.replace(/\d+/g, '#'))).toEqual(['ladder_relayout_value#_#', 'ladder_dense_a', 'ladder_dense_b']);
+    const copy = operators[0]!.outputs[0]!.name;
+    expect(operators.slice(1).map(({ inputs }) => inputs[0])).toEqual([copy, copy]);
+    expect(operators[0]!.inputs).toEqual(['x']);
+    expect(outputs).toEqual(['ladder_dense_a', 'ladder_dense_b']);
+  });
+
+  it('a value that somebody else reads in rows stays in rows, and is copied for who does not', () => {
+    const graph = new GraphBuilder();
+    const h = graph.node('relu', 'relu', [graph.input('x', rows(5))]);
+    const { operators } = lower(graph.finish([graph.dense('w', h, 32, false), graph.node('gelu_tanh', 'gelu', [h])]), layoutTarget);
+    expect(operators.map(({ family, node }) => [family.id, node.split('_')[1]])).toEqual([
+      ['simple/elementwise', 'relu'], ['simple/elementwise', 'relayout'], ['test/panels', 'dense'], ['simple/elementwise', 'gelu'],
+    ]);
+    expect(operators[0]!.program.values[1]!.layout).toBeUndefined();
+  });
+
+  it('leaves graphs alone in which nobody wants anything', () => {
+    const graph = new GraphBuilder();
+    const { operators } = lower(graph.finish([graph.dense('w', graph.input('x', rows(3)), 48, false)]), layoutTarget);
+    expect(operators).toHaveLength(1);
+  });
+});
