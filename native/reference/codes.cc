@@ -51,7 +51,8 @@ void checkCodes(const std::string& where, int64_t bits, const TableCodes& codes)
     refuse(where, "values", "1 to " + std::to_string(most) + " values", std::to_string(codes.values.size()));
   }
   for (size_t i = 0; i < codes.values.size(); ++i) {
-    if (!(std::fabs(codes.values[i]) <= std::numeric_limits<float>::max())) refuse(where, "values", "numbers that FP32 holds", std::to_string(codes.values[i]));
+    if (!(std::fabs(codes.values[i]) <= std::numeric_limits<float>::max()))
+      refuse(where, "values", "numbers that FP32 holds", std::to_string(codes.values[i]));
     if (i > 0 && !(codes.values[i] > codes.values[i - 1])) refuse(where, "values", "ascending numbers", "another order");
   }
 }
@@ -84,8 +85,8 @@ void decodeBytes(const uint8_t* source, int64_t bytes, const float* table, float
 void checkElement(const std::string& where, const Element& element, int64_t cellBits) {
   checkRange(where, "bits", element.bits, 1, kMaxCellBits);
   if (cellBits < element.bits || cellBits > kMaxCellBits) {
-    throw Error("BAD_ARGUMENT", "expected " + std::to_string(element.bits) + " to " + std::to_string(kMaxCellBits) + " `cellBits` for `" + where +
-                                    "` but received " + std::to_string(cellBits));
+    throw Error("BAD_ARGUMENT", "expected " + std::to_string(element.bits) + " to " + std::to_string(kMaxCellBits) + " `cellBits` for `" +
+                                    where + "` but received " + std::to_string(cellBits));
   }
   std::visit([&](const auto& codes) { checkCodes(where + ".codes", element.bits, codes); }, element.codes);
 }

@@ -82,8 +82,8 @@ class Spares {
 };
 
 template <typename Real>
-void evaluateChunk(const Prepared& prepared, const std::vector<StoredTensor>& stored, const std::vector<Region>& asked, const Sink<Real>& sink,
-                   Spares<Real>& spares, const CancelFlag* cancelled) {
+void evaluateChunk(const Prepared& prepared, const std::vector<StoredTensor>& stored, const std::vector<Region>& asked,
+                   const Sink<Real>& sink, Spares<Real>& spares, const CancelFlag* cancelled) {
   const Program& program = prepared.program();
   const Regions regions = plan(prepared, asked);
   std::vector<size_t> readers(program.values.size());
@@ -97,7 +97,8 @@ void evaluateChunk(const Prepared& prepared, const std::vector<StoredTensor>& st
     if (!regions[value]) continue;
     if (cancelled && cancelled->load(std::memory_order_relaxed)) throw Error("ABORTED", "the computation on the CPU was aborted");
     std::vector<Operand<Real>> operands;
-    for (const uint32_t input : node.inputs) operands.push_back(prepared.isComputed(input) ? Operand<Real>(results[input]) : Operand<Real>(stored[input]));
+    for (const uint32_t input : node.inputs)
+      operands.push_back(prepared.isComputed(input) ? Operand<Real>(results[input]) : Operand<Real>(stored[input]));
     Computed<Real>& result = results[value];
     result.tables = &prepared.tables(value);
     result.region = *regions[value];

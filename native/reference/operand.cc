@@ -61,7 +61,8 @@ void Computed<Real>::settle(const CancelFlag* cancelled) {
       int64_t i = 0;
       for (const int64_t end : stretches) {
         const int64_t place = base + scales.columnOffsets()[static_cast<size_t>(i)];
-        const Real scale = scaleBits.empty() ? Real{1} : static_cast<Real>(decodeScale(tables->value->scale->type, scaleBits[static_cast<size_t>(place)]));
+        const Real scale =
+            scaleBits.empty() ? Real{1} : static_cast<Real>(decodeScale(tables->value->scale->type, scaleBits[static_cast<size_t>(place)]));
         for (; i < end; ++i) values[i] = static_cast<Real>(codec.value(cells[i])) * scale;
       }
     }

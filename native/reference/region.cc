@@ -51,7 +51,8 @@ int64_t volume(const Region& region) {
   constexpr int64_t kMost = int64_t{1} << 42;
   int64_t places = 1;
   for (const Coordinates& coordinates : region) {
-    if (coordinates.size() > kMost / places) throw Error("OUT_OF_MEMORY", "a value inside a program has too many numbers to be held; choose a smaller batch");
+    if (coordinates.size() > kMost / places)
+      throw Error("OUT_OF_MEMORY", "a value inside a program has too many numbers to be held; choose a smaller batch");
     places *= coordinates.size();
   }
   return places;

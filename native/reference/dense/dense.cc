@@ -35,9 +35,7 @@ class Dense : public PrimitiveOf<Dense> {
     if (node.output().type == ValueType::kQuantised) node.unsupported("its result is not quantised; a quantise node does that");
   }
 
-  Region needed(size_t input, const Region& produced) const override {
-    return {produced[input], Coordinates::range(0, contracted_)};
-  }
+  Region needed(size_t input, const Region& produced) const override { return {produced[input], Coordinates::range(0, contracted_)}; }
 
   template <typename Real>
   void compute(const std::vector<Operand<Real>>& inputs, Computed<Real>& result, const CancelFlag* cancelled) const {
@@ -46,7 +44,8 @@ class Dense : public PrimitiveOf<Dense> {
     result.reals.resize(static_cast<size_t>(volume(result.region)));
     if constexpr (std::is_same_v<Real, float>) {
       const StoredTensor* weight = inputs[1].stored();
-      if (weight && result.region[1].covers(channels_)) return walkTiles(*weight, x, result.region[0].size(), result.reals.data(), cancelled);
+      if (weight && result.region[1].covers(channels_))
+        return walkTiles(*weight, x, result.region[0].size(), result.reals.data(), cancelled);
     }
     multiplyChannels(inputs[1], x, result, cancelled);
   }
@@ -78,7 +77,8 @@ class Dense : public PrimitiveOf<Dense> {
             if (channel < 0) continue;
             const float scale = reader.channelScale(channel);
             const double* from = sums.data() + row * tokens;
-            std::transform(from, from + tokens, products.data() + channel * tokens, [scale](double sum) { return static_cast<float>(sum) * scale; });
+            std::transform(from, from + tokens, products.data() + channel * tokens,
+                           [scale](double sum) { return static_cast<float>(sum) * scale; });
           }
         }
       });
@@ -108,7 +108,8 @@ class Dense : public PrimitiveOf<Dense> {
       for (int64_t token = begin; token < end; ++token) {
         for (int64_t rank = 0; rank < reader.columnTiles() * columns; ++rank) {
           const int64_t column = reader.column(rank);
-          if (column >= 0) arranged[static_cast<size_t>((rank / columns * tokens + token) * pitch + rank % columns)] = x[token * contracted_ + column];
+          if (column >= 0)
+            arranged[static_cast<size_t>((rank / columns * tokens + token) * pitch + rank % columns)] = x[token * contracted_ + column];
         }
       }
     });

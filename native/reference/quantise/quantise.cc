@@ -18,7 +18,8 @@ class Quantise : public PrimitiveOf<Quantise> {
     node.requireInputs(1, 1);
     node.requireSameAxes("x", node.input(0), node.output());
     if (!result.quantised()) node.refuse("output", "a quantised value", "numbers");
-    if (node.output().scale && node.output().scale->fit.kind == Fit::kMean) node.unsupported("scales that are means are made when weights are packed, not here");
+    if (node.output().scale && node.output().scale->fit.kind == Fit::kMean)
+      node.unsupported("scales that are means are made when weights are packed, not here");
   }
 
   Region produced(const Region& asked) const override { return tables_.value->scale ? tables_.sharedBy(asked) : asked; }
@@ -51,7 +52,8 @@ class Quantise : public PrimitiveOf<Quantise> {
       const int64_t last = ends[static_cast<size_t>(end - 1)] * rowsPer;
       measure(groups, stretches, x, first, last, largest);
       const int64_t perBlock = static_cast<int64_t>(largest.size() / ends.size());
-      for (int64_t i = begin * perBlock; i < end * perBlock; ++i) result.scaleBits[static_cast<size_t>(i)] = scaleOf(largest[static_cast<size_t>(i)]);
+      for (int64_t i = begin * perBlock; i < end * perBlock; ++i)
+        result.scaleBits[static_cast<size_t>(i)] = scaleOf(largest[static_cast<size_t>(i)]);
       encodeRows(groups, stretches, x, first, last, largest, result);
     });
   }
@@ -69,7 +71,8 @@ class Quantise : public PrimitiveOf<Quantise> {
   }
 
   template <typename Real>
-  void measure(const Walk& groups, const std::vector<int64_t>& stretches, const Real* x, int64_t first, int64_t last, std::vector<float>& largest) const {
+  void measure(const Walk& groups, const std::vector<int64_t>& stretches, const Real* x, int64_t first, int64_t last,
+               std::vector<float>& largest) const {
     for (int64_t row = first; row < last; ++row) {
       const Real* values = x + row * groups.columns();
       int64_t i = 0;
@@ -86,7 +89,8 @@ class Quantise : public PrimitiveOf<Quantise> {
   uint32_t scaleOf(float largest) const {
     if (fit().kind == Fit::kMx) {
       if (largest == 0) return 127;
-      return std::isfinite(largest) ? static_cast<uint32_t>(std::clamp(floorLog2(largest) - static_cast<int>(fit().emax) + 127, 0, 254)) : 254u;
+      return std::isfinite(largest) ? static_cast<uint32_t>(std::clamp(floorLog2(largest) - static_cast<int>(fit().emax) + 127, 0, 254))
+                                    : 254u;
     }
     const float scale = largest / static_cast<float>(fit().top);
     if (tables_.value->scale->type == ScaleType::kF32) return bitsOf(scale == 0 ? 1.0f : scale);
@@ -115,7 +119,8 @@ class Quantise : public PrimitiveOf<Quantise> {
   void divide(const Real* values, int64_t count, float largest, uint32_t scaleBits, float* quotients) const {
     if (fit().kind == Fit::kMx) {
       const int shift = 127 - static_cast<int>(scaleBits);
-      for (int64_t i = 0; i < count; ++i) quotients[i] = static_cast<float>(std::ldexp(static_cast<double>(static_cast<float>(values[i])), shift));
+      for (int64_t i = 0; i < count; ++i)
+        quotients[i] = static_cast<float>(std::ldexp(static_cast<double>(static_cast<float>(values[i])), shift));
       return;
     }
     const ScaleType type = tables_.value->scale->type;
@@ -137,6 +142,8 @@ class Quantise : public PrimitiveOf<Quantise> {
 
 }  // namespace
 
-std::unique_ptr<Primitive> makeQuantise(const NodeView& node, const ValueTables& result) { return std::make_unique<Quantise>(node, result); }
+std::unique_ptr<Primitive> makeQuantise(const NodeView& node, const ValueTables& result) {
+  return std::make_unique<Quantise>(node, result);
+}
 
 }  // namespace ladder::reference
