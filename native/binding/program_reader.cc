@@ -17,7 +17,8 @@ T readChoice(const Fields& fields, const char* field, std::initializer_list<std:
     if (text == name) return value;
     names += (names.empty() ? "" : ", ") + std::string(name);
   }
-  throw Error("BAD_ARGUMENT", "expected one of " + names + " for `" + fields.nameOf(field) + "` but received \"" + text.substr(0, 60) + "\"",
+  throw Error("BAD_ARGUMENT",
+              "expected one of " + names + " for `" + fields.nameOf(field) + "` but received \"" + text.substr(0, 60) + "\"",
               {{"argument", fields.nameOf(field)}});
 }
 
@@ -34,8 +35,9 @@ reference::Codes readCodes(const Fields& fields) {
   enum class Kind { kFloat, kInteger, kTable };
   switch (readChoice<Kind>(fields, "kind", {{"float", Kind::kFloat}, {"integer", Kind::kInteger}, {"table", Kind::kTable}})) {
     case Kind::kFloat:
-      return reference::FloatCodes{fields.integer("exponentBits"), fields.integer("mantissaBits"), fields.integer("bias"),    fields.integer("maxCode"),
-                                   fields.boolean("infinities"),   fields.boolean("saturates"),    fields.integer("nanCode")};
+      return reference::FloatCodes{fields.integer("exponentBits"), fields.integer("mantissaBits"), fields.integer("bias"),
+                                   fields.integer("maxCode"),      fields.boolean("infinities"),   fields.boolean("saturates"),
+                                   fields.integer("nanCode")};
     case Kind::kInteger: return reference::IntegerCodes{fields.integer("min"), fields.integer("max")};
     case Kind::kTable: break;
   }
@@ -72,7 +74,8 @@ reference::Value readValue(const Fields& fields) {
     const Fields axis(item, name);
     value.axes.push_back({axis.text("name"), axis.integer("extent")});
   });
-  value.type = readChoice<ValueType>(fields, "type", {{"f16", ValueType::kF16}, {"f32", ValueType::kF32}, {"quantised", ValueType::kQuantised}});
+  value.type =
+      readChoice<ValueType>(fields, "type", {{"f16", ValueType::kF16}, {"f32", ValueType::kF32}, {"quantised", ValueType::kQuantised}});
   if (!fields.isNull("element")) {
     const Fields element = fields.object("element");
     value.element = reference::Element{element.integer("bits"), readCodes(element.object("codes"))};
@@ -86,9 +89,18 @@ reference::Value readValue(const Fields& fields) {
 
 reference::Instruction readInstruction(const Fields& fields) {
   using reference::Operation;
-  reference::Instruction instruction{readChoice<Operation>(fields, "op", {{"input", Operation::kInput}, {"constant", Operation::kConstant},
-      {"add", Operation::kAdd}, {"sub", Operation::kSub}, {"mul", Operation::kMul}, {"div", Operation::kDiv}, {"min", Operation::kMin},
-      {"max", Operation::kMax}, {"neg", Operation::kNeg}, {"exp", Operation::kExp}, {"tanh", Operation::kTanh}})};
+  reference::Instruction instruction{readChoice<Operation>(fields, "op",
+                                                           {{"input", Operation::kInput},
+                                                            {"constant", Operation::kConstant},
+                                                            {"add", Operation::kAdd},
+                                                            {"sub", Operation::kSub},
+                                                            {"mul", Operation::kMul},
+                                                            {"div", Operation::kDiv},
+                                                            {"min", Operation::kMin},
+                                                            {"max", Operation::kMax},
+                                                            {"neg", Operation::kNeg},
+                                                            {"exp", Operation::kExp},
+                                                            {"tanh", Operation::kTanh}})};
   if (instruction.operation == Operation::kConstant) instruction.value = fields.number("value");
   if (instruction.operation != Operation::kInput) return instruction;
   instruction.index = fields.integer("index");
@@ -106,7 +118,8 @@ reference::Node readNode(const Fields& fields) {
   for (const std::string& name : strings.names()) node.strings[name] = strings.text(name.c_str());
   if (!fields.isNull("expression")) {
     node.expression.emplace();
-    fields.each("expression", [&](Napi::Value item, const std::string& name) { node.expression->push_back(readInstruction(Fields(item, name))); });
+    fields.each("expression",
+                [&](Napi::Value item, const std::string& name) { node.expression->push_back(readInstruction(Fields(item, name))); });
   }
   node.inputs = fields.indices("inputs");
   node.outputs = fields.indices("outputs");
@@ -118,7 +131,8 @@ reference::Node readNode(const Fields& fields) {
 reference::Program readProgram(Napi::Value value, const std::string& name) {
   const Fields fields(value, name);
   reference::Program program;
-  fields.each("values", [&](Napi::Value item, const std::string& itemName) { program.values.push_back(readValue(Fields(item, itemName))); });
+  fields.each("values",
+              [&](Napi::Value item, const std::string& itemName) { program.values.push_back(readValue(Fields(item, itemName))); });
   fields.each("nodes", [&](Napi::Value item, const std::string& itemName) { program.nodes.push_back(readNode(Fields(item, itemName))); });
   program.inputs = fields.indices("inputs");
   program.outputs = fields.indices("outputs");

@@ -52,8 +52,8 @@ class Codec {
 
   int cellBits() const { return cellBits_; }
   float value(uint32_t cell) const { return values_[cell]; }
-  /// The nearest code's cell; ties to even where the codes say nothing else.
-  uint32_t encode(float value) const;
+  /// Cells of the nearest codes; ties to even where the codes say nothing else.
+  void encode(const float* values, int64_t count, uint16_t* cells) const;
   /// Position of a code in the order of the values: neighbours differ by 1; -0 and +0 coincide.
   int64_t order(uint32_t cell) const;
 
@@ -64,6 +64,7 @@ class Codec {
 
  private:
   uint32_t encodeFloat(const FloatCodes& codes, float value) const;
+  uint32_t encodeInteger(const IntegerCodes& codes, float value) const;
   uint32_t encodeTable(const TableCodes& codes, float value) const;
 
   Codes codes_;

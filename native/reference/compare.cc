@@ -27,7 +27,8 @@ void addNumbers(Written& written, const Region& asked, const Computed<double>& r
   for (int64_t row = 0; row < device.rows(); ++row) {
     device.readRow(row, values.data());
     const int64_t base = expected.rowOffset(row);
-    for (size_t i = 0; i < values.size(); ++i) written.numbers.add(values[i], result.reals[static_cast<size_t>(base + expected.columnOffsets()[i])]);
+    for (size_t i = 0; i < values.size(); ++i)
+      written.numbers.add(values[i], result.reals[static_cast<size_t>(base + expected.columnOffsets()[i])]);
   }
 }
 
@@ -78,7 +79,8 @@ int64_t nonFiniteScales(const StoredTensor& tensor) {
   const Walk stored = storedWalk(tensor.tables->scaleLayout, tensor.tables->wholeScales());
   int64_t count = 0;
   for (int64_t row = 0; row < stored.rows(); ++row) {
-    for (const int64_t column : stored.columnOffsets()) count += !std::isfinite(decodeScale(type, readScale(type, tensor.scales, stored.rowOffset(row) + column)));
+    for (const int64_t column : stored.columnOffsets())
+      count += !std::isfinite(decodeScale(type, readScale(type, tensor.scales, stored.rowOffset(row) + column)));
   }
   return count;
 }
@@ -131,12 +133,21 @@ Comparison Deviation::finish(int64_t elements, int64_t nonFinite) const {
   const double rms = std::sqrt(squaredReference_ / count);
   const double largest = poisoned_ ? std::numeric_limits<double>::quiet_NaN() : maxAbsolute_;
   // An all-zero reference has no relative error: exact agreement is 0, anything else infinite.
-  const auto over = [](double value, double base) { return base > 0 ? value / base : value == 0 ? 0.0 : value * std::numeric_limits<double>::infinity(); };
-  return {compared_, elements, nonFinite, largest, over(std::sqrt(squaredDifference_), std::sqrt(squaredReference_)), over(largest, rms),
-          static_cast<double>(differing_) / count, static_cast<double>(differingByMore_) / count};
+  const auto over = [](double value, double base) {
+    return base > 0 ? value / base : value == 0 ? 0.0 : value * std::numeric_limits<double>::infinity();
+  };
+  return {compared_,
+          elements,
+          nonFinite,
+          largest,
+          over(std::sqrt(squaredDifference_), std::sqrt(squaredReference_)),
+          over(largest, rms),
+          static_cast<double>(differing_) / count,
+          static_cast<double>(differingByMore_) / count};
 }
 
-std::vector<Comparison> Operator::compare(const std::vector<Buffer>& inputs, const std::vector<Buffer>& deviceOutputs, const CompareOptions& options) const {
+std::vector<Comparison> Operator::compare(const std::vector<Buffer>& inputs, const std::vector<Buffer>& deviceOutputs,
+                                          const CompareOptions& options) const {
   prepared_->requireOutputs(deviceOutputs);
   std::vector<Written> outputs;
   std::vector<Region> asked;
@@ -148,12 +159,15 @@ std::vector<Comparison> Operator::compare(const std::vector<Buffer>& inputs, con
     if (tables.value->scale) written.tensor.scales = static_cast<const uint8_t*>(deviceOutputs[next++].data);
     asked.push_back(sample(*tables.value, options));
   }
-  evaluate<double>(*prepared_, inputs, asked, [&](size_t output, const Region& region, const Computed<double>& result) {
-    Written& written = outputs[output];
-    if (written.tensor.tables->quantised()) addCodes(written, region, result);
-    else addNumbers(written, region, result);
-    if (written.tensor.scales) addScales(written, region, result);
-  }, nullptr);
+  evaluate<double>(
+      *prepared_, inputs, asked,
+      [&](size_t output, const Region& region, const Computed<double>& result) {
+        Written& written = outputs[output];
+        if (written.tensor.tables->quantised()) addCodes(written, region, result);
+        else addNumbers(written, region, result);
+        if (written.tensor.scales) addScales(written, region, result);
+      },
+      nullptr);
 
   std::vector<Comparison> comparisons;
   for (const Written& written : outputs) {

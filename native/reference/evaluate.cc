@@ -56,9 +56,34 @@ std::vector<std::vector<Region>> chunksOf(const Prepared& prepared, const std::v
   return chunks;
 }
 
+/// Arrays of results that nothing reads any more. Chunks and nodes need the same sizes again and again, and memory that the
+/// system has to clear first costs more than what is computed in it.
 template <typename Real>
-void evaluateChunk(const Prepared& prepared, const std::vector<StoredTensor>& stored, const std::vector<Region>& asked, const Sink<Real>& sink,
-                   const CancelFlag* cancelled) {
+class Spares {
+ public:
+  void keep(Computed<Real>&& result) {
+    if (result.reals.capacity() != 0) arrays_.push_back(std::move(result.reals));
+    result = {};
+  }
+  /// The smallest array of that size at least; a new one where there is none.
+  std::vector<Real> take(int64_t size) {
+    auto best = arrays_.end();
+    for (auto array = arrays_.begin(); array != arrays_.end(); ++array) {
+      if (array->size() >= static_cast<size_t>(size) && (best == arrays_.end() || array->size() < best->size())) best = array;
+    }
+    if (best == arrays_.end()) return {};
+    std::vector<Real> array = std::move(*best);
+    arrays_.erase(best);
+    return array;
+  }
+
+ private:
+  std::vector<std::vector<Real>> arrays_;
+};
+
+template <typename Real>
+void evaluateChunk(const Prepared& prepared, const std::vector<StoredTensor>& stored, const std::vector<Region>& asked,
+                   const Sink<Real>& sink, Spares<Real>& spares, const CancelFlag* cancelled) {
   const Program& program = prepared.program();
   const Regions regions = plan(prepared, asked);
   std::vector<size_t> readers(program.values.size());
@@ -72,19 +97,21 @@ void evaluateChunk(const Prepared& prepared, const std::vector<StoredTensor>& st
     if (!regions[value]) continue;
     if (cancelled && cancelled->load(std::memory_order_relaxed)) throw Error("ABORTED", "the computation on the CPU was aborted");
     std::vector<Operand<Real>> operands;
-    for (const uint32_t input : node.inputs) operands.push_back(prepared.isComputed(input) ? Operand<Real>(results[input]) : Operand<Real>(stored[input]));
+    for (const uint32_t input : node.inputs)
+      operands.push_back(prepared.isComputed(input) ? Operand<Real>(results[input]) : Operand<Real>(stored[input]));
     Computed<Real>& result = results[value];
     result.tables = &prepared.tables(value);
     result.region = *regions[value];
+    result.reals = spares.take(volume(result.region));
     prepared.primitive(i).evaluate(operands, result, cancelled);
 
     const auto output = std::find(program.outputs.begin(), program.outputs.end(), value);
     const auto index = static_cast<size_t>(output - program.outputs.begin());
     if (output != program.outputs.end()) sink(index, asked[index], result);
-    if (readers[value] == 0) result = {};
+    if (readers[value] == 0) spares.keep(std::move(result));
     else result.settle(cancelled);
     for (const uint32_t input : node.inputs) {
-      if (--readers[input] == 0) results[input] = {};
+      if (--readers[input] == 0) spares.keep(std::move(results[input]));
     }
   }
 }
@@ -106,7 +133,8 @@ void evaluate(const Prepared& prepared, const std::vector<Buffer>& inputs, const
     });
     if (isRead) stored[value] = {&prepared.tables(value), data, scales};
   }
-  for (const std::vector<Region>& chunk : chunksOf(prepared, asked)) evaluateChunk(prepared, stored, chunk, sink, cancelled);
+  Spares<Real> spares;
+  for (const std::vector<Region>& chunk : chunksOf(prepared, asked)) evaluateChunk(prepared, stored, chunk, sink, spares, cancelled);
 }
 
 template void evaluate(const Prepared&, const std::vector<Buffer>&, const std::vector<Region>&, const Sink<float>&, const CancelFlag*);

@@ -29,9 +29,13 @@ class Prepared {
   bool isComputed(uint32_t value) const { return computed_[value]; }
   /// @throws ladder::Error WRONG_LENGTH unless the buffers have the sizes that were prepared for
   template <typename Buffers>
-  void requireInputs(const Buffers& buffers) const { requireSizes("inputs", inputBytes_, buffers); }
+  void requireInputs(const Buffers& buffers) const {
+    requireSizes("inputs", inputBytes_, buffers);
+  }
   template <typename Buffers>
-  void requireOutputs(const Buffers& buffers) const { requireSizes("outputs", outputBytes_, buffers); }
+  void requireOutputs(const Buffers& buffers) const {
+    requireSizes("outputs", outputBytes_, buffers);
+  }
 
  private:
   template <typename Buffers>

@@ -85,7 +85,9 @@ void convertEach(const float* values, int64_t count, void* target) {
   }
 }
 
-void copyFloats(const float* values, int64_t count, void* target) { std::memcpy(target, values, static_cast<size_t>(count) * sizeof(float)); }
+void copyFloats(const float* values, int64_t count, void* target) {
+  std::memcpy(target, values, static_cast<size_t>(count) * sizeof(float));
+}
 
 using RangeFill = void (*)(const FillSpec&, uint64_t, uint64_t, void*, int64_t, int64_t);
 
@@ -144,7 +146,8 @@ void fill(const FillSpec& spec, uint64_t key, uint8_t typeCode, uint8_t bits, ui
     throw Error("UNSUPPORTED", "a uniform fill is defined for integers of 8 to 64 bits, float16, bfloat16 and float32, not for type code " +
                                    std::to_string(typeCode) + " with " + std::to_string(bits) + " bits");
   }
-  if (bytes % elementBytes != 0) throw Error("WRONG_LENGTH", "expected a whole number of elements but received " + std::to_string(bytes) + " bytes");
+  if (bytes % elementBytes != 0)
+    throw Error("WRONG_LENGTH", "expected a whole number of elements but received " + std::to_string(bytes) + " bytes");
   parallelFor(static_cast<int64_t>(bytes / elementBytes), kGrainElements, nullptr,
               [&](int64_t begin, int64_t end) { range(spec, key, firstElement, target, begin, end); });
 }

@@ -10,7 +10,9 @@ namespace {
 
 constexpr int64_t kMaxPlaces = int64_t{1} << 52;
 
-[[noreturn]] void reject(const std::string& where, const std::string& what) { throw Error("BAD_ARGUMENT", "layout `" + where + "`: " + what); }
+[[noreturn]] void reject(const std::string& where, const std::string& what) {
+  throw Error("BAD_ARGUMENT", "layout `" + where + "`: " + what);
+}
 
 /// Sums of digit × stride hit each of 0…extent-1 exactly once if, and only if, the digits (those of size 1 aside) in order
 /// of stride have stride 1, size₀, size₀·size₁, …
@@ -23,8 +25,8 @@ int64_t axisExtent(const std::string& where, const std::vector<Digit>& digits, c
   int64_t extent = 1;
   for (const Digit& digit : own) {
     if (digit.stride != extent) {
-      reject(where, "the digits of axis " + axis + " do not enumerate its coordinates once each: one has stride " + std::to_string(digit.stride) + " where " +
-                        std::to_string(extent) + " would continue it");
+      reject(where, "the digits of axis " + axis + " do not enumerate its coordinates once each: one has stride " +
+                        std::to_string(digit.stride) + " where " + std::to_string(extent) + " would continue it");
     }
     extent *= digit.size;
   }
@@ -73,14 +75,17 @@ int64_t checkLayout(const std::string& where, const std::vector<Digit>& digits, 
   int64_t places = 1;
   for (const Digit& digit : digits) {
     const auto named = [&](const Axis& axis) { return axis.name == digit.axis; };
-    if (std::none_of(axes.begin(), axes.end(), named)) reject(where, "a digit is of axis \"" + digit.axis + "\", which is none of its axes");
+    if (std::none_of(axes.begin(), axes.end(), named))
+      reject(where, "a digit is of axis \"" + digit.axis + "\", which is none of its axes");
     if (digit.size < 1 || digit.stride < 1) reject(where, "a digit's size and stride must be at least 1");
     if (digit.size > kMaxPlaces / places) reject(where, "it has too many places");
     places *= digit.size;
   }
   for (const Axis& axis : axes) {
     const int64_t extent = axisExtent(where, digits, axis.name);
-    if (extent < axis.extent) reject(where, "expected at least " + std::to_string(axis.extent) + " places along axis " + axis.name + " but received " + std::to_string(extent));
+    if (extent < axis.extent)
+      reject(where, "expected at least " + std::to_string(axis.extent) + " places along axis " + axis.name + " but received " +
+                        std::to_string(extent));
   }
   return places;
 }

@@ -33,9 +33,7 @@ struct LayoutAxis {
 };
 
 /// One LayoutAxis per axis, in the order of the value's axes.
-struct Layout {
-  std::vector<LayoutAxis> axes;
-};
+struct Layout { std::vector<LayoutAxis> axes; };
 
 /// Checks the digits and returns the number of stored places, without making any table.
 /// @throws ladder::Error BAD_ARGUMENT unless every digit is of one of the axes, and each axis' digits enumerate

@@ -50,16 +50,20 @@ void Computed<Real>::settle(const CancelFlag* cancelled) {
   if (!tables->quantised()) return;
   const Codec& codec = *tables->codec;
   const Walk scales(tables->scaleOffsets(region, tables->scalesOf(region)));
+  const std::vector<int64_t> stretches = scales.stretches();
   const int64_t columns = scales.columns();
   reals.resize(codes.size());
   parallelFor(scales.rows(), rowGrain(columns), cancelled, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const int64_t base = scales.rowOffset(row);
-      for (int64_t i = 0; i < columns; ++i) {
-        const auto at = static_cast<size_t>(row * columns + i);
-        reals[at] = static_cast<Real>(codec.value(codes[at]));
-        if (scaleBits.empty()) continue;
-        reals[at] *= static_cast<Real>(decodeScale(tables->value->scale->type, scaleBits[static_cast<size_t>(base + scales.columnOffsets()[static_cast<size_t>(i)])]));
+      const uint16_t* cells = codes.data() + row * columns;
+      Real* values = reals.data() + row * columns;
+      int64_t i = 0;
+      for (const int64_t end : stretches) {
+        const int64_t place = base + scales.columnOffsets()[static_cast<size_t>(i)];
+        const Real scale =
+            scaleBits.empty() ? Real{1} : static_cast<Real>(decodeScale(tables->value->scale->type, scaleBits[static_cast<size_t>(place)]));
+        for (; i < end; ++i) values[i] = static_cast<Real>(codec.value(cells[i])) * scale;
       }
     }
   });

@@ -50,7 +50,8 @@ void Prepared::checkBuffers(const char* what, const std::vector<uint32_t>& value
       const std::string name = std::string(what) + " " + std::to_string(tensors) + ", " + tensorName(value, scales) + ",";
       if (tensors == bytes.size()) throw Error("WRONG_LENGTH", name + " is missing: there are only " + std::to_string(tensors));
       if (bytes[tensors] != static_cast<size_t>(expected)) {
-        throw Error("WRONG_LENGTH", "expected " + std::to_string(expected) + " bytes for " + name + " but received " + std::to_string(bytes[tensors]));
+        throw Error("WRONG_LENGTH",
+                    "expected " + std::to_string(expected) + " bytes for " + name + " but received " + std::to_string(bytes[tensors]));
       }
       ++tensors;
       scales = true;

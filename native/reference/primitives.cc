@@ -52,7 +52,8 @@ double NodeView::positive(const char* name) const {
 
 int64_t NodeView::dimension(const char* name) const {
   const double value = number(name);
-  if (!(value >= 1 && value <= kMaxDimension) || value != std::floor(value)) refuse(name, "an integer of at least 1", std::to_string(value));
+  if (!(value >= 1 && value <= kMaxDimension) || value != std::floor(value))
+    refuse(name, "an integer of at least 1", std::to_string(value));
   return static_cast<int64_t>(value);
 }
 
@@ -86,7 +87,8 @@ void NodeView::requireSameAxes(const char* role, const Value& value, const Value
 }
 
 void NodeView::refuse(const std::string& field, const std::string& expected, const std::string& received) const {
-  throw Error("BAD_ARGUMENT", "program: expected " + expected + " for `" + field + "` of " + nodeName(program_, index_) + " but received " + received,
+  throw Error("BAD_ARGUMENT",
+              "program: expected " + expected + " for `" + field + "` of " + nodeName(program_, index_) + " but received " + received,
               {{"node", node().kind}, {"field", field}});
 }
 

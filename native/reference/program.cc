@@ -24,7 +24,8 @@ void checkAxes(const std::string& where, const std::vector<Axis>& axes) {
   int64_t elements = 1;
   for (const Axis& axis : axes) {
     if (axis.name.empty() || !names.insert(axis.name).second) refuse(where + ".axes", "names, each once", "\"" + axis.name + "\"");
-    if (axis.extent < 1 || axis.extent > kMaxExtent) refuse(where + ".axes", "extents of at least 1", axis.name + " of " + std::to_string(axis.extent));
+    if (axis.extent < 1 || axis.extent > kMaxExtent)
+      refuse(where + ".axes", "extents of at least 1", axis.name + " of " + std::to_string(axis.extent));
     if (axis.extent > kMaxElements / elements) refuse(where + ".axes", "fewer elements", "extents whose product overflows");
     elements *= axis.extent;
   }
@@ -41,7 +42,8 @@ void checkScale(const std::string& where, const Value& value, const Scale& scale
   }
   const ScaleFit& fit = scale.fit;
   const auto top = static_cast<float>(fit.top);
-  if (fit.kind == Fit::kAbsmax && !(top > 0 && std::isfinite(top))) refuse(where + ".scale.fit.top", "a positive number", std::to_string(fit.top));
+  if (fit.kind == Fit::kAbsmax && !(top > 0 && std::isfinite(top)))
+    refuse(where + ".scale.fit.top", "a positive number", std::to_string(fit.top));
   if (fit.kind == Fit::kMx && std::abs(fit.emax) > 127) refuse(where + ".scale.fit.emax", "an exponent of FP32", std::to_string(fit.emax));
   if ((fit.kind == Fit::kMx) != (scale.type == ScaleType::kE8m0)) {
     throw Error("UNSUPPORTED", "program: `" + where + ".scale`: E8M0 scales are those of an mx fit, and no others");
@@ -51,7 +53,8 @@ void checkScale(const std::string& where, const Value& value, const Scale& scale
 void checkValue(const std::string& where, const Value& value) {
   checkAxes(where, value.axes);
   const bool quantised = value.type == ValueType::kQuantised;
-  if (quantised != value.element.has_value()) refuse(where + ".element", quantised ? "what a code is" : "null", quantised ? "null" : "an element");
+  if (quantised != value.element.has_value())
+    refuse(where + ".element", quantised ? "what a code is" : "null", quantised ? "null" : "an element");
   if (value.scale && !quantised) refuse(where + ".scale", "null", "a scale of numbers that are not quantised");
   if (quantised) checkElement(where + ".element", *value.element, value.cellBits);
   if (value.scale) checkScale(where, value, *value.scale);
@@ -125,7 +128,8 @@ void checkProgram(const Program& program) {
     checkIndices(item("nodes", i) + ".inputs", node.inputs, count, false);
     checkIndices(item("nodes", i) + ".outputs", node.outputs, count, true);
     for (const uint32_t value : node.inputs) {
-      if (sources[value] == Source::kNone) refuse(item("nodes", i) + ".inputs", "inputs of the program and results of earlier nodes", item("values", value));
+      if (sources[value] == Source::kNone)
+        refuse(item("nodes", i) + ".inputs", "inputs of the program and results of earlier nodes", item("values", value));
     }
     for (const uint32_t value : node.outputs) {
       if (sources[value] != Source::kNone) refuse(item("nodes", i) + ".outputs", "values that nothing else gives", item("values", value));

@@ -15,7 +15,7 @@ Coordinates Coordinates::range(int64_t first, int64_t count) {
 }
 
 Coordinates Coordinates::of(std::vector<int64_t> list) {
-  std::sort(list.begin(), list.end());
+  if (!std::is_sorted(list.begin(), list.end())) std::sort(list.begin(), list.end());
   list.erase(std::unique(list.begin(), list.end()), list.end());
   Coordinates result = range(list.front(), static_cast<int64_t>(list.size()));
   if (list.back() - list.front() + 1 != result.count_) result.list_ = std::move(list);
@@ -51,7 +51,8 @@ int64_t volume(const Region& region) {
   constexpr int64_t kMost = int64_t{1} << 42;
   int64_t places = 1;
   for (const Coordinates& coordinates : region) {
-    if (coordinates.size() > kMost / places) throw Error("OUT_OF_MEMORY", "a value inside a program has too many numbers to be held; choose a smaller batch");
+    if (coordinates.size() > kMost / places)
+      throw Error("OUT_OF_MEMORY", "a value inside a program has too many numbers to be held; choose a smaller batch");
     places *= coordinates.size();
   }
   return places;
@@ -72,6 +73,15 @@ int64_t Walk::rowOffset(int64_t row) const {
     row /= extent;
   }
   return offset;
+}
+
+std::vector<int64_t> Walk::stretches() const {
+  std::vector<int64_t> ends;
+  const std::vector<int64_t>& places = columnOffsets();
+  for (size_t i = 1; i <= places.size(); ++i) {
+    if (i == places.size() || places[i] != places[i - 1]) ends.push_back(static_cast<int64_t>(i));
+  }
+  return ends;
 }
 
 Walk denseWalk(const Region& part, const Region& whole) {

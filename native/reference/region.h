@@ -52,6 +52,8 @@ class Walk {
   const std::vector<int64_t>& columnOffsets() const { return offsets_.back(); }
   /// Whether the places of a row follow each other.
   bool contiguous() const { return contiguous_; }
+  /// Stretches of a row's columns that have one place, by where each ends.
+  std::vector<int64_t> stretches() const;
 
  private:
   std::vector<std::vector<int64_t>> offsets_;

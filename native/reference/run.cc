@@ -22,7 +22,8 @@ void writeRow(const Target& target, const Walk& places, const Computed<float>& r
   const int64_t base = places.rowOffset(row);
   const int64_t first = row * count;
   if (const Codec* codec = target.tables->codec.get()) {
-    for (int64_t i = 0; i < count; ++i) codec->write(target.data, base + columns[static_cast<size_t>(i)], result.codes[static_cast<size_t>(first + i)]);
+    for (int64_t i = 0; i < count; ++i)
+      codec->write(target.data, base + columns[static_cast<size_t>(i)], result.codes[static_cast<size_t>(first + i)]);
     return;
   }
   const float* values = result.reals.data() + first;
@@ -48,7 +49,8 @@ void write(const Target& target, const Computed<float>& result, const CancelFlag
   size_t next = 0;
   for (int64_t row = 0; row < scales.rows(); ++row) {
     const int64_t base = scales.rowOffset(row);
-    for (const int64_t column : scales.columnOffsets()) writeScale(target.tables->value->scale->type, target.scales, base + column, result.scaleBits[next++]);
+    for (const int64_t column : scales.columnOffsets())
+      writeScale(target.tables->value->scale->type, target.scales, base + column, result.scaleBits[next++]);
   }
 }
 
@@ -79,7 +81,9 @@ void Operator::run(const std::vector<Buffer>& inputs, const std::vector<MutableB
     targets.push_back(target);
     asked.push_back(tables.whole());
   }
-  evaluate<float>(*prepared_, inputs, asked, [&](size_t output, const Region&, const Computed<float>& result) { write(targets[output], result, cancelled); }, cancelled);
+  evaluate<float>(
+      *prepared_, inputs, asked,
+      [&](size_t output, const Region&, const Computed<float>& result) { write(targets[output], result, cancelled); }, cancelled);
 }
 
 void runProgram(const Program& program, const std::vector<Buffer>& inputs, const std::vector<MutableBuffer>& outputs,

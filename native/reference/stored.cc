@@ -19,7 +19,8 @@ std::vector<std::vector<int64_t>> scalePlaces(const ValueTables& tables, const R
   std::vector<std::vector<int64_t>> offsets(region.size());
   for (size_t axis = 0; tables.value->scale && axis < region.size(); ++axis) {
     const std::vector<int64_t>& stored = tables.scaleLayout.axes[axis].stored;
-    for (int64_t i = 0; i < region[axis].size(); ++i) offsets[axis].push_back(stored[static_cast<size_t>(region[axis][i] / tables.sharing[axis])]);
+    for (int64_t i = 0; i < region[axis].size(); ++i)
+      offsets[axis].push_back(stored[static_cast<size_t>(region[axis][i] / tables.sharing[axis])]);
   }
   return offsets;
 }
@@ -94,7 +95,8 @@ std::vector<std::vector<int64_t>> ValueTables::scaleOffsets(const Region& region
 Walk storedWalk(const Layout& layout, const Region& region) {
   std::vector<std::vector<int64_t>> offsets(region.size());
   for (size_t axis = 0; axis < region.size(); ++axis) {
-    for (int64_t i = 0; i < region[axis].size(); ++i) offsets[axis].push_back(layout.axes[axis].stored[static_cast<size_t>(region[axis][i])]);
+    for (int64_t i = 0; i < region[axis].size(); ++i)
+      offsets[axis].push_back(layout.axes[axis].stored[static_cast<size_t>(region[axis][i])]);
   }
   return Walk(std::move(offsets));
 }

@@ -23,9 +23,7 @@ struct KeyValues {
 };
 
 /// Rows of one sequence and columns of one key head's group, as ranges of a region's positions.
-struct Item {
-  int64_t sequence, kvHead, firstRow, endRow, firstColumn, endColumn;
-};
+struct Item { int64_t sequence, kvHead, firstRow, endRow, firstColumn, endColumn; };
 
 /// The region of qkv that was gathered, dense.
 template <typename Real>
@@ -42,14 +40,16 @@ class Attention : public PrimitiveOf<Attention> {
         headDim_(node.dimension("headDim")), interleaved_(node.choice<bool>("order", {{"concatenated", false}, {"interleaved", true}})),
         rope_(node.choice<bool>("position", {{"rope", true}, {"alibi", false}})), ropeBase_(node.positive("ropeBase")) {
     node.requireInputs(1, 1);
-    if (heads_ % kvHeads_ != 0) node.unsupported("heads = " + std::to_string(heads_) + " is not a multiple of kvHeads = " + std::to_string(kvHeads_));
+    if (heads_ % kvHeads_ != 0)
+      node.unsupported("heads = " + std::to_string(heads_) + " is not a multiple of kvHeads = " + std::to_string(kvHeads_));
     if (interleaved_ && heads_ != kvHeads_) node.unsupported("interleaved order needs as many key heads as query heads");
     if (rope_ && headDim_ % 2 != 0) node.unsupported("rope needs an even headDim but it is " + std::to_string(headDim_));
     const std::vector<int64_t> qkv = node.extents("qkv", node.input(0), 2);
     const std::vector<int64_t> output = node.extents("output", node.output(), 2);
     // Products of two 31-bit numbers; the third factor is divided away.
     node.requireExtent("qkv", batch_ * seq_, qkv[0]);
-    if (qkv[1] % headDim_ != 0 || qkv[1] / headDim_ != heads_ + 2 * kvHeads_) node.refuse("qkv", "(heads + 2·kvHeads)·headDim columns", std::to_string(qkv[1]));
+    if (qkv[1] % headDim_ != 0 || qkv[1] / headDim_ != heads_ + 2 * kvHeads_)
+      node.refuse("qkv", "(heads + 2·kvHeads)·headDim columns", std::to_string(qkv[1]));
     node.requireExtent("output", batch_ * seq_, output[0]);
     node.requireExtent("output", heads_ * headDim_, output[1]);
     if (node.output().type == ValueType::kQuantised) node.unsupported("its result is not quantised; a quantise node does that");
@@ -135,7 +135,8 @@ class Attention : public PrimitiveOf<Attention> {
     if (!rope_) return rotation;
     for (int64_t position = 0; position < seq_; ++position) {
       for (int64_t i = 0; i < headDim_ / 2; ++i) {
-        const double angle = static_cast<double>(position) * std::pow(ropeBase_, -2.0 * static_cast<double>(i) / static_cast<double>(headDim_));
+        const double angle =
+            static_cast<double>(position) * std::pow(ropeBase_, -2.0 * static_cast<double>(i) / static_cast<double>(headDim_));
         rotation.cosines.push_back(static_cast<Real>(std::cos(angle)));
         rotation.sines.push_back(static_cast<Real>(std::sin(angle)));
       }

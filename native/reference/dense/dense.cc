@@ -35,9 +35,7 @@ class Dense : public PrimitiveOf<Dense> {
     if (node.output().type == ValueType::kQuantised) node.unsupported("its result is not quantised; a quantise node does that");
   }
 
-  Region needed(size_t input, const Region& produced) const override {
-    return {produced[input], Coordinates::range(0, contracted_)};
-  }
+  Region needed(size_t input, const Region& produced) const override { return {produced[input], Coordinates::range(0, contracted_)}; }
 
   template <typename Real>
   void compute(const std::vector<Operand<Real>>& inputs, Computed<Real>& result, const CancelFlag* cancelled) const {
@@ -46,7 +44,8 @@ class Dense : public PrimitiveOf<Dense> {
     result.reals.resize(static_cast<size_t>(volume(result.region)));
     if constexpr (std::is_same_v<Real, float>) {
       const StoredTensor* weight = inputs[1].stored();
-      if (weight && result.region[1].covers(channels_)) return walkTiles(*weight, x, result.region[0].size(), result.reals.data(), cancelled);
+      if (weight && result.region[1].covers(channels_))
+        return walkTiles(*weight, x, result.region[0].size(), result.reals.data(), cancelled);
     }
     multiplyChannels(inputs[1], x, result, cancelled);
   }
@@ -62,6 +61,7 @@ class Dense : public PrimitiveOf<Dense> {
       const int64_t tokens = std::min(kTokensPerWalk, allTokens - first);
       const std::vector<float> arranged = arrange(reader, x + first * contracted_, tokens, cancelled);
       // A range of row tiles is wide enough that its stored stretch is long, and narrow enough to balance the threads.
+      std::vector<float> products(static_cast<size_t>(channels_ * tokens));  // [channel][token]
       parallelFor(reader.rowTiles(), 4, cancelled, [&](int64_t begin, int64_t end) {
         std::vector<float> tile(static_cast<size_t>(rows * pitch));
         std::vector<float> scratch(static_cast<size_t>(rows * reader.columns()));
@@ -76,13 +76,27 @@ class Dense : public PrimitiveOf<Dense> {
             const int64_t channel = reader.channel(rowTile * rows + row);
             if (channel < 0) continue;
             const float scale = reader.channelScale(channel);
-            for (int64_t token = 0; token < tokens; ++token) {
-              y[(first + token) * channels_ + channel] = static_cast<float>(sums[static_cast<size_t>(row * tokens + token)]) * scale;
-            }
+            const double* from = sums.data() + row * tokens;
+            std::transform(from, from + tokens, products.data() + channel * tokens,
+                           [scale](double sum) { return static_cast<float>(sum) * scale; });
           }
         }
       });
+      transpose(products.data(), tokens, y + first * channels_, cancelled);
     }
+  }
+
+  /// y[token][channel] of products[channel][token], in blocks that stay in the cache.
+  void transpose(const float* products, int64_t tokens, float* y, const CancelFlag* cancelled) const {
+    constexpr int64_t kSide = 16;
+    parallelFor(channels_, 64 * kSide, cancelled, [&](int64_t begin, int64_t end) {
+      for (int64_t first = begin; first < end; first += kSide) {
+        const int64_t last = std::min(first + kSide, end);
+        for (int64_t token = 0; token < tokens; ++token) {
+          for (int64_t channel = first; channel < last; ++channel) y[token * channels_ + channel] = products[channel * tokens + token];
+        }
+      }
+    });
   }
 
   /// Activations in the order in which the weight's tiles consume them: [column tile][token][pitch], 0 where there is padding.
@@ -94,7 +108,8 @@ class Dense : public PrimitiveOf<Dense> {
       for (int64_t token = begin; token < end; ++token) {
         for (int64_t rank = 0; rank < reader.columnTiles() * columns; ++rank) {
           const int64_t column = reader.column(rank);
-          if (column >= 0) arranged[static_cast<size_t>((rank / columns * tokens + token) * pitch + rank % columns)] = x[token * contracted_ + column];
+          if (column >= 0)
+            arranged[static_cast<size_t>((rank / columns * tokens + token) * pitch + rank % columns)] = x[token * contracted_ + column];
         }
       }
     });

@@ -32,15 +32,18 @@ template <int Rows, int Tokens>
 }
 
 /// All pairs of a tile's rows and a pass's tokens.
-[[gnu::always_inline]] inline void dotTile(const float* tile, int64_t rows, const float* x, int64_t tokens, int64_t pitch, double* sums, int64_t sumPitch) {
+[[gnu::always_inline]] inline void dotTile(const float* tile, int64_t rows, const float* x, int64_t tokens, int64_t pitch, double* sums,
+                                           int64_t sumPitch) {
   int64_t row = 0;
   for (; row + 2 <= rows; row += 2) {
     int64_t token = 0;
-    for (; token + 4 <= tokens; token += 4) dotBlock<2, 4>(tile + row * pitch, x + token * pitch, pitch, sums + row * sumPitch + token, sumPitch);
+    for (; token + 4 <= tokens; token += 4)
+      dotBlock<2, 4>(tile + row * pitch, x + token * pitch, pitch, sums + row * sumPitch + token, sumPitch);
     for (; token < tokens; ++token) dotBlock<2, 1>(tile + row * pitch, x + token * pitch, pitch, sums + row * sumPitch + token, sumPitch);
   }
   for (; row < rows; ++row) {
-    for (int64_t token = 0; token < tokens; ++token) dotBlock<1, 1>(tile + row * pitch, x + token * pitch, pitch, sums + row * sumPitch + token, sumPitch);
+    for (int64_t token = 0; token < tokens; ++token)
+      dotBlock<1, 1>(tile + row * pitch, x + token * pitch, pitch, sums + row * sumPitch + token, sumPitch);
   }
 }
 
@@ -49,7 +52,8 @@ void dotTilePortably(const float* tile, int64_t rows, const float* x, int64_t to
 }
 
 #if defined(__x86_64__)
-__attribute__((target("avx2,fma"))) void dotTileAvx2(const float* tile, int64_t rows, const float* x, int64_t tokens, int64_t pitch, double* sums, int64_t sumPitch) {
+__attribute__((target("avx2,fma"))) void dotTileAvx2(const float* tile, int64_t rows, const float* x, int64_t tokens, int64_t pitch,
+                                                     double* sums, int64_t sumPitch) {
   dotTile(tile, rows, x, tokens, pitch, sums, sumPitch);
 }
 #endif

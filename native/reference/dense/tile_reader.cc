@@ -49,7 +49,8 @@ void TileReader::planSpans() {
   for (int64_t row = 0; row < rows_; ++row) {
     const int64_t rowOffset = n().stored[static_cast<size_t>(n().logicalOfRank[static_cast<size_t>(row)])];
     for (int64_t column = 0; column < columns_; ++column) {
-      elements.push_back({rowOffset + k().stored[static_cast<size_t>(k().logicalOfRank[static_cast<size_t>(column)])], row * pitch_ + column});
+      elements.push_back(
+          {rowOffset + k().stored[static_cast<size_t>(k().logicalOfRank[static_cast<size_t>(column)])], row * pitch_ + column});
     }
   }
   std::sort(elements.begin(), elements.end(), [](const Span& a, const Span& b) { return a.stored < b.stored; });

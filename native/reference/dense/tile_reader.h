@@ -39,9 +39,7 @@ class TileReader {
     int64_t target;
   };
   /// Columns first…end-1 of a column tile that share a scale along k, whose stored place is `place`; or that are padding.
-  struct ColumnRun {
-    int64_t first, end, place;
-  };
+  struct ColumnRun { int64_t first, end, place; };
   const LayoutAxis& n() const { return weight_.tables->layout.axes[0]; }
   const LayoutAxis& k() const { return weight_.tables->layout.axes[1]; }
   int64_t logical(const LayoutAxis& axis, int64_t rank, size_t index) const;

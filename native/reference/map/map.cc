@@ -16,16 +16,34 @@ constexpr size_t kMaxDepth = 64;
 template <typename Real>
 void apply(Operation operation, Real* a, const Real* b, int64_t count) {
   switch (operation) {
-    case Operation::kAdd: for (int64_t i = 0; i < count; ++i) a[i] += b[i]; break;
-    case Operation::kSub: for (int64_t i = 0; i < count; ++i) a[i] -= b[i]; break;
-    case Operation::kMul: for (int64_t i = 0; i < count; ++i) a[i] *= b[i]; break;
-    case Operation::kDiv: for (int64_t i = 0; i < count; ++i) a[i] /= b[i]; break;
+    case Operation::kAdd:
+      for (int64_t i = 0; i < count; ++i) a[i] += b[i];
+      break;
+    case Operation::kSub:
+      for (int64_t i = 0; i < count; ++i) a[i] -= b[i];
+      break;
+    case Operation::kMul:
+      for (int64_t i = 0; i < count; ++i) a[i] *= b[i];
+      break;
+    case Operation::kDiv:
+      for (int64_t i = 0; i < count; ++i) a[i] /= b[i];
+      break;
     // A NaN on either side stays one.
-    case Operation::kMin: for (int64_t i = 0; i < count; ++i) a[i] = b[i] < a[i] || std::isnan(b[i]) ? b[i] : a[i]; break;
-    case Operation::kMax: for (int64_t i = 0; i < count; ++i) a[i] = b[i] > a[i] || std::isnan(b[i]) ? b[i] : a[i]; break;
-    case Operation::kNeg: for (int64_t i = 0; i < count; ++i) a[i] = -a[i]; break;
-    case Operation::kExp: for (int64_t i = 0; i < count; ++i) a[i] = std::exp(a[i]); break;
-    case Operation::kTanh: for (int64_t i = 0; i < count; ++i) a[i] = std::tanh(a[i]); break;
+    case Operation::kMin:
+      for (int64_t i = 0; i < count; ++i) a[i] = b[i] < a[i] || std::isnan(b[i]) ? b[i] : a[i];
+      break;
+    case Operation::kMax:
+      for (int64_t i = 0; i < count; ++i) a[i] = b[i] > a[i] || std::isnan(b[i]) ? b[i] : a[i];
+      break;
+    case Operation::kNeg:
+      for (int64_t i = 0; i < count; ++i) a[i] = -a[i];
+      break;
+    case Operation::kExp:
+      for (int64_t i = 0; i < count; ++i) a[i] = std::exp(a[i]);
+      break;
+    case Operation::kTanh:
+      for (int64_t i = 0; i < count; ++i) a[i] = std::tanh(a[i]);
+      break;
     case Operation::kInput:
     case Operation::kConstant: break;
   }
@@ -103,16 +121,17 @@ class Map : public PrimitiveOf<Map> {
       }
     }
     result.reals.resize(static_cast<size_t>(rows * columns));
-    parallelFor(rows * ((columns + kBlock - 1) / kBlock), std::max<int64_t>(1, kGrainNumbers / std::min(columns, kBlock)), cancelled, [&](int64_t begin, int64_t end) {
-      std::vector<Real> stack(depth_ * kBlock);
-      for (int64_t block = begin; block < end; ++block) {
-        const int64_t row = block / ((columns + kBlock - 1) / kBlock);
-        const int64_t first = block % ((columns + kBlock - 1) / kBlock) * kBlock;
-        const int64_t count = std::min(kBlock, columns - first);
-        interpret(sources, row, first, count, stack.data());
-        std::copy_n(stack.data(), count, result.reals.data() + row * columns + first);
-      }
-    });
+    parallelFor(rows * ((columns + kBlock - 1) / kBlock), std::max<int64_t>(1, kGrainNumbers / std::min(columns, kBlock)), cancelled,
+                [&](int64_t begin, int64_t end) {
+                  std::vector<Real> stack(depth_ * kBlock);
+                  for (int64_t block = begin; block < end; ++block) {
+                    const int64_t row = block / ((columns + kBlock - 1) / kBlock);
+                    const int64_t first = block % ((columns + kBlock - 1) / kBlock) * kBlock;
+                    const int64_t count = std::min(kBlock, columns - first);
+                    interpret(sources, row, first, count, stack.data());
+                    std::copy_n(stack.data(), count, result.reals.data() + row * columns + first);
+                  }
+                });
   }
 
  private:
@@ -126,11 +145,14 @@ class Map : public PrimitiveOf<Map> {
 
   void checkInput(const NodeView& node, const Instruction& instruction) {
     const auto [operation, index, part, parts, value] = instruction;
-    if (index < 0 || index >= static_cast<int64_t>(readings_.size())) node.refuse("expression", "indices of its inputs", std::to_string(index));
+    if (index < 0 || index >= static_cast<int64_t>(readings_.size()))
+      node.refuse("expression", "indices of its inputs", std::to_string(index));
     constexpr int64_t kMaxParts = 1 << 16;
-    if (parts < 1 || parts > kMaxParts || part < 0 || part >= parts) node.refuse("expression", "a part of several", std::to_string(part) + " of " + std::to_string(parts));
+    if (parts < 1 || parts > kMaxParts || part < 0 || part >= parts)
+      node.refuse("expression", "a part of several", std::to_string(part) + " of " + std::to_string(parts));
     Reading& reading = readings_[static_cast<size_t>(index)];
-    if (reading.parts != 0 && reading.parts != parts) node.refuse("expression", "as many parts wherever an input is read", std::to_string(parts));
+    if (reading.parts != 0 && reading.parts != parts)
+      node.refuse("expression", "as many parts wherever an input is read", std::to_string(parts));
     reading.parts = parts;
     reading.used.resize(static_cast<size_t>(parts));
     reading.used[static_cast<size_t>(part)] = true;
@@ -177,7 +199,8 @@ class Map : public PrimitiveOf<Map> {
         const Source<Real>& source = sources[static_cast<size_t>(instruction.index)];
         const Real* values = source.values + source.walk.rowOffset(row) + source.parts[static_cast<size_t>(instruction.part)];
         const std::vector<int64_t>& columns = source.walk.columnOffsets();
-        for (int64_t i = 0; i < count; ++i) top[i] = values[columns[static_cast<size_t>(first + i)]];
+        if (source.walk.contiguous()) std::copy_n(values + columns[static_cast<size_t>(first)], count, top);
+        else std::transform(columns.begin() + first, columns.begin() + first + count, top, [&](int64_t column) { return values[column]; });
         top += kBlock;
       } else {
         if (arity(instruction.operation) == 2) top -= kBlock;

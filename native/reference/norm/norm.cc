@@ -10,12 +10,12 @@ namespace {
 
 class Norm : public PrimitiveOf<Norm> {
  public:
-  explicit Norm(const NodeView& node)
-      : layer_(node.choice<bool>("kind", {{"rms", false}, {"layer", true}})), eps_(node.positive("eps")) {
+  explicit Norm(const NodeView& node) : layer_(node.choice<bool>("kind", {{"rms", false}, {"layer", true}})), eps_(node.positive("eps")) {
     node.requireInputs(layer_ ? 3 : 2, layer_ ? 3 : 2);
     if (node.input(0).axes.empty()) node.refuse("x", "at least one axis", "none");
     extent_ = node.input(0).axes.back().extent;
-    for (size_t i = 1; i < node.inputs(); ++i) node.requireExtent(i == 1 ? "gain" : "beta", extent_, node.extents(i == 1 ? "gain" : "beta", node.input(i), 1)[0]);
+    for (size_t i = 1; i < node.inputs(); ++i)
+      node.requireExtent(i == 1 ? "gain" : "beta", extent_, node.extents(i == 1 ? "gain" : "beta", node.input(i), 1)[0]);
     node.requireSameAxes("output", node.output(), node.input(0));
     if (node.output().type == ValueType::kQuantised) node.unsupported("its result is not quantised; a quantise node does that");
   }

@@ -10,13 +10,16 @@
 namespace ladder::reference {
 namespace {
 
+constexpr int64_t kBlock = 4096;
+
 class Quantise : public PrimitiveOf<Quantise> {
  public:
   Quantise(const NodeView& node, const ValueTables& result) : tables_(result) {
     node.requireInputs(1, 1);
     node.requireSameAxes("x", node.input(0), node.output());
     if (!result.quantised()) node.refuse("output", "a quantised value", "numbers");
-    if (node.output().scale && node.output().scale->fit.kind == Fit::kMean) node.unsupported("scales that are means are made when weights are packed, not here");
+    if (node.output().scale && node.output().scale->fit.kind == Fit::kMean)
+      node.unsupported("scales that are means are made when weights are packed, not here");
   }
 
   Region produced(const Region& asked) const override { return tables_.value->scale ? tables_.sharedBy(asked) : asked; }
@@ -28,13 +31,16 @@ class Quantise : public PrimitiveOf<Quantise> {
     const Real* x = inputs[0].view(result.region, scratch, cancelled);
     result.codes.resize(static_cast<size_t>(volume(result.region)));
     if (!tables_.value->scale) {
-      parallelFor(static_cast<int64_t>(result.codes.size()), 1 << 14, cancelled, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) result.codes[static_cast<size_t>(i)] = encode(static_cast<float>(x[i]));
+      parallelFor(static_cast<int64_t>(result.codes.size()), kBlock, cancelled, [&](int64_t begin, int64_t end) {
+        float values[kBlock];
+        std::transform(x + begin, x + end, values, [](Real value) { return static_cast<float>(value); });
+        tables_.codec->encode(values, end - begin, result.codes.data() + begin);
       });
       return;
     }
     const Region scales = tables_.scalesOf(result.region);
     const Walk groups(tables_.scaleOffsets(result.region, scales));
+    const std::vector<int64_t> stretches = groups.stretches();
     result.scaleBits.resize(static_cast<size_t>(volume(scales)));
     // Rows that share no scale with others may be computed side by side: blocks of the first axis, where there is more than one.
     const bool split = result.region.size() > 1 && scales[0].size() > 1;
@@ -44,16 +50,16 @@ class Quantise : public PrimitiveOf<Quantise> {
     parallelFor(static_cast<int64_t>(ends.size()), 1, cancelled, [&](int64_t begin, int64_t end) {
       const int64_t first = begin == 0 ? 0 : ends[static_cast<size_t>(begin - 1)] * rowsPer;
       const int64_t last = ends[static_cast<size_t>(end - 1)] * rowsPer;
-      measure(groups, x, first, last, largest);
+      measure(groups, stretches, x, first, last, largest);
       const int64_t perBlock = static_cast<int64_t>(largest.size() / ends.size());
-      for (int64_t i = begin * perBlock; i < end * perBlock; ++i) result.scaleBits[static_cast<size_t>(i)] = scaleOf(largest[static_cast<size_t>(i)]);
-      encodeRows(groups, x, first, last, largest, result);
+      for (int64_t i = begin * perBlock; i < end * perBlock; ++i)
+        result.scaleBits[static_cast<size_t>(i)] = scaleOf(largest[static_cast<size_t>(i)]);
+      encodeRows(groups, stretches, x, first, last, largest, result);
     });
   }
 
  private:
   const ScaleFit& fit() const { return tables_.value->scale->fit; }
-  uint16_t encode(float value) const { return static_cast<uint16_t>(tables_.codec->encode(value)); }
 
   /// Where each block of the first axis ends, in coordinates of the region.
   std::vector<int64_t> groupEnds(const Coordinates& first) const {
@@ -65,14 +71,16 @@ class Quantise : public PrimitiveOf<Quantise> {
   }
 
   template <typename Real>
-  void measure(const Walk& groups, const Real* x, int64_t first, int64_t last, std::vector<float>& largest) const {
+  void measure(const Walk& groups, const std::vector<int64_t>& stretches, const Real* x, int64_t first, int64_t last,
+               std::vector<float>& largest) const {
     for (int64_t row = first; row < last; ++row) {
-      const int64_t base = groups.rowOffset(row);
       const Real* values = x + row * groups.columns();
-      const std::vector<int64_t>& columns = groups.columnOffsets();
-      for (size_t i = 0; i < columns.size(); ++i) {
-        float& most = largest[static_cast<size_t>(base + columns[i])];
-        most = std::max(most, std::fabs(static_cast<float>(values[i])));
+      int64_t i = 0;
+      for (const int64_t end : stretches) {
+        float& most = largest[static_cast<size_t>(groups.rowOffset(row) + groups.columnOffsets()[static_cast<size_t>(i)])];
+        float own = most;
+        for (; i < end; ++i) own = std::max(own, std::fabs(static_cast<float>(values[i])));
+        most = own;
       }
     }
   }
@@ -81,7 +89,8 @@ class Quantise : public PrimitiveOf<Quantise> {
   uint32_t scaleOf(float largest) const {
     if (fit().kind == Fit::kMx) {
       if (largest == 0) return 127;
-      return std::isfinite(largest) ? static_cast<uint32_t>(std::clamp(floorLog2(largest) - static_cast<int>(fit().emax) + 127, 0, 254)) : 254u;
+      return std::isfinite(largest) ? static_cast<uint32_t>(std::clamp(floorLog2(largest) - static_cast<int>(fit().emax) + 127, 0, 254))
+                                    : 254u;
     }
     const float scale = largest / static_cast<float>(fit().top);
     if (tables_.value->scale->type == ScaleType::kF32) return bitsOf(scale == 0 ? 1.0f : scale);
@@ -90,35 +99,41 @@ class Quantise : public PrimitiveOf<Quantise> {
   }
 
   template <typename Real>
-  void encodeRows(const Walk& groups, const Real* x, int64_t first, int64_t last, const std::vector<float>& largest, Computed<Real>& result) const {
-    const std::vector<int64_t>& columns = groups.columnOffsets();
-    const ScaleType type = tables_.value->scale->type;
+  void encodeRows(const Walk& groups, const std::vector<int64_t>& stretches, const Real* x, int64_t first, int64_t last,
+                  const std::vector<float>& largest, Computed<Real>& result) const {
+    const int64_t columns = groups.columns();
+    std::vector<float> quotients(static_cast<size_t>(columns));
     for (int64_t row = first; row < last; ++row) {
-      const int64_t base = groups.rowOffset(row);
-      const Real* values = x + row * groups.columns();
-      uint16_t* codes = result.codes.data() + row * groups.columns();
-      for (size_t i = 0; i < columns.size();) {
-        const int64_t column = columns[i];
-        const auto group = static_cast<size_t>(base + column);
-        const uint32_t bits = result.scaleBits[group];
-        size_t end = i;
-        while (end < columns.size() && columns[end] == column) ++end;
-        if (fit().kind == Fit::kMx) {
-          const int shift = 127 - static_cast<int>(bits);
-          for (; i < end; ++i) codes[i] = encode(static_cast<float>(std::ldexp(static_cast<double>(static_cast<float>(values[i])), shift)));
-          continue;
-        }
-        const auto top = static_cast<float>(fit().top);
-        const float scale = decodeScale(type, bits);
-        const bool zeros = largest[group] / top == 0 || (type == ScaleType::kF16 && floatToHalf(largest[group] / top) == 0);
-        for (; i < end; ++i) {
-          float quotient = zeros ? 0.0f : static_cast<float>(values[i]) / scale;
-          // Quotients of a subnormal scale may exceed the top.
-          if (quotient > top) quotient = top;
-          else if (quotient < -top) quotient = -top;
-          codes[i] = encode(quotient);
-        }
+      int64_t i = 0;
+      for (const int64_t end : stretches) {
+        const auto group = static_cast<size_t>(groups.rowOffset(row) + groups.columnOffsets()[static_cast<size_t>(i)]);
+        divide(x + row * columns + i, end - i, largest[group], result.scaleBits[group], quotients.data() + i);
+        i = end;
       }
+      tables_.codec->encode(quotients.data(), columns, result.codes.data() + row * columns);
+    }
+  }
+
+  /// Numbers of one group by its scale.
+  template <typename Real>
+  void divide(const Real* values, int64_t count, float largest, uint32_t scaleBits, float* quotients) const {
+    if (fit().kind == Fit::kMx) {
+      const int shift = 127 - static_cast<int>(scaleBits);
+      for (int64_t i = 0; i < count; ++i)
+        quotients[i] = static_cast<float>(std::ldexp(static_cast<double>(static_cast<float>(values[i])), shift));
+      return;
+    }
+    const ScaleType type = tables_.value->scale->type;
+    const auto top = static_cast<float>(fit().top);
+    if (largest / top == 0 || (type == ScaleType::kF16 && floatToHalf(largest / top) == 0)) {
+      std::fill_n(quotients, count, 0.0f);
+      return;
+    }
+    const float scale = decodeScale(type, scaleBits);
+    for (int64_t i = 0; i < count; ++i) {
+      const float quotient = static_cast<float>(values[i]) / scale;
+      // Those of a subnormal scale may exceed the top; NaN stays.
+      quotients[i] = quotient > top ? top : quotient < -top ? -top : quotient;
     }
   }
 
@@ -127,6 +142,8 @@ class Quantise : public PrimitiveOf<Quantise> {
 
 }  // namespace
 
-std::unique_ptr<Primitive> makeQuantise(const NodeView& node, const ValueTables& result) { return std::make_unique<Quantise>(node, result); }
+std::unique_ptr<Primitive> makeQuantise(const NodeView& node, const ValueTables& result) {
+  return std::make_unique<Quantise>(node, result);
+}
 
 }  // namespace ladder::reference
