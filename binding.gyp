@@ -22,8 +22,8 @@
           "cflags_cc": [
             "-isystem<!(node -p \"require('path').dirname(require.resolve('node-addon-api'))\")",
             "-Werror", "-Wcast-qual", "-Wduplicated-branches", "-Wduplicated-cond", "-Wextra-semi", "-Wformat=2", "-Wlogical-op",
-            "-Wnon-virtual-dtor", "-Wold-style-cast", "-Woverloaded-virtual", "-Wredundant-decls", "-Wsuggest-override", "-Wundef",
-            "-Wvla", "-Wzero-as-null-pointer-constant"
+            "-Wnon-virtual-dtor", "-Wold-style-cast", "-Woverloaded-virtual", "-Wredundant-decls", "-Wshadow", "-Wsuggest-override",
+            "-Wundef", "-Wvla", "-Wzero-as-null-pointer-constant"
           ]
         }]
       ]

@@ -112,7 +112,9 @@ export function encodeModuleBlob(blob: Pick<ModuleBlob, 'images'> & Partial<Modu
   const library = hasLoader ? 1 : 0;
   const children = [...(hasLoader ? [[library]] : []), images.map((_, i) => library + 1 + i), ...images.map(() => [])];
   writer.string('_import_tree');
-  writeIndices(writer, children.reduce<number[]>((pointers, list) => [...pointers, pointers.at(-1)! + list.length], [0]));
+  const pointers = [0];
+  for (const list of children) pointers.push(pointers.at(-1)! + list.length);
+  writeIndices(writer, pointers);
   writeIndices(writer, children.flat());
   const body = writer.finish();
   return new ByteWriter().u64(body.length).bytes(body).finish();

@@ -74,7 +74,7 @@ async function* tarMembers(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<{ n
     }
   }
   // An archive that was cut: what there is of its last member.
-  if (member !== null && member.wanted && rest.length > 0) yield { name: member.name, data: rest.subarray(0, member.size) };
+  if (member?.wanted && rest.length > 0) yield { name: member.name, data: rest.subarray(0, member.size) };
 }
 
 /** Every log below `folder`, by path. A single log file gives itself. @throws LadderError `IO` */

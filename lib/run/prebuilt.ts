@@ -161,7 +161,7 @@ export class Prebuilt implements AsyncDisposable {
   }
 
   private use(): Loaded {
-    if (this.disposing) throw new LadderError('DISPOSED', `${this.loaded.checkpoint.name} was disposed of; load it again`);
+    if (this.disposing !== null) throw new LadderError('DISPOSED', `${this.loaded.checkpoint.name} was disposed of; load it again`);
     return this.loaded;
   }
 }

@@ -111,9 +111,9 @@ Napi::Value openExecutor(const Info& info) {
     for (const runtime::PlanEntry& entry : plan->entries) entrySizes.push_back(entry.sizeBytes);
     auto task = std::make_shared<Task>(info.Env());
     task->endsSessionOnError = true;
-    return state.submit(state.openSession(), std::move(task), [plan, entrySizes](Task& task) -> Settle {
-      task.session->executor = std::make_unique<runtime::Executor>(std::move(*plan));
-      return [times = task.session->executor->loadTimes(), entrySizes, session = task.session](Napi::Env env) {
+    return state.submit(state.openSession(), std::move(task), [plan, entrySizes](Task& running) -> Settle {
+      running.session->executor = std::make_unique<runtime::Executor>(std::move(*plan));
+      return [times = running.session->executor->loadTimes(), entrySizes, session = running.session](Napi::Env env) {
         return ExecutorObject::create(env, session, times, entrySizes);
       };
     });
@@ -137,8 +137,8 @@ Napi::Value referenceRun(const Info& info) {
       outputs.push_back({bytes.data, bytes.size});
       task->keep(item.As<Napi::Object>());
     });
-    return submitAlone(info.Env(), std::move(task), [program = std::move(program), inputs, outputs](Task& task) -> Settle {
-      reference::runProgram(program, inputs, outputs, &task.cancelled);
+    return submitAlone(info.Env(), std::move(task), [program = std::move(program), inputs, outputs](Task& running) -> Settle {
+      reference::runProgram(program, inputs, outputs, &running.cancelled);
       return [](Napi::Env env) { return env.Undefined(); };
     });
   });

@@ -72,7 +72,7 @@ class Tally {
   }
 }
 
-// A mutated document has no type.
+// biome-ignore lint/suspicious/noExplicitAny: a mutated document has no type
 type Json = Record<string, any>;
 
 /** What a graph says, in graph.json's own terms. */

@@ -1,8 +1,7 @@
 // verifyOperator and reference operators through the executor: what is unwritten, not finite, different, or wrong. No GPU.
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { Fill } from '../../lib/artifact/manifest.js';
 import { programOfV1 } from '../../lib/artifact/upgrade.js';
-import { native, type ExecutorPlan, type NativeProgram, type VerifyOutput } from '../../lib/native.js';
+import { native, type ExecutorPlan, type Fill, type NativeProgram, type VerifyOutput } from '../../lib/native.js';
 import { nativeProgram } from '../../lib/operators/native-program.js';
 import { makePlan, rejection, Workshop } from '../fixtures/native/objects.js';
 

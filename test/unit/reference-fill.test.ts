@@ -1,9 +1,8 @@
 // The fill generator on the host against the definition in lib/artifact/manifest.ts, written down here once more with BigInt.
 import { describe, expect, it } from 'vitest';
 import { parseDataType } from '../../lib/artifact/dtype.js';
-import type { Fill } from '../../lib/artifact/manifest.js';
 import { floatToBfloat, floatToHalf } from '../../lib/formats/codes.js';
-import { native } from '../../lib/native.js';
+import { type Fill, native } from '../../lib/native.js';
 
 const kMask64 = (1n << 64n) - 1n;
 const kKeys = [0n, 1n, 0x0123456789abcdefn, kMask64];

@@ -279,7 +279,7 @@ describe('programs that cannot be', () => {
       for (let changes = 1 + random.integer(2); changes > 0; --changes) {
         let at: Record<string, unknown> = program;
         let key = random.pick(Object.keys(at));
-        while (typeof at[key] === 'object' && at[key] !== null && Object.keys(at[key]).length > 0 && random.integer(12) > 0) {
+        while (typeof at[key] === 'object' && at[key] !== null && Object.keys(at[key] as object).length > 0 && random.integer(12) > 0) {
           at = at[key] as Record<string, unknown>;
           key = random.pick(Object.keys(at));
         }

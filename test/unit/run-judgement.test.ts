@@ -55,7 +55,7 @@ describe('judgeMeasurement', () => {
   it('takes a rate that the L2 cache explains as a warning, with cold caches as impossible', () => {
     const resident = judge({ bytes: 40e6, roofline: rated(1.4, 40e6) });
     expect(resident.invalid).toBeNull();
-    expect(resident.warnings.join('\n')).toMatch(/140.0 %[^]*L2-resident/);
+    expect(resident.warnings.join('\n')).toMatch(/140.0 %[\s\S]*L2-resident/);
     // 107 MB of which 50 MB may stay: up to 1.91 times the memory's rate.
     const partly = judge({ bytes: 107e6, roofline: rated(1.2, 107e6) });
     expect([partly.invalid, partly.warnings.join()]).toEqual([null, expect.stringMatching(/120.0 %.*part of the data stayed in the L2/)]);
