@@ -73,6 +73,7 @@ class Tally {
 }
 
 // A mutated document has no type.
+// biome-ignore lint/suspicious/noExplicitAny: so it is
 type Json = Record<string, any>;
 
 /** What a graph says, in graph.json's own terms. */
