@@ -72,7 +72,8 @@ class Tally {
   }
 }
 
-// biome-ignore lint/suspicious/noExplicitAny: a mutated document has no type
+// A mutated document has no type.
+// biome-ignore lint/suspicious/noExplicitAny: so it is
 type Json = Record<string, any>;
 
 /** What a graph says, in graph.json's own terms. */
