@@ -45,7 +45,8 @@ const builder = (): Promise<typeof import('./compiler/api.js')> => import('./com
  * Builds a checkpoint folder `<root>/<model>/<name>/`, named as the authors name theirs: graph.json, checkpoint.json, with
  * `weights` graph.params, and, where nvcc is there, model.so.
  * @param model 'llama2-70b' or 'bloom-176b' (small ones for tests: 'llama2-tiny', 'bloom-tiny')
- * @param options batch × seq is at most 64; `group` is 64 or 128 for INT4 and NF4, else -1
+ * @param options `group` is 64 or 128 for INT4 and NF4, else -1; kernels made for speed take batch × seq up to 64, what they do not
+ *   take runs on simple ones
  * @throws LadderError `BAD_ARGUMENT` naming the option, `UNSUPPORTED` for shapes and formats that no kernel handles,
  *   `MISSING_PARAMETER`, `WRONG_LENGTH` and `BAD_PARAMS` for a safetensors file that does not fit, `NO_COMPILER`,
  *   `BUILD_FAILED`, `IO`, `ABORTED`
@@ -60,7 +61,7 @@ export async function buildCheckpoint(model: string, options: BuildCheckpointOpt
  * kernels read. Round to nearest even; INT4, NF4 and FP8 scale by the largest magnitude of the channel or group, INT1 by the
  * mean one, MXFP8 as OCP MX v1.0 says. One matrix is held at a time.
  * @param path the checkpoint's folder, or its name below checkpoints/
- * @param weights by the names of checkpoint.json's `tensors`, inputs and scales aside: a matrix [n, k] (`logicalShape`)
+ * @param weights by the names of checkpoint.json's `tensors`, inputs and scales aside: a matrix [n, k]
  *   row-major, norms and biases as vectors; or a function that is asked for one at a time, with its name and shape
  * @throws LadderError `UNSUPPORTED` for a foreign checkpoint, `MISSING_PARAMETER`, `UNKNOWN_INPUT`, `WRONG_TYPE`,
  *   `WRONG_LENGTH`, `BAD_ARGUMENT` for values that the format cannot hold, `IO`, `ABORTED`; what the function throws
@@ -72,7 +73,7 @@ export async function packWeights(path: string, weights: FloatWeights, options?:
 
 /**
  * Quantises one matrix [n, k], row-major, and stores it in the order of a layout; as `packWeights` does for a checkpoint.
- * @param format 'fp16', 'int4', 'nf4', 'fp8_e5m2', 'fp8_e4m3', 'mxfp8_e5m2', 'mxfp8_e4m3' or 'int1'
+ * @param format a format of weights: 'fp16', 'int4', 'nf4', 'fp8_e5m2', …
  * @returns the bytes of codes and scales (float16, little-endian; E8M0 for MX; none for fp16)
  * @throws LadderError `WRONG_TYPE`, `BAD_ARGUMENT`, `BAD_MANIFEST` for a layout that is no bijection, `ABORTED`
  * @example const { weight, scale } = await packMatrix(matrix, 'int4', { k: 4096, group: 128 });

@@ -58,9 +58,11 @@ enum Activation { kActFp16, kActE5m2, kActE4m3, kActMxE5m2, kActMxE4m3, kActInt8
 __device__ inline float fp8ToFloat(uint8_t code, bool e4m3) {
   return __half2float(__half(__nv_cvt_fp8_to_halfraw(code, e4m3 ? __NV_E4M3 : __NV_E5M2)));
 }
+// clang-format off
 __constant__ float kNf4Values[16] = {-1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f, -0.28444138169288635f, -0.18477343022833f,
   -0.09105003625154495f, 0.0f, 0.07958029955625534f, 0.16093020141124725f, 0.24611230194568634f, 0.33791524171829224f, 0.44070982933044434f,
   0.5626170039176941f, 0.7229568362236023f, 1.0f};
+// clang-format on
 
 __device__ inline float decodeWeight(const uint8_t* w, size_t index, int format) {
   switch (format) {

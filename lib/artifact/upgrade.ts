@@ -3,6 +3,7 @@
  * prologue and epilogue as fields; as programs they are the same steps, one by one. Read only: nothing writes version 1.
  */
 import { z } from 'zod';
+import { LadderError } from '../errors.js';
 import { activationType, weightType } from '../operators/quantise.js';
 import { operators } from '../operators/index.js';
 import { isQuantised, type Parameters, type Program, type Value, type ValueType } from '../operators/program.js';
@@ -118,22 +119,43 @@ export function programOfV1(operator: OperatorV1): Program {
   return (kUpgrades[operator.op] as (operator: OperatorV1) => Program)(operator);
 }
 
-/** The part of a version 1 manifest that is written otherwise now. */
-interface ManifestV1 {
-  readonly tensors: Readonly<Record<string, { role: unknown; fill: unknown }>>;
-  readonly operators: readonly { node: unknown; semantics: unknown; bytes: unknown; flops: unknown; probe: unknown }[];
+type Json = Readonly<Record<string, unknown>>;
+
+function isObject(value: unknown): value is Json {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** A version 1 manifest, parsed but not checked, as a present one; what does not fit is left for the present schema to refuse. */
+/** Stored orders are said by the programs now. */
+function upgradeTensor(tensor: unknown): unknown {
+  if (!isObject(tensor)) return tensor;
+  const { logicalShape: _, layout: __, ...rest } = tensor;
+  return rest;
+}
+
+function upgradeOperator(operator: unknown, index: number): unknown {
+  // One that has a program already has a key too many for either version.
+  if (!isObject(operator) || Object.hasOwn(operator, 'program')) return operator;
+  const { semantics, ...rest } = operator;
+  const parsed = operatorV1Schema.safeParse(semantics);
+  if (!parsed.success) return { ...rest, program: semantics };
+  try {
+    return { ...rest, program: programOfV1(parsed.data) };
+  } catch (cause) {
+    if (cause instanceof LadderError) throw new LadderError('BAD_MANIFEST', `checkpoint.json: operators.${index}: ${cause.message}; rebuild it with \`ladder build\``, cause.context);
+    throw cause;
+  }
+}
+
+/**
+ * A version 1 manifest, parsed but not checked, as a present one; what does not fit is left for the present schema to refuse.
+ * @throws LadderError `BAD_MANIFEST` for an operator that contradicts itself
+ */
 export function upgradeManifest(json: unknown): unknown {
-  if (typeof json !== 'object' || json === null || (json as { schema?: unknown }).schema !== 'ladder-checkpoint/1') return json;
-  const { tensors, operators: described, ...rest } = json as ManifestV1;
-  const plain = typeof tensors === 'object' && tensors !== null ? Object.fromEntries(Object.entries(tensors).map(([name, { role, fill }]) => [name, { role, fill }])) : tensors;
+  if (!isObject(json) || json['schema'] !== 'ladder-checkpoint/1') return json;
+  const { tensors, operators: described } = json;
   return {
-    ...rest, schema: 'ladder-checkpoint/2', tensors: plain,
-    operators: Array.isArray(described) ? described.map(({ semantics, ...operator }: ManifestV1['operators'][number]) => {
-      const parsed = operatorV1Schema.safeParse(semantics);
-      return { ...operator, program: parsed.success ? programOfV1(parsed.data) : semantics };
-    }) : described,
+    ...json, schema: 'ladder-checkpoint/2',
+    tensors: isObject(tensors) ? Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, upgradeTensor(tensor)])) : tensors,
+    operators: Array.isArray(described) ? described.map(upgradeOperator) : described,
   };
 }

@@ -8,6 +8,9 @@ export interface Target {
   readonly capability: readonly [major: number, minor: number] | null;
 }
 
+/** nvcc's flags beside its targets. */
+export const nvccFlags: readonly string[] = ['-std=c++17', '-O3'];
+
 /** Portable ones first. */
 export const buildTargets: readonly Target[] = [
   { id: 'compute_80', gencode: 'arch=compute_80,code=compute_80', capability: null },

@@ -1,9 +1,9 @@
 # Builds model.so of any number of checkpoints: one unit per folder of LADDER_UNITS, with the builder's generated
 # kernels<i>.cu (device code), kernels<i>.gencode (its -gencode values, one per line), host.c (packed functions) and blob.S (the
 # module blob, which includes kernels<i>.fatbin).
-# Included by the CMakeLists.txt that lib/compiler/compile.ts writes beside the units; driven by cmake-js.
+# Included by the CMakeLists.txt that lib/compiler/emit/compile.ts writes beside the units; driven by cmake-js.
 #   LADDER_NVCC     path of nvcc            LADDER_KERNELS  this folder
-#   LADDER_UNITS    list of folders
+#   LADDER_UNITS    list of folders         LADDER_FLAGS    nvcc's flags
 
 foreach(unit IN LISTS LADDER_UNITS)
   get_filename_component(name ${unit} NAME)
@@ -16,7 +16,7 @@ foreach(unit IN LISTS LADDER_UNITS)
     list(TRANSFORM targets PREPEND "-gencode;" OUTPUT_VARIABLE gencode)
     add_custom_command(
       OUTPUT ${image}
-      COMMAND ${LADDER_NVCC} -fatbin -std=c++17 -O3 ${gencode} -I ${LADDER_KERNELS} -o ${image} ${source}
+      COMMAND ${LADDER_NVCC} -fatbin ${LADDER_FLAGS} ${gencode} -I ${LADDER_KERNELS} -o ${image} ${source}
       DEPENDS ${source}
       COMMENT "nvcc ${name} ${stem}"
       VERBATIM)

@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { LadderError } from '../../errors.js';
 import { findProgram } from '../../files.js';
 import { throwIfAborted } from '../../run/options.js';
-import { buildTargets } from '../targets.js';
+import { buildTargets, nvccFlags } from '../targets.js';
 import type { ModuleSources } from './codegen.js';
 
 /** Folder of the kernel templates. */
@@ -76,6 +76,7 @@ export async function compileModules(units: readonly CompileUnit[], options: Com
       'project(ladder_checkpoints LANGUAGES C ASM)',
       `set(LADDER_NVCC ${quote(nvcc)})`,
       `set(LADDER_KERNELS ${quote(kernelsFolder)})`,
+      `set(LADDER_FLAGS ${nvccFlags.map(quote).join(' ')})`,
       `set(LADDER_UNITS ${folders.map(quote).join(' ')})`,
       `include(${quote(join(kernelsFolder, 'checkpoints.cmake'))})`,
       '',

@@ -1,6 +1,6 @@
 /**
  * What makes a model.so stale: the SHA-256 over its generated sources, the kernel files that these include, directly or through
- * others, and nvcc's targets. Files that a checkpoint does not include leave it alone. model.so carries the hash as the exported
+ * others, and nvcc's flags and targets. Files that a checkpoint does not include leave it alone. model.so carries the hash as the exported
  * string `__ladder_sources`.
  */
 import { createHash } from 'node:crypto';
@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { LadderError } from '../../errors.js';
 import type { LoweredModel } from '../graph/lower.js';
-import { buildTargets } from '../targets.js';
+import { buildTargets, nvccFlags } from '../targets.js';
 import { generateSources, type ModuleSources, type PlannedOperator } from './codegen.js';
 import { kernelsFolder } from './compile.js';
 
@@ -73,7 +73,7 @@ const packageKernels = new KernelFiles(kernelsFolder);
 export function hashSources(model: LoweredModel, planned: readonly PlannedOperator[], kernels: KernelFiles = packageKernels): HashedSources {
   const draft = generateSources(model, planned, '');
   const hash = createHash('sha256')
-    .update([...draft.kernels.flatMap((text, i) => [text, kernels.hashIncludes(text), draft.kernelTargets[i]!.join()]), draft.host, draft.blob, ...buildTargets.map(({ gencode }) => gencode)].join('\0'))
+    .update([...draft.kernels.flatMap((text, i) => [text, kernels.hashIncludes(text), draft.kernelTargets[i]!.join()]), draft.host, draft.blob, ...nvccFlags, ...buildTargets.map(({ gencode }) => gencode)].join('\0'))
     .digest('hex');
   return { sources: generateSources(model, planned, hash), hash };
 }

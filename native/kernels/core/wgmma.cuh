@@ -46,6 +46,7 @@ __device__ __forceinline__ void pin(uint32_t& r) { asm volatile("" : "+r"(r)::"m
 __device__ __forceinline__ void pin(int32_t& r) { asm volatile("" : "+r"(r)::"memory"); }
 __device__ __forceinline__ void pin(float& r) { asm volatile("" : "+f"(r)::"memory"); }
 
+// clang-format off
 #define LADDER_SUMS(type, j) "+" type(d[j][0]), "+" type(d[j][1]), "+" type(d[j][2]), "+" type(d[j][3])
 #define LADDER_OPERANDS "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b), "n"(kWgmmaDescriptor), "r"(accumulate)
 #define LADDER_WGMMA(n, kind, sums, a, b, high, p, tail)                                                                                    \
@@ -69,6 +70,7 @@ __device__ __forceinline__ void pin(float& r) { asm volatile("" : "+f"(r)::"memo
                  : LADDER_SUMS(type, 0), LADDER_SUMS(type, 1), LADDER_SUMS(type, 2), LADDER_SUMS(type, 3), LADDER_SUMS(type, 4),      \
                    LADDER_SUMS(type, 5), LADDER_SUMS(type, 6), LADDER_SUMS(type, 7) : LADDER_OPERANDS);                               \
   }
+// clang-format on
 
 /// k = 16, FP16 or BF16 operands, FP32 sums; d = a · b where `accumulate` is 0.
 template <bool kBf16, int kTokenTiles>

@@ -19,7 +19,7 @@ struct WarpgroupBlock {
   static constexpr int kWarpTiles = (kPassTiles + kWarpsN - 1) / kWarpsN;
   /// Tiles of each of its warps that the last warpgroup along n is spared, there being no rows left; but for one, with which it
   /// takes part in barriers.
-  static constexpr int kIdleTiles = atMost(kWarpTiles - 1, C::kGroupsN * kWarpTiles - (kPassTiles + 3) / 4);
+  static constexpr int kIdleTiles = atMost(kWarpTiles - 1, (C::kGroupsN * kWarpTiles) - (kPassTiles + 3) / 4);
   __device__ __forceinline__ static constexpr int tileOf(int warpN, int i) { return (warpN / 4 * kWarpTiles + i) * 4 + warpN % 4; }
 
   /// wgmma takes 8, 16, 32 or 64 tokens here; those past m are multiplied and dropped.
