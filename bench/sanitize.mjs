@@ -19,10 +19,17 @@ const cli = join(root, 'dist', 'cli', 'main.js');
 const kErrorExit = 9;
 const kTools = ['memcheck', 'racecheck', 'initcheck', 'synccheck'];
 const kFormats = {
-  fp16: { weight: 'fp16' }, int4: { weight: 'int4' }, int4g128: { weight: 'int4', group: 128 }, nf4: { weight: 'nf4' },
-  e5m2: { weight: 'fp8', format: 'e5m2' }, e4m3: { weight: 'fp8', format: 'e4m3' }, mxfp8: { weight: 'mxfp8' }, int1: { weight: 'int1' },
+  fp16: { weight: 'fp16' },
+  int4: { weight: 'int4' },
+  int4g128: { weight: 'int4', group: 128 },
+  nf4: { weight: 'nf4' },
+  e5m2: { weight: 'fp8', format: 'e5m2' },
+  e4m3: { weight: 'fp8', format: 'e4m3' },
+  mxfp8: { weight: 'mxfp8' },
+  int1: { weight: 'int1' },
   // Only the kernels for any format take these.
-  int8: { weight: 'int8' }, int4i8: { weight: 'int4', act: 'int8' },
+  int8: { weight: 'int8' },
+  int4i8: { weight: 'int4', act: 'int8' },
 };
 const kShownLines = 8;
 
@@ -32,11 +39,24 @@ function fail(message) {
 }
 
 function readOptions() {
-  const defaults = { tools: kTools.join(','), formats: Object.keys(kFormats).join(','), models: 'llama2-tiny,bloom-tiny', batches: '1,32', arch: 'sm_90a', 'total-s': '240', 'each-s': '60', jobs: '4' };
+  const defaults = {
+    tools: kTools.join(','),
+    formats: Object.keys(kFormats).join(','),
+    models: 'llama2-tiny,bloom-tiny',
+    batches: '1,32',
+    arch: 'sm_90a',
+    'total-s': '240',
+    'each-s': '60',
+    jobs: '4',
+  };
   let values;
   try {
     ({ values } = parseArgs({
-      options: { ...Object.fromEntries(Object.entries(defaults).map(([name, value]) => [name, { type: 'string', default: value }])), out: { type: 'string' }, 'build-only': { type: 'boolean', default: false } },
+      options: {
+        ...Object.fromEntries(Object.entries(defaults).map(([name, value]) => [name, { type: 'string', default: value }])),
+        out: { type: 'string' },
+        'build-only': { type: 'boolean', default: false },
+      },
     }));
   } catch (error) {
     fail(error.message);
@@ -44,13 +64,25 @@ function readOptions() {
   const list = (name, allowed) => {
     const items = values[name].split(',').filter(Boolean);
     const odd = items.find((item) => allowed && !allowed.includes(item));
-    if (odd !== undefined || items.length === 0) fail(`expected some of ${allowed?.join(', ') ?? 'what it lists'} for --${name} but received ${JSON.stringify(odd ?? values[name])}`);
+    if (odd !== undefined || items.length === 0)
+      fail(`expected some of ${allowed?.join(', ') ?? 'what it lists'} for --${name} but received ${JSON.stringify(odd ?? values[name])}`);
     return items;
   };
-  const number = (name, text = values[name]) => (/^[1-9][0-9]{0,5}$/.test(text) ? Number(text) : fail(`expected a positive whole number for --${name} but received ${JSON.stringify(text)}`));
+  const number = (name, text = values[name]) =>
+    /^[1-9][0-9]{0,5}$/.test(text)
+      ? Number(text)
+      : fail(`expected a positive whole number for --${name} but received ${JSON.stringify(text)}`);
   return {
-    tools: list('tools', kTools), formats: list('formats', Object.keys(kFormats)), models: list('models', ['llama2-tiny', 'bloom-tiny']), batches: list('batches').map((text) => number('batches', text)),
-    arch: values.arch, totalMs: 1000 * number('total-s'), eachMs: 1000 * number('each-s'), jobs: number('jobs'), out: values.out, buildOnly: values['build-only'],
+    tools: list('tools', kTools),
+    formats: list('formats', Object.keys(kFormats)),
+    models: list('models', ['llama2-tiny', 'bloom-tiny']),
+    batches: list('batches').map((text) => number('batches', text)),
+    arch: values.arch,
+    totalMs: 1000 * number('total-s'),
+    eachMs: 1000 * number('each-s'),
+    jobs: number('jobs'),
+    out: values.out,
+    buildOnly: values['build-only'],
   };
 }
 
@@ -58,19 +90,42 @@ function readOptions() {
 async function build({ formats, models, batches, arch }, folder) {
   const load = (path) => import(new URL(`../dist/${path}`, import.meta.url));
   const [{ buildCheckpoints }, { parseRequest }, { buildTargets, layoutTarget }, { designCheckpoint }, { tuningKey }] = await Promise.all(
-    ['build', 'request', 'targets', 'design', 'tune/tuned'].map((name) => load(`compiler/${name}.js`)));
+    ['build', 'request', 'targets', 'design', 'tune/tuned'].map((name) => load(`compiler/${name}.js`)),
+  );
   // Several tokens per sequence go through another attention kernel; more than 64, through the kernels for any shape.
-  const lengths = formats.includes('fp16') && batches.includes(32) ? [[4, 8], [1, 65]] : [];
-  const longer = models.flatMap((model) => lengths.map(([batch, seq]) => ({ name: `${model} fp16 m${batch * seq} seq${seq}`, words: { model, batch, seq, ...kFormats.fp16 } })));
-  const cases = [...formats.flatMap((format) => models.flatMap((model) => batches.map((batch) => ({ name: `${model} ${format} m${batch}`, words: { model, batch, seq: 1, ...kFormats[format] } })))), ...longer];
+  const lengths =
+    formats.includes('fp16') && batches.includes(32)
+      ? [
+          [4, 8],
+          [1, 65],
+        ]
+      : [];
+  const longer = models.flatMap((model) =>
+    lengths.map(([batch, seq]) => ({ name: `${model} fp16 m${batch * seq} seq${seq}`, words: { model, batch, seq, ...kFormats.fp16 } })),
+  );
+  const cases = [
+    ...formats.flatMap((format) =>
+      models.flatMap((model) =>
+        batches.map((batch) => ({ name: `${model} ${format} m${batch}`, words: { model, batch, seq: 1, ...kFormats[format] } })),
+      ),
+    ),
+    ...longer,
+  ];
   // Products of many tokens share k among clusters of blocks here, and their stages all fit the ring. Without clusters they end in
   // other code, as large ones do, and two short stages are refilled; MX has steps of two units.
   const isTuned = ({ family, match }) => family.configurations(match, layoutTarget).length > 1;
-  const several = cases.filter(({ words }) => words.batch > 1 && words.seq === 1).map(({ name, words }) => ({ name: `${name} cluster 1`, words }));
+  const several = cases
+    .filter(({ words }) => words.batch > 1 && words.seq === 1)
+    .map(({ name, words }) => ({ name: `${name} cluster 1`, words }));
   const alone = several.filter(({ words }) => designCheckpoint(parseRequest(words), null).model.operators.some(isTuned));
   for (const { words } of alone) {
     const { name, model } = designCheckpoint(parseRequest(words), null);
-    const tuning = { parameters: { cluster: 1, warpsK: 2, groupsN: 1, groupsK: 2, stageUnits: words.weight === 'mxfp8' ? 4 : 2, stages: 2 }, latencyMs: 1, defaultLatencyMs: 1, candidates: 1 };
+    const tuning = {
+      parameters: { cluster: 1, warpsK: 2, groupsN: 1, groupsK: 2, stageUnits: words.weight === 'mxfp8' ? 4 : 2, stages: 2 },
+      latencyMs: 1,
+      defaultLatencyMs: 1,
+      candidates: 1,
+    };
     const operators = Object.fromEntries(model.operators.filter(isTuned).map((operator) => [tuningKey(operator), tuning]));
     const path = join(folder, 'alone', words.model, name, 'tuned', `${arch}.json`);
     await mkdir(dirname(path), { recursive: true });
@@ -83,10 +138,16 @@ async function build({ formats, models, batches, arch }, folder) {
     if (tenth !== shown) process.stderr.write(`${label} (${Math.round(100 * fraction)} %)\n`);
     shown = tenth;
   };
-  const parts = [{ root: folder, list: cases }, { root: join(folder, 'alone'), list: alone }].filter(({ list }) => list.length > 0);
+  const parts = [
+    { root: folder, list: cases },
+    { root: join(folder, 'alone'), list: alone },
+  ].filter(({ list }) => list.length > 0);
   const checkpoints = [];
   for (const { root, list } of parts) {
-    const built = await buildCheckpoints(list.map(({ words }) => parseRequest(words)), { root, arch, compile: true, targets, onProgress });
+    const built = await buildCheckpoints(
+      list.map(({ words }) => parseRequest(words)),
+      { root, arch, compile: true, targets, onProgress },
+    );
     checkpoints.push(...list.map(({ name }, i) => ({ name, folder: built[i].folder })));
   }
   return checkpoints;
@@ -114,7 +175,10 @@ function run(program, args, limitMs) {
       kill();
     }, limitMs);
     running.add(kill);
-    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => { if (output.length < 1 << 24) output += chunk; });
+    for (const stream of [child.stdout, child.stderr])
+      stream.on('data', (chunk) => {
+        if (output.length < 1 << 24) output += chunk;
+      });
     const done = (status) => {
       clearTimeout(timer);
       running.delete(kill);
@@ -130,17 +194,25 @@ function run(program, args, limitMs) {
 
 /** What one run of a tool says: `ok`, or why not, how many errors, and the first of them. */
 export function judge({ status, output, timedOut }, limitMs) {
-  const lines = output.split('\n').filter((line) => line.startsWith('=========')).map((line) => line.slice(9).trim());
+  const lines = output
+    .split('\n')
+    .filter((line) => line.startsWith('========='))
+    .map((line) => line.slice(9).trim());
   const summary = lines.find((line) => /(ERROR|RACECHECK) SUMMARY:/.test(line));
   // racecheck: "RACECHECK SUMMARY: 2 hazards displayed (1 error, 1 warning)"; the others: "ERROR SUMMARY: 2 errors".
   const errors = summary === undefined ? null : Number(/SUMMARY: (\d+)/.exec(summary)[1]);
   const first = lines.filter((line) => line !== '' && line !== 'COMPUTE-SANITIZER' && line !== summary).slice(0, kShownLines);
-  const tail = output.trim().split('\n').filter((line) => !line.startsWith('=========')).slice(-3);
+  const tail = output
+    .trim()
+    .split('\n')
+    .filter((line) => !line.startsWith('========='))
+    .slice(-3);
   const not = (reason, shown) => ({ status: 'failed', reason, errors, lines: shown });
   if (timedOut) return not(`took longer than ${Math.round(limitMs / 1000)} s`, first);
   if (errors > 0 || status === kErrorExit) return not(`${errors ?? 'some'} error(s)`, first);
   if (summary === undefined) return not('the tool gave no summary: nothing was checked', first.length > 0 ? first : tail);
-  if (/terminated before first instrumented API call|Unable to find injection library/.test(output)) return not('the tool was not attached to the device', first);
+  if (/terminated before first instrumented API call|Unable to find injection library/.test(output))
+    return not('the tool was not attached to the device', first);
   if (status === 3) return not('the checkpoint does not verify', tail);
   if (status !== 0) return not(`ladder verify exited with status ${status}`, tail);
   return { status: 'ok', reason: null, errors, lines: [] };
@@ -151,10 +223,21 @@ async function main() {
   const options = readOptions();
   if (!existsSync(cli)) fail('dist/ is not there: run `node bench/setup.mjs` first');
   const load = (path) => import(new URL(`../dist/${path}`, import.meta.url));
-  const [{ findProgram, writeWhole }, { listDevices }, { packageCommit }, { cudaHomes }] = await Promise.all([load('files.js'), load('index.js'), load('run/package.js'), load('compiler/emit/compile.js')]);
-  const tool = findProgram('compute-sanitizer', cudaHomes().flatMap((home) => [join(home, 'bin'), join(home, 'compute-sanitizer')]));
+  const [{ findProgram, writeWhole }, { listDevices }, { packageCommit }, { cudaHomes }] = await Promise.all([
+    load('files.js'),
+    load('index.js'),
+    load('run/package.js'),
+    load('compiler/emit/compile.js'),
+  ]);
+  const tool = findProgram(
+    'compute-sanitizer',
+    cudaHomes().flatMap((home) => [join(home, 'bin'), join(home, 'compute-sanitizer')]),
+  );
   const gpu = listDevices().find(({ kind }) => kind === 'cuda');
-  if (!options.buildOnly && tool === null) fail('compute-sanitizer was not found on the PATH, below CUDA_HOME or in /usr/local/cuda; install it with the CUDA toolkit (package cuda-sanitizer)');
+  if (!options.buildOnly && tool === null)
+    fail(
+      'compute-sanitizer was not found on the PATH, below CUDA_HOME or in /usr/local/cuda; install it with the CUDA toolkit (package cuda-sanitizer)',
+    );
   if (!options.buildOnly && gpu === undefined) fail('there is no GPU; --build-only builds the checkpoints all the same');
 
   const folder = await mkdtemp(join(tmpdir(), 'ladder-sanitize-'));
@@ -167,15 +250,40 @@ async function main() {
     const queue = options.tools.flatMap((name) => checkpoints.map((checkpoint) => ({ tool: name, checkpoint })));
     const work = async () => {
       for (let job = queue.shift(); job; job = queue.shift()) {
-        const leftMs = options.totalMs - (performance.now() - started), limitMs = Math.min(options.eachMs, leftMs);
+        const leftMs = options.totalMs - (performance.now() - started),
+          limitMs = Math.min(options.eachMs, leftMs);
         const name = `${job.tool.padEnd(9)}  ${job.checkpoint.name.padEnd(34)}`;
-        const notRun = { tool: job.tool, checkpoint: job.checkpoint.name, status: 'not run', reason: 'the total time was over', errors: null, lines: [], seconds: 0 };
+        const notRun = {
+          tool: job.tool,
+          checkpoint: job.checkpoint.name,
+          status: 'not run',
+          reason: 'the total time was over',
+          errors: null,
+          lines: [],
+          seconds: 0,
+        };
         if (limitMs < 1000) {
           results.push(notRun);
           continue;
         }
         const begun = performance.now();
-        const ran = await run(tool, ['--tool', job.tool, '--error-exitcode', String(kErrorExit), process.execPath, cli, 'verify', job.checkpoint.folder, '--device', gpu.id, '--no-build'], limitMs);
+        const ran = await run(
+          tool,
+          [
+            '--tool',
+            job.tool,
+            '--error-exitcode',
+            String(kErrorExit),
+            process.execPath,
+            cli,
+            'verify',
+            job.checkpoint.folder,
+            '--device',
+            gpu.id,
+            '--no-build',
+          ],
+          limitMs,
+        );
         const seconds = (performance.now() - begun) / 1000;
         if (ran.timedOut && limitMs === leftMs) {
           results.push(notRun);
@@ -183,14 +291,24 @@ async function main() {
         }
         const verdict = judge(ran, limitMs);
         results.push({ tool: job.tool, checkpoint: job.checkpoint.name, ...verdict, seconds: Number(seconds.toFixed(1)) });
-        process.stdout.write(`${name}  ${verdict.status === 'ok' ? 'ok' : `FAILED: ${verdict.reason}`}  (${seconds.toFixed(1)} s)\n${verdict.lines.map((line) => `    ${line}\n`).join('')}`);
+        process.stdout.write(
+          `${name}  ${verdict.status === 'ok' ? 'ok' : `FAILED: ${verdict.reason}`}  (${seconds.toFixed(1)} s)\n${verdict.lines.map((line) => `    ${line}\n`).join('')}`,
+        );
       }
     };
     await Promise.all(Array.from({ length: options.jobs }, work));
     const count = (status) => results.filter((result) => result.status === status).length;
     process.stdout.write(`${count('ok')} ok, ${count('failed')} failed, ${count('not run')} not run, on ${gpu.name}\n`);
     if (options.out !== undefined) {
-      const summary = { schema: 'ladder-sanitize/1', gpu: gpu.name, arch: options.arch, date: new Date().toISOString(), commit: packageCommit(), buildSeconds: Number((buildMs / 1000).toFixed(1)), results };
+      const summary = {
+        schema: 'ladder-sanitize/1',
+        gpu: gpu.name,
+        arch: options.arch,
+        date: new Date().toISOString(),
+        commit: packageCommit(),
+        buildSeconds: Number((buildMs / 1000).toFixed(1)),
+        results,
+      };
       await writeWhole(options.out, `${JSON.stringify(summary, null, 1)}\n`);
     }
     if (count('ok') < results.length) process.exitCode = 1;

@@ -37,7 +37,9 @@ export async function writeWhole(path: string, data: string | Uint8Array): Promi
  * @returns null when there is none
  */
 export function findProgram(name: string, folders: readonly string[] = []): string | null {
-  const places = name.includes('/') ? [name] : [...(process.env['PATH'] ?? '').split(delimiter), ...folders].filter((folder) => folder !== '').map((folder) => join(folder, name));
+  const places = name.includes('/')
+    ? [name]
+    : [...(process.env['PATH'] ?? '').split(delimiter), ...folders].filter((folder) => folder !== '').map((folder) => join(folder, name));
   for (const path of places) {
     try {
       accessSync(path, constants.X_OK);

@@ -448,7 +448,12 @@ export function native(): NativeAddon {
   try {
     addon = require(process.env['LADDER_ADDON'] ?? '../build/Release/ladder.node') as NativeAddon;
   } catch (cause) {
-    throw new LadderError('ADDON', `the native addon could not be loaded; build it with \`node native/build.mjs\` in the package's folder (needs a C++17 compiler, make and python3): ${(cause as Error).message}`, {}, { cause });
+    throw new LadderError(
+      'ADDON',
+      `the native addon could not be loaded; build it with \`node native/build.mjs\` in the package's folder (needs a C++17 compiler, make and python3): ${(cause as Error).message}`,
+      {},
+      { cause },
+    );
   }
   addon.setErrorClass(LadderError);
   loaded = addon;

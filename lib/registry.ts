@@ -8,13 +8,17 @@ export class Registry<R extends { readonly id: string }> {
   private readonly records = new Map<string, R>();
 
   /** @param what in messages: `format`, `model`, … */
-  constructor(private readonly what: string, shipped: readonly R[] = []) {
+  constructor(
+    private readonly what: string,
+    shipped: readonly R[] = [],
+  ) {
     for (const record of shipped) this.add(record);
   }
 
   /** @throws LadderError `BAD_ARGUMENT` for an id that is taken */
   add<T extends R>(record: T): T {
-    if (this.records.has(record.id)) throw new LadderError('BAD_ARGUMENT', `there is a ${this.what} ${JSON.stringify(record.id)} already`, { id: record.id });
+    if (this.records.has(record.id))
+      throw new LadderError('BAD_ARGUMENT', `there is a ${this.what} ${JSON.stringify(record.id)} already`, { id: record.id });
     this.records.set(record.id, record);
     return record;
   }
@@ -30,7 +34,12 @@ export class Registry<R extends { readonly id: string }> {
   /** @throws LadderError `BAD_ARGUMENT` naming all that there are */
   get(id: string): R {
     const record = this.records.get(id);
-    if (!record) throw new LadderError('BAD_ARGUMENT', `expected one of ${this.ids().join(', ')} for \`${this.what}\` but received ${JSON.stringify(id)}`, { [this.what]: id });
+    if (!record)
+      throw new LadderError(
+        'BAD_ARGUMENT',
+        `expected one of ${this.ids().join(', ')} for \`${this.what}\` but received ${JSON.stringify(id)}`,
+        { [this.what]: id },
+      );
     return record;
   }
 

@@ -30,7 +30,10 @@ export function renderTable(columns: readonly Column[], rows: readonly (readonly
   };
   const widths = columns.map((column, i) => Math.max(column.title.length, ...rows.map((row) => cell(row, i).length)));
   const line = (texts: readonly string[]): string =>
-    texts.map((text, i) => (columns[i]?.align === 'right' ? text.padStart(widths[i] ?? 0) : text.padEnd(widths[i] ?? 0))).join('  ').trimEnd();
+    texts
+      .map((text, i) => (columns[i]?.align === 'right' ? text.padStart(widths[i] ?? 0) : text.padEnd(widths[i] ?? 0)))
+      .join('  ')
+      .trimEnd();
   return [
     line(columns.map((column) => column.title)),
     widths.map((width) => '─'.repeat(width)).join('  '),

@@ -36,7 +36,9 @@ function fail(message) {
 /** What the binary depends on; equal fingerprints need no build. */
 function fingerprint(variant) {
   const hash = createHash('sha256');
-  hash.update([variant, process.arch, process.versions.modules, JSON.parse(readFileSync(join(kRoot, 'package.json'), 'utf8')).version].join('\0'));
+  hash.update(
+    [variant, process.arch, process.versions.modules, JSON.parse(readFileSync(join(kRoot, 'package.json'), 'utf8')).version].join('\0'),
+  );
   for (const path of ['binding.gyp', 'native/build.mjs', 'native/exports.map', ...nativeFiles(/\.(cc|h)$/)]) {
     hash.update(`\0${path}\0`);
     hash.update(readFileSync(join(kRoot, path)));
@@ -58,7 +60,9 @@ function nodeDirectory() {
   mkdirSync(include, { recursive: true });
   const headers = require('node-api-headers').include_dir;
   for (const name of readdirSync(headers)) copyFileSync(join(headers, name), join(include, name));
-  writeFileSync(join(include, 'common.gypi'), `{
+  writeFileSync(
+    join(include, 'common.gypi'),
+    `{
   'target_defaults': {
     'default_configuration': 'Release',
     'configurations': { 'Release': { 'cflags': ['-O3'] }, 'Debug': { 'cflags': ['-O0', '-g'] } },
@@ -66,8 +70,12 @@ function nodeDirectory() {
     'defines': ['_FILE_OFFSET_BITS=64', 'BUILDING_NODE_EXTENSION'],
   }
 }
-`);
-  writeFileSync(join(include, 'config.gypi'), JSON.stringify({ target_defaults: {}, variables: { host_arch: process.arch, target_arch: process.arch } }));
+`,
+  );
+  writeFileSync(
+    join(include, 'config.gypi'),
+    JSON.stringify({ target_defaults: {}, variables: { host_arch: process.arch, target_arch: process.arch } }),
+  );
   return made;
 }
 
@@ -82,7 +90,9 @@ function requireTools() {
   if (!works('make', '--version')) missing.push('make');
   if (!works(process.env.PYTHON ?? 'python3', '--version')) missing.push('python3');
   if (missing.length === 0) return;
-  fail(`building the native addon needs ${missing.join(', ')}; on Debian and Ubuntu: apt-get install g++ make python3. Then run \`node native/build.mjs\` again`);
+  fail(
+    `building the native addon needs ${missing.join(', ')}; on Debian and Ubuntu: apt-get install g++ make python3. Then run \`node native/build.mjs\` again`,
+  );
 }
 
 /** Two builds at once would write over each other: the second waits. */
@@ -120,7 +130,7 @@ function runNodeGyp(directory, sanitize, strict) {
   });
   if (result.status === 0) return;
   process.stderr.write(result.stdout + result.stderr);
-  fail('building the native addon failed; the compiler\'s output is above');
+  fail("building the native addon failed; the compiler's output is above");
 }
 
 /** node-gyp's `build` folder is fixed, and `rebuild` empties it: it works in a folder of links, and the result is copied. */

@@ -20,10 +20,13 @@
 #include <string>
 #include <vector>
 
-#define CHECK(call)                                                                                  \
-  do {                                                                                               \
-    auto status_ = (call);                                                                           \
-    if (status_ != 0) { fprintf(stderr, "%s:%d: %s: error %d\n", __FILE__, __LINE__, #call, (int)status_); exit(1); } \
+#define CHECK(call)                                                                      \
+  do {                                                                                   \
+    auto status_ = (call);                                                               \
+    if (status_ != 0) {                                                                  \
+      fprintf(stderr, "%s:%d: %s: error %d\n", __FILE__, __LINE__, #call, (int)status_); \
+      exit(1);                                                                           \
+    }                                                                                    \
   } while (0)
 
 constexpr double kCeilingBytesPerS = 3.10e12;
@@ -67,10 +70,15 @@ __constant__ float kNf4Values[16] = {-1.0f, -0.6961928009986877f, -0.52507305145
 __device__ inline float decodeWeight(const uint8_t* w, size_t index, int format) {
   switch (format) {
     case kFp16: return __half2float(reinterpret_cast<const __half*>(w)[index]);
-    case kInt4: { int v = w[index / 2] >> (index % 2 * 4) & 15; return v >= 8 ? v - 16 : v; }
+    case kInt4: {
+      int v = w[index / 2] >> (index % 2 * 4) & 15;
+      return v >= 8 ? v - 16 : v;
+    }
     case kNf4: return kNf4Values[w[index / 2] >> (index % 2 * 4) & 15];
-    case kE5m2: case kMxE5m2: return fp8ToFloat(w[index], false);
-    case kE4m3: case kMxE4m3: return fp8ToFloat(w[index], true);
+    case kE5m2:
+    case kMxE5m2: return fp8ToFloat(w[index], false);
+    case kE4m3:
+    case kMxE4m3: return fp8ToFloat(w[index], true);
     default: return (w[index / 8] >> (index % 8) & 1) ? 1.0f : -1.0f;
   }
 }
@@ -82,13 +90,29 @@ __global__ void prepareActivations(const __half* x, const __half* gain, const __
   const int row = blockIdx.x, t = threadIdx.x;
   x += size_t(row) * k, values += size_t(row) * k;
   auto reduce = [&](double v, bool isMax) {
-    __syncthreads(); red[t] = v; __syncthreads();
-    for (int s = 128; s > 0; s /= 2) { if (t < s) red[t] = isMax ? fmax(red[t], red[t + s]) : red[t] + red[t + s]; __syncthreads(); }
+    __syncthreads();
+    red[t] = v;
+    __syncthreads();
+    for (int s = 128; s > 0; s /= 2) {
+      if (t < s) red[t] = isMax ? fmax(red[t], red[t + s]) : red[t] + red[t + s];
+      __syncthreads();
+    }
     return red[0];
   };
   double mean = 0, inverse = 1;
-  if (norm == 2) { double s = 0; for (int i = t; i < k; i += 256) s += __half2float(x[i]); mean = reduce(s, false) / k; }
-  if (norm) { double s = 0; for (int i = t; i < k; i += 256) { double d = __half2float(x[i]) - mean; s += d * d; } inverse = 1 / sqrt(reduce(s, false) / k + eps); }
+  if (norm == 2) {
+    double s = 0;
+    for (int i = t; i < k; i += 256) s += __half2float(x[i]);
+    mean = reduce(s, false) / k;
+  }
+  if (norm) {
+    double s = 0;
+    for (int i = t; i < k; i += 256) {
+      double d = __half2float(x[i]) - mean;
+      s += d * d;
+    }
+    inverse = 1 / sqrt(reduce(s, false) / k + eps);
+  }
   auto value = [&](int i) -> float {
     double h = __half2float(x[i]);
     if (norm) h = (h - mean) * inverse * __half2float(gain[i]) + (norm == 2 ? __half2float(beta[i]) : 0.0f);
@@ -125,13 +149,25 @@ __global__ void prepareActivations(const __half* x, const __half* gain, const __
   if (t == 0 && scales) scales[row] = s;
   for (int i = t; i < k; i += 256) {
     const float q = value(i) / s;
-    if (activation == kActInt8) { int v = __float2int_rn(q); values[i] = double(v) * s; if (codes) codes[size_t(row) * k + i] = uint8_t(v); }
-    else { uint8_t c = __nv_cvt_float_to_fp8(q, __NV_SATFINITE, kind); values[i] = double(fp8ToFloat(c, e4m3)) * s; if (codes) codes[size_t(row) * k + i] = c; }
+    if (activation == kActInt8) {
+      int v = __float2int_rn(q);
+      values[i] = double(v) * s;
+      if (codes) codes[size_t(row) * k + i] = uint8_t(v);
+    } else {
+      uint8_t c = __nv_cvt_float_to_fp8(q, __NV_SATFINITE, kind);
+      values[i] = double(fp8ToFloat(c, e4m3)) * s;
+      if (codes) codes[size_t(row) * k + i] = c;
+    }
   }
 }
 
 struct Reference {
-  const uint8_t* weight; const void* scale; const __half* bias; const __half* residual; const double* values; double* out;
+  const uint8_t* weight;
+  const void* scale;
+  const __half* bias;
+  const __half* residual;
+  const double* values;
+  double* out;
   const uint64_t *offsetN, *offsetK, *scaleN, *scaleK;
   int m, n, k, format, group, function;
 };
@@ -141,12 +177,18 @@ __device__ double referenceRow(const Reference& r, int row, int n, double* red) 
     double w = decodeWeight(r.weight, r.offsetN[n] + r.offsetK[i], r.format);
     if (r.group > 0) {
       const size_t at = r.scaleN[n] + r.scaleK[i / r.group];
-      w *= r.group == 32 ? ldexp(1.0, int(static_cast<const uint8_t*>(r.scale)[at]) - 127) : double(__half2float(static_cast<const __half*>(r.scale)[at]));
+      w *= r.group == 32 ? ldexp(1.0, int(static_cast<const uint8_t*>(r.scale)[at]) - 127)
+                         : double(__half2float(static_cast<const __half*>(r.scale)[at]));
     }
     s += w * r.values[size_t(row) * r.k + i];
   }
-  __syncthreads(); red[threadIdx.x] = s; __syncthreads();
-  for (int d = 64; d > 0; d /= 2) { if (threadIdx.x < d) red[threadIdx.x] += red[threadIdx.x + d]; __syncthreads(); }
+  __syncthreads();
+  red[threadIdx.x] = s;
+  __syncthreads();
+  for (int d = 64; d > 0; d /= 2) {
+    if (threadIdx.x < d) red[threadIdx.x] += red[threadIdx.x + d];
+    __syncthreads();
+  }
   s = red[0];
   if (r.group < 0 && r.format != kFp16) s *= __half2float(static_cast<const __half*>(r.scale)[n]);
   if (r.bias) s += __half2float(r.bias[n]);
@@ -186,7 +228,10 @@ __global__ void prepareStandIn(uint4* y, size_t pieces, uint4* scales, size_t sc
 
 // ---- Host ---------------------------------------------------------------------------------------------------------------------
 
-struct Digit { char axis; uint64_t stride, size; };
+struct Digit {
+  char axis;
+  uint64_t stride, size;
+};
 struct Op {
   std::string kind, name;
   int m = 0, n = 0, k = 0, format = 0, group = -1, activation = 0, quantised = 0, norm = 0, bias = 0, function = 0, residual = 0;
@@ -203,9 +248,18 @@ struct Op {
   CUfunction function_ = nullptr;
   size_t outputs() const { return function == 1 ? n / 2 : n; }
 };
-struct Chain { std::string name; bool timed = true; int m = 1; std::vector<Op> ops; };
+struct Chain {
+  std::string name;
+  bool timed = true;
+  int m = 1;
+  std::vector<Op> ops;
+};
 
-template <class T> T* allocate(size_t count) { void* p; CHECK(cudaMalloc(&p, count * sizeof(T) + 64)); return static_cast<T*>(p); }
+template <class T> T* allocate(size_t count) {
+  void* p;
+  CHECK(cudaMalloc(&p, count * sizeof(T) + 64));
+  return static_cast<T*>(p);
+}
 
 /// Of a layout, rows of padding included.
 size_t elements(const std::vector<Digit>& digits) {
@@ -222,7 +276,8 @@ std::vector<uint64_t> offsets(const std::vector<Digit>& digits, char axis, uint6
   for (uint64_t i = 0; i < extent; ++i) {
     // The digits of an axis have strides that nest: take each coordinate's digit by stride and size.
     uint64_t at = 0;
-    for (size_t d = 0; d < digits.size(); ++d) if (digits[d].axis == axis) at += (i / digits[d].stride % digits[d].size) * weight[d];
+    for (size_t d = 0; d < digits.size(); ++d)
+      if (digits[d].axis == axis) at += (i / digits[d].stride % digits[d].size) * weight[d];
     table[i] = at;
   }
   return table;
@@ -242,19 +297,36 @@ std::vector<Chain> readCases(const std::string& path) {
     std::istringstream in(line);
     std::string word;
     if (!(in >> word)) continue;
-    if (word == "chain") { Chain c; in >> c.name >> c.timed >> c.m; chains.push_back(c); continue; }
+    if (word == "chain") {
+      Chain c;
+      in >> c.name >> c.timed >> c.m;
+      chains.push_back(c);
+      continue;
+    }
     Op op;
     op.kind = word;
     in >> op.name;
-    if (word == "attention") { in >> op.m >> op.heads >> op.kvHeads >> op.interleaved >> op.xFrom; op.n = op.heads * 128; }
-    else if (word == "prepare") in >> op.m >> op.k >> op.norm >> op.eps >> op.activation >> op.xFrom;
+    if (word == "attention") {
+      in >> op.m >> op.heads >> op.kvHeads >> op.interleaved >> op.xFrom;
+      op.n = op.heads * 128;
+    } else if (word == "prepare") in >> op.m >> op.k >> op.norm >> op.eps >> op.activation >> op.xFrom;
     else {
-      in >> op.m >> op.n >> op.k >> op.format >> op.group >> op.activation >> op.quantised >> op.norm >> op.eps >> op.bias >> op.function >> op.residual >> op.xFrom >> op.residualFrom;
+      in >> op.m >> op.n >> op.k >> op.format >> op.group >> op.activation >> op.quantised >> op.norm >> op.eps >> op.bias >> op.function >>
+          op.residual >> op.xFrom >> op.residualFrom;
       in >> op.grid[0] >> op.grid[1] >> op.grid[2] >> op.block >> op.shared;
       size_t count;
-      in >> count; op.members.resize(count); for (auto& m : op.members) in >> m;
-      for (auto* layout : {&op.layout, &op.scaleLayout}) { in >> count; layout->resize(count); for (auto& d : *layout) in >> d.axis >> d.stride >> d.size; }
-      if (!in) { fprintf(stderr, "bad case: %s\n", line.c_str()); exit(1); }
+      in >> count;
+      op.members.resize(count);
+      for (auto& m : op.members) in >> m;
+      for (auto* layout : {&op.layout, &op.scaleLayout}) {
+        in >> count;
+        layout->resize(count);
+        for (auto& d : *layout) in >> d.axis >> d.stride >> d.size;
+      }
+      if (!in) {
+        fprintf(stderr, "bad case: %s\n", line.c_str());
+        exit(1);
+      }
     }
     chains.back().ops.push_back(op);
   }
@@ -276,8 +348,15 @@ struct Runner {
     fillHalf<<<1024, 256>>>(x, size_t(chain.m) * 65536, 0.0f, 1.0f, 7);
     uint32_t seed = 100;
     for (auto& op : chain.ops) {
-      if (op.kind == "attention") { op.y = allocate<__half>(size_t(op.m) * op.n); continue; }
-      if (op.kind == "prepare") { op.y = allocate<__half>(size_t(op.m) * op.k); op.yScale = allocate<float>(op.m * (op.k / 32)); continue; }
+      if (op.kind == "attention") {
+        op.y = allocate<__half>(size_t(op.m) * op.n);
+        continue;
+      }
+      if (op.kind == "prepare") {
+        op.y = allocate<__half>(size_t(op.m) * op.k);
+        op.yScale = allocate<float>(op.m * (op.k / 32));
+        continue;
+      }
       CHECK(cuModuleGetFunction(&op.function_, module, op.name.c_str()));
       CHECK(cuFuncSetAttribute(op.function_, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, op.shared));
       op.weightBytes = elements(op.layout) * kBits[op.format] / 8;
@@ -298,13 +377,20 @@ struct Runner {
       CHECK(cudaMemset(op.y, 0xff, size_t(op.m) * op.n * 2));
     }
     uint8_t* next = nullptr;
-    for (size_t i = chain.ops.size(); i-- > 0;) if (chain.ops[i].kind == "dense") chain.ops[i].next = next, next = chain.ops[i].weight;
+    for (size_t i = chain.ops.size(); i-- > 0;)
+      if (chain.ops[i].kind == "dense") chain.ops[i].next = next, next = chain.ops[i].weight;
     CHECK(cudaDeviceSynchronize());
   }
 
   static void fillWeight(const Op& op, uint8_t* weight, uint32_t seed) {
-    if (op.format == kFp16) fillHalf<<<4096, 256>>>(reinterpret_cast<__half*>(weight), op.weightBytes / 2, 0, 1 / (std::sqrt(double(op.k)) * 0.4), seed);
-    else fillBytes<<<4096, 256>>>(weight, op.weightBytes, op.format == kE5m2 || op.format == kMxE5m2 ? 1 : op.format == kE4m3 || op.format == kMxE4m3 ? 2 : 0, 0, seed);
+    if (op.format == kFp16)
+      fillHalf<<<4096, 256>>>(reinterpret_cast<__half*>(weight), op.weightBytes / 2, 0, 1 / (std::sqrt(double(op.k)) * 0.4), seed);
+    else
+      fillBytes<<<4096, 256>>>(weight, op.weightBytes,
+                               op.format == kE5m2 || op.format == kMxE5m2   ? 1
+                               : op.format == kE4m3 || op.format == kMxE4m3 ? 2
+                                                                            : 0,
+                               0, seed);
   }
 
   void* value(int from) const { return from < 0 ? x : chain.ops[from].y; }
@@ -314,14 +400,16 @@ struct Runner {
     cudaLaunchConfig_t config{};
     cudaLaunchAttribute attribute{};
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization, attribute.val.programmaticStreamSerializationAllowed = 1;
-    config.gridDim = blocks, config.blockDim = threads, config.stream = stream, config.attrs = &attribute, config.numAttrs = programmatic ? 1 : 0;
+    config.gridDim = blocks, config.blockDim = threads, config.stream = stream, config.attrs = &attribute,
+    config.numAttrs = programmatic ? 1 : 0;
     CHECK(cudaLaunchKernelEx(&config, kernel, P(arguments)...));
   }
 
   /// What runs in a prepare operator's place where time counts.
   void launchPrepared(const Op& op, cudaStream_t stream, bool programmatic) const {
     const size_t pieces = size_t(op.m) * op.k * (op.activation == kActFp16 ? 2 : 1) / 16, scalePieces = size_t(op.m) * op.k / 512;
-    launchStandIn(prepareStandIn, int((pieces + scalePieces + 255) / 256), 256, stream, programmatic, (uint4*)op.y, pieces, (uint4*)op.yScale, scalePieces);
+    launchStandIn(prepareStandIn, int((pieces + scalePieces + 255) / 256), 256, stream, programmatic, (uint4*)op.y, pieces,
+                  (uint4*)op.yScale, scalePieces);
   }
 
   void launch(const Op& op, cudaStream_t stream, bool programmatic, uint8_t* weight = nullptr) const {
@@ -332,19 +420,29 @@ struct Runner {
     config.hStream = stream, config.attrs = &attribute, config.numAttrs = programmatic ? 1 : 0;
     config.blockDimY = config.blockDimZ = config.gridDimY = config.gridDimZ = 1;
     if (op.kind == "attention") {
-      launchStandIn(attentionStandIn, (op.n + 127) / 128, 128, stream, programmatic, (const __half*)value(op.xFrom), (__half*)op.y, op.m, op.heads, op.kvHeads, op.interleaved);
+      launchStandIn(attentionStandIn, (op.n + 127) / 128, 128, stream, programmatic, (const __half*)value(op.xFrom), (__half*)op.y, op.m,
+                    op.heads, op.kvHeads, op.interleaved);
       return;
     }
     if (op.kind == "prepare") {
       // Without the attribute: a full dependency, as the stand-in does not wait by itself.
       static double* scratch = allocate<double>(64 * 65536);
       const bool mx = op.activation == kActMxE5m2 || op.activation == kActMxE4m3;
-      prepareActivations<<<op.m, 256, 0, stream>>>((const __half*)value(op.xFrom), x, x + 65536 / 2, op.k, op.norm, op.eps, op.activation, scratch, (uint8_t*)op.y,
-                                                   mx ? nullptr : (float*)op.yScale, mx ? (uint8_t*)op.yScale : nullptr);
+      prepareActivations<<<op.m, 256, 0, stream>>>((const __half*)value(op.xFrom), x, x + 65536 / 2, op.k, op.norm, op.eps, op.activation,
+                                                   scratch, (uint8_t*)op.y, mx ? nullptr : (float*)op.yScale,
+                                                   mx ? (uint8_t*)op.yScale : nullptr);
       return;
     }
-    std::map<std::string, void*> pointers{{"x", value(op.xFrom)}, {"xScale", op.xFrom >= 0 ? chain.ops[op.xFrom].yScale : nullptr}, {"weight", weight ? weight : op.weight},
-      {"scale", op.scale}, {"gain", op.gain}, {"beta", op.beta}, {"bias", op.biasData}, {"residual", value(op.residualFrom)}, {"next", op.next}, {"y", op.y}};
+    std::map<std::string, void*> pointers{{"x", value(op.xFrom)},
+                                          {"xScale", op.xFrom >= 0 ? chain.ops[op.xFrom].yScale : nullptr},
+                                          {"weight", weight ? weight : op.weight},
+                                          {"scale", op.scale},
+                                          {"gain", op.gain},
+                                          {"beta", op.beta},
+                                          {"bias", op.biasData},
+                                          {"residual", value(op.residualFrom)},
+                                          {"next", op.next},
+                                          {"y", op.y}};
     std::vector<void*> values, arguments;
     values.reserve(op.members.size());
     for (auto& m : op.members) values.push_back(pointers.at(m)), arguments.push_back(&values.back());
@@ -367,13 +465,30 @@ struct Runner {
       if (op.quantised) {
         // The operator's own input, dequantised again: prepare once more from the operator's source.
         const Op& source = chain.ops[op.xFrom];
-        prepareActivations<<<op.m, 256>>>((const __half*)value(source.xFrom), x, x + 65536 / 2, op.k, source.norm, source.eps, source.activation, values, nullptr, nullptr, nullptr);
+        prepareActivations<<<op.m, 256>>>((const __half*)value(source.xFrom), x, x + 65536 / 2, op.k, source.norm, source.eps,
+                                          source.activation, values, nullptr, nullptr, nullptr);
       } else {
-        prepareActivations<<<op.m, 256>>>((const __half*)value(op.xFrom), op.gain, op.beta, op.k, op.norm, op.eps, op.activation, values, nullptr, nullptr, nullptr);
+        prepareActivations<<<op.m, 256>>>((const __half*)value(op.xFrom), op.gain, op.beta, op.k, op.norm, op.eps, op.activation, values,
+                                          nullptr, nullptr, nullptr);
       }
-      Reference r{op.weight, op.scale, op.bias ? op.biasData : nullptr, op.residual ? (const __half*)value(op.residualFrom) : nullptr, values, out,
-                  upload(offsets(op.layout, 'n', op.n)), upload(offsets(op.layout, 'k', op.k)), nullptr, nullptr, op.m, op.n, op.k, op.format, op.group, op.function};
-      if (op.group > 0) r.scaleN = upload(offsets(op.scaleLayout, 'n', op.n)), r.scaleK = upload(offsets(op.scaleLayout, 'k', op.k / op.group));
+      Reference r{op.weight,
+                  op.scale,
+                  op.bias ? op.biasData : nullptr,
+                  op.residual ? (const __half*)value(op.residualFrom) : nullptr,
+                  values,
+                  out,
+                  upload(offsets(op.layout, 'n', op.n)),
+                  upload(offsets(op.layout, 'k', op.k)),
+                  nullptr,
+                  nullptr,
+                  op.m,
+                  op.n,
+                  op.k,
+                  op.format,
+                  op.group,
+                  op.function};
+      if (op.group > 0)
+        r.scaleN = upload(offsets(op.scaleLayout, 'n', op.n)), r.scaleK = upload(offsets(op.scaleLayout, 'k', op.k / op.group));
       reference<<<op.outputs(), 128>>>(r);
       std::vector<double> expected(count);
       CHECK(cudaMemcpy(expected.data(), out, count * 8, cudaMemcpyDeviceToHost));
@@ -391,9 +506,14 @@ struct Runner {
       const bool same = memcmp(first.data(), second.data(), count * 2) == 0;
       const bool ok = relative <= 1e-3 && same && rms > 0.01 && rms < 1e4;
       good &= ok;
-      if (!ok) printf("  WRONG %s %s m=%d n=%d k=%d: relative %.3g, max/rms %.3g, rms %.3g, repeatable %d\n", chain.name.c_str(), op.name.c_str(), op.m, op.n, op.k, relative, largest / rms, rms, same);
-      fprintf(json, "  {\"chain\":\"%s\",\"op\":\"%s\",\"relativeError\":%.4g,\"maxOverRms\":%.4g,\"rms\":%.4g,\"repeatable\":%s},\n", chain.name.c_str(), op.name.c_str(), relative, largest / rms, rms, same ? "true" : "false");
-      for (const void* p : {(const void*)values, (const void*)out, (const void*)r.offsetN, (const void*)r.offsetK, (const void*)r.scaleN, (const void*)r.scaleK}) cudaFree(const_cast<void*>(p));
+      if (!ok)
+        printf("  WRONG %s %s m=%d n=%d k=%d: relative %.3g, max/rms %.3g, rms %.3g, repeatable %d\n", chain.name.c_str(), op.name.c_str(),
+               op.m, op.n, op.k, relative, largest / rms, rms, same);
+      fprintf(json, "  {\"chain\":\"%s\",\"op\":\"%s\",\"relativeError\":%.4g,\"maxOverRms\":%.4g,\"rms\":%.4g,\"repeatable\":%s},\n",
+              chain.name.c_str(), op.name.c_str(), relative, largest / rms, rms, same ? "true" : "false");
+      for (const void* p : {(const void*)values, (const void*)out, (const void*)r.offsetN, (const void*)r.offsetK, (const void*)r.scaleN,
+                            (const void*)r.scaleK})
+        cudaFree(const_cast<void*>(p));
     }
     return good;
   }
@@ -401,12 +521,16 @@ struct Runner {
   template <class F>
   static double medianUs(cudaStream_t stream, int samples, F run) {
     cudaEvent_t a, b;
-    CHECK(cudaEventCreate(&a)); CHECK(cudaEventCreate(&b));
+    CHECK(cudaEventCreate(&a));
+    CHECK(cudaEventCreate(&b));
     std::vector<float> times;
     for (int i = 0; i < samples + 10; ++i) {
-      CHECK(cudaEventRecord(a, stream)); run(); CHECK(cudaEventRecord(b, stream));
+      CHECK(cudaEventRecord(a, stream));
+      run();
+      CHECK(cudaEventRecord(b, stream));
       CHECK(cudaEventSynchronize(b));
-      float ms; CHECK(cudaEventElapsedTime(&ms, a, b));
+      float ms;
+      CHECK(cudaEventElapsedTime(&ms, a, b));
       if (i >= 10) times.push_back(ms * 1000);
     }
     std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
@@ -416,7 +540,8 @@ struct Runner {
 
   template <class F>
   cudaGraphExec_t capture(cudaStream_t stream, F body) {
-    cudaGraph_t graph; cudaGraphExec_t exec;
+    cudaGraph_t graph;
+    cudaGraphExec_t exec;
     CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
     body();
     CHECK(cudaStreamEndCapture(stream, &graph));
@@ -433,21 +558,28 @@ struct Runner {
     // Twice in turn, and what counts is the second time: the power limit may lower clocks only after a while.
     for (int round = 0; round < 4; ++round) {
       const int pdl = round % 2;
-      cudaGraphExec_t exec = capture(stream, [&] { for (auto& op : chain.ops) op.kind == "prepare" ? launchPrepared(op, stream, pdl) : launch(op, stream, pdl); });
+      cudaGraphExec_t exec = capture(stream, [&] {
+        for (auto& op : chain.ops) op.kind == "prepare" ? launchPrepared(op, stream, pdl) : launch(op, stream, pdl);
+      });
       layer[pdl] = medianUs(stream, 200, [&] { CHECK(cudaGraphLaunch(exec, stream)); });
       CHECK(cudaGraphExecDestroy(exec));
     }
-    printf("%-24s layer %8.1f us (no PDL %8.1f) %6.1f%% of ceiling |", chain.name.c_str(), layer[1], layer[0], total / layer[1] * 1e6 / kCeilingBytesPerS * 100);
-    fprintf(json, "  {\"chain\":\"%s\",\"layerUs\":%.2f,\"layerWithoutPdlUs\":%.2f,\"weightBytes\":%.0f", chain.name.c_str(), layer[1], layer[0], total);
+    printf("%-24s layer %8.1f us (no PDL %8.1f) %6.1f%% of ceiling |", chain.name.c_str(), layer[1], layer[0],
+           total / layer[1] * 1e6 / kCeilingBytesPerS * 100);
+    fprintf(json, "  {\"chain\":\"%s\",\"layerUs\":%.2f,\"layerWithoutPdlUs\":%.2f,\"weightBytes\":%.0f", chain.name.c_str(), layer[1],
+            layer[0], total);
     for (auto& op : chain.ops) {
       if (op.kind != "dense") continue;
       // Alone, over copies that together exceed L2 four times.
       const size_t bytes = op.weightBytes + op.scaleBytes;
       const int count = std::max<size_t>(2, std::min<size_t>(40, (200u << 20) / bytes + 1));
       std::vector<uint8_t*> copies{op.weight};
-      while (int(copies.size()) < count) copies.push_back(allocate<uint8_t>(op.weightBytes)), fillWeight(op, copies.back(), 999 + copies.size());
+      while (int(copies.size()) < count)
+        copies.push_back(allocate<uint8_t>(op.weightBytes)), fillWeight(op, copies.back(), 999 + copies.size());
       CHECK(cudaDeviceSynchronize());
-      cudaGraphExec_t exec = capture(stream, [&] { for (auto* w : copies) launch(op, stream, true, w); });
+      cudaGraphExec_t exec = capture(stream, [&] {
+        for (auto* w : copies) launch(op, stream, true, w);
+      });
       const double us = medianUs(stream, 50, [&] { CHECK(cudaGraphLaunch(exec, stream)); }) / count;
       CHECK(cudaGraphExecDestroy(exec));
       for (size_t i = 1; i < copies.size(); ++i) cudaFree(copies[i]);
@@ -462,17 +594,25 @@ struct Runner {
   }
 
   void release() {
-    for (auto& op : chain.ops) for (void* p : {(void*)op.weight, (void*)op.scale, (void*)op.gain, (void*)op.beta, (void*)op.biasData, op.y, op.yScale}) cudaFree(p);
+    for (auto& op : chain.ops)
+      for (void* p : {(void*)op.weight, (void*)op.scale, (void*)op.gain, (void*)op.beta, (void*)op.biasData, op.y, op.yScale}) cudaFree(p);
     cudaFree(x);
     CHECK(cuModuleUnload(module));
   }
 };
 
 int main(int argc, char** argv) {
-  if (argc < 4) { fprintf(stderr, "usage: layer_bench FOLDER .cubin|.ptx OUT.json [check] [only=SUBSTRING]\n"); return 2; }
+  if (argc < 4) {
+    fprintf(stderr, "usage: layer_bench FOLDER .cubin|.ptx OUT.json [check] [only=SUBSTRING]\n");
+    return 2;
+  }
   bool checkOnly = false, force = false;
   std::string only;
-  for (int i = 4; i < argc; ++i) { if (!strcmp(argv[i], "check")) checkOnly = true; if (!strcmp(argv[i], "force")) force = true; if (!strncmp(argv[i], "only=", 5)) only = argv[i] + 5; }
+  for (int i = 4; i < argc; ++i) {
+    if (!strcmp(argv[i], "check")) checkOnly = true;
+    if (!strcmp(argv[i], "force")) force = true;
+    if (!strncmp(argv[i], "only=", 5)) only = argv[i] + 5;
+  }
   CHECK(cudaFree(nullptr));
   cudaDeviceProp properties;
   CHECK(cudaGetDeviceProperties(&properties, 0));

@@ -19,7 +19,10 @@ export interface ByteSource {
 export class BufferSource implements ByteSource {
   readonly sizeBytes: number;
 
-  constructor(private readonly bytes: Uint8Array, readonly name = 'buffer') {
+  constructor(
+    private readonly bytes: Uint8Array,
+    readonly name = 'buffer',
+  ) {
     this.sizeBytes = bytes.length;
   }
 
@@ -52,7 +55,7 @@ export class FileSource implements ByteSource {
     if (from >= 0 && from + length <= this.window.length) return this.window.subarray(from, from + length);
     const wanted = Math.min(Math.max(length, kWindowBytes), this.sizeBytes - offset);
     const bytes = new Uint8Array(wanted);
-    for (let filled = 0; filled < wanted;) filled += this.readInto(bytes, filled, offset);
+    for (let filled = 0; filled < wanted; ) filled += this.readInto(bytes, filled, offset);
     if (wanted <= kWindowBytes) {
       this.window = bytes;
       this.windowOffset = offset;
@@ -94,7 +97,12 @@ export class ByteReader {
    * @param code of the errors thrown
    * @param end first offset past what may be read
    */
-  constructor(private readonly source: ByteSource, private readonly code: ErrorCode, start = 0, private readonly end = source.sizeBytes) {
+  constructor(
+    private readonly source: ByteSource,
+    private readonly code: ErrorCode,
+    start = 0,
+    private readonly end = source.sizeBytes,
+  ) {
     this.offset = start;
   }
 
@@ -104,7 +112,10 @@ export class ByteReader {
 
   /** An error at the current place. */
   fail(message: string): LadderError {
-    return new LadderError(this.code, `${this.source.name}: ${message} (at byte ${this.offset})`, { source: this.source.name, offset: this.offset });
+    return new LadderError(this.code, `${this.source.name}: ${message} (at byte ${this.offset})`, {
+      source: this.source.name,
+      offset: this.offset,
+    });
   }
 
   bytes(length: number, what: string): Uint8Array {

@@ -138,7 +138,12 @@ export async function checkHashes({ folder, manifest, module }: Checkpoint): Pro
   }
   if (module) {
     const actual = await readExportedString(module.path, '__ladder_sources');
-    results.push({ file: `${kModuleFile} (sources)`, expected: manifest.build.sources, actual, matches: actual === manifest.build.sources });
+    results.push({
+      file: `${kModuleFile} (sources)`,
+      expected: manifest.build.sources,
+      actual,
+      matches: actual === manifest.build.sources,
+    });
   }
   return results;
 }
@@ -162,14 +167,20 @@ async function readBlob(path: string, elf: ElfObject): Promise<Uint8Array | null
   if (!range || symbol.sizeBytes > range.sizeBytes || range.sizeBytes < 8) {
     throw new LadderError('BAD_MODULE', `${path}: ${kBlobSymbol} does not lie in the file`, { path, symbol: kBlobSymbol });
   }
-  const file = await open(path, 'r').catch((cause: unknown) => { throw ioError(path, cause); });
+  const file = await open(path, 'r').catch((cause: unknown) => {
+    throw ioError(path, cause);
+  });
   try {
     // A symbol without a size is as long as its prefix says.
     const prefix = Buffer.alloc(8);
     await file.read(prefix, 0, 8, range.offset);
     const length = prefix.readBigUInt64LE() + 8n;
     if (length > BigInt(symbol.sizeBytes || range.sizeBytes)) {
-      throw new LadderError('BAD_MODULE', `${path}: ${kBlobSymbol} announces ${length} bytes but has ${symbol.sizeBytes || range.sizeBytes}`, { path, symbol: kBlobSymbol });
+      throw new LadderError(
+        'BAD_MODULE',
+        `${path}: ${kBlobSymbol} announces ${length} bytes but has ${symbol.sizeBytes || range.sizeBytes}`,
+        { path, symbol: kBlobSymbol },
+      );
     }
     const bytes = new Uint8Array(Number(length));
     const { bytesRead } = await file.read(bytes, 0, bytes.length, range.offset);

@@ -17,10 +17,15 @@ const kMaxListed = 10;
 
 /** Every function that the graph calls must be exported. @throws LadderError `MISSING_SYMBOL`, with all that are missing */
 export function checkModule(graph: Graph, elf: ElfObject): void {
-  const missing = [...new Set(graph.nodes.flatMap(({ functionName }) => functionName ?? []))]
-    .filter((name) => !kExecutorFunctions.has(name) && (elf.exported.get(name)?.kind ?? 'object') === 'object');
+  const missing = [...new Set(graph.nodes.flatMap(({ functionName }) => functionName ?? []))].filter(
+    (name) => !kExecutorFunctions.has(name) && (elf.exported.get(name)?.kind ?? 'object') === 'object',
+  );
   if (missing.length === 0) return;
-  throw new LadderError('MISSING_SYMBOL', `model.so does not export ${missing.length} function(s) that graph.json calls: ${list(missing)}; the two are not of one build`, { symbols: missing });
+  throw new LadderError(
+    'MISSING_SYMBOL',
+    `model.so does not export ${missing.length} function(s) that graph.json calls: ${list(missing)}; the two are not of one build`,
+    { symbols: missing },
+  );
 }
 
 /** Every tensor of graph.params must be a `null` node of that shape and type. @throws LadderError `BAD_PARAMS` */
@@ -28,10 +33,15 @@ export function checkParams(graph: Graph, tensors: readonly ParamTensor[]): void
   const entries = argumentEntries(graph);
   for (const { name, dtype, shape } of tensors) {
     const id = entries.get(name);
-    if (id === undefined) throw new LadderError('BAD_PARAMS', `graph.params holds ${quote(name)}, which is no input of the graph`, { tensor: name });
+    if (id === undefined)
+      throw new LadderError('BAD_PARAMS', `graph.params holds ${quote(name)}, which is no input of the graph`, { tensor: name });
     const entry = graph.entries[id]!;
     if (!sameDataType(dtype, entry.dtype) || shape.length !== entry.shape.length || shape.some((extent, i) => extent !== entry.shape[i])) {
-      throw new LadderError('BAD_PARAMS', `graph.params holds ${quote(name)} as ${dtype.name} [${shape.join(', ')}], but the graph wants ${entry.dtype.name} [${entry.shape.join(', ')}]`, { tensor: name });
+      throw new LadderError(
+        'BAD_PARAMS',
+        `graph.params holds ${quote(name)} as ${dtype.name} [${shape.join(', ')}], but the graph wants ${entry.dtype.name} [${entry.shape.join(', ')}]`,
+        { tensor: name },
+      );
     }
   }
 }
@@ -42,9 +52,15 @@ export function checkParams(graph: Graph, tensors: readonly ParamTensor[]): void
  */
 export function checkParamsComplete(manifest: Manifest, tensors: readonly ParamTensor[]): void {
   const present = new Set(tensors.map(({ name }) => name));
-  const missing = Object.entries(manifest.tensors).filter(([name, { role }]) => role !== 'input' && !present.has(name)).map(([name]) => name);
+  const missing = Object.entries(manifest.tensors)
+    .filter(([name, { role }]) => role !== 'input' && !present.has(name))
+    .map(([name]) => name);
   if (missing.length === 0) return;
-  throw new LadderError('MISSING_PARAMETER', `graph.params lacks ${missing.length} parameter(s): ${list(missing)}; pack all of them with \`ladder build … --weights\`, or remove graph.params to run with made-up weights`, { tensors: missing });
+  throw new LadderError(
+    'MISSING_PARAMETER',
+    `graph.params lacks ${missing.length} parameter(s): ${list(missing)}; pack all of them with \`ladder build … --weights\`, or remove graph.params to run with made-up weights`,
+    { tensors: missing },
+  );
 }
 
 /**
@@ -55,20 +71,27 @@ export function checkParamsComplete(manifest: Manifest, tensors: readonly ParamT
 export function checkManifest(graph: Graph, manifest: Manifest): void {
   const entries = argumentEntries(graph);
   const described = new Map(Object.entries(manifest.tensors));
-  for (const name of entries.keys()) if (!described.has(name)) throw bad(`the graph's input ${quote(name)} is not among \`tensors\``, { tensor: name });
+  for (const name of entries.keys())
+    if (!described.has(name)) throw bad(`the graph's input ${quote(name)} is not among \`tensors\``, { tensor: name });
   for (const name of described.keys()) {
     if (!entries.has(name)) throw bad(`\`tensors\` describes ${quote(name)}, which is no input of the graph`, { tensor: name });
   }
   for (const name of Object.keys(manifest.files)) {
-    if (name === '' || name === '.' || name === '..' || /[/\\\0]/.test(name)) throw bad(`\`files\` names ${quote(name)}, which is no file of the folder`, { file: name });
+    if (name === '' || name === '.' || name === '..' || /[/\\\0]/.test(name))
+      throw bad(`\`files\` names ${quote(name)}, which is no file of the folder`, { file: name });
   }
   const nodes = graph.nodes.filter(({ op }) => op === 'tvm_op');
-  if (nodes.length !== manifest.operators.length) throw bad(`\`operators\` describes ${manifest.operators.length} operators but the graph has ${nodes.length}`);
+  if (nodes.length !== manifest.operators.length)
+    throw bad(`\`operators\` describes ${manifest.operators.length} operators but the graph has ${nodes.length}`);
   const stored = new Map<string, string>();
   manifest.operators.forEach((operator, i) => {
     const node = nodes[i]!;
-    if (operator.node !== node.name) throw bad(`operators.${i} describes ${quote(operator.node)} but the graph has ${quote(node.name)} there`, { node: node.name });
-    if (operator.probe.length !== node.inputs.length) throw bad(`operators.${i}.probe has ${operator.probe.length} items for ${node.inputs.length} inputs of ${quote(node.name)}`, { node: node.name });
+    if (operator.node !== node.name)
+      throw bad(`operators.${i} describes ${quote(operator.node)} but the graph has ${quote(node.name)} there`, { node: node.name });
+    if (operator.probe.length !== node.inputs.length)
+      throw bad(`operators.${i}.probe has ${operator.probe.length} items for ${node.inputs.length} inputs of ${quote(node.name)}`, {
+        node: node.name,
+      });
     within(node.name, () => checkProgram(operator.program));
     const tensors = programTensors(operator.program);
     checkOperands(graph, node.name, 'input', node.inputs, tensors.inputs);
@@ -77,13 +100,23 @@ export function checkManifest(graph: Graph, manifest: Manifest): void {
   });
 }
 
-function checkOperands(graph: Graph, node: string, side: 'input' | 'output', entries: readonly number[], operands: readonly TensorSpec[]): void {
-  if (entries.length !== operands.length) throw bad(`${quote(node)} has ${entries.length} ${side}s where its program has ${operands.length}`, { node });
+function checkOperands(
+  graph: Graph,
+  node: string,
+  side: 'input' | 'output',
+  entries: readonly number[],
+  operands: readonly TensorSpec[],
+): void {
+  if (entries.length !== operands.length)
+    throw bad(`${quote(node)} has ${entries.length} ${side}s where its program has ${operands.length}`, { node });
   operands.forEach(({ part, dtype, elements }, i) => {
     const entry = graph.entries[entries[i]!]!;
     const sizeBytes = elements * kTensorBytes[dtype];
     if (!sameDataType(entry.dtype, parseDataType(dtype)) || entry.sizeBytes !== sizeBytes) {
-      throw bad(`${quote(node)}: ${side} ${i} (${part}) is ${entry.dtype.name} [${entry.shape.join(', ')}], ${entry.sizeBytes} bytes, where its program wants ${dtype}, ${sizeBytes} bytes`, { node, operand: part });
+      throw bad(
+        `${quote(node)}: ${side} ${i} (${part}) is ${entry.dtype.name} [${entry.shape.join(', ')}], ${entry.sizeBytes} bytes, where its program wants ${dtype}, ${sizeBytes} bytes`,
+        { node, operand: part },
+      );
     }
   });
 }
@@ -93,7 +126,10 @@ function checkOperands(graph: Graph, node: string, side: 'input' | 'output', ent
  * @param known what earlier operators said, by tensor
  */
 function checkStored(graph: Graph, { program }: Manifest['operators'][number], node: GraphNode, known: Map<string, string>): void {
-  for (const [indices, entries] of [[program.inputs, node.inputs], [program.outputs, node.outputs]] as const) {
+  for (const [indices, entries] of [
+    [program.inputs, node.inputs],
+    [program.outputs, node.outputs],
+  ] as const) {
     let at = 0;
     for (const index of indices) {
       const value = program.values[index]!;
@@ -104,7 +140,11 @@ function checkStored(graph: Graph, { program }: Manifest['operators'][number], n
         at += 1;
         const name = `${graph.nodes[graph.entries[entry]!.node]!.name}:${graph.entries[entry]!.output}`;
         const before = known.get(name);
-        if (before !== undefined && before !== text) throw bad(`${quote(node.name)} takes ${quote(name)} for another value, or stored in another order, than an operator before it`, { node: node.name, tensor: name });
+        if (before !== undefined && before !== text)
+          throw bad(`${quote(node.name)} takes ${quote(name)} for another value, or stored in another order, than an operator before it`, {
+            node: node.name,
+            tensor: name,
+          });
         known.set(name, text);
       }
     }
@@ -130,5 +170,8 @@ function quote(name: string): string {
 }
 
 function list(names: readonly string[]): string {
-  return `${names.slice(0, kMaxListed).map((name) => name.slice(0, 120)).join(', ')}${names.length > kMaxListed ? ` and ${names.length - kMaxListed} more` : ''}`;
+  return `${names
+    .slice(0, kMaxListed)
+    .map((name) => name.slice(0, 120))
+    .join(', ')}${names.length > kMaxListed ? ` and ${names.length - kMaxListed} more` : ''}`;
 }

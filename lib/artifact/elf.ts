@@ -37,12 +37,29 @@ export interface ElfObject {
   /** Empty where section headers are stripped. */
   readonly sections: readonly ElfSection[];
   /** PT_LOAD segments: where addresses lie in the file. */
-  readonly segments: readonly { readonly address: number; readonly offset: number; readonly fileBytes: number; readonly memoryBytes: number }[];
+  readonly segments: readonly {
+    readonly address: number;
+    readonly offset: number;
+    readonly fileBytes: number;
+    readonly memoryBytes: number;
+  }[];
 }
 
 const kMachines: Readonly<Record<number, ElfObject['machine']>> = { 62: 'x86-64', 183: 'aarch64' };
-const enum Segment { Load = 1, Dynamic = 2 }
-const enum Tag { Null = 0, Needed = 1, Hash = 4, StringTable = 5, SymbolTable = 6, StringTableBytes = 10, SymbolBytes = 11, GnuHash = 0x6ffffef5 }
+const enum Segment {
+  Load = 1,
+  Dynamic = 2,
+}
+const enum Tag {
+  Null = 0,
+  Needed = 1,
+  Hash = 4,
+  StringTable = 5,
+  SymbolTable = 6,
+  StringTableBytes = 10,
+  SymbolBytes = 11,
+  GnuHash = 0x6ffffef5,
+}
 const kHeaderBytes = 64;
 const kProgramHeaderBytes = 56;
 const kSectionHeaderBytes = 64;
@@ -139,7 +156,10 @@ class ElfParser {
     this.readStrings();
     const { exported, undefinedSymbols } = this.readSymbols();
     return {
-      machine, exported, undefined: undefinedSymbols, needed: this.neededOffsets.map((offset) => this.string(offset, 'needed library')),
+      machine,
+      exported,
+      undefined: undefinedSymbols,
+      needed: this.neededOffsets.map((offset) => this.string(offset, 'needed library')),
       sections: sectionOffset === 0 || sectionCount === 0 ? [] : this.readSections(sectionOffset, sectionSize, sectionCount, sectionNames),
       segments: this.segments,
     };
@@ -159,7 +179,9 @@ class ElfParser {
 
   /** File offset of `length` bytes at an address. */
   private locate(address: number, length: number, what: string): number {
-    const segment = this.segments.find((candidate) => address >= candidate.address && address + length <= candidate.address + candidate.fileBytes);
+    const segment = this.segments.find(
+      (candidate) => address >= candidate.address && address + length <= candidate.address + candidate.fileBytes,
+    );
     if (!segment) throw this.fail(`${what} (address ${address}, ${length} bytes) lies in no segment of the file`);
     return segment.offset + (address - segment.address);
   }
@@ -216,7 +238,7 @@ class ElfParser {
     const end = this.strings.indexOf(0, offset);
     if (offset >= this.strings.length || end < 0) throw this.fail(`name of ${what} lies outside the string table`);
     this.nameBytesLeft -= end - offset;
-    if (this.nameBytesLeft < 0) throw this.fail('the symbols\' names overlap without end');
+    if (this.nameBytesLeft < 0) throw this.fail("the symbols' names overlap without end");
     return this.strings.toString('utf8', offset, end);
   }
 
@@ -266,9 +288,15 @@ class ElfParser {
         undefinedSymbols.push({ name, weak: binding === 2 });
         continue;
       }
-      if (address > BigInt(Number.MAX_SAFE_INTEGER) || sizeBytes > BigInt(Number.MAX_SAFE_INTEGER)) throw this.fail(`symbol ${name.slice(0, 80)} has an impossible address`);
+      if (address > BigInt(Number.MAX_SAFE_INTEGER) || sizeBytes > BigInt(Number.MAX_SAFE_INTEGER))
+        throw this.fail(`symbol ${name.slice(0, 80)} has an impossible address`);
       const type = info & 15;
-      exported.set(name, { name, kind: type === 2 || type === 10 ? 'function' : type === 1 ? 'object' : 'other', address: Number(address), sizeBytes: Number(sizeBytes) });
+      exported.set(name, {
+        name,
+        kind: type === 2 || type === 10 ? 'function' : type === 1 ? 'object' : 'other',
+        address: Number(address),
+        sizeBytes: Number(sizeBytes),
+      });
     }
     return { exported, undefinedSymbols };
   }
@@ -291,7 +319,7 @@ class ElfParser {
     const names = Buffer.from(this.source.read(namesSection.offset, namesSection.sizeBytes));
     return raw.flatMap(({ nameOffset, type, offset: at, sizeBytes }) => {
       const end = names.indexOf(0, nameOffset);
-      if (nameOffset >= names.length || end < 0) throw this.fail('a section\'s name lies outside the section name table');
+      if (nameOffset >= names.length || end < 0) throw this.fail("a section's name lies outside the section name table");
       return type === kNoBits ? [] : [{ name: names.toString('utf8', nameOffset, end), offset: at, sizeBytes }];
     });
   }

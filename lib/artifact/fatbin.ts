@@ -75,7 +75,8 @@ function readEntry(reader: ByteReader, found: Set<string>): void {
   reader.skip(8, 'identifier');
   const flags = reader.u32('flags');
   const suffix = flags & kArchitectureSpecific ? 'a' : flags & kFamilySpecific ? 'f' : '';
-  if ((kind === 1 || kind === 2) && architecture >= 50 && architecture < 1000) found.add(`${kind === 1 ? 'compute' : 'sm'}_${architecture}${suffix}`);
+  if ((kind === 1 || kind === 2) && architecture >= 50 && architecture < 1000)
+    found.add(`${kind === 1 ? 'compute' : 'sm'}_${architecture}${suffix}`);
   reader.offset = start;
   reader.skip(headerBytes + payloadBytes, 'entry');
 }

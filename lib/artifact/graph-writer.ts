@@ -51,14 +51,16 @@ export function serialiseGraph(description: GraphDescription): string {
   const entryOf = new Map<string, number>();
   const placeOf = new Map<string, readonly [number, number, number]>();
   const define = (tensor: TensorDescription, node: number, output: number): void => {
-    if (entryOf.has(tensor.name)) throw new LadderError('BAD_ARGUMENT', `two tensors are called ${JSON.stringify(tensor.name)}`, { tensor: tensor.name });
+    if (entryOf.has(tensor.name))
+      throw new LadderError('BAD_ARGUMENT', `two tensors are called ${JSON.stringify(tensor.name)}`, { tensor: tensor.name });
     entryOf.set(tensor.name, tensors.length);
     placeOf.set(tensor.name, [node, output, 0]);
     tensors.push(tensor);
   };
   const find = <T>(map: ReadonlyMap<string, T>, name: string): T => {
     const value = map.get(name);
-    if (value === undefined) throw new LadderError('BAD_ARGUMENT', `expected a tensor made before but received ${JSON.stringify(name)}`, { tensor: name });
+    if (value === undefined)
+      throw new LadderError('BAD_ARGUMENT', `expected a tensor made before but received ${JSON.stringify(name)}`, { tensor: name });
     return value;
   };
   inputs.forEach((tensor, node) => define(tensor, node, 0));
@@ -67,11 +69,13 @@ export function serialiseGraph(description: GraphDescription): string {
   const nodes: object[] = inputs.map(({ name }) => ({ op: 'null', name, inputs: [] }));
   for (const operator of operators) {
     nodes.push({
-      op: 'tvm_op', name: operator.name,
+      op: 'tvm_op',
+      name: operator.name,
       attrs: {
         ...operator.attributes,
         func_name: operator.functionName,
-        num_inputs: String(operator.inputs.length), num_outputs: String(operator.outputs.length),
+        num_inputs: String(operator.inputs.length),
+        num_outputs: String(operator.outputs.length),
         flatten_data: operator.flatten ? '1' : '0',
       },
       inputs: operator.inputs.map((name) => find(placeOf, name)),
@@ -82,19 +86,29 @@ export function serialiseGraph(description: GraphDescription): string {
   }
   rowPointers.push(tensors.length);
   const heads = outputs.map((name) => find(placeOf, name));
-  const storageIds = planStorages(tensors, inputs.length, operators.map(({ outputs: { length } }) => length), reads, outputs.map((name) => find(entryOf, name)));
-  return `${JSON.stringify({
-    nodes,
-    arg_nodes: inputs.map((_, i) => i),
-    heads,
-    attrs: {
-      dltype: ['list_str', tensors.map(({ dtype }) => dtype)],
-      device_index: ['list_int', tensors.map(() => deviceType)],
-      storage_id: ['list_int', storageIds],
-      shape: ['list_shape', tensors.map(({ shape }) => shape)],
+  const storageIds = planStorages(
+    tensors,
+    inputs.length,
+    operators.map(({ outputs: { length } }) => length),
+    reads,
+    outputs.map((name) => find(entryOf, name)),
+  );
+  return `${JSON.stringify(
+    {
+      nodes,
+      arg_nodes: inputs.map((_, i) => i),
+      heads,
+      attrs: {
+        dltype: ['list_str', tensors.map(({ dtype }) => dtype)],
+        device_index: ['list_int', tensors.map(() => deviceType)],
+        storage_id: ['list_int', storageIds],
+        shape: ['list_shape', tensors.map(({ shape }) => shape)],
+      },
+      node_row_ptr: rowPointers,
     },
-    node_row_ptr: rowPointers,
-  }, null, 2)}\n`;
+    null,
+    2,
+  )}\n`;
 }
 
 /**
@@ -102,8 +116,13 @@ export function serialiseGraph(description: GraphDescription): string {
  * An operator's outputs are placed before its inputs are released, so that none is computed in place; of the free
  * storages the smallest that suffices is taken, else the largest grows.
  */
-function planStorages(tensors: readonly TensorDescription[], inputCount: number, outputCounts: readonly number[],
-  reads: readonly (readonly number[])[], heads: readonly number[]): readonly number[] {
+function planStorages(
+  tensors: readonly TensorDescription[],
+  inputCount: number,
+  outputCounts: readonly number[],
+  reads: readonly (readonly number[])[],
+  heads: readonly number[],
+): readonly number[] {
   const sizes = tensors.map(({ name, shape, dtype }) => {
     const size = safeProduct(shape, elementBytes(parseDataType(dtype)));
     if (size === null) throw new LadderError('BAD_ARGUMENT', `tensor ${name} has more than 2^53 bytes`, { tensor: name });

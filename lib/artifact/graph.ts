@@ -77,7 +77,9 @@ export function parseGraph(source: string): Graph {
   const rowPointers = parseRowPointers(root.get('node_row_ptr'), nodesJson.length, attributeList(attributes, 'dltype', 'list_str').length);
   const nodes = nodesJson.map((node, index) => parseNode(node, index, rowPointers));
   const entries = parseEntries(attributes, nodes);
-  const heads = array(root.get('heads'), 'heads', reject).map((head, i) => parseEntryReference(head, `heads[${i}]`, nodes.length, rowPointers));
+  const heads = array(root.get('heads'), 'heads', reject).map((head, i) =>
+    parseEntryReference(head, `heads[${i}]`, nodes.length, rowPointers),
+  );
   const graph = { nodes, entries, argumentNodes: parseArgumentNodes(root.get('arg_nodes'), nodes), heads };
   checkExecutorFunctions(graph);
   return graph;
@@ -104,7 +106,8 @@ function parseRowPointers(value: unknown, nodeCount: number, entryCount: number)
   const pointers = array(value, 'node_row_ptr', reject).map((item, i) => natural(item, kMaxIndex, `node_row_ptr[${i}]`, reject));
   if (pointers.length !== nodeCount + 1) reject('node_row_ptr', `${nodeCount + 1} items, one more than there are nodes`, value);
   pointers.forEach((pointer, i) => {
-    if (i === 0 ? pointer !== 0 : pointer <= pointers[i - 1]!) reject(`node_row_ptr[${i}]`, i === 0 ? '0' : 'a larger value than before, every node having an output', pointer);
+    if (i === 0 ? pointer !== 0 : pointer <= pointers[i - 1]!)
+      reject(`node_row_ptr[${i}]`, i === 0 ? '0' : 'a larger value than before, every node having an output', pointer);
   });
   // Checked before anything is made per entry: one number must not cost gigabytes.
   if (pointers.at(-1) !== entryCount) reject(`node_row_ptr[${nodeCount}]`, `${entryCount}, the length of attrs.dltype`, pointers.at(-1));
@@ -119,7 +122,8 @@ function parseEntryReference(value: unknown, field: string, nodeLimit: number, r
   const [node, output] = items as number[];
   if (node! >= nodeLimit) reject(`${field}[0]`, nodeLimit === 0 ? 'no input, as no node comes before' : `a node before ${nodeLimit}`, node);
   const entry = rowPointers[node!]! + output!;
-  if (entry >= rowPointers[node! + 1]!) reject(`${field}[1]`, `an output of node ${node}, which has ${rowPointers[node! + 1]! - rowPointers[node!]!}`, output);
+  if (entry >= rowPointers[node! + 1]!)
+    reject(`${field}[1]`, `an output of node ${node}, which has ${rowPointers[node! + 1]! - rowPointers[node!]!}`, output);
   return entry;
 }
 
@@ -133,10 +137,13 @@ function parseNode(value: unknown, index: number, rowPointers: readonly number[]
   if (op !== 'null' && op !== 'tvm_op') reject(field('op'), '"null" or "tvm_op"', op);
   const name = text(node.get('name'), field('name'), reject);
   if (name === '') reject(field('name'), 'a name', name);
-  const inputs = array(node.get('inputs'), field('inputs'), reject)
-    .map((item, i) => parseEntryReference(item, field(`inputs[${i}]`), index, rowPointers));
+  const inputs = array(node.get('inputs'), field('inputs'), reject).map((item, i) =>
+    parseEntryReference(item, field(`inputs[${i}]`), index, rowPointers),
+  );
   const controlDependencies = node.has('control_deps')
-    ? array(node.get('control_deps'), field('control_deps'), reject).map((item, i) => natural(item, index - 1, field(`control_deps[${i}]`), reject))
+    ? array(node.get('control_deps'), field('control_deps'), reject).map((item, i) =>
+        natural(item, index - 1, field(`control_deps[${i}]`), reject),
+      )
     : [];
   if (node.has('attr') && node.has('attrs')) reject(field('attr'), 'either `attr` or `attrs`', node.get('attr'));
   const attributes = new Map<string, string>();
@@ -164,11 +171,12 @@ function parseNode(value: unknown, index: number, rowPointers: readonly number[]
     return /^[0-9]{1,9}$/.test(item) ? Number(item) : reject(field(`${attributesKey}.${key}`), 'a decimal number in a string', item);
   };
   const functionName = take('func_name');
-  if (functionName === '') reject(field(`${attributesKey}.func_name`), 'a function\'s name', functionName);
+  if (functionName === '') reject(field(`${attributesKey}.func_name`), "a function's name", functionName);
   const inputCount = takeCount('num_inputs');
   if (inputCount !== inputs.length) reject(field(`${attributesKey}.num_inputs`), `${inputs.length}, the length of \`inputs\``, inputCount);
   const outputCount = takeCount('num_outputs');
-  if (outputCount !== outputs.length) reject(field(`${attributesKey}.num_outputs`), `${outputs.length}, which is what node_row_ptr leaves room for`, outputCount);
+  if (outputCount !== outputs.length)
+    reject(field(`${attributesKey}.num_outputs`), `${outputs.length}, which is what node_row_ptr leaves room for`, outputCount);
   return { op: 'tvm_op', ...base, functionName, flatten: takeCount('flatten_data') !== 0, attributes };
 }
 
@@ -187,22 +195,26 @@ function parseEntries(attributes: ReadonlyMap<string, unknown>, nodes: readonly 
   const scopes = attributes.has('storage_scope') ? list('storage_scope', 'list_str') : null;
   const deviceOfStorage = new Map<number, number | null>();
   const types = new Map<string, DataType>();
-  return nodes.flatMap((node, nodeIndex) => node.outputs.map((entry, output): GraphEntry => {
-    const dtype = parseEntryType(dtypes[entry], `attrs.dltype[1][${entry}]`, types);
-    const shapeField = `attrs.shape[1][${entry}]`;
-    const shape = array(shapes[entry], shapeField, reject).map((extent, i) => natural(extent, Number.MAX_SAFE_INTEGER, `${shapeField}[${i}]`, reject));
-    const elements = safeProduct(shape);
-    const sizeBytes = safeProduct(shape, elementBytes(dtype));
-    if (elements === null || sizeBytes === null) return reject(shapeField, 'fewer than 2^53 bytes', shape.join('×').slice(0, 80));
-    const storageId = natural(storageIds[entry], kMaxIndex, `attrs.storage_id[1][${entry}]`, reject);
-    const deviceType = deviceTypes ? natural(deviceTypes[entry], kMaxIndex, `attrs.device_index[1][${entry}]`, reject) : null;
-    if ((deviceOfStorage.get(storageId) ?? deviceType) !== deviceType) {
-      reject(`attrs.device_index[1][${entry}]`, `${deviceOfStorage.get(storageId)}, where storage ${storageId} lies`, deviceType);
-    }
-    deviceOfStorage.set(storageId, deviceType);
-    const storageScope = scopes ? text(scopes[entry], `attrs.storage_scope[1][${entry}]`, reject) : null;
-    return { node: nodeIndex, output, shape, dtype, elements, sizeBytes, storageId, deviceType, storageScope };
-  }));
+  return nodes.flatMap((node, nodeIndex) =>
+    node.outputs.map((entry, output): GraphEntry => {
+      const dtype = parseEntryType(dtypes[entry], `attrs.dltype[1][${entry}]`, types);
+      const shapeField = `attrs.shape[1][${entry}]`;
+      const shape = array(shapes[entry], shapeField, reject).map((extent, i) =>
+        natural(extent, Number.MAX_SAFE_INTEGER, `${shapeField}[${i}]`, reject),
+      );
+      const elements = safeProduct(shape);
+      const sizeBytes = safeProduct(shape, elementBytes(dtype));
+      if (elements === null || sizeBytes === null) return reject(shapeField, 'fewer than 2^53 bytes', shape.join('×').slice(0, 80));
+      const storageId = natural(storageIds[entry], kMaxIndex, `attrs.storage_id[1][${entry}]`, reject);
+      const deviceType = deviceTypes ? natural(deviceTypes[entry], kMaxIndex, `attrs.device_index[1][${entry}]`, reject) : null;
+      if ((deviceOfStorage.get(storageId) ?? deviceType) !== deviceType) {
+        reject(`attrs.device_index[1][${entry}]`, `${deviceOfStorage.get(storageId)}, where storage ${storageId} lies`, deviceType);
+      }
+      deviceOfStorage.set(storageId, deviceType);
+      const storageScope = scopes ? text(scopes[entry], `attrs.storage_scope[1][${entry}]`, reject) : null;
+      return { node: nodeIndex, output, shape, dtype, elements, sizeBytes, storageId, deviceType, storageScope };
+    }),
+  );
 }
 
 function parseEntryType(value: unknown, field: string, known: Map<string, DataType>): DataType {
@@ -264,6 +276,7 @@ function checkExecutorFunctions(graph: Graph): void {
     }
     const from = graph.entries[node.inputs[0]!]!;
     const to = graph.entries[node.outputs[0]!]!;
-    if (from.sizeBytes !== to.sizeBytes) reject(`attrs.shape[1][${node.outputs[0]}]`, `${from.sizeBytes} bytes, the size of what ${node.functionName} gets`, to.sizeBytes);
+    if (from.sizeBytes !== to.sizeBytes)
+      reject(`attrs.shape[1][${node.outputs[0]}]`, `${from.sizeBytes} bytes, the size of what ${node.functionName} gets`, to.sizeBytes);
   });
 }

@@ -106,7 +106,10 @@ export async function inspectPrebuilt(path: string): Promise<Inspection> {
   const name = basename(folder);
   const parent = basename(dirname(folder));
   return {
-    folder, name, model: manifest?.model ?? parent, parsedName: parseCheckpointName(name, parent),
+    folder,
+    name,
+    model: manifest?.model ?? parent,
+    parsedName: parseCheckpointName(name, parent),
     graph: graph && describeGraph({ graph, manifest, params }),
     params: params && { tensors: params.tensors.length, sizeBytes: params.tensors.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0) },
     module: module && describeModule(module),
@@ -125,13 +128,23 @@ function describeGraph({ graph, manifest, params }: Pick<Checkpoint, 'graph' | '
     nodes: graph.nodes.length,
     inputs: graph.argumentNodes.map((index) => tensor(graph, graph.nodes[index]!.outputs[0]!, sourceOf(graph.nodes[index]!.name))),
     outputs: graph.heads.map((entry) => tensor(graph, entry, 'operator')),
-    operators: graph.nodes.flatMap((node): InspectedOperator[] => (node.functionName === null ? [] : [{
-      node: node.name, functionName: node.functionName,
-      inputs: node.inputs.map((entry) => describeEntry(graph, entry)), outputs: node.outputs.map((entry) => describeEntry(graph, entry)),
-      steps: steps.get(node.name) ?? null,
-    }])),
+    operators: graph.nodes.flatMap((node): InspectedOperator[] =>
+      node.functionName === null
+        ? []
+        : [
+            {
+              node: node.name,
+              functionName: node.functionName,
+              inputs: node.inputs.map((entry) => describeEntry(graph, entry)),
+              outputs: node.outputs.map((entry) => describeEntry(graph, entry)),
+              steps: steps.get(node.name) ?? null,
+            },
+          ],
+    ),
     deviceTypes: [...new Set(graph.entries.flatMap(({ deviceType }) => deviceType ?? []))].sort((a, b) => a - b),
-    storages, sharedBytes, unsharedBytes,
+    storages,
+    sharedBytes,
+    unsharedBytes,
   };
 }
 
@@ -158,10 +171,13 @@ function describeModule({ path, sizeBytes, elf, blob }: CheckpointModule): Inspe
     }
   }
   return {
-    sizeBytes, machine: elf.machine,
+    sizeBytes,
+    machine: elf.machine,
     route: images.length > 0 ? '2' : linked || elf.needed.some((library) => library.startsWith('libcuda')) ? '1' : 'cpu',
     architectures: [...architectures].sort(),
-    kernels: images.flatMap(({ kernels }) => kernels.map(({ name, argumentTypes, launchTags }) => ({ name, arguments: argumentTypes.length, launchTags }))),
+    kernels: images.flatMap(({ kernels }) =>
+      kernels.map(({ name, argumentTypes, launchTags }) => ({ name, arguments: argumentTypes.length, launchTags })),
+    ),
     constants: blob?.constants.length ?? 0,
     undefinedSymbols: elf.undefined.filter(({ weak }) => !weak).map(({ name }) => name),
     needed: elf.needed,

@@ -27,10 +27,14 @@ export async function locateCheckpoint(path: string): Promise<string> {
   }
   const near = await nearbyCheckpoints(resolve(path));
   const exists = (await kindOf(resolve(path))) !== null;
-  const remedy = near.length === 0
-    ? 'give the folder that holds graph.json, model.so and perhaps graph.params'
-    : `did you mean one of these?\n  ${near.slice(0, kMaxListed).join('\n  ')}${near.length > kMaxListed ? `\n  … and ${near.length - kMaxListed} more` : ''}`;
-  throw new LadderError('NOT_A_CHECKPOINT', `${path} ${exists ? 'holds no graph.json' : 'does not exist'}; ${remedy}`, { path, nearby: near.slice(0, kMaxListed) });
+  const remedy =
+    near.length === 0
+      ? 'give the folder that holds graph.json, model.so and perhaps graph.params'
+      : `did you mean one of these?\n  ${near.slice(0, kMaxListed).join('\n  ')}${near.length > kMaxListed ? `\n  … and ${near.length - kMaxListed} more` : ''}`;
+  throw new LadderError('NOT_A_CHECKPOINT', `${path} ${exists ? 'holds no graph.json' : 'does not exist'}; ${remedy}`, {
+    path,
+    nearby: near.slice(0, kMaxListed),
+  });
 }
 
 /** The checkpoints' folders below `folder`, sorted; at most a few levels and a few hundred folders are searched. */
@@ -44,7 +48,12 @@ export async function findCheckpoints(folder: string): Promise<readonly string[]
       if (++searched > kMaxFoldersSearched) return found.sort();
       const entries = await readdir(directory, { withFileTypes: true }).catch(() => []);
       if (entries.some((entry) => entry.name === kGraphFile && entry.isFile())) found.push(directory);
-      else next.push(...entries.filter((entry) => entry.isDirectory() && !entry.name.startsWith('.') && entry.name !== 'node_modules').map((entry) => join(directory, entry.name)));
+      else
+        next.push(
+          ...entries
+            .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.') && entry.name !== 'node_modules')
+            .map((entry) => join(directory, entry.name)),
+        );
     }
     queue = next;
   }
@@ -75,7 +84,8 @@ async function nearbyCheckpoints(path: string): Promise<readonly string[]> {
       if (entry.isDirectory() && (await kindOf(join(parent, entry.name, kGraphFile))) === 'file') beside.push(join(parent, entry.name));
     }
     const wanted = basename(spelling).slice(0, 6);
-    if (beside.length > 0) return beside.sort((a, b) => Number(basename(b).startsWith(wanted)) - Number(basename(a).startsWith(wanted)) || (a < b ? -1 : 1));
+    if (beside.length > 0)
+      return beside.sort((a, b) => Number(basename(b).startsWith(wanted)) - Number(basename(a).startsWith(wanted)) || (a < b ? -1 : 1));
   }
   return [];
 }

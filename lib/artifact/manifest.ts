@@ -12,7 +12,12 @@ import { upgradeManifest } from './upgrade.js';
 const fillSchema: z.ZodType<Fill> = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('bits') }),
   z.strictObject({ kind: z.literal('uniform'), low: z.number(), high: z.number() }),
-  z.strictObject({ kind: z.literal('code'), base: z.number().int().min(0).max(255), mask: z.number().int().min(0).max(127), signed: z.boolean() }),
+  z.strictObject({
+    kind: z.literal('code'),
+    base: z.number().int().min(0).max(255),
+    mask: z.number().int().min(0).max(127),
+    signed: z.boolean(),
+  }),
 ]);
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
@@ -35,31 +40,39 @@ export const manifestSchema = z.strictObject({
   }),
   seed: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
   /** Every `null` node of the graph, by name. */
-  tensors: z.record(z.string(), z.strictObject({
-    role: z.enum(['input', 'weight', 'scale', 'gain', 'beta', 'bias']),
-    fill: fillSchema,
-  })),
+  tensors: z.record(
+    z.string(),
+    z.strictObject({
+      role: z.enum(['input', 'weight', 'scale', 'gain', 'beta', 'bias']),
+      fill: fillSchema,
+    }),
+  ),
   /** Every `tvm_op` node of the graph, in order. */
-  operators: z.array(z.strictObject({
-    node: z.string().min(1),
-    /** Kernel family that was chosen for it; absent in manifests of version 1. */
-    kernels: z.string().min(1).optional(),
-    /** What it computes: its tensors are the node's, in order. */
-    program: programSchema,
-    /** Bytes that must cross device memory, each once: weights, scales, activations in and out. */
-    bytes: count,
-    flops: count,
-    /** How verification fills each activation input, by input position; null keeps what is there (weights and the like). */
-    probe: z.array(fillSchema.nullable()),
-  })),
+  operators: z.array(
+    z.strictObject({
+      node: z.string().min(1),
+      /** Kernel family that was chosen for it; absent in manifests of version 1. */
+      kernels: z.string().min(1).optional(),
+      /** What it computes: its tensors are the node's, in order. */
+      program: programSchema,
+      /** Bytes that must cross device memory, each once: weights, scales, activations in and out. */
+      bytes: count,
+      flops: count,
+      /** How verification fills each activation input, by input position; null keeps what is there (weights and the like). */
+      probe: z.array(fillSchema.nullable()),
+    }),
+  ),
   bytes: count,
   flops: count,
   /** Launch attributes by kernel name; a runtime that ignores them still gets right results. */
-  launch: z.record(z.string(), z.strictObject({
-    programmaticStreamSerialization: z.boolean(),
-    /** Targets that its image was compiled for; absent: all, so that it is loaded at once. */
-    targets: z.array(z.string().min(1)).min(1).optional(),
-  })),
+  launch: z.record(
+    z.string(),
+    z.strictObject({
+      programmaticStreamSerialization: z.boolean(),
+      /** Targets that its image was compiled for; absent: all, so that it is loaded at once. */
+      targets: z.array(z.string().min(1)).min(1).optional(),
+    }),
+  ),
   /** nvcc targets in model.so: compute_80 (PTX), sm_80, sm_90a. */
   targets: z.array(z.string().min(1)).min(1),
   build: z.strictObject({
@@ -87,12 +100,16 @@ export function parseManifest(text: string): Manifest {
   const result = manifestSchema.safeParse(upgradeManifest(json));
   if (!result.success) {
     const issue = result.error.issues[0];
-    throw new LadderError('BAD_MANIFEST', `checkpoint.json: ${issue?.path.join('.') || 'root'}: ${issue?.message ?? 'does not fit the schema'}; rebuild it with \`ladder build\``);
+    throw new LadderError(
+      'BAD_MANIFEST',
+      `checkpoint.json: ${issue?.path.join('.') || 'root'}: ${issue?.message ?? 'does not fit the schema'}; rebuild it with \`ladder build\``,
+    );
   }
   // The schema library drops this key from records without a word; nothing may vanish from a manifest.
   const { tensors, launch, files } = json as Record<'tensors' | 'launch' | 'files', object>;
   for (const [field, record] of Object.entries({ tensors, launch, files })) {
-    if (Object.hasOwn(record, '__proto__')) throw new LadderError('BAD_MANIFEST', `checkpoint.json: ${field}.__proto__: not a possible name`, { field });
+    if (Object.hasOwn(record, '__proto__'))
+      throw new LadderError('BAD_MANIFEST', `checkpoint.json: ${field}.__proto__: not a possible name`, { field });
   }
   return result.data;
 }

@@ -77,7 +77,10 @@ export function parseModuleBlob(bytes: Uint8Array): ModuleBlob {
         break;
       case '_import_tree':
         if (tree) throw reader.fail('a second `_import_tree`');
-        tree = { rowPointers: readIndices(reader, 'row pointers of the import tree'), children: readIndices(reader, 'children of the import tree') };
+        tree = {
+          rowPointers: readIndices(reader, 'row pointers of the import tree'),
+          children: readIndices(reader, 'children of the import tree'),
+        };
         break;
       case 'cuda':
         images.push(readImage(reader));
@@ -87,7 +90,11 @@ export function parseModuleBlob(bytes: Uint8Array): ModuleBlob {
         loader = readConstants(reader);
         break;
       default:
-        throw new LadderError('BAD_MODULE', `the module blob holds a module of kind ${JSON.stringify(key.slice(0, 80))}; only cuda and const_loader can be run here`, { kind: key.slice(0, 80) });
+        throw new LadderError(
+          'BAD_MODULE',
+          `the module blob holds a module of kind ${JSON.stringify(key.slice(0, 80))}; only cuda and const_loader can be run here`,
+          { kind: key.slice(0, 80) },
+        );
     }
   }
   if (reader.remaining > 0) throw reader.fail(`${reader.remaining} bytes are left over after ${count} modules`);
@@ -139,13 +146,18 @@ function writeStrings(writer: ByteWriter, strings: readonly string[]): void {
 }
 
 function checkImportTree(reader: ByteReader, rowPointers: readonly number[], children: readonly number[], modules: number): void {
-  if (rowPointers.length !== modules + 1 || rowPointers[0] !== 0 || rowPointers.at(-1) !== children.length
-    || rowPointers.some((pointer, i) => i > 0 && pointer < rowPointers[i - 1]!)) {
+  if (
+    rowPointers.length !== modules + 1 ||
+    rowPointers[0] !== 0 ||
+    rowPointers.at(-1) !== children.length ||
+    rowPointers.some((pointer, i) => i > 0 && pointer < rowPointers[i - 1]!)
+  ) {
     throw reader.fail(`the import tree's row pointers do not fit ${modules} modules and ${children.length} children`);
   }
   for (let parent = 0; parent < modules; parent++) {
     for (const child of children.slice(rowPointers[parent], rowPointers[parent + 1])) {
-      if (child <= parent || child >= modules) throw reader.fail(`the import tree says that module ${parent} imports module ${child}, of ${modules}`);
+      if (child <= parent || child >= modules)
+        throw reader.fail(`the import tree says that module ${parent} imports module ${child}, of ${modules}`);
     }
   }
 }
@@ -161,7 +173,8 @@ function checkKernelNames(reader: ByteReader, images: readonly BlobImage[]): voi
 
 function readImage(reader: ByteReader): BlobImage {
   const format = reader.string('image format');
-  if (!kImageFormats.includes(format)) throw reader.fail(`expected ptx, cubin or fatbin as image format but received ${JSON.stringify(format.slice(0, 80))}`);
+  if (!kImageFormats.includes(format))
+    throw reader.fail(`expected ptx, cubin or fatbin as image format but received ${JSON.stringify(format.slice(0, 80))}`);
   // Each kernel: key, name, two counts.
   const kernels = Array.from({ length: reader.count('number of kernels', 4 * kU64Bytes) }, () => readKernel(reader));
   const bytes = reader.bytes(reader.count('length of the image', 1), 'image');
@@ -220,7 +233,8 @@ function readConstants(reader: ByteReader): Pick<ModuleBlob, 'constants' | 'cons
   const constantUsers = symbols.map((symbol): BlobConstantUser => {
     const needed = readStrings(reader, 'constants of a symbol');
     const unknown = needed.find((name) => !known.has(name));
-    if (unknown !== undefined) throw reader.fail(`symbol ${symbol.slice(0, 80)} needs the constant ${JSON.stringify(unknown.slice(0, 80))}, which is not there`);
+    if (unknown !== undefined)
+      throw reader.fail(`symbol ${symbol.slice(0, 80)} needs the constant ${JSON.stringify(unknown.slice(0, 80))}, which is not there`);
     return { symbol, constants: needed };
   });
   return { constants, constantUsers };
@@ -228,13 +242,19 @@ function readConstants(reader: ByteReader): Pick<ModuleBlob, 'constants' | 'cons
 
 function writeConstants(writer: ByteWriter, constants: readonly BlobConstant[], users: readonly BlobConstantUser[]): void {
   writer.string('const_loader');
-  writeStrings(writer, constants.map(({ name }) => name));
+  writeStrings(
+    writer,
+    constants.map(({ name }) => name),
+  );
   writer.u64(constants.length);
   for (const constant of constants) {
     writeArrayHeader(writer, { ...constant, sizeBytes: constant.bytes.length });
     writer.bytes(constant.bytes);
   }
-  writeStrings(writer, users.map(({ symbol }) => symbol));
+  writeStrings(
+    writer,
+    users.map(({ symbol }) => symbol),
+  );
   writer.u64(users.length);
   for (const user of users) writeStrings(writer, user.constants);
 }

@@ -68,10 +68,14 @@ const kKinds = ['layer', 'network'] as const;
 
 /** The parts of a name of one kind of model. */
 function partsOf(name: string, kind: Model['kind']): Readonly<Record<string, string | undefined>> | null {
-  const prefixes = new Set(models.all().filter((model) => model.kind === kind).map(({ checkpoint }) => checkpoint.prefix.replace(/[^\w-]/g, '\\$&')));
+  const prefixes = new Set(
+    models
+      .all()
+      .filter((model) => model.kind === kind)
+      .map(({ checkpoint }) => checkpoint.prefix.replace(/[^\w-]/g, '\\$&')),
+  );
   return new RegExp(`^(?<prefix>${[...prefixes].join('|')})${kEndings[kind]}$`).exec(name)?.groups ?? null;
 }
-
 
 /**
  * Reads a checkpoint's name.
@@ -85,15 +89,21 @@ export function parseCheckpointName(name: string, parent: string): CheckpointNam
   for (const kind of kKinds) {
     const parts = partsOf(name, kind);
     if (!parts || (parts['format'] === undefined) !== (parts['ci'] === undefined)) continue;
-    const pair = parts['format'] === undefined ? kPlainFormats : formatsOfWords(parts['format'], Number(parts['bits']), parts['ci'] === 'True');
+    const pair =
+      parts['format'] === undefined ? kPlainFormats : formatsOfWords(parts['format'], Number(parts['bits']), parts['ci'] === 'True');
     if (!pair) continue;
     const sharing = models.all().filter((model) => model.kind === kind && model.checkpoint.prefix === parts['prefix']);
     const model = sharing.find(({ id }) => id === parent) ?? sharing.find(({ checkpoint }) => !checkpoint.shared);
     return {
       model: model?.id ?? null,
-      batch: Number(parts['batch'] ?? (parts['one'] === undefined ? kUnsaidBatch : 1)), seq: Number(parts['seq'] ?? 1), layers: Number(parts['layers'] ?? 1),
-      group: Number(parts['group'] ?? -1), weight: pair.weight, activation: pair.activation,
-      async: parts['async'] !== undefined, holistic: parts['holistic'] !== undefined,
+      batch: Number(parts['batch'] ?? (parts['one'] === undefined ? kUnsaidBatch : 1)),
+      seq: Number(parts['seq'] ?? 1),
+      layers: Number(parts['layers'] ?? 1),
+      group: Number(parts['group'] ?? -1),
+      weight: pair.weight,
+      activation: pair.activation,
+      async: parts['async'] !== undefined,
+      holistic: parts['holistic'] !== undefined,
     };
   }
   return null;
@@ -107,17 +117,29 @@ export function parseCheckpointName(name: string, parent: string): CheckpointNam
 export function checkpointName({ model: id, batch, seq, layers = 1, format }: NamedCheckpoint): string {
   const words = wordsOfFormats(format.weight, format.activation);
   const model = models.find(id);
-  if (!model) throw new LadderError('UNSUPPORTED', `expected a model among ${models.ids().join(', ')} but received ${JSON.stringify(id)}`, { model: id });
+  if (!model)
+    throw new LadderError('UNSUPPORTED', `expected a model among ${models.ids().join(', ')} but received ${JSON.stringify(id)}`, {
+      model: id,
+    });
   const { prefix, quantisedSuffix = '' } = model.checkpoint;
   const conversion = words?.convertsToInt8 ? 'True' : 'False';
   const group = saidGroup(format);
   if (model.kind === 'layer') {
     const shape = `bs${batch}_seq${seq}`;
     const suffix = `${layers > 1 ? `_layers${layers}` : ''}_async`;
-    return words ? `${prefix}_fq_0_${words.format}_${words.bits}_${group}_${shape}_ci_${conversion}${suffix}` : `${prefix}_${shape}${suffix}`;
+    return words
+      ? `${prefix}_fq_0_${words.format}_${words.bits}_${group}_${shape}_ci_${conversion}${suffix}`
+      : `${prefix}_${shape}${suffix}`;
   }
-  if (batch !== 1 && batch !== kUnsaidBatch) throw new LadderError('UNSUPPORTED', `checkpoints of ${id} have batch 1 or ${kUnsaidBatch}, not ${batch}`, { model: id, batch });
-  if (seq !== 1 || layers !== 1 || group !== -1) throw new LadderError('UNSUPPORTED', `names of ${id}'s checkpoints have no room for a sequence, layers or groups`, { model: id, seq, layers, group });
+  if (batch !== 1 && batch !== kUnsaidBatch)
+    throw new LadderError('UNSUPPORTED', `checkpoints of ${id} have batch 1 or ${kUnsaidBatch}, not ${batch}`, { model: id, batch });
+  if (seq !== 1 || layers !== 1 || group !== -1)
+    throw new LadderError('UNSUPPORTED', `names of ${id}'s checkpoints have no room for a sequence, layers or groups`, {
+      model: id,
+      seq,
+      layers,
+      group,
+    });
   const base = `${prefix}${batch === 1 ? '-b1' : ''}`;
   return words ? `${base}_fq_0_${words.format}_${words.bits}_ci_${conversion}${batch === 1 ? quantisedSuffix : ''}` : base;
 }
@@ -129,7 +151,13 @@ function saidGroup({ weight, group }: NamedCheckpoint['format']): number {
 }
 
 /** The case that a name says, as records and Figure 8 write it. */
-export function caseOfName({ model, batch, seq, weight, activation }: CheckpointName): CaseName & { readonly setting: string; readonly format: string } {
+export function caseOfName({
+  model,
+  batch,
+  seq,
+  weight,
+  activation,
+}: CheckpointName): CaseName & { readonly setting: string; readonly format: string } {
   // A name that leaves its model open is one of layers.
   const kind = model === null ? 'layer' : models.get(model).kind;
   return { model, setting: settingName(kind, { batch, seq }), format: formatLabel(weight, activation) };
@@ -140,13 +168,16 @@ export function caseOfName({ model, batch, seq, weight, activation }: Checkpoint
  * @example caseOfPath('…/bloom-176b/llama2_fq_0_int_4_-1_bs1_seq1_ci_False_async').format // 'W_INT4 A_FP16'
  */
 export function caseOfPath(path: string): CaseName {
-  const [name = '', parent = ''] = path.split('/').filter((part) => part !== '').reverse();
+  const [name = '', parent = ''] = path
+    .split('/')
+    .filter((part) => part !== '')
+    .reverse();
   const parsed = parseCheckpointName(name, parent);
   const model = parsed?.model ? models.get(parsed.model) : spokenModel(name, parent);
   const format = parsed ? caseOfName(parsed).format : spokenFormat(name);
   if (!model) return { model: null, setting: null, format };
   const unsaid = model.kind === 'network' ? settingName(model.kind, { batch: kUnsaidBatch, seq: 1 }) : null;
-  const setting = parsed ? caseOfName(parsed).setting : settingOfText(name.replace(/_fq_.*?(?=_bs\d|$)/, ''), model) ?? unsaid;
+  const setting = parsed ? caseOfName(parsed).setting : (settingOfText(name.replace(/_fq_.*?(?=_bs\d|$)/, ''), model) ?? unsaid);
   return { model: model.id, setting, format };
 }
 
@@ -154,7 +185,7 @@ export function caseOfPath(path: string): CaseName {
 function spokenModel(name: string, parent: string): Model | null {
   const own = modelOfText(name);
   const open = own === null || (own.checkpoint.shared && own.pattern?.test(own.checkpoint.prefix));
-  return open ? modelOfText(parent) ?? own : own;
+  return open ? (modelOfText(parent) ?? own) : own;
 }
 
 /** Batch and tokens anywhere in a text, as systems spell them: `bs32_seq1`, `b1_s4096`, `batch1_seq1`; null where it lacks one. */

@@ -25,7 +25,8 @@ export function readArrayHeader(reader: ByteReader, name: string): ArrayHeader {
   reader.skip(8, `${what}: reserved`);
   const deviceType = reader.i32(`${what}: device type`);
   const deviceId = reader.i32(`${what}: device id`);
-  if (deviceType !== kCpu || deviceId < 0) throw reader.fail(`${what}: expected a CPU tensor but received device type ${deviceType}, id ${deviceId}`);
+  if (deviceType !== kCpu || deviceId < 0)
+    throw reader.fail(`${what}: expected a CPU tensor but received device type ${deviceType}, id ${deviceId}`);
   const ndim = reader.i32(`${what}: number of dimensions`);
   if (ndim < 0 || ndim * 8 > reader.remaining) throw reader.fail(`${what}: ${ndim} dimensions`);
   const code = reader.u8(`${what}: type code`);
@@ -36,7 +37,10 @@ export function readArrayHeader(reader: ByteReader, name: string): ArrayHeader {
   const shape = Array.from({ length: ndim }, () => reader.u64(`${what}: shape`));
   const sizeBytes = reader.u64(`${what}: byte size`);
   const expected = safeProduct(shape, elementBytes(dtype));
-  if (sizeBytes !== expected) throw reader.fail(`${what}: ${dtype.name} [${shape.slice(0, 8).join(', ')}] takes ${expected ?? 'too many'} bytes but ${sizeBytes} are announced`);
+  if (sizeBytes !== expected)
+    throw reader.fail(
+      `${what}: ${dtype.name} [${shape.slice(0, 8).join(', ')}] takes ${expected ?? 'too many'} bytes but ${sizeBytes} are announced`,
+    );
   if (sizeBytes > reader.remaining) throw reader.fail(`cut short: ${what} needs ${sizeBytes} bytes but ${reader.remaining} are left`);
   return { dtype, shape, sizeBytes };
 }

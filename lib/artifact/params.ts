@@ -76,7 +76,8 @@ export interface ParamInput {
  * await writeParams('graph.params', [{ name: 'w', dtype: parseDataType('float16'), shape: [2, 2], chunks: [new Uint8Array(8)] }]);
  */
 export async function writeParams(path: string, tensors: readonly ParamInput[]): Promise<void> {
-  if (new Set(tensors.map(({ name }) => name)).size !== tensors.length) throw new LadderError('BAD_ARGUMENT', 'expected distinct tensor names');
+  if (new Set(tensors.map(({ name }) => name)).size !== tensors.length)
+    throw new LadderError('BAD_ARGUMENT', 'expected distinct tensor names');
   await atomically(path, async (partial) => {
     const file = await open(partial, 'w');
     try {

@@ -34,7 +34,11 @@ export function planExecutor(checkpoint: Checkpoint, options: PlanOptions): Exec
   const { graph, manifest } = checkpoint;
   const { deviceOrdinal, useReference } = options;
   if (useReference && !manifest) {
-    throw new LadderError('UNSUPPORTED', `${checkpoint.name} has no checkpoint.json, which says what its operators compute: it cannot run on the CPU through the reference operators`, { checkpoint: checkpoint.name });
+    throw new LadderError(
+      'UNSUPPORTED',
+      `${checkpoint.name} has no checkpoint.json, which says what its operators compute: it cannot run on the CPU through the reference operators`,
+      { checkpoint: checkpoint.name },
+    );
   }
   const deviceType = useReference ? kCpu : options.deviceType;
   const { entries, storages } = planStorage(checkpoint, options);
@@ -49,24 +53,37 @@ export function planExecutor(checkpoint: Checkpoint, options: PlanOptions): Exec
 
 /** The device that an artifact was compiled for: 2 when any tensor is on CUDA, or, where the graph does not say, when the module carries device code. */
 export function artifactDeviceType({ graph, module }: Checkpoint): 1 | 2 {
-  if (graph.entries.some(({ deviceType }) => deviceType !== null)) return graph.entries.some(({ deviceType }) => deviceType === kCuda) ? kCuda : kCpu;
-  const linked = module?.elf.sections.some(({ name }) => name === '.nv_fatbin') || module?.elf.needed.some((library) => library.startsWith('libcuda'));
+  if (graph.entries.some(({ deviceType }) => deviceType !== null))
+    return graph.entries.some(({ deviceType }) => deviceType === kCuda) ? kCuda : kCpu;
+  const linked =
+    module?.elf.sections.some(({ name }) => name === '.nv_fatbin') || module?.elf.needed.some((library) => library.startsWith('libcuda'));
   return linked || (module?.blob?.images.length ?? 0) > 0 ? kCuda : kCpu;
 }
 
 /** Bytes that a plan's tensors take; parameters in files and device code come on top. */
 export function planMemory(plan: ExecutorPlan): { readonly hostBytes: number; readonly deviceBytes: number } {
-  const sum = (deviceType: 1 | 2): number => plan.storages.reduce((total, storage) => total + (storage.deviceType === deviceType ? storage.sizeBytes : 0), 0);
+  const sum = (deviceType: 1 | 2): number =>
+    plan.storages.reduce((total, storage) => total + (storage.deviceType === deviceType ? storage.sizeBytes : 0), 0);
   return { hostBytes: sum(kCpu), deviceBytes: sum(kCuda) };
 }
 
-function planStorage({ graph, name }: Checkpoint, { deviceType, useReference }: PlanOptions): { entries: readonly PlanEntry[]; storages: readonly PlanStorage[] } {
+function planStorage(
+  { graph, name }: Checkpoint,
+  { deviceType, useReference }: PlanOptions,
+): { entries: readonly PlanEntry[]; storages: readonly PlanStorage[] } {
   const place = (type: number | null): 1 | 2 => {
     if (useReference) return kCpu;
     if (type === null) return deviceType;
-    if (type !== kCpu && type !== kCuda) throw new LadderError('UNSUPPORTED', `${name} has tensors on device type ${type}; only CPU (1) and CUDA (2) are supported`, { deviceType: type });
+    if (type !== kCpu && type !== kCuda)
+      throw new LadderError('UNSUPPORTED', `${name} has tensors on device type ${type}; only CPU (1) and CUDA (2) are supported`, {
+        deviceType: type,
+      });
     if (type === kCuda && deviceType === kCpu) {
-      throw new LadderError('UNSUPPORTED', `${name} was compiled for CUDA: its operators cannot run on the CPU (checkpoints with a checkpoint.json can, through the reference operators)`, { checkpoint: name });
+      throw new LadderError(
+        'UNSUPPORTED',
+        `${name} was compiled for CUDA: its operators cannot run on the CPU (checkpoints with a checkpoint.json can, through the reference operators)`,
+        { checkpoint: name },
+      );
     }
     return type;
   };
@@ -87,7 +104,14 @@ function planStorage({ graph, name }: Checkpoint, { deviceType, useReference }: 
 }
 
 function planOperator(node: GraphNode, entries: readonly PlanEntry[], program: Program | null, useReference: boolean): PlanOperator[] {
-  const step = { node: node.name, functionName: node.functionName!, inputs: node.inputs, outputs: node.outputs, flatten: node.flatten, program: program && nativeProgram(program) };
+  const step = {
+    node: node.name,
+    functionName: node.functionName!,
+    inputs: node.inputs,
+    outputs: node.outputs,
+    flatten: node.flatten,
+    program: program && nativeProgram(program),
+  };
   if (useReference) return [{ ...step, kind: 'reference' }];
   const [input] = node.inputs;
   const [output] = node.outputs;
@@ -104,15 +128,22 @@ function planModule({ module, name, folder, manifest }: Checkpoint, deviceType: 
     throw new LadderError('MISSING_MODULE', `${name} has no model.so; ${remedy}`, { folder });
   }
   if (module.elf.machine !== kMachines[process.arch]) {
-    throw new LadderError('LOAD_FAILED', `${module.path} is for ${module.elf.machine} but this process runs on ${process.arch}`, { path: module.path });
+    throw new LadderError('LOAD_FAILED', `${module.path} is for ${module.elf.machine} but this process runs on ${process.arch}`, {
+      path: module.path,
+    });
   }
   const launch = new Map(Object.entries(manifest?.launch ?? {}));
-  const images = deviceType === kCpu ? [] : module.blob?.images ?? [];
+  const images = deviceType === kCpu ? [] : (module.blob?.images ?? []);
   return {
     path: module.path,
     images: images.map(({ format, bytes, kernels }) => ({
-      format, bytes, onDemand: kernels.some(({ name }) => launch.get(name)?.targets !== undefined),
-      kernels: kernels.map((kernel) => ({ ...kernel, programmaticStreamSerialization: launch.get(kernel.name)?.programmaticStreamSerialization ?? false })),
+      format,
+      bytes,
+      onDemand: kernels.some(({ name }) => launch.get(name)?.targets !== undefined),
+      kernels: kernels.map((kernel) => ({
+        ...kernel,
+        programmaticStreamSerialization: launch.get(kernel.name)?.programmaticStreamSerialization ?? false,
+      })),
     })),
     constants: module.blob?.constants ?? [],
     constantUsers: module.blob?.constantUsers ?? [],

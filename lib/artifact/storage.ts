@@ -41,7 +41,8 @@ export function storageConflicts(graph: Graph, limit = 20): readonly string[] {
   const check = (entry: number, reader: string): void => {
     const { storageId } = graph.entries[entry]!;
     const held = holds.get(storageId);
-    if (held !== valueOf[entry] && problems.length < limit) problems.push(`${reader} reads ${name(entry)} from storage ${storageId}, which then holds ${name(held!)}`);
+    if (held !== valueOf[entry] && problems.length < limit)
+      problems.push(`${reader} reads ${name(entry)} from storage ${storageId}, which then holds ${name(held!)}`);
   };
   const write = (entry: number): void => {
     valueOf[entry] = entry;
@@ -53,11 +54,13 @@ export function storageConflicts(graph: Graph, limit = 20): readonly string[] {
     for (const entry of node.inputs) check(entry, node.name.slice(0, 80));
     const [output] = node.outputs;
     const [source] = node.inputs;
-    if (node.functionName === '__nop' && graph.entries[output!]!.storageId === graph.entries[source!]!.storageId) valueOf[output!] = valueOf[source!]!;
+    if (node.functionName === '__nop' && graph.entries[output!]!.storageId === graph.entries[source!]!.storageId)
+      valueOf[output!] = valueOf[source!]!;
     else {
       for (const made of node.outputs) {
         const clash = node.inputs.find((entry) => graph.entries[entry]!.storageId === graph.entries[made]!.storageId);
-        if (clash !== undefined && problems.length < limit) problems.push(`${node.name.slice(0, 80)} writes ${name(made)} over its own input ${name(clash)}`);
+        if (clash !== undefined && problems.length < limit)
+          problems.push(`${node.name.slice(0, 80)} writes ${name(made)} over its own input ${name(clash)}`);
         write(made);
       }
     }

@@ -8,25 +8,54 @@ import { activationType, weightType } from '../operators/quantise.js';
 import { operators } from '../operators/index.js';
 import { isQuantised, type Parameters, type Program, type Value, type ValueType } from '../operators/program.js';
 
-const dimension = z.number().int().min(1).max(2 ** 31 - 1);
+const dimension = z
+  .number()
+  .int()
+  .min(1)
+  .max(2 ** 31 - 1);
 const format = z.string().min(1);
-const digits = z.array(z.strictObject({ axis: z.enum(['n', 'k']), stride: dimension, size: dimension })).min(1).max(16);
+const digits = z
+  .array(z.strictObject({ axis: z.enum(['n', 'k']), stride: dimension, size: dimension }))
+  .min(1)
+  .max(16);
 const epsilon = z.number().positive().max(1);
 
 /** y = epilogue(quantise(norm(x)) · dequantise(W)ᵀ): bias, function, residual, in this order. */
 const denseSchema = z.strictObject({
-  op: z.literal('dense'), m: dimension, n: dimension, k: dimension, weight: format, activation: format,
-  group: z.union([z.literal(-1), z.literal(32), z.literal(64), z.literal(128)]), input: z.enum(['fp16', 'quantised']),
-  norm: z.strictObject({ kind: z.enum(['none', 'rms', 'layer']), eps: epsilon }), bias: z.boolean(), function: z.enum(['none', 'silu_mul', 'gelu_tanh']),
-  residual: z.boolean(), prefetch: dimension.optional(), weightLayout: digits, scaleLayout: digits.nullable(),
+  op: z.literal('dense'),
+  m: dimension,
+  n: dimension,
+  k: dimension,
+  weight: format,
+  activation: format,
+  group: z.union([z.literal(-1), z.literal(32), z.literal(64), z.literal(128)]),
+  input: z.enum(['fp16', 'quantised']),
+  norm: z.strictObject({ kind: z.enum(['none', 'rms', 'layer']), eps: epsilon }),
+  bias: z.boolean(),
+  function: z.enum(['none', 'silu_mul', 'gelu_tanh']),
+  residual: z.boolean(),
+  prefetch: dimension.optional(),
+  weightLayout: digits,
+  scaleLayout: digits.nullable(),
 });
 const normSchema = z.strictObject({
-  op: z.literal('norm'), m: dimension, k: dimension, norm: z.strictObject({ kind: z.enum(['rms', 'layer']), eps: epsilon }), activation: format,
+  op: z.literal('norm'),
+  m: dimension,
+  k: dimension,
+  norm: z.strictObject({ kind: z.enum(['rms', 'layer']), eps: epsilon }),
+  activation: format,
 });
 const quantiseSchema = z.strictObject({ op: z.literal('quantise'), m: dimension, k: dimension, activation: format });
 const attentionSchema = z.strictObject({
-  op: z.literal('attention'), batch: dimension, seq: dimension, heads: dimension, kvHeads: dimension, headDim: dimension,
-  order: z.enum(['concatenated', 'interleaved']), position: z.enum(['rope', 'alibi']), ropeBase: z.number().positive(),
+  op: z.literal('attention'),
+  batch: dimension,
+  seq: dimension,
+  heads: dimension,
+  kvHeads: dimension,
+  headDim: dimension,
+  order: z.enum(['concatenated', 'interleaved']),
+  position: z.enum(['rope', 'alibi']),
+  ropeBase: z.number().positive(),
 });
 
 /** What version 1 says of an operator. */
@@ -48,7 +77,10 @@ class ProgramWriter {
 
   /** @param type of the result, where it is rounded on its way to the next step */
   step(kind: string, inputs: readonly number[], params: Parameters = {}, type?: ValueType): number {
-    const [made] = operators.get(kind).infer(params, inputs.map((value) => this.values[value]!));
+    const [made] = operators.get(kind).infer(
+      params,
+      inputs.map((value) => this.values[value]!),
+    );
     const index = this.values.push({ ...made!, ...(type && !isQuantised(made!.type) && { type }) }) - 1;
     this.nodes.push({ kind, params, inputs: [...inputs], outputs: [index] });
     return index;
@@ -64,7 +96,10 @@ class ProgramWriter {
   }
 }
 
-const matrix = (m: number, c: number): Value['axes'] => [{ name: 'm', extent: m }, { name: 'c', extent: c }];
+const matrix = (m: number, c: number): Value['axes'] => [
+  { name: 'm', extent: m },
+  { name: 'c', extent: c },
+];
 const halves = (axes: Value['axes']): Value => ({ axes, type: 'f16' });
 const vector = (extent: number): Value => halves([{ name: 'c', extent }]);
 
@@ -74,10 +109,18 @@ const kUpgrades: { readonly [K in OperatorV1['op']]: (operator: Extract<Operator
     const quantised = activationType(activation, { axes: matrix(m, k) });
     let x = program.input({ axes: matrix(m, k), type: input === 'quantised' ? quantised : 'f16' });
     const w = program.input({
-      axes: [{ name: 'n', extent: n }, { name: 'k', extent: k }], type: weightType(weight, group), layout: { digits: weightLayout },
+      axes: [
+        { name: 'n', extent: n },
+        { name: 'k', extent: k },
+      ],
+      type: weightType(weight, group),
+      layout: { digits: weightLayout },
       ...(scaleLayout && { scaleLayout: { digits: scaleLayout } }),
     });
-    const parameters = [...(norm.kind === 'none' ? [] : [program.input(vector(k))]), ...(norm.kind === 'layer' ? [program.input(vector(k))] : [])];
+    const parameters = [
+      ...(norm.kind === 'none' ? [] : [program.input(vector(k))]),
+      ...(norm.kind === 'layer' ? [program.input(vector(k))] : []),
+    ];
     const biases = bias ? [program.input(vector(n))] : [];
     const width = fn === 'silu_mul' ? n / 2 : n;
     const residuals = residual ? [program.input(halves(matrix(m, width)))] : [];
@@ -141,7 +184,12 @@ function upgradeOperator(operator: unknown, index: number): unknown {
   try {
     return { ...rest, program: programOfV1(parsed.data) };
   } catch (cause) {
-    if (cause instanceof LadderError) throw new LadderError('BAD_MANIFEST', `checkpoint.json: operators.${index}: ${cause.message}; rebuild it with \`ladder build\``, cause.context);
+    if (cause instanceof LadderError)
+      throw new LadderError(
+        'BAD_MANIFEST',
+        `checkpoint.json: operators.${index}: ${cause.message}; rebuild it with \`ladder build\``,
+        cause.context,
+      );
     throw cause;
   }
 }
@@ -154,8 +202,11 @@ export function upgradeManifest(json: unknown): unknown {
   if (!isObject(json) || json['schema'] !== 'ladder-checkpoint/1') return json;
   const { tensors, operators: described } = json;
   return {
-    ...json, schema: 'ladder-checkpoint/2',
-    tensors: isObject(tensors) ? Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, upgradeTensor(tensor)])) : tensors,
+    ...json,
+    schema: 'ladder-checkpoint/2',
+    tensors: isObject(tensors)
+      ? Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, upgradeTensor(tensor)]))
+      : tensors,
     operators: Array.isArray(described) ? described.map(upgradeOperator) : described,
   };
 }

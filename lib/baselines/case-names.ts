@@ -14,10 +14,13 @@ import { loggingSystems, systemNamed } from './systems/index.js';
  * better witness (artifact/names.ts).
  */
 export function caseOfLog(path: string, system: string): CaseName {
-  const parts = path.replace(/\.gz$/, '').split('/').filter((part) => part !== '');
+  const parts = path
+    .replace(/\.gz$/, '')
+    .split('/')
+    .filter((part) => part !== '');
   const last = parts.at(-1) ?? '';
   const isNamedByFolder = loggingSystems().some(({ log }) => log.file?.name === last);
-  const stem = (isNamedByFolder ? parts.at(-2) ?? last : last).replace(/\.log$/, '');
+  const stem = (isNamedByFolder ? (parts.at(-2) ?? last) : last).replace(/\.log$/, '');
   const model = modelOfText(stem);
   if (model === null) return { model: null, setting: null, format: null };
   const log = systemNamed(system)?.log;

@@ -16,15 +16,23 @@ const shapeSchema = z.strictObject({
   model: z.string().refine((id) => models.has(id), 'expected a model'),
   name: z.string().min(1),
   /** Weights are [n, k]. */
-  n: z.number().int().positive(), k: z.number().int().positive(),
+  n: z.number().int().positive(),
+  k: z.number().int().positive(),
 });
 /** A dense layer. Products that our checkpoints fuse are one shape. */
 export type DenseShape = Readonly<z.infer<typeof shapeSchema>>;
 
 /** The dense layers of Figure 8's decoder layers: the matrix weights [n, k] of their graphs. */
 export function denseShapes(): readonly DenseShape[] {
-  return figure8Models().filter(({ kind }) => kind === 'layer').flatMap(({ id: model, graph }) => (graph?.(1, 1, 1).values ?? []).flatMap(({ role, name = '', axes: [n, k] }) =>
-    (role === 'weight' && n?.name === 'n' && k?.name === 'k' ? [{ model, name: name.replace(/^layer0\./, ''), n: n.extent, k: k.extent }] : [])));
+  return figure8Models()
+    .filter(({ kind }) => kind === 'layer')
+    .flatMap(({ id: model, graph }) =>
+      (graph?.(1, 1, 1).values ?? []).flatMap(({ role, name = '', axes: [n, k] }) =>
+        role === 'weight' && n?.name === 'n' && k?.name === 'k'
+          ? [{ model, name: name.replace(/^layer0\./, ''), n: n.extent, k: k.extent }]
+          : [],
+      ),
+    );
 }
 
 /** Weights of `shape` times `m` rows of activations. */
@@ -35,12 +43,21 @@ export interface MatmulProduct {
 }
 
 const ceilingSchema = z.strictObject({
-  shape: shapeSchema, m: z.number().int().positive(), type: z.enum(matmulTypes),
+  shape: shapeSchema,
+  m: z.number().int().positive(),
+  type: z.enum(matmulTypes),
   /** As `NativeMatmulResult` says; null where the library has no such product here, and `reason` says so. */
-  result: z.strictObject({
-    ms: z.number().positive(), flopsPerSecond: z.number().positive(), bytesPerSecond: z.number().positive(),
-    algorithms: z.number().int().positive(), samples: z.number().int().positive(), libraryVersion: z.number().int().positive(), weightCopies: z.number().int().positive(),
-  }).nullable(),
+  result: z
+    .strictObject({
+      ms: z.number().positive(),
+      flopsPerSecond: z.number().positive(),
+      bytesPerSecond: z.number().positive(),
+      algorithms: z.number().int().positive(),
+      samples: z.number().int().positive(),
+      libraryVersion: z.number().int().positive(),
+      weightCopies: z.number().int().positive(),
+    })
+    .nullable(),
   reason: z.string().nullable(),
   /** Clocks and throttling right after it. */
   stateAfter: deviceStateSchema.nullable(),
@@ -98,7 +115,11 @@ function isLargest(shape: DenseShape, shapes: readonly DenseShape[]): boolean {
  * The products that settings and formats of measured models call for. Where the arithmetic binds them, types other than FP16
  * (in which the rivals run) are there for the ceiling only: each model's largest product says it.
  */
-export function productsFor(measured: readonly string[], settings: readonly string[], formats: readonly string[]): readonly MatmulProduct[] {
+export function productsFor(
+  measured: readonly string[],
+  settings: readonly string[],
+  formats: readonly string[],
+): readonly MatmulProduct[] {
   const known = <T>(values: readonly (T | null)[]): T[] => [...new Set(values)].filter((value) => value !== null);
   const [rows, types] = [known(settings.map(rowsOf)), known(formats.map(matmulTypeOf))];
   const shapes = denseShapes().filter(({ model }) => measured.includes(model));
@@ -115,6 +136,8 @@ export function sameProduct(a: MatmulProduct, b: MatmulProduct): boolean {
 /** FLOP/s (integers: OP/s) that the library reaches in the format's arithmetic; null where no product was measured that it binds. */
 export function arithmeticRate(ceilings: LibraryCeilings, format: string): number | null {
   const type = matmulTypeOf(format);
-  const rates = ceilings.products.flatMap((product) => (product.type === type && product.m >= kArithmeticRows && product.result !== null ? [product.result.flopsPerSecond] : []));
+  const rates = ceilings.products.flatMap((product) =>
+    product.type === type && product.m >= kArithmeticRows && product.result !== null ? [product.result.flopsPerSecond] : [],
+  );
   return rates.length === 0 ? null : Math.max(...rates);
 }

@@ -21,7 +21,10 @@ const maxMemberBytes = 256 << 20;
 /** Files that end in `.log`, and those that a system calls otherwise. */
 function isLog(path: string): boolean {
   const name = basename(path);
-  return /\.log(?:\.gz)?$/.test(name) || loggingSystems().some(({ log: { file } }) => file !== undefined && [file.name, ...file.beside].includes(name));
+  return (
+    /\.log(?:\.gz)?$/.test(name) ||
+    loggingSystems().some(({ log: { file } }) => file !== undefined && [file.name, ...file.beside].includes(name))
+  );
 }
 const isArchive = (name: string): boolean => /\.(?:tar\.gz|tgz)$/.test(name);
 
@@ -51,7 +54,10 @@ async function* tarMembers(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<{ n
   let rest = Buffer.alloc(0);
   let member: { name: string; size: number; wanted: boolean } | null = null;
   const text = (header: Buffer, from: number, length: number): string =>
-    header.subarray(from, from + length).toString('latin1').replace(/\0.*$/s, '');
+    header
+      .subarray(from, from + length)
+      .toString('latin1')
+      .replace(/\0.*$/s, '');
   for await (const chunk of bytes) {
     rest = Buffer.concat([rest, chunk]);
     for (;;) {
@@ -82,15 +88,24 @@ export async function logFiles(folder: string): Promise<LogFile[]> {
   const found: LogFile[] = [];
   try {
     const root = await stat(folder);
-    const paths = root.isFile() ? [folder]
-      : (await readdir(folder, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+    const paths = root.isFile()
+      ? [folder]
+      : (await readdir(folder, { recursive: true, withFileTypes: true }))
+          .filter((entry) => entry.isFile())
+          .map((entry) => join(entry.parentPath, entry.name));
     for (const path of paths) {
       const shown = root.isFile() ? basename(path) : relative(folder, path).split('\\').join('/');
       if (isArchive(path)) {
         for await (const { name, data } of tarMembers(fileBytes(path))) {
           const copy = Buffer.from(data);
           const clean = name.replace(/^(?:\.\/)+/, '');
-          if (isLog(clean)) found.push({ path: `${shown}/${clean}`, async *open() { yield copy; } });
+          if (isLog(clean))
+            found.push({
+              path: `${shown}/${clean}`,
+              async *open() {
+                yield copy;
+              },
+            });
         }
       } else if (isLog(path) || root.isFile()) {
         found.push({ path: shown, open: () => fileBytes(path) });

@@ -81,7 +81,12 @@ export async function* readLines(source: LogSource): AsyncGenerator<LogLine, voi
 
 /** A log without a usable result, as the error that every parser throws. */
 export function badLog(system: string, source: string, reason: BadLogReason, detail: string): LadderError {
-  return new LadderError('BAD_LOG', `${source}: no ${system} result: ${reason}${detail === '' ? '' : ` (${detail})`}`, { system, source, reason, detail });
+  return new LadderError('BAD_LOG', `${source}: no ${system} result: ${reason}${detail === '' ? '' : ` (${detail})`}`, {
+    system,
+    source,
+    reason,
+    detail,
+  });
 }
 
 /** A decimal number as these systems print it. Groups are never anchored: any text may stand before. */
@@ -90,7 +95,8 @@ export const decimal = String.raw`(\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)`;
 /** The unit right after a number: without it, the number may have been cut. */
 export const msUnit = String.raw`\s?ms(?![A-Za-z0-9_])`;
 
-const failureLine = /Traceback \(most recent call last\)|^\s*[A-Za-z_.]*(?:Error|Exception)\b:?|\berror:|^&&&& FAILED|CUDA error|out of memory|Segmentation fault|core dumped|^Killed$/i;
+const failureLine =
+  /Traceback \(most recent call last\)|^\s*[A-Za-z_.]*(?:Error|Exception)\b:?|\berror:|^&&&& FAILED|CUDA error|out of memory|Segmentation fault|core dumped|^Killed$/i;
 
 /**
  * Watches a log as it goes by, and says at its end why it has no result.
@@ -101,7 +107,10 @@ export class LogWatch {
   private lastTerminated = true;
   private failure: string | null = null;
 
-  constructor(private readonly system: string, private readonly source: string) {}
+  constructor(
+    private readonly system: string,
+    private readonly source: string,
+  ) {}
 
   see(line: LogLine): void {
     if (line.text.trim() !== '') this.seen = true;
@@ -123,9 +132,7 @@ export class LogWatch {
  * The last `pattern` of a log that prints its latency in one line: group 1 is the milliseconds.
  * @param begins what such a line begins with, so that a cut one is not mistaken for an absent one
  */
-export async function lastLatency(
-  system: string, source: LogSource, name: string, pattern: RegExp, begins: RegExp,
-): Promise<number> {
+export async function lastLatency(system: string, source: LogSource, name: string, pattern: RegExp, begins: RegExp): Promise<number> {
   const watch = new LogWatch(system, name);
   let latencyMs: number | null = null;
   let cut = false;

@@ -22,7 +22,14 @@ export type BaselineEntry = CaseName & {
 export function loggingSystem(name: string): LoggingSystem {
   const system = systemNamed(name);
   const found = loggingSystems().find((one) => one === system);
-  if (!found) throw new LadderError('BAD_ARGUMENT', `expected one of ${loggingSystems().map(({ label }) => label).join(', ')} for \`system\` but received ${JSON.stringify(name)}`, { system: name });
+  if (!found)
+    throw new LadderError(
+      'BAD_ARGUMENT',
+      `expected one of ${loggingSystems()
+        .map(({ label }) => label)
+        .join(', ')} for \`system\` but received ${JSON.stringify(name)}`,
+      { system: name },
+    );
   return found;
 }
 
@@ -65,7 +72,10 @@ export async function systemOf(path: string, open: () => LogSource, folder = '')
 function contextOf({ path }: LogFile, { log: { file } }: LoggingSystem, files: readonly LogFile[], allowUnterminated: boolean): LogContext {
   return {
     allowUnterminated,
-    sibling: (name) => (file?.name === basename(path) && file.beside.includes(name) ? files.find((other) => other.path === join(dirname(path), name))?.open() ?? null : null),
+    sibling: (name) =>
+      file?.name === basename(path) && file.beside.includes(name)
+        ? (files.find((other) => other.path === join(dirname(path), name))?.open() ?? null)
+        : null,
   };
 }
 
@@ -76,16 +86,25 @@ function contextOf({ path }: LogFile, { log: { file } }: LoggingSystem, files: r
  * @throws LadderError `IO` when the folder cannot be read, `BAD_ARGUMENT` for an unknown system; a bad log is an entry
  */
 export async function scanLogs(
-  folder: string, options: { readonly system?: string; readonly allowUnterminated?: boolean } = {},
+  folder: string,
+  options: { readonly system?: string; readonly allowUnterminated?: boolean } = {},
 ): Promise<BaselineEntry[]> {
   const files = await logFiles(folder);
   const beside = loggingSystems().flatMap(({ log }) => log.file?.beside ?? []);
   const entries: BaselineEntry[] = [];
   for (const file of files) {
     if (beside.includes(basename(file.path))) continue;
-    const name = options.system ?? await systemOf(file.path, () => file.open(), resolve(folder));
+    const name = options.system ?? (await systemOf(file.path, () => file.open(), resolve(folder)));
     if (name === null) {
-      entries.push({ path: file.path, system: null, model: null, setting: null, format: null, result: null, reason: 'no system known by its folder or its lines' });
+      entries.push({
+        path: file.path,
+        system: null,
+        model: null,
+        setting: null,
+        format: null,
+        result: null,
+        reason: 'no system known by its folder or its lines',
+      });
       continue;
     }
     const system = loggingSystem(name);

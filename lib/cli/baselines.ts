@@ -10,14 +10,15 @@ import type { Command } from './command.js';
 function details(entry: BaselineEntry): string {
   const { result } = entry;
   if (result === null) return entry.reason;
-  return [...systemNamed(result.system)?.log?.remarks?.(result) ?? [], ...(result.complete ? [] : ['the log ends early'])].join(', ');
+  return [...(systemNamed(result.system)?.log?.remarks?.(result) ?? []), ...(result.complete ? [] : ['the log ends early'])].join(', ');
 }
 
 /** The label of a system, in any case. */
 function systemOption(text: string): string {
   const labels = loggingSystems().map(({ label }) => label);
   const found = labels.find((label) => label.toLowerCase() === text.toLowerCase());
-  if (found === undefined) throw new LadderError('BAD_ARGUMENT', `expected one of ${labels.join(', ')} for --system but received "${text}"`);
+  if (found === undefined)
+    throw new LadderError('BAD_ARGUMENT', `expected one of ${labels.join(', ')} for --system but received "${text}"`);
   return found;
 }
 
@@ -32,17 +33,36 @@ export const baselinesCommand: Command = {
       .option('--json', 'machine-readable result')
       .action(async (folder: string, options: { system?: string; allowUnterminated?: boolean; json?: boolean }) => {
         const entries = await scanLogs(folder, {
-          ...(options.system === undefined ? {} : { system: options.system }), allowUnterminated: options.allowUnterminated === true,
+          ...(options.system === undefined ? {} : { system: options.system }),
+          allowUnterminated: options.allowUnterminated === true,
         });
         if (options.json === true) return io.out(JSON.stringify(entries));
-        if (entries.length === 0) throw new LadderError('BAD_ARGUMENT', `${folder} holds no logs (*.log, *.log.gz, *.tar.gz, latency.txt)`, { folder });
-        io.out(renderTable(
-          [{ title: 'log' }, { title: 'system' }, { title: 'model' }, { title: 'setting' }, { title: 'format' }, { title: 'ms', align: 'right' }, { title: 'clock' }, { title: 'remark', maxWidth: 110 }],
-          entries.map((entry) => [
-            entry.path, entry.system ?? '—', entry.model === null ? '—' : modelLabel(entry.model), entry.setting === null ? '—' : settingLabel(entry.setting), entry.format ?? '—',
-            formatMs(entry.result?.latencyMs ?? null), entry.result === null ? '—' : clockLabel(entry.result.clock), details(entry),
-          ]),
-        ));
+        if (entries.length === 0)
+          throw new LadderError('BAD_ARGUMENT', `${folder} holds no logs (*.log, *.log.gz, *.tar.gz, latency.txt)`, { folder });
+        io.out(
+          renderTable(
+            [
+              { title: 'log' },
+              { title: 'system' },
+              { title: 'model' },
+              { title: 'setting' },
+              { title: 'format' },
+              { title: 'ms', align: 'right' },
+              { title: 'clock' },
+              { title: 'remark', maxWidth: 110 },
+            ],
+            entries.map((entry) => [
+              entry.path,
+              entry.system ?? '—',
+              entry.model === null ? '—' : modelLabel(entry.model),
+              entry.setting === null ? '—' : settingLabel(entry.setting),
+              entry.format ?? '—',
+              formatMs(entry.result?.latencyMs ?? null),
+              entry.result === null ? '—' : clockLabel(entry.result.clock),
+              details(entry),
+            ]),
+          ),
+        );
         const without = entries.filter((entry) => entry.result === null).length;
         io.note(`${entries.length - without} logs with a result, ${without} without`);
       });

@@ -11,7 +11,11 @@ import type { Command } from './command.js';
 
 const kProgressIntervalMs = 100;
 
-async function measureCase({ path, deviceId, timing, verify }: CaseRequest, send: (message: CaseMessage) => void, signal: AbortSignal): Promise<BenchRecord> {
+async function measureCase(
+  { path, deviceId, timing, verify }: CaseRequest,
+  send: (message: CaseMessage) => void,
+  signal: AbortSignal,
+): Promise<BenchRecord> {
   let lastMs = 0;
   const task = {
     signal,
@@ -27,7 +31,9 @@ async function measureCase({ path, deviceId, timing, verify }: CaseRequest, send
       // Timed first: verification overwrites the inputs.
       const verified = verify ? (await prebuilt.verify({ ...task, endToEnd: 'off' })).passed : null;
       const record = recordOf(result, verified);
-      return verified === false ? { ...record, status: 'invalid', reason: 'verification found a mismatch; `ladder verify` shows it' } : record;
+      return verified === false
+        ? { ...record, status: 'invalid', reason: 'verification found a mismatch; `ladder verify` shows it' }
+        : record;
     });
   } catch (error) {
     if (!(error instanceof LadderError) || error.code === 'ABORTED') throw error;
@@ -38,18 +44,18 @@ async function measureCase({ path, deviceId, timing, verify }: CaseRequest, send
 
 export const benchCaseCommand: Command = {
   register(program, io) {
-    program
-      .command('bench-case', { hidden: true })
-      .action(async () => {
-        const send = process.send?.bind(process);
-        if (!send) throw new LadderError('BAD_ARGUMENT', '`bench-case` is a part of `ladder bench`, which starts it; run that');
-        process.on('disconnect', () => process.exit(1));
-        const request = await new Promise<CaseRequest>((resolve) => process.once('message', resolve));
-        const record = await measureCase(request, (message) => send(message), io.signal);
-        await new Promise<void>((resolve, reject) => send({ type: 'record', record } satisfies CaseMessage, (error: Error | null) => (error ? reject(error) : resolve())));
-        // An open channel would keep the process alive.
-        process.removeAllListeners('disconnect');
-        process.disconnect();
-      });
+    program.command('bench-case', { hidden: true }).action(async () => {
+      const send = process.send?.bind(process);
+      if (!send) throw new LadderError('BAD_ARGUMENT', '`bench-case` is a part of `ladder bench`, which starts it; run that');
+      process.on('disconnect', () => process.exit(1));
+      const request = await new Promise<CaseRequest>((resolve) => process.once('message', resolve));
+      const record = await measureCase(request, (message) => send(message), io.signal);
+      await new Promise<void>((resolve, reject) =>
+        send({ type: 'record', record } satisfies CaseMessage, (error: Error | null) => (error ? reject(error) : resolve())),
+      );
+      // An open channel would keep the process alive.
+      process.removeAllListeners('disconnect');
+      process.disconnect();
+    });
   },
 };

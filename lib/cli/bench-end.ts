@@ -20,9 +20,13 @@ export async function tuneFirst(paths: readonly string[], ordinal: number, io: C
   const { tuneCheckpoint } = await import('../compiler/tune/tuner.js');
   for (const [index, path] of paths.entries()) {
     await tuneCheckpoint(path, {
-      deviceOrdinal: ordinal, signal: io.signal,
+      deviceOrdinal: ordinal,
+      signal: io.signal,
       onProgress: (fraction, label, remaining) =>
-        io.progress(`tuning [${index + 1}/${paths.length}] ${label}${remaining === null ? '' : `, about ${Math.ceil(remaining)} s left`}`, fraction),
+        io.progress(
+          `tuning [${index + 1}/${paths.length}] ${label}${remaining === null ? '' : `, about ${Math.ceil(remaining)} s left`}`,
+          fraction,
+        ),
     });
   }
   io.endProgress();
@@ -72,7 +76,8 @@ export interface ReproductionOptions {
 function listOf(text: string, option: string, known: readonly string[]): readonly string[] {
   const parts = text.split(',').map((part) => part.trim());
   const wrong = parts.find((part) => !known.includes(part));
-  if (wrong !== undefined) throw new LadderError('BAD_ARGUMENT', `expected some of ${known.join(', ')} for ${option} but received ${JSON.stringify(wrong)}`);
+  if (wrong !== undefined)
+    throw new LadderError('BAD_ARGUMENT', `expected some of ${known.join(', ')} for ${option} but received ${JSON.stringify(wrong)}`);
   return parts;
 }
 
@@ -92,14 +97,19 @@ export function reproducibleSettings(): readonly string[] {
  */
 export async function planReproduction(options: ReproductionOptions): Promise<Reproduction | null> {
   const { reproduce, forceTune, systems, settings } = options;
-  if (!reproduce && (systems ?? settings) !== undefined) throw new LadderError('BAD_ARGUMENT', '--reproduce-systems and --reproduce-settings choose from what --reproduce measures; add --reproduce');
+  if (!reproduce && (systems ?? settings) !== undefined)
+    throw new LadderError(
+      'BAD_ARGUMENT',
+      '--reproduce-systems and --reproduce-settings choose from what --reproduce measures; add --reproduce',
+    );
   if (!reproduce && !forceTune) return null;
   const { baselineAdapters, tunerAdapters } = await import('../baselines/adapters/index.js');
   const adapters = [...(reproduce ? await baselineAdapters() : []), ...(forceTune ? await tunerAdapters() : [])];
   const known = [...adapters.map(({ system }) => system), ...(reproduce ? [kLibrary] : [])];
   const wanted = systems === undefined ? known : listOf(systems, '--reproduce-systems', known);
   return {
-    adapters: adapters.filter(({ system }) => wanted.includes(system)), library: wanted.includes(kLibrary),
+    adapters: adapters.filter(({ system }) => wanted.includes(system)),
+    library: wanted.includes(kLibrary),
     settings: settings === undefined ? null : listOf(settings, '--reproduce-settings', reproducibleSettings()),
   };
 }
@@ -121,24 +131,57 @@ async function measureSystems(bench: FinishedBench, plan: Reproduction, io: CliI
   const cases = modelsOf(bench).flatMap((model) => chosenSettings(plan, model).map((setting) => ({ model: model.id, setting })));
   const { records, unavailable } = await reproduceBaselines(cases, {
     // What a CPU can be asked for is too little for a GPU.
-    ...(bench.device.kind === 'cuda' ? bench.timing : {}), folder: join(bench.resultsRoot, 'baselines'), signal: io.signal, adapters: plan.adapters, again: bench.fresh,
-    ordinal: ordinalOf(bench.device), timeoutMs: bench.caseTimeoutMs,
-    onProgress: ({ system, case: { model, setting }, index, cases: count, stage, fraction }) => io.progress(`[${index + 1}/${count}] ${system} ${model} ${setting}: ${stage}`, fraction),
+    ...(bench.device.kind === 'cuda' ? bench.timing : {}),
+    folder: join(bench.resultsRoot, 'baselines'),
+    signal: io.signal,
+    adapters: plan.adapters,
+    again: bench.fresh,
+    ordinal: ordinalOf(bench.device),
+    timeoutMs: bench.caseTimeoutMs,
+    onProgress: ({ system, case: { model, setting }, index, cases: count, stage, fraction }) =>
+      io.progress(`[${index + 1}/${count}] ${system} ${model} ${setting}: ${stage}`, fraction),
   });
   io.endProgress();
-  const rows = records.map(({ record, resumed }) => [record.system, record.model, record.setting, formatMs(record.latencyMs), record.clock, `${record.reason ?? record.status}${resumed ? ' (earlier)' : ''}`]);
-  if (rows.length > 0) io.out(`\n${renderTable([{ title: 'system' }, { title: 'model' }, { title: 'setting' }, { title: 'ms', align: 'right' }, { title: 'clock' }, { title: 'status' }], rows)}`);
+  const rows = records.map(({ record, resumed }) => [
+    record.system,
+    record.model,
+    record.setting,
+    formatMs(record.latencyMs),
+    record.clock,
+    `${record.reason ?? record.status}${resumed ? ' (earlier)' : ''}`,
+  ]);
+  if (rows.length > 0)
+    io.out(
+      `\n${renderTable([{ title: 'system' }, { title: 'model' }, { title: 'setting' }, { title: 'ms', align: 'right' }, { title: 'clock' }, { title: 'status' }], rows)}`,
+    );
   for (const { system, reason } of unavailable) io.out(`${system}: not run: ${reason}`);
 }
 
 /** The library's products as a table. */
 export function renderCeilings({ libraryVersion, device, date, products }: LibraryCeilings): string {
   const rows = products.map(({ shape, m, type, result, reason, stateAfter }) => [
-    shape.model, shape.name, `${m}×${shape.n}×${shape.k}`, type, formatMs(result?.ms ?? null),
-    result === null ? '—' : formatRate(result.flopsPerSecond, 'OP/s'), result === null ? '—' : formatRate(result.bytesPerSecond, 'B/s'),
+    shape.model,
+    shape.name,
+    `${m}×${shape.n}×${shape.k}`,
+    type,
+    formatMs(result?.ms ?? null),
+    result === null ? '—' : formatRate(result.flopsPerSecond, 'OP/s'),
+    result === null ? '—' : formatRate(result.bytesPerSecond, 'B/s'),
     reason ?? stateAfter?.throttleReasons?.filter((name) => name !== 'gpu_idle').join(', ') ?? '',
   ]);
-  const table = renderTable([{ title: 'model' }, { title: 'layer' }, { title: 'm×n×k' }, { title: 'type' }, { title: 'ms', align: 'right' }, { title: 'arithmetic', align: 'right' }, { title: 'memory', align: 'right' }, { title: 'remark' }], rows);
+  const table = renderTable(
+    [
+      { title: 'model' },
+      { title: 'layer' },
+      { title: 'm×n×k' },
+      { title: 'type' },
+      { title: 'ms', align: 'right' },
+      { title: 'arithmetic', align: 'right' },
+      { title: 'memory', align: 'right' },
+      { title: 'remark' },
+    ],
+    rows,
+  );
   return `cuBLASLt ${libraryVersion} on ${device.name}, ${date.slice(0, 10)}: its products, the ceiling of dense layers\n\n${table}`;
 }
 
@@ -149,11 +192,17 @@ async function measureLibrary(bench: FinishedBench, plan: Reproduction, io: CliI
   const measuredModels = modelsOf(bench);
   // FP16 is what the other systems run in.
   const formats = [kPlainLabel, ...bench.outcomes.map(({ record }) => record.format)];
-  const products = productsFor(measuredModels.map(({ id }) => id), measuredModels.flatMap((model) => chosenSettings(plan, model)), formats);
+  const products = productsFor(
+    measuredModels.map(({ id }) => id),
+    measuredModels.flatMap((model) => chosenSettings(plan, model)),
+    formats,
+  );
   if (products.length === 0) return;
   try {
     const { ceilings, measured } = await libraryCeilings(products, join(bench.resultsRoot, 'baselines'), deviceForRecord(bench.device), {
-      ordinal: ordinalOf(bench.device), signal: io.signal, again: bench.fresh,
+      ordinal: ordinalOf(bench.device),
+      signal: io.signal,
+      again: bench.fresh,
       onProgress: (fraction, detail) => io.progress(`${kLibrary} ${detail}`, fraction),
     });
     io.endProgress();

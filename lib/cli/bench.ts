@@ -38,14 +38,26 @@ interface BenchCliOptions extends TimingOptions {
 const kCaseTimeoutS = 900;
 
 /** The checkpoints to measure: those named, or bench/cases.json's for this kind of device. */
-function chooseCheckpoints(names: readonly string[], folder: string | undefined, wanted: 'all' | readonly string[]): readonly FoundCheckpoint[] {
+function chooseCheckpoints(
+  names: readonly string[],
+  folder: string | undefined,
+  wanted: 'all' | readonly string[],
+): readonly FoundCheckpoint[] {
   if (names.length > 0) return names.map((name) => ({ path: resolveCheckpoint(name), name: checkpointName(resolveCheckpoint(name)) }));
   const there = listCheckpoints(folder);
-  if (there.length === 0) throw new LadderError('NOT_A_CHECKPOINT', `no checkpoints below ${folder ?? 'checkpoints/Figure8/ladder/'}; \`ladder build\` makes one`);
+  if (there.length === 0)
+    throw new LadderError(
+      'NOT_A_CHECKPOINT',
+      `no checkpoints below ${folder ?? 'checkpoints/Figure8/ladder/'}; \`ladder build\` makes one`,
+    );
   // A folder of one's own is measured whole.
   if (wanted === 'all' || folder !== undefined) return there;
   const missing = wanted.filter((name) => !there.some((found) => found.name === name));
-  if (missing.length > 0) throw new LadderError('NOT_A_CHECKPOINT', `checkpoints/ lacks ${missing.join(', ')}, which bench/cases.json names; \`ladder build\` makes it`);
+  if (missing.length > 0)
+    throw new LadderError(
+      'NOT_A_CHECKPOINT',
+      `checkpoints/ lacks ${missing.join(', ')}, which bench/cases.json names; \`ladder build\` makes it`,
+    );
   return there.filter(({ name }) => wanted.includes(name));
 }
 
@@ -54,16 +66,30 @@ export function renderBench(outcomes: readonly BenchOutcome[]): string {
   const rows = outcomes.map(({ case: { name }, record, resumed }) => {
     const { samples, paper, roofline } = record;
     return [
-      name, record.format, record.mode, record.device.kind === 'cpu' ? 'host' : `${record.launch}, L2 ${record.l2}`, formatMs(record.latencyMs),
-      samples ? `IQR ${formatMs(samples.iqrMs)}` : paper ? `std ${formatMs(paper.stdMs)}` : '—', samples ? String(samples.count) : paper ? String(paper.valuesMs.length) : '—',
+      name,
+      record.format,
+      record.mode,
+      record.device.kind === 'cpu' ? 'host' : `${record.launch}, L2 ${record.l2}`,
+      formatMs(record.latencyMs),
+      samples ? `IQR ${formatMs(samples.iqrMs)}` : paper ? `std ${formatMs(paper.stdMs)}` : '—',
+      samples ? String(samples.count) : paper ? String(paper.valuesMs.length) : '—',
       roofline ? `${formatRate(roofline.bytesPerSecond, 'B/s')}, ${(100 * roofline.fraction).toFixed(0)} %` : '—',
-      record.verified === null ? '—' : record.verified ? 'yes' : 'NO', `${record.status}${resumed ? ' (earlier)' : ''}`,
+      record.verified === null ? '—' : record.verified ? 'yes' : 'NO',
+      `${record.status}${resumed ? ' (earlier)' : ''}`,
     ];
   });
   return renderTable(
     [
-      { title: 'checkpoint' }, { title: 'format' }, { title: 'mode' }, { title: 'launch' }, { title: 'latency ms', align: 'right' }, { title: 'spread ms', align: 'right' },
-      { title: 'n', align: 'right' }, { title: 'rate, of roofline', align: 'right' }, { title: 'verified' }, { title: 'status' },
+      { title: 'checkpoint' },
+      { title: 'format' },
+      { title: 'mode' },
+      { title: 'launch' },
+      { title: 'latency ms', align: 'right' },
+      { title: 'spread ms', align: 'right' },
+      { title: 'n', align: 'right' },
+      { title: 'rate, of roofline', align: 'right' },
+      { title: 'verified' },
+      { title: 'status' },
     ],
     rows,
   );
@@ -71,10 +97,13 @@ export function renderBench(outcomes: readonly BenchOutcome[]): string {
 
 /** Device, clock and mode of a bench, in words. */
 function describeBench(device: DeviceInfo, outcomes: readonly BenchOutcome[]): string {
-  const clock = device.kind === 'cuda'
-    ? `CUDA events; driver ${device.driverVersion ?? 'unknown'}, compute capability ${device.computeCapability}`
-    : `host clock of the CPU: no GPU was used, so that these are no GPU latencies; ${device.multiprocessors} cores`;
-  const modes = [...new Set(outcomes.map(({ record }) => record.mode))].map((mode) => (mode === 'samples' ? 'samples: latency is the median, one sample per inference' : "paper: latency is the mean of TVM's five means"));
+  const clock =
+    device.kind === 'cuda'
+      ? `CUDA events; driver ${device.driverVersion ?? 'unknown'}, compute capability ${device.computeCapability}`
+      : `host clock of the CPU: no GPU was used, so that these are no GPU latencies; ${device.multiprocessors} cores`;
+  const modes = [...new Set(outcomes.map(({ record }) => record.mode))].map((mode) =>
+    mode === 'samples' ? 'samples: latency is the median, one sample per inference' : "paper: latency is the mean of TVM's five means",
+  );
   return [`device  ${device.name}`, `clock   ${clock}`, ...modes.map((mode) => `mode    ${mode}`)].join('\n');
 }
 
@@ -84,7 +113,11 @@ async function buildModules(cases: readonly BenchCase[], device: DeviceInfo, io:
   const { archOf, ensureModules } = await import('../compiler/ensure.js');
   const onProgress = progressTo(io);
   try {
-    await ensureModules(ours, { arch: archOf(computeCapabilityOf(device)), signal: io.signal, onProgress: (fraction, label) => onProgress({ phase: 'build', fraction, detail: label }) });
+    await ensureModules(ours, {
+      arch: archOf(computeCapabilityOf(device)),
+      signal: io.signal,
+      onProgress: (fraction, label) => onProgress({ phase: 'build', fraction, detail: label }),
+    });
   } catch (error) {
     if (!(error instanceof LadderError) || error.code === 'ABORTED') throw error;
     io.note(`not all model.so could be built: ${error.message} [${error.code}]`);
@@ -94,26 +127,51 @@ async function buildModules(cases: readonly BenchCase[], device: DeviceInfo, io:
 async function bench(names: readonly string[], options: BenchCliOptions, io: CliIo): Promise<void> {
   const forceTune = (options.force_tune ?? options.forceTune) === true;
   const reproduce = options.reproduce === true;
-  const reproduction = await planReproduction({ reproduce, forceTune, systems: options.reproduceSystems, settings: options.reproduceSettings });
+  const reproduction = await planReproduction({
+    reproduce,
+    forceTune,
+    systems: options.reproduceSystems,
+    settings: options.reproduceSettings,
+  });
   const device = selectDevice(options.device);
   const defaults = readCases(device.kind);
   const overrides = Object.fromEntries(Object.entries(timingOf(options)).filter(([, value]) => value !== undefined));
   const timing = { ...defaults.timing, ...overrides } as CaseTiming;
-  const cases = chooseCheckpoints(names, options.checkpoints, defaults.checkpoints)
-    .map((found): BenchCase => ({ ...found, deviceId: device.id, timing, verify: options.verify ?? defaults.verify }));
-  if (device.kind === 'cpu') io.note('no GPU is used: checkpoints run on the CPU through the reference operators, to show that they run; their latencies are not the GPU\'s');
+  const cases = chooseCheckpoints(names, options.checkpoints, defaults.checkpoints).map(
+    (found): BenchCase => ({ ...found, deviceId: device.id, timing, verify: options.verify ?? defaults.verify }),
+  );
+  if (device.kind === 'cpu')
+    io.note(
+      "no GPU is used: checkpoints run on the CPU through the reference operators, to show that they run; their latencies are not the GPU's",
+    );
   else await buildModules(cases, device, io);
-  if (forceTune && device.kind === 'cuda') await tuneFirst(cases.map(({ path }) => path), ordinalOf(device), io);
+  if (forceTune && device.kind === 'cuda')
+    await tuneFirst(
+      cases.map(({ path }) => path),
+      ordinalOf(device),
+      io,
+    );
   const resultsRoot = resolve(options.results);
   const outcomes = await runBench(cases, {
-    device, resultsRoot, fresh: options.fresh ?? false, caseTimeoutMs: 1000 * (options.caseTimeout ?? kCaseTimeoutS), signal: io.signal,
-    onCase: (index, one, progress) => io.progress(`[${index + 1}/${cases.length}] ${one.name}${progress && io.columns !== null ? `: ${progress.phase}` : ''}`, progress?.fraction ?? null),
+    device,
+    resultsRoot,
+    fresh: options.fresh ?? false,
+    caseTimeoutMs: 1000 * (options.caseTimeout ?? kCaseTimeoutS),
+    signal: io.signal,
+    onCase: (index, one, progress) =>
+      io.progress(
+        `[${index + 1}/${cases.length}] ${one.name}${progress && io.columns !== null ? `: ${progress.phase}` : ''}`,
+        progress?.fraction ?? null,
+      ),
   });
   io.endProgress();
   if (options.json) io.out(JSON.stringify(outcomes.map(({ record }) => record)));
   else {
     io.out(`\n${describeBench(device, outcomes)}\n\n${renderBench(outcomes)}`);
-    for (const { case: { name }, record } of outcomes) {
+    for (const {
+      case: { name },
+      record,
+    } of outcomes) {
       if (record.reason !== null) io.out(`${name}: ${record.status}: ${record.reason}`);
       for (const warning of record.warnings) io.out(`${name}: ${warning}`);
     }
@@ -121,8 +179,15 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
     io.out(`records  ${resultsRoot}`);
   }
   const finished: FinishedBench = {
-    device, outcomes, resultsRoot, timing, fresh: options.fresh ?? false, caseTimeoutMs: options.caseTimeout === undefined ? undefined : 1000 * options.caseTimeout,
-    reproduce, reproduction, figures: options.figures,
+    device,
+    outcomes,
+    resultsRoot,
+    timing,
+    fresh: options.fresh ?? false,
+    caseTimeoutMs: options.caseTimeout === undefined ? undefined : 1000 * options.caseTimeout,
+    reproduce,
+    reproduction,
+    figures: options.figures,
   };
   await endBench(finished, options.json === true ? { ...io, out: io.note } : io);
   if (outcomes.some(({ record }) => record.status === 'failed')) io.exit(exitCodes.failed);
@@ -142,12 +207,22 @@ export const benchCommand: Command = {
       .option('--fresh', 'measure again what has a valid record of this code')
       .option('--verify', "verify each checkpoint's operators, too")
       .option('--no-verify', 'do not')
-      .option('--case-timeout <s>', `end a case that takes longer (default: ${kCaseTimeoutS}; the other systems have their own)`, wholeNumber)
+      .option(
+        '--case-timeout <s>',
+        `end a case that takes longer (default: ${kCaseTimeoutS}; the other systems have their own)`,
+        wholeNumber,
+      )
       .option('--strict', 'exit 4 when a measurement is invalid')
       .option('--reproduce', "as in the authors' script: measure the other systems here as well, where they are installed")
       .option('--reproduce-systems <list>', `of these only: ${reproducibleSystems().join(', ')} (default: all)`)
-      .option('--reproduce-settings <list>', `in these settings only: ${reproducibleSettings().join(', ')} (default: all that the model has)`)
-      .option('--force_tune', `as in the authors' script: tune before measuring, ${inWords(runnableSystems(true).map(({ label }) => label))} as well where their toolchains are`)
+      .option(
+        '--reproduce-settings <list>',
+        `in these settings only: ${reproducibleSettings().join(', ')} (default: all that the model has)`,
+      )
+      .option(
+        '--force_tune',
+        `as in the authors' script: tune before measuring, ${inWords(runnableSystems(true).map(({ label }) => label))} as well where their toolchains are`,
+      )
       .option('--force-tune', 'the same')
       .option('--no-figures', 'leave out the comparison, Figure 8 and the report')
       .option('--json', 'machine-readable records');

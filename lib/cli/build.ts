@@ -38,7 +38,10 @@ export const buildCommand: Command = {
     program
       .command('build')
       .description('build a checkpoint: graph.json, checkpoint.json and, with nvcc, model.so')
-      .argument('<model>', `${buildableModels().join(', ')}; figure8: all that Figure 8 shows and the builder knows, options of format and shape aside`)
+      .argument(
+        '<model>',
+        `${buildableModels().join(', ')}; figure8: all that Figure 8 shows and the builder knows, options of format and shape aside`,
+      )
       .option('--batch <n>', 'sequences', wholeNumber, 1)
       .option('--seq <n>', 'tokens per sequence; kernels made for speed take 64 rows (sequences × tokens) at most', wholeNumber, 1)
       .option('--weight <format>', words(weightFormats()), kPlainFormat)
@@ -53,15 +56,20 @@ export const buildCommand: Command = {
       .option('--json', 'machine-readable result')
       .action(async (model: string, options: BuildOptions) => {
         const { batch, seq, layers, weight, act, group, format, seed } = options;
-        const requests = model === 'figure8' ? figure8Requests() : [parseRequest({ model, batch, seq, layers, weight, act, group, format, seed })];
+        const requests =
+          model === 'figure8' ? figure8Requests() : [parseRequest({ model, batch, seq, layers, weight, act, group, format, seed })];
         const onProgress = (fraction: number, label: string): void => io.progress(label, fraction);
         const results = await buildCheckpoints(requests, {
-          root: resolve(options.out), ...(!options.compile && { compile: false }), onProgress, signal: io.signal,
+          root: resolve(options.out),
+          ...(!options.compile && { compile: false }),
+          onProgress,
+          signal: io.signal,
           ...(options.weights !== undefined && { weights: resolve(options.weights) }),
         });
         io.endProgress();
         if (options.json) return io.out(JSON.stringify(results));
-        for (const { folder, compiled } of results) io.out(compiled ? `${folder}: built` : `${folder}: described; model.so is built on first use (needs nvcc)`);
+        for (const { folder, compiled } of results)
+          io.out(compiled ? `${folder}: built` : `${folder}: described; model.so is built on first use (needs nvcc)`);
       });
   },
 };

@@ -15,5 +15,17 @@ import { tuneCommand } from './tune.js';
 import { verifyCommand } from './verify.js';
 
 export const commands: readonly Command[] = [
-  listCommand, inspectCommand, runCommand, profileCommand, verifyCommand, benchCommand, baselinesCommand, compareCommand, plotCommand, buildCommand, tuneCommand, doctorCommand, benchCaseCommand,
+  listCommand,
+  inspectCommand,
+  runCommand,
+  profileCommand,
+  verifyCommand,
+  benchCommand,
+  baselinesCommand,
+  compareCommand,
+  plotCommand,
+  buildCommand,
+  tuneCommand,
+  doctorCommand,
+  benchCaseCommand,
 ];

@@ -42,14 +42,26 @@ function findAddon(): { finding: Finding; addon: NativeAddon | null } {
 function findCuda(addon: NativeAddon): readonly Finding[] {
   const status = addon.cudaStatus();
   if (!status.available) {
-    return [{ name: 'CUDA driver', state: 'absent', found: status.reason ?? 'no reason given', remedy: 'install an NVIDIA driver; until then checkpoints run on the CPU (--device cpu)' }];
+    return [
+      {
+        name: 'CUDA driver',
+        state: 'absent',
+        found: status.reason ?? 'no reason given',
+        remedy: 'install an NVIDIA driver; until then checkpoints run on the CPU (--device cpu)',
+      },
+    ];
   }
   const api = `CUDA ${Math.floor(status.driverApiVersion / 1000)}.${Math.floor((status.driverApiVersion % 1000) / 10)}`;
   const findings = [
     ok('CUDA driver', `${status.driverVersion ?? 'version unknown'}, ${api}`),
     status.nvml
       ? ok('NVML', 'loaded')
-      : { name: 'NVML', state: 'absent' as const, found: 'libnvidia-ml.so.1 could not be loaded', remedy: 'install it with the driver; without it throttling cannot be seen' },
+      : {
+          name: 'NVML',
+          state: 'absent' as const,
+          found: 'libnvidia-ml.so.1 could not be loaded',
+          remedy: 'install it with the driver; without it throttling cannot be seen',
+        },
   ];
   if (status.deviceCount === 0) {
     findings.push({ name: 'GPU', state: 'absent', found: 'the driver shows no device', remedy: 'check CUDA_VISIBLE_DEVICES' });
@@ -57,9 +69,16 @@ function findCuda(addon: NativeAddon): readonly Finding[] {
   for (const device of addon.devices()) {
     const capability = device.computeCapability.join('.');
     const text = `${device.name}, compute capability ${capability}, ${device.multiprocessors} multiprocessors, ${formatBytes(device.memoryBytes)}`;
-    findings.push(device.computeCapability[0] >= 8
-      ? ok(`GPU ${device.ordinal}`, text)
-      : { name: `GPU ${device.ordinal}`, state: 'absent', found: text, remedy: "this package's own checkpoints need compute capability 8.0 or later; foreign ones need what they were built for" });
+    findings.push(
+      device.computeCapability[0] >= 8
+        ? ok(`GPU ${device.ordinal}`, text)
+        : {
+            name: `GPU ${device.ordinal}`,
+            state: 'absent',
+            found: text,
+            remedy: "this package's own checkpoints need compute capability 8.0 or later; foreign ones need what they were built for",
+          },
+    );
   }
   return findings;
 }
@@ -76,14 +95,24 @@ export async function examine(): Promise<readonly Finding[]> {
     ...(addon ? findCuda(addon) : []),
     nvcc
       ? ok('nvcc', `${nvcc}, ${firstLine(nvcc, ['--version'], /release [0-9.]+/)}`)
-      : { name: 'nvcc', state: 'absent', found: 'neither on the PATH nor in CUDA_HOME or /usr/local/cuda; model.so cannot be built', remedy: 'install the CUDA toolkit 12.4 or later, or copy model.so from a machine that has it' },
+      : {
+          name: 'nvcc',
+          state: 'absent',
+          found: 'neither on the PATH nor in CUDA_HOME or /usr/local/cuda; model.so cannot be built',
+          remedy: 'install the CUDA toolkit 12.4 or later, or copy model.so from a machine that has it',
+        },
     findTool('g++', 'the addon and model.so cannot be built', 'apt-get install g++'),
     findTool('make', 'the addon cannot be built', 'apt-get install make'),
     findTool('python3', 'node-gyp needs it to build the addon', 'apt-get install python3'),
     findTool('cmake', 'model.so cannot be built', 'apt-get install cmake'),
     checkpoints.length > 0
       ? ok('checkpoints', `${checkpoints.length} below checkpoints/`)
-      : { name: 'checkpoints', state: 'absent', found: 'none below checkpoints/Figure8/ladder/', remedy: '`ladder build`, or unpack the authors\' archive there' },
+      : {
+          name: 'checkpoints',
+          state: 'absent',
+          found: 'none below checkpoints/Figure8/ladder/',
+          remedy: "`ladder build`, or unpack the authors' archive there",
+        },
   ];
 }
 
@@ -98,7 +127,12 @@ export const doctorCommand: Command = {
         if (options.json) io.out(JSON.stringify(findings));
         else {
           const marks = { ok: 'ok', absent: '—', missing: 'MISSING' } as const;
-          io.out(renderTable([{ title: 'what' }, { title: '' }, { title: 'found' }], findings.map(({ name, state, found }) => [name, marks[state], found])));
+          io.out(
+            renderTable(
+              [{ title: 'what' }, { title: '' }, { title: 'found' }],
+              findings.map(({ name, state, found }) => [name, marks[state], found]),
+            ),
+          );
           for (const { name, remedy } of findings) if (remedy !== null) io.out(`\n${name}: ${remedy}`);
         }
         if (findings.some(({ state }) => state === 'missing')) io.exit(exitCodes.failed);

@@ -9,23 +9,61 @@ const routes = { 1: 'route 1: launches its kernels itself', 2: 'route 2: kernels
 /** An inspection for people. */
 export function renderInspection(inspection: Inspection): string {
   const { graph, module, params, manifest, parsedName } = inspection;
-  const facts: string[][] = [['folder', inspection.folder], ['model', inspection.model]];
-  if (manifest) facts.push(['format', `${manifest.format.label}, batch ${manifest.batch}, ${manifest.seq} ${manifest.seq === 1 ? 'token' : 'tokens'}, ${manifest.layers} ${manifest.layers === 1 ? 'layer' : 'layers'}; moves ${formatBytes(manifest.bytes)}, ${(manifest.flops / 1e9).toPrecision(3)} GFLOP`]);
-  else if (parsedName) facts.push(['by its name', `weights ${parsedName.weight}, activations ${parsedName.activation}, batch ${parsedName.batch}, ${parsedName.seq} tokens`]);
-  if (graph) facts.push(['graph.json', `${graph.nodes} nodes, ${graph.operators.length} operators; ${graph.storages} buffers of ${formatBytes(graph.sharedBytes)} in all (${formatBytes(graph.unsharedBytes)} without sharing)`]);
-  facts.push(['model.so', module ? `${formatBytes(module.sizeBytes)}, ${module.machine}, ${routes[module.route]}${module.architectures.length > 0 ? `; ${module.architectures.join(', ')}` : ''}${module.kernels.length > 0 ? `; ${module.kernels.length} kernels` : ''}` : manifest ? 'absent: built on first use' : 'absent']);
+  const facts: string[][] = [
+    ['folder', inspection.folder],
+    ['model', inspection.model],
+  ];
+  if (manifest)
+    facts.push([
+      'format',
+      `${manifest.format.label}, batch ${manifest.batch}, ${manifest.seq} ${manifest.seq === 1 ? 'token' : 'tokens'}, ${manifest.layers} ${manifest.layers === 1 ? 'layer' : 'layers'}; moves ${formatBytes(manifest.bytes)}, ${(manifest.flops / 1e9).toPrecision(3)} GFLOP`,
+    ]);
+  else if (parsedName)
+    facts.push([
+      'by its name',
+      `weights ${parsedName.weight}, activations ${parsedName.activation}, batch ${parsedName.batch}, ${parsedName.seq} tokens`,
+    ]);
+  if (graph)
+    facts.push([
+      'graph.json',
+      `${graph.nodes} nodes, ${graph.operators.length} operators; ${graph.storages} buffers of ${formatBytes(graph.sharedBytes)} in all (${formatBytes(graph.unsharedBytes)} without sharing)`,
+    ]);
+  facts.push([
+    'model.so',
+    module
+      ? `${formatBytes(module.sizeBytes)}, ${module.machine}, ${routes[module.route]}${module.architectures.length > 0 ? `; ${module.architectures.join(', ')}` : ''}${module.kernels.length > 0 ? `; ${module.kernels.length} kernels` : ''}`
+      : manifest
+        ? 'absent: built on first use'
+        : 'absent',
+  ]);
   facts.push(['graph.params', params ? `${params.tensors} tensors, ${formatBytes(params.sizeBytes)}` : 'absent: weights are generated']);
-  facts.push(['checkpoint.json', manifest ? `built from sources ${manifest.build.sources.slice(0, 12)}, tuning ${manifest.build.tuning}` : 'absent: a foreign checkpoint']);
+  facts.push([
+    'checkpoint.json',
+    manifest
+      ? `built from sources ${manifest.build.sources.slice(0, 12)}, tuning ${manifest.build.tuning}`
+      : 'absent: a foreign checkpoint',
+  ]);
   const lines = [renderTable([{ title: 'checkpoint' }, { title: inspection.name }], facts)];
   if (graph) {
-    lines.push('', renderTable(
-      [{ title: 'tensor', maxWidth: 48 }, { title: 'type' }, { title: 'size', align: 'right' }, { title: 'from' }],
-      [...graph.inputs, ...graph.outputs].map((tensor) => [tensor.name, `${tensor.dtype}[${tensor.shape.join(', ')}]`, formatBytes(tensor.sizeBytes), tensor.source]),
-    ));
-    lines.push('', renderTable(
-      [{ title: 'operator', maxWidth: 60 }, { title: 'computes' }, { title: 'outputs' }],
-      graph.operators.map(({ node, steps, outputs }) => [node, steps ?? '—', outputs.join(' ')]),
-    ));
+    lines.push(
+      '',
+      renderTable(
+        [{ title: 'tensor', maxWidth: 48 }, { title: 'type' }, { title: 'size', align: 'right' }, { title: 'from' }],
+        [...graph.inputs, ...graph.outputs].map((tensor) => [
+          tensor.name,
+          `${tensor.dtype}[${tensor.shape.join(', ')}]`,
+          formatBytes(tensor.sizeBytes),
+          tensor.source,
+        ]),
+      ),
+    );
+    lines.push(
+      '',
+      renderTable(
+        [{ title: 'operator', maxWidth: 60 }, { title: 'computes' }, { title: 'outputs' }],
+        graph.operators.map(({ node, steps, outputs }) => [node, steps ?? '—', outputs.join(' ')]),
+      ),
+    );
   }
   if (inspection.problems.length > 0) lines.push('', ...inspection.problems.map(({ code, message }) => `PROBLEM ${code}: ${message}`));
   return lines.join('\n');

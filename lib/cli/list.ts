@@ -20,8 +20,12 @@ export interface ListedCheckpoint extends FoundCheckpoint, CheckpointCase {
 async function describe(found: FoundCheckpoint): Promise<ListedCheckpoint> {
   const manifest = await readManifest(found.path);
   return {
-    ...found, ...caseOf(found.path, manifest), described: manifest !== null,
-    hasModule: existsSync(join(found.path, 'model.so')), hasParams: existsSync(join(found.path, 'graph.params')), bytes: manifest?.bytes ?? null,
+    ...found,
+    ...caseOf(found.path, manifest),
+    described: manifest !== null,
+    hasModule: existsSync(join(found.path, 'model.so')),
+    hasParams: existsSync(join(found.path, 'graph.params')),
+    bytes: manifest?.bytes ?? null,
   };
 }
 
@@ -36,14 +40,26 @@ export const listCommand: Command = {
         const listed = await Promise.all(listCheckpoints(folder).map(describe));
         if (options.json) return io.out(JSON.stringify(listed));
         if (listed.length === 0) return io.out('no checkpoints; `ladder build` makes one');
-        io.out(renderTable(
-          [{ title: 'checkpoint' }, { title: 'setting' }, { title: 'format' }, { title: 'moves', align: 'right' }, { title: 'model.so' }, { title: 'weights' }],
-          listed.map((one) => [
-            one.name, one.setting, one.format, one.bytes === null ? '—' : formatBytes(one.bytes),
-            one.hasModule ? 'there' : one.described ? 'built on first use' : 'absent',
-            one.hasParams ? 'graph.params' : one.described ? 'seeded' : 'fake',
-          ]),
-        ));
+        io.out(
+          renderTable(
+            [
+              { title: 'checkpoint' },
+              { title: 'setting' },
+              { title: 'format' },
+              { title: 'moves', align: 'right' },
+              { title: 'model.so' },
+              { title: 'weights' },
+            ],
+            listed.map((one) => [
+              one.name,
+              one.setting,
+              one.format,
+              one.bytes === null ? '—' : formatBytes(one.bytes),
+              one.hasModule ? 'there' : one.described ? 'built on first use' : 'absent',
+              one.hasParams ? 'graph.params' : one.described ? 'seeded' : 'fake',
+            ]),
+          ),
+        );
       });
   },
 };

@@ -27,18 +27,26 @@ export const plotCommand: Command = {
       .option('--profile <file>', 'what `ladder profile --json` printed, for the operator chart')
       .option('--json', 'machine-readable result')
       .action(async (options: PlotOptions) => {
-        if (options.artifact === true && options.reproduce === true) throw new LadderError('BAD_ARGUMENT', 'expected --artifact or --reproduce but received both');
+        if (options.artifact === true && options.reproduce === true)
+          throw new LadderError('BAD_ARGUMENT', 'expected --artifact or --reproduce but received both');
         io.progress('drawing', null);
         // Drawing needs a DOM, sharp and pdfkit: other commands shall not wait for them.
         const { finishBench } = await import('../figure8/finish.js');
         const { files, reproduced } = await finishBench({
-          set: options.artifact === true ? 'artifact' : 'paper', reproduce: options.reproduce === true, values: options.values === true,
+          set: options.artifact === true ? 'artifact' : 'paper',
+          reproduce: options.reproduce === true,
+          values: options.values === true,
           ...(options.out === undefined ? {} : { out: options.out }),
-          ...(options.results === undefined ? {} : { results: options.results }), ...(options.gpu === undefined ? {} : { gpu: options.gpu }),
+          ...(options.results === undefined ? {} : { results: options.results }),
+          ...(options.gpu === undefined ? {} : { gpu: options.gpu }),
           ...(options.profile === undefined ? {} : { profile: options.profile }),
         });
         io.endProgress();
-        if (options.reproduce === true && reproduced === null) throw new LadderError('BAD_ARGUMENT', 'no record of a GPU to draw from: run `ladder bench --reproduce` on one, or name its records with --results');
+        if (options.reproduce === true && reproduced === null)
+          throw new LadderError(
+            'BAD_ARGUMENT',
+            'no record of a GPU to draw from: run `ladder bench --reproduce` on one, or name its records with --results',
+          );
         io.out(options.json === true ? JSON.stringify({ files }) : files.join('\n'));
       });
   },

@@ -10,13 +10,23 @@ import { formatRate, renderTable } from '../table.js';
 export function renderProfile(report: ProfileReport): string {
   return renderTable(
     [
-      { title: 'operator', maxWidth: 60 }, { title: 'shape' }, { title: 'median µs', align: 'right' }, { title: 'min µs', align: 'right' },
-      { title: 'share', align: 'right' }, { title: 'rate', align: 'right' }, { title: 'of ceiling', align: 'right' },
+      { title: 'operator', maxWidth: 60 },
+      { title: 'shape' },
+      { title: 'median µs', align: 'right' },
+      { title: 'min µs', align: 'right' },
+      { title: 'share', align: 'right' },
+      { title: 'rate', align: 'right' },
+      { title: 'of ceiling', align: 'right' },
     ],
     [
       ...report.operators.map(({ node, shapes, medianMs, minMs, share, roofline }) => [
-        node, shapes.map((shape) => `[${shape.join(', ')}]`).join(' '), (1000 * medianMs).toFixed(2), (1000 * minMs).toFixed(2), `${(100 * share).toFixed(1)} %`,
-        roofline ? formatRate(roofline.bytesPerSecond, 'B/s') : '—', roofline ? `${(100 * roofline.fraction).toFixed(0)} %` : '—',
+        node,
+        shapes.map((shape) => `[${shape.join(', ')}]`).join(' '),
+        (1000 * medianMs).toFixed(2),
+        (1000 * minMs).toFixed(2),
+        `${(100 * share).toFixed(1)} %`,
+        roofline ? formatRate(roofline.bytesPerSecond, 'B/s') : '—',
+        roofline ? `${(100 * roofline.fraction).toFixed(0)} %` : '—',
       ]),
       ['sum of medians', '', (1000 * report.totalMs).toFixed(2)],
     ],
@@ -30,10 +40,14 @@ export const profileCommand: Command = {
       .action(async (argument: string | undefined, options: CheckpointOptions & { samples?: number }) => {
         const path = checkpointOf(argument, options);
         const task = { signal: io.signal, onProgress: progressTo(io) };
-        const report = await withPrebuilt(path, { device: options.device, seed: options.seed, build: options.build, ...task }, (prebuilt) => prebuilt.profile({ ...task, samples: options.samples }));
+        const report = await withPrebuilt(path, { device: options.device, seed: options.seed, build: options.build, ...task }, (prebuilt) =>
+          prebuilt.profile({ ...task, samples: options.samples }),
+        );
         io.endProgress();
         if (options.json) return io.out(JSON.stringify(report));
-        io.out(`${checkpointName(path)} on ${report.device.name}, ${report.samples} ${report.samples === 1 ? 'sample' : 'samples'} of each operator, alone between two readings of the clock\n`);
+        io.out(
+          `${checkpointName(path)} on ${report.device.name}, ${report.samples} ${report.samples === 1 ? 'sample' : 'samples'} of each operator, alone between two readings of the clock\n`,
+        );
         io.out(renderProfile(report));
       });
   },

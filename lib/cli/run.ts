@@ -10,7 +10,15 @@ import type { BenchmarkOptions } from '../run/options.js';
 import { checkpointName } from '../run/package.js';
 import type { ProfileReport } from '../run/profile.js';
 import { exitCodes, type CliIo, type Command } from './command.js';
-import { addCheckpointArgument, addLoadOptions, checkpointOf, milliseconds, progressTo, wholeNumber, type CheckpointOptions } from './shared.js';
+import {
+  addCheckpointArgument,
+  addLoadOptions,
+  checkpointOf,
+  milliseconds,
+  progressTo,
+  wholeNumber,
+  type CheckpointOptions,
+} from './shared.js';
 import { formatMs, formatRate, renderTable } from '../table.js';
 
 /** The timing options of `run` and `bench`. */
@@ -45,20 +53,39 @@ export function addTimingOptions(command: Program): Program {
     .option('--min-samples <n>', 'samples: at least as many', wholeNumber)
     .option('--max-samples <n>', 'samples: at most as many', wholeNumber)
     .option('--max-ms <ms>', 'samples: stop after as long once the least are there', milliseconds)
-    .option('--recovery-ms <ms>', 'samples: rest as long where the power limit holds the clock below 75 %, and set those samples aside; 0: keep them (default 250)', milliseconds)
+    .option(
+      '--recovery-ms <ms>',
+      'samples: rest as long where the power limit holds the clock below 75 %, and set those samples aside; 0: keep them (default 250)',
+      milliseconds,
+    )
     .option('--number <n>', "paper: TVM's number (default 5)", wholeNumber)
     .option('--repeat <n>', "paper: TVM's repeat (default 5)", wholeNumber)
     .option('--min-repeat-ms <ms>', "paper: TVM's min_repeat_ms (default 500)", milliseconds);
 }
 
 /** The options of timing as the API takes them; checked there. */
-export function timingOf({ mode, launch, l2, warmupMs, minSamples, maxSamples, maxMs, recoveryMs, number, repeat, minRepeatMs }: TimingOptions): BenchmarkOptions {
+export function timingOf({
+  mode,
+  launch,
+  l2,
+  warmupMs,
+  minSamples,
+  maxSamples,
+  maxMs,
+  recoveryMs,
+  number,
+  repeat,
+  minRepeatMs,
+}: TimingOptions): BenchmarkOptions {
   return { mode, launch, l2, warmupMs, minSamples, maxSamples, maxMs, recoveryMs, number, repeat, minRepeatMs };
 }
 
 /** Words for what was measured and how. */
 export function describeMethod({ launch, l2, mode, clock, device, computedBy }: RunResult): string {
-  const how = device.kind === 'cpu' ? `${computedBy === 'reference' ? 'reference operators on the CPU' : 'the CPU code of model.so'}, host clock` : `${launch === 'graph' ? 'CUDA graph replay' : 'launches on a stream'}, L2 ${l2}, ${clock === 'gpu-events' ? 'CUDA events' : clock}`;
+  const how =
+    device.kind === 'cpu'
+      ? `${computedBy === 'reference' ? 'reference operators on the CPU' : 'the CPU code of model.so'}, host clock`
+      : `${launch === 'graph' ? 'CUDA graph replay' : 'launches on a stream'}, L2 ${l2}, ${clock === 'gpu-events' ? 'CUDA events' : clock}`;
   return `${device.name}; ${how}; ${mode === 'paper' ? "the paper's rule" : 'one sample per inference'}`;
 }
 
@@ -71,22 +98,36 @@ export function renderRun(result: RunResult): string {
   ];
   if (result.samples) {
     const { samples } = result;
-    lines.push(renderTable(
-      ['median ms', 'IQR', 'p5', 'p95', 'p99', 'min', 'max', 'samples'].map((title) => ({ title, align: 'right' })),
-      [[samples.medianMs, samples.iqrMs, samples.p5Ms, samples.p95Ms, samples.p99Ms, samples.minMs, samples.maxMs].map(formatMs).concat(String(samples.count))],
-    ));
+    lines.push(
+      renderTable(
+        ['median ms', 'IQR', 'p5', 'p95', 'p99', 'min', 'max', 'samples'].map((title) => ({ title, align: 'right' })),
+        [
+          [samples.medianMs, samples.iqrMs, samples.p5Ms, samples.p95Ms, samples.p99Ms, samples.minMs, samples.maxMs]
+            .map(formatMs)
+            .concat(String(samples.count)),
+        ],
+      ),
+    );
   }
   if (result.paper) {
     const { paper } = result;
-    lines.push(renderTable(
-      ['mean ms', 'median', 'max', 'min', 'std', 'values', 'inferences each'].map((title) => ({ title, align: 'right' })),
-      [[paper.meanMs, paper.medianMs, paper.maxMs, paper.minMs, paper.stdMs].map(formatMs).concat(String(paper.valuesMs.length), paper.numbers.join(' '))],
-    ));
+    lines.push(
+      renderTable(
+        ['mean ms', 'median', 'max', 'min', 'std', 'values', 'inferences each'].map((title) => ({ title, align: 'right' })),
+        [
+          [paper.meanMs, paper.medianMs, paper.maxMs, paper.minMs, paper.stdMs]
+            .map(formatMs)
+            .concat(String(paper.valuesMs.length), paper.numbers.join(' ')),
+        ],
+      ),
+    );
   }
   lines.push('');
   if (result.roofline) {
     const { roofline } = result;
-    lines.push(`${(100 * roofline.fraction).toFixed(1)} % of the roofline: ${formatRate(roofline.bytesPerSecond, 'B/s')} of ${formatRate(roofline.ceilingBytesPerSecond, 'B/s')} measured here, ${formatRate(roofline.flopsPerSecond, 'FLOP/s')}${roofline.ceilingFlopsPerSecond === null ? '' : ` of ${formatRate(roofline.ceilingFlopsPerSecond, 'FLOP/s')}`}`);
+    lines.push(
+      `${(100 * roofline.fraction).toFixed(1)} % of the roofline: ${formatRate(roofline.bytesPerSecond, 'B/s')} of ${formatRate(roofline.ceilingBytesPerSecond, 'B/s')} measured here, ${formatRate(roofline.flopsPerSecond, 'FLOP/s')}${roofline.ceilingFlopsPerSecond === null ? '' : ` of ${formatRate(roofline.ceilingFlopsPerSecond, 'FLOP/s')}`}`,
+    );
   }
   const beside = [
     ...(result.enqueueMedianMs === null ? [] : [`enqueue ${formatMs(result.enqueueMedianMs)} ms`]),
@@ -109,15 +150,27 @@ export function renderAuthors(path: string, result: RunResult, profile: ProfileR
   const centred = (text: string): string => text.padStart(Math.floor((12 + text.length) / 2)).padEnd(12);
   const summary = result.paper ?? result.samples!;
   const head = ['mean (ms)', 'median (ms)', 'max (ms)', 'min (ms)', 'std (ms)'].map(centred).join(' ');
-  const values = [summary.meanMs, summary.medianMs, summary.maxMs, summary.minMs, summary.stdMs].map((value) => centred(value.toFixed(4))).join(' ');
-  const operators = profile.operators.flatMap(({ node, medianMs }, i) => [`Op #${i} ${node}:`, `Iteration: 0: ${(1000 * medianMs).toPrecision(6)} us/iter`]);
+  const values = [summary.meanMs, summary.medianMs, summary.maxMs, summary.minMs, summary.stdMs]
+    .map((value) => centred(value.toFixed(4)))
+    .join(' ');
+  const operators = profile.operators.flatMap(({ node, medianMs }, i) => [
+    `Op #${i} ${node}:`,
+    `Iteration: 0: ${(1000 * medianMs).toPrecision(6)} us/iter`,
+  ]);
   const shape = (extents: readonly number[]): string => `(${extents.join(', ')}${extents.length === 1 ? ',' : ''})`;
-  const rows = [...profile.operators].sort((a, b) => b.medianMs - a.medianMs).flatMap(({ node, medianMs, share, shapes, inputs, outputs }) => shapes.map((extents) => {
-    const us = (1000 * medianMs).toFixed(3);
-    return [node, node, us, (100 * share).toFixed(3), shape(extents), String(inputs), String(outputs), `[${us}]`];
-  }));
+  const rows = [...profile.operators]
+    .sort((a, b) => b.medianMs - a.medianMs)
+    .flatMap(({ node, medianMs, share, shapes, inputs, outputs }) =>
+      shapes.map((extents) => {
+        const us = (1000 * medianMs).toFixed(3);
+        return [node, node, us, (100 * share).toFixed(3), shape(extents), String(inputs), String(outputs), `[${us}]`];
+      }),
+    );
   const total = ['Total_time', '-', (1000 * profile.totalMs).toFixed(3), '-', '-', '-', '-', '-'];
-  const table = renderTable(['Node Name', 'Ops', 'Time(us)', 'Time(%)', 'Shape', 'Inputs', 'Outputs', 'Measurements(us)'].map((title) => ({ title })), [...rows, total]).replace(/^─.*$/m, (rule) => rule.replaceAll('─', '-'));
+  const table = renderTable(
+    ['Node Name', 'Ops', 'Time(us)', 'Time(%)', 'Shape', 'Inputs', 'Outputs', 'Measurements(us)'].map((title) => ({ title })),
+    [...rows, total],
+  ).replace(/^─.*$/m, (rule) => rule.replaceAll('─', '-'));
   return [`Running from prebuilt model: ${path}`, 'Execution time summary:', head, values, '', ...operators, table].join('\n');
 }
 
@@ -126,7 +179,9 @@ async function runAction(argument: string | undefined, options: RunCliOptions, i
   const onProgress = progressTo(io);
   const task = { signal: io.signal, onProgress };
   const timing: BenchmarkOptions = {
-    ...timingOf(options), ...task, roofline: options.roofline,
+    ...timingOf(options),
+    ...task,
+    roofline: options.roofline,
     ...(options.authors && { mode: options.mode ?? 'paper', launch: options.launch ?? 'stream' }),
   };
   const measured = async (prebuilt: Prebuilt): Promise<{ result: RunResult; profile: ProfileReport | null }> => {
@@ -134,7 +189,11 @@ async function runAction(argument: string | undefined, options: RunCliOptions, i
     // The debug executor runs the graph once.
     return { result, profile: options.authors ? await prebuilt.profile({ ...task, samples: 1 }) : null };
   };
-  const { result, profile } = await withPrebuilt(path, { device: options.device, seed: options.seed, build: options.build, ...task }, measured);
+  const { result, profile } = await withPrebuilt(
+    path,
+    { device: options.device, seed: options.seed, build: options.build, ...task },
+    measured,
+  );
   io.endProgress();
   const record = recordOf(result, null);
   if (options.save !== undefined) await writeFile(options.save, `${JSON.stringify(record)}\n`);

@@ -20,7 +20,13 @@ export interface CheckpointOptions {
 
 /** A checkpoint that there is, for help: the figure's first. */
 export function exampleCheckpoint(): string {
-  const { id: model, figure8: { settings: [setting], formats: [pair] } } = figure8Models()[0]!;
+  const {
+    id: model,
+    figure8: {
+      settings: [setting],
+      formats: [pair],
+    },
+  } = figure8Models()[0]!;
   return `${model}/${checkpointName({ model, ...setting!, format: { ...pair!, group: -1 } })}`;
 }
 
@@ -33,14 +39,18 @@ export function addCheckpointArgument(command: Program, several = false): Progra
 
 /** Adds the options of loading. */
 export function addLoadOptions(command: Program): Program {
-  return command
-    .option('--device <device>', "'auto', 'cpu', 'cuda' or 'cuda:<ordinal>'", 'auto')
-    .option('--seed <n>', 'seed of weights and inputs that no file holds', wholeNumber)
-    .option('--no-build', 'do not build a missing or stale model.so')
-    .option('--force-ptx', "compile the module's PTX for this GPU instead of taking its machine code (CUDA_FORCE_PTX_JIT)")
-    // The driver reads its environment when it starts, which is after the command line was read.
-    .on('option:force-ptx', () => { process.env['CUDA_FORCE_PTX_JIT'] = '1'; })
-    .option('--json', 'machine-readable result');
+  return (
+    command
+      .option('--device <device>', "'auto', 'cpu', 'cuda' or 'cuda:<ordinal>'", 'auto')
+      .option('--seed <n>', 'seed of weights and inputs that no file holds', wholeNumber)
+      .option('--no-build', 'do not build a missing or stale model.so')
+      .option('--force-ptx', "compile the module's PTX for this GPU instead of taking its machine code (CUDA_FORCE_PTX_JIT)")
+      // The driver reads its environment when it starts, which is after the command line was read.
+      .on('option:force-ptx', () => {
+        process.env['CUDA_FORCE_PTX_JIT'] = '1';
+      })
+      .option('--json', 'machine-readable result')
+  );
 }
 
 /**
@@ -49,26 +59,38 @@ export function addLoadOptions(command: Program): Program {
  */
 export function checkpointOf(argument: string | undefined, options: { readonly prebuilt_path?: string }): string {
   if ((argument === undefined) === (options.prebuilt_path === undefined)) {
-    throw new LadderError('BAD_ARGUMENT', 'expected one checkpoint, as an argument or with --prebuilt_path; `ladder list` names those that are there');
+    throw new LadderError(
+      'BAD_ARGUMENT',
+      'expected one checkpoint, as an argument or with --prebuilt_path; `ladder list` names those that are there',
+    );
   }
   return resolveCheckpoint((argument ?? options.prebuilt_path)!);
 }
 
 /** Reads a non-negative whole number of the command line. */
 export function wholeNumber(text: string): number {
-  if (!/^(0|[1-9][0-9]{0,15})$/.test(text)) throw new LadderError('BAD_ARGUMENT', `expected a whole number but received ${JSON.stringify(text)}`);
+  if (!/^(0|[1-9][0-9]{0,15})$/.test(text))
+    throw new LadderError('BAD_ARGUMENT', `expected a whole number but received ${JSON.stringify(text)}`);
   return Number(text);
 }
 
 /** Reads non-negative milliseconds of the command line. */
 export function milliseconds(text: string): number {
-  if (!/^[0-9]+(\.[0-9]+)?$/.test(text)) throw new LadderError('BAD_ARGUMENT', `expected milliseconds but received ${JSON.stringify(text)}`);
+  if (!/^[0-9]+(\.[0-9]+)?$/.test(text))
+    throw new LadderError('BAD_ARGUMENT', `expected milliseconds but received ${JSON.stringify(text)}`);
   return Number(text);
 }
 
 const phases: Readonly<Record<Progress['phase'], string>> = {
-  build: 'building model.so', load: 'loading', fill: 'filling weights', capture: 'capturing the graph',
-  measure: 'measuring', profile: 'profiling', verify: 'verifying', pack: 'packing weights', tune: 'tuning',
+  build: 'building model.so',
+  load: 'loading',
+  fill: 'filling weights',
+  capture: 'capturing the graph',
+  measure: 'measuring',
+  profile: 'profiling',
+  verify: 'verifying',
+  pack: 'packing weights',
+  tune: 'tuning',
 };
 
 /** Progress as a line of text. */

@@ -17,8 +17,11 @@ export const tuneCommand: Command = {
       .action(async (checkpoints: readonly string[], options: { device: number; candidates: number; json?: boolean }) => {
         for (const checkpoint of checkpoints) {
           const tuned = await tuneCheckpoint(resolveCheckpoint(checkpoint), {
-            deviceOrdinal: options.device, candidates: options.candidates, signal: io.signal,
-            onProgress: (fraction, label, remaining) => io.progress(remaining === null ? label : `${label} (about ${Math.ceil(remaining)} s left)`, fraction),
+            deviceOrdinal: options.device,
+            candidates: options.candidates,
+            signal: io.signal,
+            onProgress: (fraction, label, remaining) =>
+              io.progress(remaining === null ? label : `${label} (about ${Math.ceil(remaining)} s left)`, fraction),
           });
           io.endProgress();
           if (options.json) {
@@ -26,11 +29,24 @@ export const tuneCommand: Command = {
             continue;
           }
           io.out(`${checkpoint} on ${tuned.gpu} (${tuned.arch}), ${tuned.seconds.toFixed(0)} s`);
-          io.out(renderTable(
-            [{ title: 'operator' }, { title: 'candidates', align: 'right' }, { title: 'default ms', align: 'right' }, { title: 'tuned ms', align: 'right' }, { title: 'parameters' }],
-            Object.entries(tuned.operators).map(([key, { parameters, latencyMs, defaultLatencyMs, candidates }]) =>
-              [key, String(candidates), formatMs(defaultLatencyMs), formatMs(latencyMs), Object.keys(parameters).length === 0 ? 'defaults' : JSON.stringify(parameters)]),
-          ));
+          io.out(
+            renderTable(
+              [
+                { title: 'operator' },
+                { title: 'candidates', align: 'right' },
+                { title: 'default ms', align: 'right' },
+                { title: 'tuned ms', align: 'right' },
+                { title: 'parameters' },
+              ],
+              Object.entries(tuned.operators).map(([key, { parameters, latencyMs, defaultLatencyMs, candidates }]) => [
+                key,
+                String(candidates),
+                formatMs(defaultLatencyMs),
+                formatMs(latencyMs),
+                Object.keys(parameters).length === 0 ? 'defaults' : JSON.stringify(parameters),
+              ]),
+            ),
+          );
         }
       });
   },

@@ -25,8 +25,14 @@ function verdictOf(passed: boolean): string {
 function operatorRow(verdict: OperatorVerdict): readonly string[] {
   const error = verdict.differing ?? verdict.relativeL2;
   return [
-    verdict.node, `${verdict.dtype}[${verdict.shape.join(', ')}]`, verdict.compared === 0 ? '—' : `${verdict.compared}`, scientific(verdict.maxAbsolute), `${scientific(error)}${verdict.differing === null ? '' : ' differ'}`,
-    scientific(verdict.tolerance), verdict.deterministic ? 'yes' : 'no', verdictOf(verdict.passed),
+    verdict.node,
+    `${verdict.dtype}[${verdict.shape.join(', ')}]`,
+    verdict.compared === 0 ? '—' : `${verdict.compared}`,
+    scientific(verdict.maxAbsolute),
+    `${scientific(error)}${verdict.differing === null ? '' : ' differ'}`,
+    scientific(verdict.tolerance),
+    verdict.deterministic ? 'yes' : 'no',
+    verdictOf(verdict.passed),
   ];
 }
 
@@ -35,37 +41,74 @@ export function renderVerify(path: string, report: VerifyReport): string {
   const lines = [
     `${checkpointName(path)} on ${report.device.name}, seed ${report.seed}`,
     '',
-    renderTable([{ title: 'structure' }, { title: '' }, { title: '' }], report.structure.map(({ name, detail, passed }) => [name, detail, verdictOf(passed)])),
+    renderTable(
+      [{ title: 'structure' }, { title: '' }, { title: '' }],
+      report.structure.map(({ name, detail, passed }) => [name, detail, verdictOf(passed)]),
+    ),
     '',
     renderTable(
       [
-        { title: 'operator', maxWidth: 48 }, { title: 'output' }, { title: 'compared', align: 'right' }, { title: 'max error', align: 'right' },
-        { title: 'relative', align: 'right' }, { title: 'tolerance', align: 'right' }, { title: 'repeats' }, { title: 'verdict' },
+        { title: 'operator', maxWidth: 48 },
+        { title: 'output' },
+        { title: 'compared', align: 'right' },
+        { title: 'max error', align: 'right' },
+        { title: 'relative', align: 'right' },
+        { title: 'tolerance', align: 'right' },
+        { title: 'repeats' },
+        { title: 'verdict' },
       ],
       report.operators.map(operatorRow),
     ),
     '',
   ];
   if (report.endToEnd.length > 0) {
-    lines.push(renderTable(
-      [{ title: 'end to end', maxWidth: 48 }, { title: 'elements', align: 'right' }, { title: 'two runs' }, { title: 'relative', align: 'right' }, { title: 'tolerance', align: 'right' }, { title: 'verdict' }],
-      report.endToEnd.map((output) => [
-        output.name, String(output.elements), output.bitEqual ? 'bit-equal' : `differ by ${scientific(output.maxDifference)}`, scientific(output.relativeL2), scientific(output.tolerance), verdictOf(output.passed),
-      ]),
-    ));
+    lines.push(
+      renderTable(
+        [
+          { title: 'end to end', maxWidth: 48 },
+          { title: 'elements', align: 'right' },
+          { title: 'two runs' },
+          { title: 'relative', align: 'right' },
+          { title: 'tolerance', align: 'right' },
+          { title: 'verdict' },
+        ],
+        report.endToEnd.map((output) => [
+          output.name,
+          String(output.elements),
+          output.bitEqual ? 'bit-equal' : `differ by ${scientific(output.maxDifference)}`,
+          scientific(output.relativeL2),
+          scientific(output.tolerance),
+          verdictOf(output.passed),
+        ]),
+      ),
+    );
   }
   lines.push(`end to end: ${report.endToEndScope}`, '');
-  const failures = [...report.operators.map(({ node, failures }) => ({ name: node, failures })), ...report.endToEnd].flatMap(({ name, failures }) => failures.map((failure) => `${name}: ${failure}`));
+  const failures = [...report.operators.map(({ node, failures }) => ({ name: node, failures })), ...report.endToEnd].flatMap(
+    ({ name, failures }) => failures.map((failure) => `${name}: ${failure}`),
+  );
   for (const failure of failures) lines.push(failure);
-  lines.push(report.passed ? (report.kind === 'semantic' ? 'verified' : 'verified as far as an unknown checkpoint can be: structure, completeness, finiteness, repeatability') : 'MISMATCH');
+  lines.push(
+    report.passed
+      ? report.kind === 'semantic'
+        ? 'verified'
+        : 'verified as far as an unknown checkpoint can be: structure, completeness, finiteness, repeatability'
+      : 'MISMATCH',
+  );
   return lines.join('\n');
 }
 
 /** Verifies and reports one checkpoint; several reports in JSON are one a line. */
 async function verifyOne(path: string, options: VerifyCliOptions, io: CliIo): Promise<boolean> {
   const report = await verifyPrebuilt(path, {
-    device: options.device, seed: options.seed, build: options.build, signal: io.signal, onProgress: progressTo(io),
-    endToEnd: options.endToEnd, maxColumns: options.maxColumns, maxRows: options.maxRows,
+    device: options.device,
+    seed: options.seed,
+    build: options.build,
+    signal: io.signal,
+    onProgress: progressTo(io),
+    endToEnd: options.endToEnd,
+    maxColumns: options.maxColumns,
+    maxRows: options.maxRows,
   });
   io.endProgress();
   io.out(options.json ? JSON.stringify(report) : renderVerify(path, report));
@@ -75,12 +118,24 @@ async function verifyOne(path: string, options: VerifyCliOptions, io: CliIo): Pr
 
 export const verifyCommand: Command = {
   register(program, io) {
-    addLoadOptions(addCheckpointArgument(program.command('verify').description('check structure and numbers of checkpoints, one after another; exit 3 on a mismatch'), true))
-      .option('--end-to-end <extent>', "'full': also chain the whole through the reference; 'off'; 'auto': where that takes seconds", 'auto')
+    addLoadOptions(
+      addCheckpointArgument(
+        program.command('verify').description('check structure and numbers of checkpoints, one after another; exit 3 on a mismatch'),
+        true,
+      ),
+    )
+      .option(
+        '--end-to-end <extent>',
+        "'full': also chain the whole through the reference; 'off'; 'auto': where that takes seconds",
+        'auto',
+      )
       .option('--max-columns <n>', 'columns of a product that the reference computes; 0 = all (default 512)', wholeNumber)
       .option('--max-rows <n>', 'rows of a product that the reference computes; 0 = all (default 16)', wholeNumber)
       .action(async (checkpoints: readonly string[], options: VerifyCliOptions) => {
-        const paths = checkpoints.length > 1 && options.prebuilt_path === undefined ? checkpoints.map(resolveCheckpoint) : [checkpointOf(checkpoints[0], options)];
+        const paths =
+          checkpoints.length > 1 && options.prebuilt_path === undefined
+            ? checkpoints.map(resolveCheckpoint)
+            : [checkpointOf(checkpoints[0], options)];
         const failed: string[] = [];
         for (const path of paths) {
           try {
@@ -92,7 +147,8 @@ export const verifyCommand: Command = {
             failed.push(`${checkpointName(path)}: ${error.message} [${error.code}]`);
           }
         }
-        if (paths.length > 1) for (const line of [`${paths.length - failed.length} of ${paths.length} checkpoints verified`, ...failed]) io.note(line);
+        if (paths.length > 1)
+          for (const line of [`${paths.length - failed.length} of ${paths.length} checkpoints verified`, ...failed]) io.note(line);
       });
   },
 };

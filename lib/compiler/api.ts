@@ -65,25 +65,41 @@ export interface TuneProgress extends Progress {
 const text = z.string({ error: 'a string' });
 const whole = z.number({ error: 'a number' });
 const buildSchema = z.strictObject({
-  ...taskShape, root: text.min(1, { error: "a folder's path" }), weights: text.optional(), compile: flag.optional(),
-  batch: whole.default(1), seq: whole.default(1), layers: whole.optional(), weight: text.default(kPlainFormat), act: text.optional(), group: whole.optional(),
-  format: text.optional(), seed: whole.optional(),
+  ...taskShape,
+  root: text.min(1, { error: "a folder's path" }),
+  weights: text.optional(),
+  compile: flag.optional(),
+  batch: whole.default(1),
+  seq: whole.default(1),
+  layers: whole.optional(),
+  weight: text.default(kPlainFormat),
+  act: text.optional(),
+  group: whole.optional(),
+  format: text.optional(),
+  seed: whole.optional(),
 });
 const layout = z.array(digitSchema, { error: 'an array of digits {axis, stride, size}' }).optional();
 const packSchema = z.strictObject({
-  k: integer(1), group: z.custom<Group>((value) => [-1, 32, 64, 128].includes(value as number), { error: '-1, 32, 64 or 128' }).default(-1),
-  layout, scaleLayout: layout, signal: taskShape.signal,
+  k: integer(1),
+  group: z.custom<Group>((value) => [-1, 32, 64, 128].includes(value as number), { error: '-1, 32, 64 or 128' }).default(-1),
+  layout,
+  scaleLayout: layout,
+  signal: taskShape.signal,
 });
 const tuneSchema = z.strictObject({
   device: text.regex(/^cuda(:(0|[1-9][0-9]{0,3}))?$/, { error: "'cuda' or 'cuda:<ordinal>'" }).default('cuda'),
-  candidates: integer(1, 1000).optional(), signal: taskShape.signal,
+  candidates: integer(1, 1000).optional(),
+  signal: taskShape.signal,
   onProgress: z.custom<(progress: TuneProgress) => void>((value) => typeof value === 'function', { error: 'a function' }).optional(),
 });
 
 export async function buildCheckpoint(model: string, options: BuildCheckpointOptions): Promise<BuildResult> {
   const { root, weights, compile, signal, onProgress, ...words } = parseOptions(buildSchema, options);
   return build(parseRequest({ model, ...words }), {
-    root, ...(weights !== undefined && { weights }), ...(compile !== undefined && { compile }), ...(signal && { signal }),
+    root,
+    ...(weights !== undefined && { weights }),
+    ...(compile !== undefined && { compile }),
+    ...(signal && { signal }),
     ...(onProgress && { onProgress: (fraction: number, label: string) => onProgress({ phase: 'build', fraction, detail: label }) }),
   });
 }
@@ -92,7 +108,12 @@ export async function packWeights(path: string, weights: FloatWeights, options?:
   const task = parseOptions(z.strictObject(taskShape), options);
   const folder = await locateCheckpoint(resolveCheckpoint(path));
   const manifest = await readManifest(folder);
-  if (!manifest) throw new LadderError('UNSUPPORTED', `${folder} has no checkpoint.json, which says how weights are stored: only checkpoints that this package built can be packed`, { folder });
+  if (!manifest)
+    throw new LadderError(
+      'UNSUPPORTED',
+      `${folder} has no checkpoint.json, which says how weights are stored: only checkpoints that this package built can be packed`,
+      { folder },
+    );
   const design = designCheckpoint(requestOf(manifest), await readTuned(folder, manifest.build.tuning));
   await packFloats(typeof weights === 'function' ? weights : sourceOf(weights, design), design, folder, task);
   // What graph.params is packed for: the kernels of this package, whatever the folder was described for.
@@ -101,36 +122,69 @@ export async function packWeights(path: string, weights: FloatWeights, options?:
 
 /** Looks parameters up; a name too many or too few is found before anything is packed. */
 function sourceOf(weights: Readonly<Record<string, Float32Array>>, { model }: CheckpointDesign): FloatSource {
-  if (typeof weights !== 'object' || weights === null) throw new LadderError('BAD_ARGUMENT', `expected an object or a function for \`weights\` but received ${describeValue(weights)}`);
+  if (typeof weights !== 'object' || weights === null)
+    throw new LadderError('BAD_ARGUMENT', `expected an object or a function for \`weights\` but received ${describeValue(weights)}`);
   const wanted = model.tensors.filter(({ role }) => role !== 'input' && role !== 'scale').map(({ name }) => name);
   const missing = wanted.filter((name) => !Object.hasOwn(weights, name));
-  if (missing.length > 0) throw new LadderError('MISSING_PARAMETER', `expected ${missing.slice(0, 8).join(', ')}${missing.length > 8 ? `, … (${missing.length} in all)` : ''} in \`weights\` as well`, { tensors: missing });
+  if (missing.length > 0)
+    throw new LadderError(
+      'MISSING_PARAMETER',
+      `expected ${missing.slice(0, 8).join(', ')}${missing.length > 8 ? `, … (${missing.length} in all)` : ''} in \`weights\` as well`,
+      { tensors: missing },
+    );
   const odd = Object.keys(weights).find((name) => !wanted.includes(name));
-  if (odd !== undefined) throw new LadderError('UNKNOWN_INPUT', `expected only ${wanted.slice(0, 8).join(', ')}${wanted.length > 8 ? ', …' : ''} in \`weights\` but received ${JSON.stringify(odd)}`, { name: odd });
+  if (odd !== undefined)
+    throw new LadderError(
+      'UNKNOWN_INPUT',
+      `expected only ${wanted.slice(0, 8).join(', ')}${wanted.length > 8 ? ', …' : ''} in \`weights\` but received ${JSON.stringify(odd)}`,
+      { name: odd },
+    );
   return (name) => weights[name]!;
 }
 
 export async function packMatrix(matrix: Float32Array, format: WeightFormat, options: PackMatrixOptions): Promise<PackedWeights> {
-  if (!(matrix instanceof Float32Array)) throw new LadderError('WRONG_TYPE', `expected a Float32Array for \`matrix\` but received ${describeValue(matrix)}`);
+  if (!(matrix instanceof Float32Array))
+    throw new LadderError('WRONG_TYPE', `expected a Float32Array for \`matrix\` but received ${describeValue(matrix)}`);
   const ids = weightFormats().map(({ id }) => id);
-  if (!ids.includes(format)) throw new LadderError('BAD_ARGUMENT', `expected one of ${ids.join(', ')} for \`format\` but received ${describeValue(format)}`);
+  if (!ids.includes(format))
+    throw new LadderError('BAD_ARGUMENT', `expected one of ${ids.join(', ')} for \`format\` but received ${describeValue(format)}`);
   const { k, group: wanted, layout: given, scaleLayout, signal } = parseOptions(packSchema, options);
   const record = weightFormat(format);
   const { groups } = record.weight;
   // MX prescribes its group, which need not be said.
   const allowed: readonly Group[] = isMx(record) ? [-1, ...groups] : groups;
   const group = isMx(record) ? groups[0]! : wanted;
-  if (!allowed.includes(wanted)) throw new LadderError('BAD_ARGUMENT', `expected ${allowed.join(' or ')} for \`group\` with ${format} but received ${wanted}`, { group: wanted });
+  if (!allowed.includes(wanted))
+    throw new LadderError('BAD_ARGUMENT', `expected ${allowed.join(' or ')} for \`group\` with ${format} but received ${wanted}`, {
+      group: wanted,
+    });
   const n = matrix.length / k;
-  if (n < 1 || !Number.isInteger(n)) throw new LadderError('BAD_ARGUMENT', `expected a whole number of rows of \`k\` = ${k} weights but received ${matrix.length} weights`, { k });
-  const plain = (columns: number): PackOptions['layout'] => rowMajor([{ name: 'n', extent: n }, { name: 'k', extent: columns }]);
-  return packMatrixInSlices(matrix, format, { group, layout: given ?? plain(k), scaleLayout: scaleLayout ?? (group === -1 ? null : plain(Math.floor(k / group))) }, signal);
+  if (n < 1 || !Number.isInteger(n))
+    throw new LadderError('BAD_ARGUMENT', `expected a whole number of rows of \`k\` = ${k} weights but received ${matrix.length} weights`, {
+      k,
+    });
+  const plain = (columns: number): PackOptions['layout'] =>
+    rowMajor([
+      { name: 'n', extent: n },
+      { name: 'k', extent: columns },
+    ]);
+  return packMatrixInSlices(
+    matrix,
+    format,
+    { group, layout: given ?? plain(k), scaleLayout: scaleLayout ?? (group === -1 ? null : plain(Math.floor(k / group))) },
+    signal,
+  );
 }
 
 export async function tuneCheckpoint(path: string, options?: TuneCheckpointOptions): Promise<Tuned> {
   const { device, candidates, signal, onProgress } = parseOptions(tuneSchema, options);
   return tune(await locateCheckpoint(resolveCheckpoint(path)), {
-    deviceOrdinal: Number(device.split(':')[1] ?? 0), ...(candidates !== undefined && { candidates }), ...(signal && { signal }),
-    ...(onProgress && { onProgress: (fraction: number, label: string, remainingSeconds: number | null) => onProgress({ phase: 'tune', fraction, detail: label, remainingSeconds }) }),
+    deviceOrdinal: Number(device.split(':')[1] ?? 0),
+    ...(candidates !== undefined && { candidates }),
+    ...(signal && { signal }),
+    ...(onProgress && {
+      onProgress: (fraction: number, label: string, remainingSeconds: number | null) =>
+        onProgress({ phase: 'tune', fraction, detail: label, remainingSeconds }),
+    }),
   });
 }

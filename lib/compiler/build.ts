@@ -42,9 +42,11 @@ export async function buildCheckpoint(request: CheckpointRequest, options: Build
 
 /** Builds many, whose kernels compile in parallel; the same checkpoint twice is refused. */
 export async function buildCheckpoints(requests: readonly CheckpointRequest[], options: BuildOptions): Promise<readonly BuildResult[]> {
-  if (options.weights !== undefined && requests.length !== 1) throw new LadderError('BAD_ARGUMENT', '`weights` go into one checkpoint at a time');
+  if (options.weights !== undefined && requests.length !== 1)
+    throw new LadderError('BAD_ARGUMENT', '`weights` go into one checkpoint at a time');
   const folders = requests.map((request) => join(options.root, request.model, checkpointName(request)));
-  if (new Set(folders).size !== folders.length) throw new LadderError('BAD_ARGUMENT', 'expected requests for different checkpoints: two of them have one name');
+  if (new Set(folders).size !== folders.length)
+    throw new LadderError('BAD_ARGUMENT', 'expected requests for different checkpoints: two of them have one name');
   const compile = options.compile ?? (await findNvcc()) !== null;
   const stale: { folder: string; design: CheckpointDesign }[] = [];
   for (const [i, request] of requests.entries()) {
@@ -53,7 +55,10 @@ export async function buildCheckpoints(requests: readonly CheckpointRequest[], o
     const design = designCheckpoint(request, await readTuned(folder, options.arch ?? layoutTarget.id));
     if (options.weights !== undefined) {
       const { signal, onProgress } = options;
-      await packSafetensors(options.weights, design, folder, { signal, ...(onProgress && { onProgress: ({ fraction, detail }) => onProgress(fraction ?? 0, `packing ${detail ?? ''}`) }) });
+      await packSafetensors(options.weights, design, folder, {
+        signal,
+        ...(onProgress && { onProgress: ({ fraction, detail }) => onProgress(fraction ?? 0, `packing ${detail ?? ''}`) }),
+      });
     } else if (existsSync(join(folder, 'graph.params'))) {
       const old = await readManifest(folder);
       if (old) refuseToStrandWeights(folder, old, design);

@@ -71,11 +71,21 @@ export function designCheckpoint(request: CheckpointRequest, tuned: Tuned | null
   });
   const manifest: Manifest = {
     schema: 'ladder-checkpoint/2',
-    model: request.model, layers: request.layers, batch: request.batch, seq: request.seq,
+    model: request.model,
+    layers: request.layers,
+    batch: request.batch,
+    seq: request.seq,
     format: { weight, activation, group, label: formatLabel(weight, activation) },
     seed: request.seed,
     tensors: Object.fromEntries(model.tensors.map(({ name, role, fill }) => [name, { role, fill }])),
-    operators: model.operators.map(({ node, family, program, bytes, flops, probe }) => ({ node, kernels: family.id, program, bytes, flops, probe: [...probe] })),
+    operators: model.operators.map(({ node, family, program, bytes, flops, probe }) => ({
+      node,
+      kernels: family.id,
+      program,
+      bytes,
+      flops,
+      probe: [...probe],
+    })),
     bytes: sum(model.operators.map(({ bytes }) => bytes)),
     flops: sum(model.operators.map(({ flops }) => flops)),
     launch: Object.fromEntries(planned.flatMap(launchAttributes)),
@@ -88,9 +98,16 @@ export function designCheckpoint(request: CheckpointRequest, tuned: Tuned | null
 
 /** By kernel: how it is launched, and which targets it is for where they differ. */
 function launchAttributes({ plan, alternatives = [] }: PlannedOperator): readonly (readonly [string, Manifest['launch'][string]])[] {
-  const all = [{ plan, targets: buildTargets.map(({ id }) => id).filter((id) => !alternatives.some(({ targets }) => targets.includes(id))) }, ...alternatives];
-  return all.flatMap((one) => one.plan.launches.map(({ name, programmatic }) =>
-    [name, { programmaticStreamSerialization: programmatic, ...(alternatives.length > 0 && { targets: [...one.targets] }) }] as const));
+  const all = [
+    { plan, targets: buildTargets.map(({ id }) => id).filter((id) => !alternatives.some(({ targets }) => targets.includes(id))) },
+    ...alternatives,
+  ];
+  return all.flatMap((one) =>
+    one.plan.launches.map(
+      ({ name, programmatic }) =>
+        [name, { programmaticStreamSerialization: programmatic, ...(alternatives.length > 0 && { targets: [...one.targets] }) }] as const,
+    ),
+  );
 }
 
 /** The model's own policy; without one, everything that has a weight is quantised alike. */
@@ -117,15 +134,26 @@ function planModel(model: LoweredModel, tuned: Tuned | null): readonly PlannedOp
  * The kernels of the targets that have others: of each the first family that reads the weights as they are stored. Plans that are
  * the same but for their kernels' names share an image.
  */
-function alternativesOf({ node, program, family: chosen, match }: LoweredOperator, plan: KernelPlan, tuned: Tuned | null, next: WeightRuns | null): readonly TargetPlan[] {
+function alternativesOf(
+  { node, program, family: chosen, match }: LoweredOperator,
+  plan: KernelPlan,
+  tuned: Tuned | null,
+  next: WeightRuns | null,
+): readonly TargetPlan[] {
   const stored = JSON.stringify([...chosen.storage(match)]);
   const others: { targets: string[]; plan: KernelPlan }[] = [];
   for (const target of buildTargets) {
     if (target.id === layoutTarget.id) continue;
-    const selection = families.all().map((family) => ({ family, match: family.accepts(program, target) }))
+    const selection = families
+      .all()
+      .map((family) => ({ family, match: family.accepts(program, target) }))
       .find((one) => !(one.match instanceof Refusal) && JSON.stringify([...one.family.storage(one.match)]) === stored);
-    if (!selection) throw new LadderError('UNSUPPORTED', `${node}: no kernel for ${target.id} reads weights as ${chosen.id} stores them`, { target: target.id });
-    const planFor = (name: string): KernelPlan => selection.family.plan(selection.match, name, tuningOf(tuned, selection), { target, next });
+    if (!selection)
+      throw new LadderError('UNSUPPORTED', `${node}: no kernel for ${target.id} reads weights as ${chosen.id} stores them`, {
+        target: target.id,
+      });
+    const planFor = (name: string): KernelPlan =>
+      selection.family.plan(selection.match, name, tuningOf(tuned, selection), { target, next });
     if (JSON.stringify(planFor(node)) === JSON.stringify(plan)) continue;
     const same = others.find((one) => JSON.stringify(planFor(`${node}__${one.targets[0]!}`)) === JSON.stringify(one.plan));
     if (same) same.targets.push(target.id);

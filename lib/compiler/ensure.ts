@@ -53,14 +53,22 @@ export async function ensureModules(folders: readonly string[], options: EnsureO
     const modulePath = join(folder, 'model.so');
     if (!manifest) {
       if (existsSync(modulePath)) continue;
-      throw new LadderError('MISSING_MODULE', `${folder} has neither model.so nor a checkpoint.json to build it from; copy model.so from where the checkpoint was made`, { folder });
+      throw new LadderError(
+        'MISSING_MODULE',
+        `${folder} has neither model.so nor a checkpoint.json to build it from; copy model.so from where the checkpoint was made`,
+        { folder },
+      );
     }
     const built = await readExportedString(modulePath, '__ladder_sources');
     const design = designCheckpoint(requestOf(manifest), await readTuned(folder, options.arch ?? manifest.build.tuning));
     const current = built === design.manifest.build.sources && manifest.build.sources === built;
     if (current) continue;
     if (!nvcc && built !== null && built === manifest.build.sources) {
-      results[index] = { built: false, buildMs: 0, warning: 'model.so was built from other kernel sources than this package\'s, and nvcc is not there to build it anew' };
+      results[index] = {
+        built: false,
+        buildMs: 0,
+        warning: "model.so was built from other kernel sources than this package's, and nvcc is not there to build it anew",
+      };
       continue;
     }
     refuseToStrandWeights(folder, manifest, design);
@@ -77,7 +85,10 @@ export async function ensureModules(folders: readonly string[], options: EnsureO
  * @returns wall-clock time, milliseconds
  * @throws LadderError `NO_COMPILER`, `BUILD_FAILED`, `IO`, `ABORTED`
  */
-export async function buildDesigned(items: readonly { readonly folder: string; readonly design: CheckpointDesign }[], options: CompileOptions): Promise<number> {
+export async function buildDesigned(
+  items: readonly { readonly folder: string; readonly design: CheckpointDesign }[],
+  options: CompileOptions,
+): Promise<number> {
   const started = performance.now();
   const units = items.map(({ folder, design }, i) => ({ name: `${design.name}-${i}`, sources: design.sources, folder, design }));
   await compileModules(units, options, async (unit, path) => {
@@ -90,7 +101,9 @@ export async function buildDesigned(items: readonly { readonly folder: string; r
 
 /** How a checkpoint's parameters are stored, as text: their tensors, and the order and format of each weight (axes n, k). */
 function storedParameters({ tensors, operators }: Manifest): string {
-  const weights = operators.flatMap(({ program: { values, inputs } }) => inputs.map((index) => values[index]!).filter(({ axes }) => axes.some(({ name }) => name === 'n')));
+  const weights = operators.flatMap(({ program: { values, inputs } }) =>
+    inputs.map((index) => values[index]!).filter(({ axes }) => axes.some(({ name }) => name === 'n')),
+  );
   return JSON.stringify([tensors, weights.map(({ axes, type, layout, scaleLayout }) => [axes, type, layout ?? null, scaleLayout ?? null])]);
 }
 
@@ -101,5 +114,9 @@ function storedParameters({ tensors, operators }: Manifest): string {
 export function refuseToStrandWeights(folder: string, manifest: Manifest, design: CheckpointDesign): void {
   if (!existsSync(join(folder, 'graph.params'))) return;
   if (storedParameters(manifest) === storedParameters(design.manifest)) return;
-  throw new LadderError('BAD_PARAMS', `${folder}: graph.params was packed in another layout than this package's kernels read; pack it again with \`ladder build … --weights\``, { folder });
+  throw new LadderError(
+    'BAD_PARAMS',
+    `${folder}: graph.params was packed in another layout than this package's kernels read; pack it again with \`ladder build … --weights\``,
+    { folder },
+  );
 }

@@ -5,7 +5,13 @@ import { parseRequest } from './request.js';
 
 /** Models that are built × batch sizes × formats, one layer. */
 export function figure8Requests(): readonly CheckpointRequest[] {
-  return figure8Models().filter(({ kind, graph }) => kind === 'layer' && graph !== undefined).flatMap(({ id, figure8 }) =>
-    figure8.settings.filter(({ seq }) => seq === 1).flatMap(({ batch, seq }) =>
-      figure8.formats.map(({ weight, activation }) => parseRequest({ model: id, batch, seq, weight, act: activation }))));
+  return figure8Models()
+    .filter(({ kind, graph }) => kind === 'layer' && graph !== undefined)
+    .flatMap(({ id, figure8 }) =>
+      figure8.settings
+        .filter(({ seq }) => seq === 1)
+        .flatMap(({ batch, seq }) =>
+          figure8.formats.map(({ weight, activation }) => parseRequest({ model: id, batch, seq, weight, act: activation })),
+        ),
+    );
 }

@@ -3,5 +3,6 @@ import { provideModuleBuilder } from '../run/builder.js';
 
 provideModuleBuilder(async () => {
   const { archOf, ensureModule } = await import('./ensure.js');
-  return (folder, { computeCapability, onProgress, signal }) => ensureModule(folder, { arch: archOf(computeCapability), onProgress, ...(signal && { signal }) });
+  return (folder, { computeCapability, onProgress, signal }) =>
+    ensureModule(folder, { arch: archOf(computeCapability), onProgress, ...(signal && { signal }) });
 });

@@ -31,10 +31,24 @@ const kMaxLayers = 256;
 export function parseRequest(words: RequestWords): CheckpointRequest {
   const { model, batch, seq, layers = 1, seed = kDefaultSeed } = words;
   modelGraph(model);
-  const weight = oneOf('weight', withKind(words.weight, words.format), weightFormats().map(({ id }) => id));
-  const activation = words.act === undefined ? weightFormat(weight).weight.pairedWith : oneOf('act', withKind(words.act, words.format), activationFormats().map(({ id }) => id));
+  const weight = oneOf(
+    'weight',
+    withKind(words.weight, words.format),
+    weightFormats().map(({ id }) => id),
+  );
+  const activation =
+    words.act === undefined
+      ? weightFormat(weight).weight.pairedWith
+      : oneOf(
+          'act',
+          withKind(words.act, words.format),
+          activationFormats().map(({ id }) => id),
+        );
   if (words.format !== undefined && !weight.endsWith(`_${words.format}`)) {
-    throw new LadderError('BAD_ARGUMENT', `expected \`format\` with weights that have kinds, and of theirs, but received ${words.format} with ${weight}`);
+    throw new LadderError(
+      'BAD_ARGUMENT',
+      `expected \`format\` with weights that have kinds, and of theirs, but received ${words.format} with ${weight}`,
+    );
   }
   integerFrom(1, 'batch', batch);
   integerFrom(1, 'seq', seq);
@@ -55,10 +69,16 @@ function groupOf(weightId: string, activationId: string, group: number): Group {
   const { groups, pairedWith } = weight.weight;
   // MX prescribes its group, which need not be said.
   const found = group === -1 && isMx(weight) ? groups[0] : groups.find((one) => one === group);
-  if (found === undefined) throw new LadderError('BAD_ARGUMENT', `expected ${groups.join(', ')} for \`group\` with ${weightId} weights but received ${group}`);
+  if (found === undefined)
+    throw new LadderError('BAD_ARGUMENT', `expected ${groups.join(', ')} for \`group\` with ${weightId} weights but received ${group}`);
   const blocks = activationFormat(activationId).activation.group;
-  if (blocks > 0 && blocks !== found) throw new LadderError('BAD_ARGUMENT', `expected weights in blocks of ${blocks}, as ${activationId} activations come, but received ${weightId}`);
-  if (isMx(weight) && activationId !== pairedWith) throw new LadderError('BAD_ARGUMENT', `MX weights and MX activations go together: received ${weightId} with ${activationId}`);
+  if (blocks > 0 && blocks !== found)
+    throw new LadderError(
+      'BAD_ARGUMENT',
+      `expected weights in blocks of ${blocks}, as ${activationId} activations come, but received ${weightId}`,
+    );
+  if (isMx(weight) && activationId !== pairedWith)
+    throw new LadderError('BAD_ARGUMENT', `MX weights and MX activations go together: received ${weightId} with ${activationId}`);
   return found;
 }
 
@@ -70,6 +90,7 @@ function integerFrom(least: number, name: string, value: number, most = Number.M
 
 function oneOf(name: string, value: string, allowed: readonly string[]): string {
   const found = allowed.find((candidate) => candidate === value);
-  if (!found) throw new LadderError('BAD_ARGUMENT', `expected one of ${allowed.join(', ')} for \`${name}\` but received ${JSON.stringify(value)}`);
+  if (!found)
+    throw new LadderError('BAD_ARGUMENT', `expected one of ${allowed.join(', ')} for \`${name}\` but received ${JSON.stringify(value)}`);
   return found;
 }

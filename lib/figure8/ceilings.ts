@@ -16,8 +16,14 @@ const kA100Rates: Readonly<Record<string, number>> & { readonly fp16: number } =
 
 /** What one decoder layer reads and computes; null for models that are none, or that Figure 8 lacks. */
 function layerOf(id: string): { readonly weights: number; readonly hidden: number } | null {
-  const weights = denseShapes().filter(({ model }) => model === id).reduce((sum, { n, k }) => sum + n * k, 0);
-  const hidden = models.find(id)?.graph?.(1, 1, 1).values.find(({ role }) => role === 'input')?.axes.at(-1)?.extent;
+  const weights = denseShapes()
+    .filter(({ model }) => model === id)
+    .reduce((sum, { n, k }) => sum + n * k, 0);
+  const hidden = models
+    .find(id)
+    ?.graph?.(1, 1, 1)
+    .values.find(({ role }) => role === 'input')
+    ?.axes.at(-1)?.extent;
   // Four digits: more than the data sheet has.
   return weights === 0 || hidden === undefined ? null : { weights: Number(weights.toPrecision(4)), hidden };
 }
@@ -56,9 +62,12 @@ export function publishedRoofline(model: string, setting: string, format: string
   const ceilingFlopsPerSecond = kA100Rates[activation.id] ?? kA100Rates[activation.activation.arithmetic] ?? kA100Rates.fp16;
   const seconds = latencyMs / 1000;
   return {
-    bytesPerSecond: bytes / seconds, flopsPerSecond: flops / seconds,
-    ceilingBytesPerSecond: kA100BytesPerSecond, ceilingFlopsPerSecond,
-    fraction: Math.max(bytes / kA100BytesPerSecond, flops / ceilingFlopsPerSecond) / seconds, ceilings: 'data sheet',
+    bytesPerSecond: bytes / seconds,
+    flopsPerSecond: flops / seconds,
+    ceilingBytesPerSecond: kA100BytesPerSecond,
+    ceilingFlopsPerSecond,
+    fraction: Math.max(bytes / kA100BytesPerSecond, flops / ceilingFlopsPerSecond) / seconds,
+    ceilings: 'data sheet',
   };
 }
 

@@ -15,7 +15,8 @@ const percent = (fraction: number): string => `${(fraction * 100).toFixed(1)} %`
 /** One value with its interval. */
 function valueCell(entry: Entry, basis: 'time' | 'roofline'): string {
   const spread = entry.interval === null ? '' : ` [${formatMs(entry.interval.lowMs)}, ${formatMs(entry.interval.highMs)}]`;
-  const fraction = basis === 'roofline' && entry.roofline !== null ? ` = ${percent(entry.roofline.fraction)} of ceiling (${entry.roofline.ceilings})` : '';
+  const fraction =
+    basis === 'roofline' && entry.roofline !== null ? ` = ${percent(entry.roofline.fraction)} of ceiling (${entry.roofline.ceilings})` : '';
   return `${formatMs(entry.latencyMs)}${spread}${fraction}`;
 }
 
@@ -26,29 +27,67 @@ function meanLine(label: string, list: readonly Mean[]): string[] {
 /** The table of two sets. */
 export function comparisonTable(comparison: Comparison): string {
   const columns: Column[] = [
-    { title: 'model' }, { title: 'setting' }, { title: 'A' }, { title: 'A ms', align: 'right' }, { title: 'clock A' },
-    { title: 'B' }, { title: 'B ms', align: 'right' }, { title: 'clock B' }, { title: 'A over B', align: 'right' }, { title: 'verdict' }, { title: 'differs in' },
+    { title: 'model' },
+    { title: 'setting' },
+    { title: 'A' },
+    { title: 'A ms', align: 'right' },
+    { title: 'clock A' },
+    { title: 'B' },
+    { title: 'B ms', align: 'right' },
+    { title: 'clock B' },
+    { title: 'A over B', align: 'right' },
+    { title: 'verdict' },
+    { title: 'differs in' },
   ];
   const rows = comparison.pairs.map((pair) => [
-    modelLabel(pair.a.model), settingLabel(pair.a.setting), `${systemLabel(pair.a.system)} ${pair.a.format}`, valueCell(pair.a, pair.basis), clockLabel(pair.a.clock),
-    `${systemLabel(pair.b.system)} ${pair.b.format}`, valueCell(pair.b, pair.basis), clockLabel(pair.b.clock),
-    pair.basis === 'time' ? times(pair.ratio) : `${times(pair.ratio)} of roofline`, pair.verdict, pair.differences.join('; '),
+    modelLabel(pair.a.model),
+    settingLabel(pair.a.setting),
+    `${systemLabel(pair.a.system)} ${pair.a.format}`,
+    valueCell(pair.a, pair.basis),
+    clockLabel(pair.a.clock),
+    `${systemLabel(pair.b.system)} ${pair.b.format}`,
+    valueCell(pair.b, pair.basis),
+    clockLabel(pair.b.clock),
+    pair.basis === 'time' ? times(pair.ratio) : `${times(pair.ratio)} of roofline`,
+    pair.verdict,
+    pair.differences.join('; '),
   ]);
   const lines = [`A = ${comparison.a}, B = ${comparison.b}; above 1×, A is better.`, renderTable(columns, rows)];
-  lines.push(...meanLine('Geometric means by system', comparison.bySystem), ...meanLine('Geometric means by model', comparison.byModel.map((m) => ({ ...m, name: modelLabel(m.name) }))));
-  if (comparison.overall !== null) lines.push(`Overall ${times(comparison.overall.ratio)} over ${comparison.overall.pairs} pairs${comparison.refused > 0 ? `; ${comparison.refused} refused pairs are left out` : ''}.`);
+  lines.push(
+    ...meanLine('Geometric means by system', comparison.bySystem),
+    ...meanLine(
+      'Geometric means by model',
+      comparison.byModel.map((m) => ({ ...m, name: modelLabel(m.name) })),
+    ),
+  );
+  if (comparison.overall !== null)
+    lines.push(
+      `Overall ${times(comparison.overall.ratio)} over ${comparison.overall.pairs} pairs${comparison.refused > 0 ? `; ${comparison.refused} refused pairs are left out` : ''}.`,
+    );
   if (comparison.unpaired.length > 0) {
-    lines.push('', 'Without a partner:', renderTable(
-      [{ title: 'set' }, { title: 'model' }, { title: 'setting' }, { title: 'system' }, { title: 'reason', maxWidth: 100 }],
-      comparison.unpaired.map(({ side, entry, reason }) => [side.toUpperCase(), modelLabel(entry.model), settingLabel(entry.setting), `${systemLabel(entry.system)} ${entry.format}`, reason]),
-    ));
+    lines.push(
+      '',
+      'Without a partner:',
+      renderTable(
+        [{ title: 'set' }, { title: 'model' }, { title: 'setting' }, { title: 'system' }, { title: 'reason', maxWidth: 100 }],
+        comparison.unpaired.map(({ side, entry, reason }) => [
+          side.toUpperCase(),
+          modelLabel(entry.model),
+          settingLabel(entry.setting),
+          `${systemLabel(entry.system)} ${entry.format}`,
+          reason,
+        ]),
+      ),
+    );
   }
   return lines.join('\n');
 }
 
 /** One entry of a case: latency, and how many times faster than the case's reference. */
 function speedUp(entry: Entry, reference: Entry | undefined): string {
-  return entry.latencyMs === null || reference?.latencyMs === null || reference?.latencyMs === undefined ? '—' : times(reference.latencyMs / entry.latencyMs);
+  return entry.latencyMs === null || reference?.latencyMs === null || reference?.latencyMs === undefined
+    ? '—'
+    : times(reference.latencyMs / entry.latencyMs);
 }
 
 /** Settings of a model in the order of the published data. */
@@ -70,16 +109,44 @@ export function compilerTable(published: readonly Entry[], logs: readonly Entry[
       const reference = at(published).find((entry) => entry.system === subject && entry.format === kPlainLabel);
       const shown = [...at(logs), ...at(published).filter((entry) => timed.has(entry.system))];
       for (const entry of shown) {
-        const minutes = entry.format === kPlainLabel
-          ? compile.rows.find((row) => row.model === model && row.setting === setting)?.minutes[entry.system] : undefined;
-        const faster = reference?.latencyMs !== null && reference?.latencyMs !== undefined && entry.latencyMs !== null ? times(entry.latencyMs / reference.latencyMs) : '—';
-        rows.push([modelLabel(model), settingLabel(setting), systemLabel(entry.system), entry.format, formatMs(entry.latencyMs), clockLabel(entry.clock),
-          entry.gpu ?? 'not stated', faster, minutes === undefined ? '—' : `${minutes} min`, entry.latencyMs === null ? entry.reason ?? '' : entry.source]);
+        const minutes =
+          entry.format === kPlainLabel
+            ? compile.rows.find((row) => row.model === model && row.setting === setting)?.minutes[entry.system]
+            : undefined;
+        const faster =
+          reference?.latencyMs !== null && reference?.latencyMs !== undefined && entry.latencyMs !== null
+            ? times(entry.latencyMs / reference.latencyMs)
+            : '—';
+        rows.push([
+          modelLabel(model),
+          settingLabel(setting),
+          systemLabel(entry.system),
+          entry.format,
+          formatMs(entry.latencyMs),
+          clockLabel(entry.clock),
+          entry.gpu ?? 'not stated',
+          faster,
+          minutes === undefined ? '—' : `${minutes} min`,
+          entry.latencyMs === null ? (entry.reason ?? '') : entry.source,
+        ]);
       }
     }
   }
-  return renderTable([{ title: 'model' }, { title: 'setting' }, { title: 'system' }, { title: 'format' }, { title: 'ms', align: 'right' }, { title: 'clock' },
-    { title: 'GPU' }, { title: 'Ladder FP16 faster by', align: 'right' }, { title: 'compile time', align: 'right' }, { title: 'source', maxWidth: 60 }], rows);
+  return renderTable(
+    [
+      { title: 'model' },
+      { title: 'setting' },
+      { title: 'system' },
+      { title: 'format' },
+      { title: 'ms', align: 'right' },
+      { title: 'clock' },
+      { title: 'GPU' },
+      { title: 'Ladder FP16 faster by', align: 'right' },
+      { title: 'compile time', align: 'right' },
+      { title: 'source', maxWidth: 60 },
+    ],
+    rows,
+  );
 }
 
 /**
@@ -89,25 +156,48 @@ export function compilerTable(published: readonly Entry[], logs: readonly Entry[
 export function systemsTable(entries: readonly Entry[], model: string): string {
   const settings = settingsOf(entries, model);
   const here = entries.filter((entry) => entry.model === model);
-  const isBase = (family: string) => (entry: Entry): boolean => entry.family === family && entry.format === kPlainLabel;
+  const isBase =
+    (family: string) =>
+    (entry: Entry): boolean =>
+      entry.family === family && entry.format === kPlainLabel;
   const base = references.find((family) => here.some((entry) => entry.latencyMs !== null && isBase(family)(entry))) ?? paperReference;
   const keys = [...new Set(here.map((entry) => `${entry.system}|${entry.format}`))];
   const rows = keys.map((key) => {
     const own = here.filter((entry) => `${entry.system}|${entry.format}` === key);
     const first = own[0];
-    return [systemLabel(first?.system ?? ''), first?.format ?? '', clockLabel(first?.clock ?? null), ...settings.flatMap((setting) => {
-      const entry = own.find((e) => e.setting === setting);
-      const reference = here.find((e) => isBase(base)(e) && e.setting === setting);
-      if (entry === undefined) return ['—', '—'];
-      return [entry.latencyMs === null ? entry.reason ?? '—' : `${formatMs(entry.latencyMs)}${entry.marks.length > 0 ? '*' : ''}`, speedUp(entry, reference)];
-    })];
+    return [
+      systemLabel(first?.system ?? ''),
+      first?.format ?? '',
+      clockLabel(first?.clock ?? null),
+      ...settings.flatMap((setting) => {
+        const entry = own.find((e) => e.setting === setting);
+        const reference = here.find((e) => isBase(base)(e) && e.setting === setting);
+        if (entry === undefined) return ['—', '—'];
+        return [
+          entry.latencyMs === null ? (entry.reason ?? '—') : `${formatMs(entry.latencyMs)}${entry.marks.length > 0 ? '*' : ''}`,
+          speedUp(entry, reference),
+        ];
+      }),
+    ];
   });
-  return renderTable([{ title: modelLabel(model) }, { title: 'format' }, { title: 'clock' },
-    ...settings.flatMap((setting): Column[] => [{ title: `${settingLabel(setting)} ms`, align: 'right' }, { title: `over ${shortLabel(base)}`, align: 'right' }])], rows);
+  return renderTable(
+    [
+      { title: modelLabel(model) },
+      { title: 'format' },
+      { title: 'clock' },
+      ...settings.flatMap((setting): Column[] => [
+        { title: `${settingLabel(setting)} ms`, align: 'right' },
+        { title: `over ${shortLabel(base)}`, align: 'right' },
+      ]),
+    ],
+    rows,
+  );
 }
 
 /** Geometric means of Ladder FP16 over each system's FP16, per model. */
-function ladderMeans(entries: readonly Entry[]): { readonly system: string; readonly model: string; readonly cases: number; readonly ratio: number }[] {
+function ladderMeans(
+  entries: readonly Entry[],
+): { readonly system: string; readonly model: string; readonly cases: number; readonly ratio: number }[] {
   const found: { system: string; model: string; cases: number; ratio: number }[] = [];
   for (const model of [...new Set(entries.map((entry) => entry.model))]) {
     const here = entries.filter((entry) => entry.model === model);
@@ -132,7 +222,23 @@ export function ladderMeansTable(entries: readonly Entry[]): string {
     const own = list.filter((mean) => mean.system === system);
     const all = geometricMean(own.flatMap((mean) => Array.from({ length: mean.cases }, () => mean.ratio)));
     const clock = entries.find((entry) => entry.system === system)?.clock ?? null;
-    return [systemLabel(system), clockLabel(clock), ...models.map((model) => { const mean = own.find((m) => m.model === model); return mean === undefined ? '—' : times(mean.ratio); }), times(all)];
+    return [
+      systemLabel(system),
+      clockLabel(clock),
+      ...models.map((model) => {
+        const mean = own.find((m) => m.model === model);
+        return mean === undefined ? '—' : times(mean.ratio);
+      }),
+      times(all),
+    ];
   });
-  return renderTable([{ title: `${subject} ${kPlainLabel} over` }, { title: 'clock' }, ...models.map((model): Column => ({ title: modelLabel(model), align: 'right' })), { title: 'all', align: 'right' }], rows);
+  return renderTable(
+    [
+      { title: `${subject} ${kPlainLabel} over` },
+      { title: 'clock' },
+      ...models.map((model): Column => ({ title: modelLabel(model), align: 'right' })),
+      { title: 'all', align: 'right' },
+    ],
+    rows,
+  );
 }

@@ -9,7 +9,8 @@ import { clockLabel, sameGpu } from './names.js';
 
 export type Verdict =
   /** A is faster or slower, and the intervals lie apart. */
-  | 'faster' | 'slower'
+  | 'faster'
+  | 'slower'
   /** The intervals overlap. */
   | 'ambiguous'
   /** A number without an interval: the ratio is all there is. */
@@ -66,7 +67,8 @@ function differencesOf(a: Entry, b: Entry, acrossGpus: boolean): string[] {
   const found: string[] = [];
   if (!acrossGpus && !sameGpu(a.gpu, b.gpu)) found.push(`GPU: ${a.gpu ?? 'not stated'} / ${b.gpu ?? 'not stated'}`);
   // Two clocks that are not stated are the same one only within one system.
-  if (a.clock !== b.clock || (a.clock === null && a.family !== b.family)) found.push(`clock: ${clockLabel(a.clock)} / ${clockLabel(b.clock)}`);
+  if (a.clock !== b.clock || (a.clock === null && a.family !== b.family))
+    found.push(`clock: ${clockLabel(a.clock)} / ${clockLabel(b.clock)}`);
   if (a.l2 !== b.l2) found.push(`L2: ${a.l2 ?? 'not stated'} / ${b.l2 ?? 'not stated'}`);
   return found;
 }
@@ -81,8 +83,16 @@ function pairOf(a: Entry & { latencyMs: number }, b: Entry & { latencyMs: number
   const ratio = acrossGpus && a.roofline !== null && b.roofline !== null ? a.roofline.fraction / b.roofline.fraction : timeRatio;
   const ratioRange = rangeOf(a.interval, b.interval, ratio / timeRatio);
   const differences = differencesOf(a, b, acrossGpus);
-  const verdict: Verdict = differences.length > 0 && !force ? 'refused'
-    : ratioRange === null ? 'no interval' : ratioRange[0] <= 1 && ratioRange[1] >= 1 ? 'ambiguous' : ratio > 1 ? 'faster' : 'slower';
+  const verdict: Verdict =
+    differences.length > 0 && !force
+      ? 'refused'
+      : ratioRange === null
+        ? 'no interval'
+        : ratioRange[0] <= 1 && ratioRange[1] >= 1
+          ? 'ambiguous'
+          : ratio > 1
+            ? 'faster'
+            : 'slower';
   return { a, b, basis: acrossGpus ? 'roofline' : 'time', ratio, ratioRange, differences, verdict };
 }
 
@@ -118,7 +128,8 @@ export function compareSets(a: EntrySet, b: EntrySet, options: { readonly force?
   for (const entry of a.entries) {
     const others = partners.get(key(entry)) ?? [];
     if (!hasNumber(entry)) unpaired.push({ side: 'a', entry, reason: lack(entry) });
-    else if (!others.some(hasNumber)) unpaired.push({ side: 'a', entry, reason: others[0] === undefined ? `no such case in ${b.name}` : lack(others[0]) });
+    else if (!others.some(hasNumber))
+      unpaired.push({ side: 'a', entry, reason: others[0] === undefined ? `no such case in ${b.name}` : lack(others[0]) });
     else for (const other of others.filter(hasNumber)) pairs.push(pairOf(entry, other, force));
   }
   const known = new Set(a.entries.map(key));
@@ -127,9 +138,14 @@ export function compareSets(a: EntrySet, b: EntrySet, options: { readonly force?
   }
   const counted = pairs.filter((pair) => pair.verdict !== 'refused');
   return {
-    a: a.name, b: b.name, pairs, unpaired,
-    bySystem: means(counted, pairName), byModel: means(counted, (pair) => pair.a.model),
-    overall: means(counted, () => 'all')[0] ?? null, refused: pairs.length - counted.length,
+    a: a.name,
+    b: b.name,
+    pairs,
+    unpaired,
+    bySystem: means(counted, pairName),
+    byModel: means(counted, (pair) => pair.a.model),
+    overall: means(counted, () => 'all')[0] ?? null,
+    refused: pairs.length - counted.length,
   };
 }
 
@@ -137,7 +153,9 @@ export function compareSets(a: EntrySet, b: EntrySet, options: { readonly force?
 export function requireComparable(comparison: Comparison): void {
   if (comparison.refused === 0) return;
   const reasons = [...new Set(comparison.pairs.flatMap((pair) => (pair.verdict === 'refused' ? pair.differences : [])))];
-  throw new LadderError('NOT_COMPARABLE',
+  throw new LadderError(
+    'NOT_COMPARABLE',
     `${comparison.refused} of ${comparison.pairs.length} pairs differ in ${reasons.slice(0, 4).join('; ')}${reasons.length > 4 ? '; …' : ''}: no verdict; --force compares them all the same`,
-    { refused: comparison.refused, pairs: comparison.pairs.length });
+    { refused: comparison.refused, pairs: comparison.pairs.length },
+  );
 }

@@ -29,46 +29,72 @@ const markSchema = z.strictObject({
 });
 export type Mark = z.infer<typeof markSchema>;
 
-export const figureSetSchema = z.strictObject({
-  schema: z.literal('ladder-figure8/1'),
-  set: z.enum(setNames),
-  title: z.string(), gpu: z.string(), unit: z.literal('ms'), note: z.string(),
-  /** `clock` is null where the system's log does not say what it is. */
-  systems: z.record(z.string(), z.strictObject({ clock: z.enum(clockKinds).nullable(), clockNote: z.string() })),
-  models: z.array(z.strictObject({
-    model: figureModel, settings: z.array(z.string()).min(1),
-    /** `latencyMs` null: the system could not compile the model. */
-    rows: z.array(z.strictObject({ system: z.string(), format: z.string(), latencyMs: z.record(z.string(), latency), marks: z.array(markSchema) })),
-  })),
-}).superRefine((set, context) => {
-  for (const model of set.models) {
-    for (const row of model.rows) {
-      const where = `${model.model}, ${row.system} ${row.format}`;
-      if (set.systems[row.system] === undefined) context.addIssue({ code: 'custom', message: `${where}: the system is not described` });
-      if (Object.keys(row.latencyMs).join() !== model.settings.join()) context.addIssue({ code: 'custom', message: `${where}: expected the settings ${model.settings.join(', ')}` });
-      for (const mark of row.marks) {
-        if (!model.settings.includes(mark.setting)) context.addIssue({ code: 'custom', message: `${where}: a mark for the unknown setting ${mark.setting}` });
+export const figureSetSchema = z
+  .strictObject({
+    schema: z.literal('ladder-figure8/1'),
+    set: z.enum(setNames),
+    title: z.string(),
+    gpu: z.string(),
+    unit: z.literal('ms'),
+    note: z.string(),
+    /** `clock` is null where the system's log does not say what it is. */
+    systems: z.record(z.string(), z.strictObject({ clock: z.enum(clockKinds).nullable(), clockNote: z.string() })),
+    models: z.array(
+      z.strictObject({
+        model: figureModel,
+        settings: z.array(z.string()).min(1),
+        /** `latencyMs` null: the system could not compile the model. */
+        rows: z.array(
+          z.strictObject({ system: z.string(), format: z.string(), latencyMs: z.record(z.string(), latency), marks: z.array(markSchema) }),
+        ),
+      }),
+    ),
+  })
+  .superRefine((set, context) => {
+    for (const model of set.models) {
+      for (const row of model.rows) {
+        const where = `${model.model}, ${row.system} ${row.format}`;
+        if (set.systems[row.system] === undefined) context.addIssue({ code: 'custom', message: `${where}: the system is not described` });
+        if (Object.keys(row.latencyMs).join() !== model.settings.join())
+          context.addIssue({ code: 'custom', message: `${where}: expected the settings ${model.settings.join(', ')}` });
+        for (const mark of row.marks) {
+          if (!model.settings.includes(mark.setting))
+            context.addIssue({ code: 'custom', message: `${where}: a mark for the unknown setting ${mark.setting}` });
+        }
       }
     }
-  }
-});
+  });
 export type FigureSet = z.infer<typeof figureSetSchema>;
 
 const compileTimesSchema = z.strictObject({
-  schema: z.literal('ladder-compile-times/1'), title: z.string(), unit: z.literal('min'), gpu: z.string(), note: z.string(),
+  schema: z.literal('ladder-compile-times/1'),
+  title: z.string(),
+  unit: z.literal('min'),
+  gpu: z.string(),
+  note: z.string(),
   rows: z.array(z.strictObject({ model: figureModel, setting: z.string(), minutes: z.record(z.string(), z.number().positive()) })),
 });
 export type CompileTimes = z.infer<typeof compileTimesSchema>;
 
 const ms = z.number().nonnegative();
 const ladderOperatorsSchema = z.strictObject({
-  schema: z.literal('ladder-operators/1'), title: z.string(), gpu: z.string(), clock: z.enum(clockKinds), unit: z.string(), note: z.string(),
-  runs: z.array(z.strictObject({
-    checkpoint: z.string(), model: figureModel,
-    summaryMs: z.strictObject({ mean: ms, median: ms, max: ms, min: ms, std: ms }),
-    /** Name, microseconds, shapes of the outputs, number of inputs. */
-    operators: z.array(z.tuple([z.string(), z.number().positive(), z.array(z.array(z.number().int().positive())), z.number().int().nonnegative()])).min(1),
-  })),
+  schema: z.literal('ladder-operators/1'),
+  title: z.string(),
+  gpu: z.string(),
+  clock: z.enum(clockKinds),
+  unit: z.string(),
+  note: z.string(),
+  runs: z.array(
+    z.strictObject({
+      checkpoint: z.string(),
+      model: figureModel,
+      summaryMs: z.strictObject({ mean: ms, median: ms, max: ms, min: ms, std: ms }),
+      /** Name, microseconds, shapes of the outputs, number of inputs. */
+      operators: z
+        .array(z.tuple([z.string(), z.number().positive(), z.array(z.array(z.number().int().positive())), z.number().int().nonnegative()]))
+        .min(1),
+    }),
+  ),
 });
 export type LadderOperators = z.infer<typeof ladderOperatorsSchema>;
 
@@ -105,7 +131,9 @@ export function loadLadderOperators(): LadderOperators {
 
 /** The systems whose logs lie with the published data. */
 function archiveSystems(): readonly (LoggingSystem & { readonly log: { readonly published: string } })[] {
-  return loggingSystems().filter((system): system is LoggingSystem & { readonly log: { readonly published: string } } => system.log.published !== undefined);
+  return loggingSystems().filter(
+    (system): system is LoggingSystem & { readonly log: { readonly published: string } } => system.log.published !== undefined,
+  );
 }
 
 /** Their names in a sentence: `AMOS and TensorIR`. */

@@ -68,19 +68,39 @@ const barsOf = (panel: FigurePanel): readonly FigureBar[] => panel.groups.flatMa
 function drawLegend(picture: Picture, row: FigureRow, figure: Figure, top: number): number {
   const swatch = 13;
   const items: { label: Label; draw: (x: number, y: number) => void }[] = [];
-  const referenceName: Label = figure.reference.system === subject ? [...labelRuns(seriesLabel(subject, figure.reference.format)), { text: ' = 1' }] : `${figure.reference.system} = 1`;
+  const referenceName: Label =
+    figure.reference.system === subject
+      ? [...labelRuns(seriesLabel(subject, figure.reference.format)), { text: ' = 1' }]
+      : `${figure.reference.system} = 1`;
   const group = picture.root.append('g').attr('class', 'legend');
-  items.push({ label: referenceName, draw: (x, y) => { picture.line(group, x, y + 4.5, x + swatch, y + 4.5, ink, 1, '3 2'); } });
-  if (figure.paired) items.push({ label: 'paper, on its A100', draw: (x, y) => { hatchedRect(picture, group, { x, y, width: swatch, height: 9 }, greyed); } });
+  items.push({
+    label: referenceName,
+    draw: (x, y) => {
+      picture.line(group, x, y + 4.5, x + swatch, y + 4.5, ink, 1, '3 2');
+    },
+  });
+  if (figure.paired)
+    items.push({
+      label: 'paper, on its A100',
+      draw: (x, y) => {
+        hatchedRect(picture, group, { x, y, width: swatch, height: 9 }, greyed);
+      },
+    });
   for (const { system, format } of row.legend) {
-    items.push({ label: seriesLabel(system, format), draw: (x, y) => { hatchedRect(picture, group, { x, y, width: swatch, height: 9 }, fillOf(systemFamily(system), format)); } });
+    items.push({
+      label: seriesLabel(system, format),
+      draw: (x, y) => {
+        hatchedRect(picture, group, { x, y, width: swatch, height: 9 }, fillOf(systemFamily(system), format));
+      },
+    });
   }
   const widths = items.map((item) => swatch + 4 + textWidth(item.label, size.legend));
   const space = 11;
   const room = picture.width - margin.left - margin.right;
   // Columns, so that the lines align: the most that fit.
   let columns = items.length;
-  const columnWidths = (count: number): number[] => Array.from({ length: count }, (_, c) => Math.max(...widths.filter((__, i) => i % count === c)));
+  const columnWidths = (count: number): number[] =>
+    Array.from({ length: count }, (_, c) => Math.max(...widths.filter((__, i) => i % count === c)));
   while (columns > 1 && columnWidths(columns).reduce((sum, w) => sum + w + space, -space) > room) columns -= 1;
   // As many lines as that takes, evenly filled.
   columns = Math.ceil(items.length / Math.ceil(items.length / columns));
@@ -105,16 +125,36 @@ interface Layers {
 /** One bar: a rectangle per stretch of the axis that it reaches. */
 function drawBar(picture: Picture, layers: Layers, axis: Axis, bar: FigureBar, x: number, width: number, layout: Layout): void {
   const { entry } = bar;
-  const group = layers.bars.append('g').attr('class', 'bar').attr('data-model', entry.model).attr('data-setting', entry.setting)
-    .attr('data-system', entry.system).attr('data-format', entry.format).attr('data-value', String(bar.speedUp))
-    .attr('data-latency-ms', String(entry.latencyMs)).attr('data-clock', clockLabel(entry.clock)).attr('data-gpu', entry.gpu ?? 'not stated')
-    .attr('data-source', entry.source).attr('data-greyed', String(bar.greyed));
-  group.append('title').text(`${entry.system} ${entry.format}, ${modelLabel(entry.model)} ${settingLabel(entry.setting)}: ${bar.speedUp.toFixed(2)}× (${entry.latencyMs} ms, clock ${clockLabel(entry.clock)}, ${entry.gpu ?? 'GPU not stated'})${entry.marks.map((mark) => `; ${mark.note}`).join('')}`);
+  const group = layers.bars
+    .append('g')
+    .attr('class', 'bar')
+    .attr('data-model', entry.model)
+    .attr('data-setting', entry.setting)
+    .attr('data-system', entry.system)
+    .attr('data-format', entry.format)
+    .attr('data-value', String(bar.speedUp))
+    .attr('data-latency-ms', String(entry.latencyMs))
+    .attr('data-clock', clockLabel(entry.clock))
+    .attr('data-gpu', entry.gpu ?? 'not stated')
+    .attr('data-source', entry.source)
+    .attr('data-greyed', String(bar.greyed));
+  group
+    .append('title')
+    .text(
+      `${entry.system} ${entry.format}, ${modelLabel(entry.model)} ${settingLabel(entry.setting)}: ${bar.speedUp.toFixed(2)}× (${entry.latencyMs} ms, clock ${clockLabel(entry.clock)}, ${entry.gpu ?? 'GPU not stated'})${entry.marks.map((mark) => `; ${mark.note}`).join('')}`,
+    );
   const style = bar.greyed ? greyOf(entry.family, entry.format) : fillOf(entry.family, entry.format);
   for (const segment of axis.segments) {
     if (bar.speedUp <= segment.from && segment.from > 0) continue;
     const top = position({ ...axis, segments: [segment] }, bar.speedUp);
-    hatchedRect(picture, group, { x, y: top, width, height: Math.max(0.3, segment.bottom - top) }, style, layout.wide ? 0.5 : 0.4, layout.wide ? 4 : 3);
+    hatchedRect(
+      picture,
+      group,
+      { x, y: top, width, height: Math.max(0.3, segment.bottom - top) },
+      style,
+      layout.wide ? 0.5 : 0.4,
+      layout.wide ? 4 : 3,
+    );
   }
   const top = position(axis, bar.speedUp);
   const mark = entry.marks.length === 0 ? '' : entry.marks.some((m) => m.kind === 'repeats-fp16') ? '*' : '§';
@@ -132,7 +172,11 @@ function drawBar(picture: Picture, layers: Layers, axis: Axis, bar: FigureBar, x
   }
   if (mark !== '') {
     const markSize = mark === '*' ? 10 : 7.5;
-    picture.text(layers.text, mark, x + width / 2, above + (mark === '*' ? 4.6 : 0), { size: markSize, anchor: 'middle', role: 'footnote-mark' });
+    picture.text(layers.text, mark, x + width / 2, above + (mark === '*' ? 4.6 : 0), {
+      size: markSize,
+      anchor: 'middle',
+      role: 'footnote-mark',
+    });
   }
 }
 
@@ -161,16 +205,42 @@ function drawAxis(picture: Picture, parent: Node, axis: Axis, left: number, righ
 }
 
 /** The red text of systems that could not compile a model, upright in their places. */
-function drawUnsupported(picture: Picture, layers: Layers, run: readonly FigureSlot[], group: FigureGroup, x: number, bottom: number): void {
+function drawUnsupported(
+  picture: Picture,
+  layers: Layers,
+  run: readonly FigureSlot[],
+  group: FigureGroup,
+  x: number,
+  bottom: number,
+): void {
   const names = run.map((slot) => shortLabel(slot.system)).join('/');
   const holder = layers.text.append('g').attr('class', 'unsupported');
   const label = `${names} Not Support`;
-  picture.rect(holder, x + 0.6, bottom - 5 - textWidth(label, size.mark, 'bold'), textSlot - 1.2, textWidth(label, size.mark, 'bold') + 3.5, '#ffffff');
+  picture.rect(
+    holder,
+    x + 0.6,
+    bottom - 5 - textWidth(label, size.mark, 'bold'),
+    textSlot - 1.2,
+    textWidth(label, size.mark, 'bold') + 3.5,
+    '#ffffff',
+  );
   for (const slot of run) {
-    holder.append('g').attr('class', 'missing').attr('data-model', group.model).attr('data-setting', group.setting).attr('data-system', slot.system)
-      .attr('data-format', slot.format).attr('data-reason', slot.missing?.reason ?? '');
+    holder
+      .append('g')
+      .attr('class', 'missing')
+      .attr('data-model', group.model)
+      .attr('data-setting', group.setting)
+      .attr('data-system', slot.system)
+      .attr('data-format', slot.format)
+      .attr('data-reason', slot.missing?.reason ?? '');
   }
-  picture.text(holder, label, x + textSlot / 2 + (size.mark * capHeight) / 2, bottom - 3, { size: size.mark, weight: 'bold', rotate: -90, fill: red, role: 'unsupported' });
+  picture.text(holder, label, x + textSlot / 2 + (size.mark * capHeight) / 2, bottom - 3, {
+    size: size.mark,
+    weight: 'bold',
+    rotate: -90,
+    fill: red,
+    role: 'unsupported',
+  });
 }
 
 function drawGroup(picture: Picture, layers: Layers, group: FigureGroup, axis: Axis, left: number, layout: Layout): number {
@@ -186,12 +256,25 @@ function drawGroup(picture: Picture, layers: Layers, group: FigureGroup, axis: A
     for (const slot of run) {
       const barWidth = layout.paired ? layout.pitch * 0.44 : layout.pitch;
       const offset = layout.paired ? layout.pitch * 0.06 : 0;
-      for (const bar of slot.bars) drawBar(picture, layers, axis, bar, x + offset + (layout.paired && !bar.greyed ? barWidth : 0), barWidth, layout);
+      for (const bar of slot.bars)
+        drawBar(picture, layers, axis, bar, x + offset + (layout.paired && !bar.greyed ? barWidth : 0), barWidth, layout);
       if (slot.missing !== null) {
-        const holder = layers.text.append('g').attr('class', 'missing').attr('data-model', group.model).attr('data-setting', group.setting)
-          .attr('data-system', slot.system).attr('data-format', slot.format).attr('data-reason', slot.missing.reason);
+        const holder = layers.text
+          .append('g')
+          .attr('class', 'missing')
+          .attr('data-model', group.model)
+          .attr('data-setting', group.setting)
+          .attr('data-system', slot.system)
+          .attr('data-format', slot.format)
+          .attr('data-reason', slot.missing.reason);
         holder.append('title').text(`${slot.system} ${slot.format}: ${slot.missing.reason}`);
-        picture.text(holder, slot.missing.mark, x + offset + barWidth * 1.5, bottom - 2, { size: size.mark, weight: 'bold', anchor: 'middle', fill: red, role: 'note-mark' });
+        picture.text(holder, slot.missing.mark, x + offset + barWidth * 1.5, bottom - 2, {
+          size: size.mark,
+          weight: 'bold',
+          anchor: 'middle',
+          fill: red,
+          role: 'note-mark',
+        });
       }
       x += layout.pitch;
     }
@@ -206,7 +289,15 @@ function drawRow(picture: Picture, figure: Figure, row: FigureRow, top: number, 
   const plotTop = top + legend + 6;
   const plotBottom = plotTop + height;
   const headroom = values ? 34 : 11;
-  const axes = row.panels.map((panel) => makeAxis(barsOf(panel).map((bar) => bar.speedUp), plotBottom, plotTop, 7, headroom));
+  const axes = row.panels.map((panel) =>
+    makeAxis(
+      barsOf(panel).map((bar) => bar.speedUp),
+      plotBottom,
+      plotTop,
+      7,
+      headroom,
+    ),
+  );
   const gutters = axes.map((axis) => Math.max(...axis.ticks.map((tick) => textWidth(String(tick), size.tick))) + 6);
   const demands = row.panels.map(demand);
   const fixed = demands.reduce((sum, d) => sum + d.fixed, 0) + gutters.reduce((sum, g) => sum + g, 0) + panelGap * (row.panels.length - 1);
@@ -215,7 +306,12 @@ function drawRow(picture: Picture, figure: Figure, row: FigureRow, top: number, 
   const layout: Layout = { pitch, paired: figure.paired, values, wide };
   const group = picture.root.append('g').attr('class', 'row');
   const referenceLabel = figure.reference.system === subject ? `${subject} FP16` : figure.reference.system;
-  picture.text(group, `Speed-up over ${referenceLabel}`, margin.left - 5, (plotTop + plotBottom) / 2, { size: size.axis, rotate: -90, anchor: 'middle', role: 'axis' });
+  picture.text(group, `Speed-up over ${referenceLabel}`, margin.left - 5, (plotTop + plotBottom) / 2, {
+    size: size.axis,
+    rotate: -90,
+    anchor: 'middle',
+    role: 'axis',
+  });
   const extent = new Map<string, { left: number; right: number }>();
   let x = margin.left;
   row.panels.forEach((panel, i) => {
@@ -230,7 +326,11 @@ function drawRow(picture: Picture, figure: Figure, row: FigureRow, top: number, 
     let inner = left + 0.3 * pitch;
     for (const part of panel.groups) {
       const taken = drawGroup(picture, layers, part, axis, inner, layout);
-      picture.text(layers.text, settingLabel(part.setting), inner + taken / 2, plotBottom + 11.5, { size: size.group, anchor: 'middle', role: 'group' });
+      picture.text(layers.text, settingLabel(part.setting), inner + taken / 2, plotBottom + 11.5, {
+        size: size.group,
+        anchor: 'middle',
+        role: 'group',
+      });
       inner += taken + 1.6 * pitch;
       const known = extent.get(part.model);
       extent.set(part.model, { left: known?.left ?? left, right });
@@ -241,7 +341,12 @@ function drawRow(picture: Picture, figure: Figure, row: FigureRow, top: number, 
   });
   let index = letter;
   for (const [model, { left, right }] of extent) {
-    picture.text(group, `(${String.fromCharCode(97 + index)}) ${modelLabel(model)}`, (left + right) / 2, plotBottom + 26, { size: size.caption, weight: 'bold', anchor: 'middle', role: 'caption' });
+    picture.text(group, `(${String.fromCharCode(97 + index)}) ${modelLabel(model)}`, (left + right) / 2, plotBottom + 26, {
+      size: size.caption,
+      weight: 'bold',
+      anchor: 'middle',
+      role: 'caption',
+    });
     index += 1;
   }
   return plotBottom + 31 - top;
@@ -252,7 +357,12 @@ export function drawEnd2End(figure: Figure, id: string, options: End2EndOptions 
   const values = options.values === true;
   const wide = values || figure.paired;
   const width = wide ? 1008 : 480;
-  const marks = new Set(figure.rows.flatMap((row) => row.panels.flatMap(barsOf)).flatMap((bar) => bar.entry.marks).map((mark) => mark.kind));
+  const marks = new Set(
+    figure.rows
+      .flatMap((row) => row.panels.flatMap(barsOf))
+      .flatMap((bar) => bar.entry.marks)
+      .map((mark) => mark.kind),
+  );
   const notes = [
     figure.caption,
     ...(marks.has('repeats-fp16') ? ['* repeats the FP16 value: the quantised model was not faster.'] : []),

@@ -33,16 +33,31 @@ export function medianInterval(samples: readonly number[]): Interval | null {
 
 /** The entries of a published set. */
 export function entriesOfSet(set: FigureSet): Entry[] {
-  return set.models.flatMap((model) => model.rows.flatMap((row) => model.settings.map((setting): Entry => {
-    const latencyMs = row.latencyMs[setting] ?? null;
-    return {
-      system: row.system, family: systemFamily(row.system), model: model.model, setting, format: row.format, latencyMs,
-      reason: latencyMs === null ? 'not supported' : null, interval: null, clock: set.systems[row.system]?.clock ?? null, gpu: set.gpu,
-      l2: systemNamed(row.system)?.l2 ?? null,
-      roofline: latencyMs === null ? null : publishedRoofline(model.model, setting, row.format, latencyMs),
-      marks: row.marks.filter((mark) => mark.setting === setting), source: `${set.set} (OSDI 2024)`, date: null, commit: null,
-    };
-  })));
+  return set.models.flatMap((model) =>
+    model.rows.flatMap((row) =>
+      model.settings.map((setting): Entry => {
+        const latencyMs = row.latencyMs[setting] ?? null;
+        return {
+          system: row.system,
+          family: systemFamily(row.system),
+          model: model.model,
+          setting,
+          format: row.format,
+          latencyMs,
+          reason: latencyMs === null ? 'not supported' : null,
+          interval: null,
+          clock: set.systems[row.system]?.clock ?? null,
+          gpu: set.gpu,
+          l2: systemNamed(row.system)?.l2 ?? null,
+          roofline: latencyMs === null ? null : publishedRoofline(model.model, setting, row.format, latencyMs),
+          marks: row.marks.filter((mark) => mark.setting === setting),
+          source: `${set.set} (OSDI 2024)`,
+          date: null,
+          commit: null,
+        };
+      }),
+    ),
+  );
 }
 
 /** The entry of a log. @param gpu where the log does not say it */
@@ -50,24 +65,54 @@ export function entryOfLog(log: BaselineEntry, gpu: string | null): Entry | null
   if (log.system === null || log.model === null || log.setting === null || log.format === null) return null;
   const { result } = log;
   return {
-    system: log.system, family: systemFamily(log.system), model: log.model, setting: log.setting, format: log.format,
-    latencyMs: result?.latencyMs ?? null, reason: log.result === null ? log.reason : null,
-    interval: result?.range === null || result?.range === undefined ? null : { lowMs: result.range.lowMs, highMs: result.range.highMs, kind: 'range' },
-    clock: result?.clock ?? null, gpu, l2: systemNamed(log.system)?.l2 ?? null, roofline: null, marks: [], source: log.path, date: null, commit: null,
+    system: log.system,
+    family: systemFamily(log.system),
+    model: log.model,
+    setting: log.setting,
+    format: log.format,
+    latencyMs: result?.latencyMs ?? null,
+    reason: log.result === null ? log.reason : null,
+    interval:
+      result?.range === null || result?.range === undefined
+        ? null
+        : { lowMs: result.range.lowMs, highMs: result.range.highMs, kind: 'range' },
+    clock: result?.clock ?? null,
+    gpu,
+    l2: systemNamed(log.system)?.l2 ?? null,
+    roofline: null,
+    marks: [],
+    source: log.path,
+    date: null,
+    commit: null,
   };
 }
 
 /** The entry of a saved record. @param source its file */
 export function entryOfRecord(record: BenchRecord, source: string): Entry {
   const ok = record.status === 'ok';
-  const interval = record.mode === 'samples' && record.rawMs !== null ? medianInterval(record.rawMs)
-    : record.paper !== null ? { lowMs: record.paper.minMs, highMs: record.paper.maxMs, kind: 'range' as const } : null;
+  const interval =
+    record.mode === 'samples' && record.rawMs !== null
+      ? medianInterval(record.rawMs)
+      : record.paper !== null
+        ? { lowMs: record.paper.minMs, highMs: record.paper.maxMs, kind: 'range' as const }
+        : null;
   return {
-    system: record.system, family: systemFamily(record.system), model: record.model, setting: record.setting, format: record.format,
-    latencyMs: ok ? record.latencyMs : null, reason: ok ? null : `${record.status}: ${record.reason ?? 'no reason recorded'}`,
-    interval: ok ? interval : null, clock: record.clock, gpu: record.device.name, l2: record.l2,
+    system: record.system,
+    family: systemFamily(record.system),
+    model: record.model,
+    setting: record.setting,
+    format: record.format,
+    latencyMs: ok ? record.latencyMs : null,
+    reason: ok ? null : `${record.status}: ${record.reason ?? 'no reason recorded'}`,
+    interval: ok ? interval : null,
+    clock: record.clock,
+    gpu: record.device.name,
+    l2: record.l2,
     roofline: record.roofline === null || !ok ? null : { ...record.roofline, ceilings: 'measured' },
-    marks: [], source, date: record.date, commit: record.commit,
+    marks: [],
+    source,
+    date: record.date,
+    commit: record.commit,
   };
 }
 
@@ -81,7 +126,11 @@ export interface SavedRecord {
 async function filesWith(mark: string, path: string): Promise<{ readonly path: string; readonly text: string }[]> {
   try {
     const files = statSync(path).isDirectory()
-      ? (await readdir(path, { recursive: true })).filter((name) => name.endsWith('.json')).sort().map((name) => join(path, name)) : [path];
+      ? (await readdir(path, { recursive: true }))
+          .filter((name) => name.endsWith('.json'))
+          .sort()
+          .map((name) => join(path, name))
+      : [path];
     const found = await Promise.all(files.map(async (file) => ({ path: file, text: await readFile(file, 'utf8') })));
     return found.filter(({ text }) => text.includes(mark));
   } catch (cause) {
@@ -118,8 +167,10 @@ export function newest(entries: readonly Entry[]): Entry[] {
   for (const entry of entries) {
     const key = [entry.system, entry.model, entry.setting, entry.format, entry.gpu].join('|');
     const old = best.get(key);
-    const better = old === undefined || (entry.latencyMs !== null && old.latencyMs === null)
-      || ((entry.latencyMs !== null) === (old.latencyMs !== null) && (entry.date ?? '') >= (old.date ?? ''));
+    const better =
+      old === undefined ||
+      (entry.latencyMs !== null && old.latencyMs === null) ||
+      ((entry.latencyMs !== null) === (old.latencyMs !== null) && (entry.date ?? '') >= (old.date ?? ''));
     if (better) best.set(key, entry);
   }
   return [...best.values()];
@@ -131,8 +182,14 @@ export function inFigureOrder(entries: readonly Entry[]): Entry[] {
   const settings = figure8Models().flatMap(figure8Settings);
   const formats = loadFigureSet('paper').models.flatMap(({ rows }) => rows.map(({ format }) => format));
   const place = (list: readonly string[], item: string): number => (list.includes(item) ? list.indexOf(item) : list.length);
-  const keysOf = (entry: Entry): number[] => [place(models, entry.model), place(settings, entry.setting), entry.family === subject ? 1 : 0, place(formats, entry.format)];
-  return entries.map((entry) => ({ entry, keys: keysOf(entry) }))
+  const keysOf = (entry: Entry): number[] => [
+    place(models, entry.model),
+    place(settings, entry.setting),
+    entry.family === subject ? 1 : 0,
+    place(formats, entry.format),
+  ];
+  return entries
+    .map((entry) => ({ entry, keys: keysOf(entry) }))
     .sort((a, b) => a.keys.map((key, i) => key - (b.keys[i] ?? 0)).find((difference) => difference !== 0) ?? 0)
     .map(({ entry }) => entry);
 }
@@ -144,7 +201,9 @@ export async function loadSet(name: SetName, folder = figure8Folder): Promise<En
   if (name === 'paper') return entries;
   const logs = (await loadArchiveLogs(folder)).map((log) => entryOfLog(log, set.gpu));
   return entries.map((entry) => {
-    const log = logs.find((l) => l !== null && l.system === entry.system && l.model === entry.model && l.setting === entry.setting && l.format === entry.format);
+    const log = logs.find(
+      (l) => l !== null && l.system === entry.system && l.model === entry.model && l.setting === entry.setting && l.format === entry.format,
+    );
     return log === undefined || log === null ? entry : { ...log, marks: entry.marks };
   });
 }
@@ -156,10 +215,15 @@ export async function loadSet(name: SetName, folder = figure8Folder): Promise<En
  * @throws LadderError `BAD_ARGUMENT`, `IO`, `BAD_RECORD`
  */
 export async function loadEntries(spec: string, gpu: string | null = null): Promise<EntrySet> {
-  if ((setNames as readonly string[]).includes(spec) && !existsSync(spec)) return { name: spec, entries: await loadSet(spec as SetName), remarks: [] };
-  if (!existsSync(spec)) throw new LadderError('BAD_ARGUMENT', `expected paper, artifact, a record file or a folder of records or logs but received "${spec}"`, { spec });
+  if ((setNames as readonly string[]).includes(spec) && !existsSync(spec))
+    return { name: spec, entries: await loadSet(spec as SetName), remarks: [] };
+  if (!existsSync(spec))
+    throw new LadderError('BAD_ARGUMENT', `expected paper, artifact, a record file or a folder of records or logs but received "${spec}"`, {
+      spec,
+    });
   const records = await loadRecords(spec);
-  if (records.length > 0) return { name: spec, entries: newest(records.map(({ record, path }) => entryOfRecord(record, path))), remarks: [] };
+  if (records.length > 0)
+    return { name: spec, entries: newest(records.map(({ record, path }) => entryOfRecord(record, path))), remarks: [] };
   const where = resolve(spec).startsWith(figure8Folder) ? loadFigureSet('artifact').gpu : gpu;
   const remarks: string[] = [];
   const entries: Entry[] = [];

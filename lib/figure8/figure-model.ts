@@ -72,9 +72,13 @@ function arrange(settings: ReadonlyMap<string, readonly string[]>, slotsOf: (mod
     }
     const legend: { system: string; format: string }[] = [];
     const slots = panels.flatMap((panel) => panel.groups.flatMap((group) => group.slots));
-    for (const slot of slots) if (!legend.some((known) => keyOf(known) === keyOf(slot))) legend.push({ system: slot.system, format: slot.format });
+    for (const slot of slots)
+      if (!legend.some((known) => keyOf(known) === keyOf(slot))) legend.push({ system: slot.system, format: slot.format });
     // Rivals first, as in the paper: a row's models do not all have the same ones.
-    const ordered = [...legend.filter((item) => systemFamily(item.system) !== subject), ...legend.filter((item) => systemFamily(item.system) === subject)];
+    const ordered = [
+      ...legend.filter((item) => systemFamily(item.system) !== subject),
+      ...legend.filter((item) => systemFamily(item.system) === subject),
+    ];
     if (panels.length > 0) rows.push({ panels, legend: ordered });
   }
   return rows;
@@ -97,23 +101,37 @@ export function publishedFigure(entries: readonly Entry[], caption: string): Fig
   const rows = arrange(settingsOf(entries), (model, setting) => {
     const here = entries.filter((entry) => entry.model === model && entry.setting === setting);
     const reference = withNumber(here.find((entry) => entry.system === paperReference));
-    if (reference === undefined) throw new LadderError('BAD_RECORD', `no ${paperReference} value for ${model} ${setting}: there is nothing to compare with`);
-    return here.filter((entry) => entry.system !== paperReference).map((entry): FigureSlot => {
-      const measured = withNumber(entry);
-      return {
-        system: entry.system, format: entry.format,
-        bars: measured === undefined ? [] : [{ entry: measured, speedUp: reference.latencyMs / measured.latencyMs, greyed: false }],
-        missing: measured === undefined ? { kind: 'unsupported', reason: entry.reason ?? 'not supported', mark: '' } : null,
-      };
-    });
+    if (reference === undefined)
+      throw new LadderError('BAD_RECORD', `no ${paperReference} value for ${model} ${setting}: there is nothing to compare with`);
+    return here
+      .filter((entry) => entry.system !== paperReference)
+      .map((entry): FigureSlot => {
+        const measured = withNumber(entry);
+        return {
+          system: entry.system,
+          format: entry.format,
+          bars: measured === undefined ? [] : [{ entry: measured, speedUp: reference.latencyMs / measured.latencyMs, greyed: false }],
+          missing: measured === undefined ? { kind: 'unsupported', reason: entry.reason ?? 'not supported', mark: '' } : null,
+        };
+      });
   });
   return { rows, reference: { system: paperReference, format: kPlainLabel }, paired: false, notes: [], caption };
 }
 
 /** The system measured here in the most cases that have any measurement and a published counterpart; ties by order. */
 function chooseReference(paper: readonly Entry[], own: readonly Entry[]): string {
-  const cases = (family: string): number => new Set(own.filter((entry) => entry.family === family && entry.format === kPlainLabel && entry.latencyMs !== null
-    && paper.some((p) => p.family === family && p.model === entry.model && p.setting === entry.setting)).map((entry) => `${entry.model}|${entry.setting}`)).size;
+  const cases = (family: string): number =>
+    new Set(
+      own
+        .filter(
+          (entry) =>
+            entry.family === family &&
+            entry.format === kPlainLabel &&
+            entry.latencyMs !== null &&
+            paper.some((p) => p.family === family && p.model === entry.model && p.setting === entry.setting),
+        )
+        .map((entry) => `${entry.model}|${entry.setting}`),
+    ).size;
   return [...references].sort((a, b) => cases(b) - cases(a) || references.indexOf(a) - references.indexOf(b))[0] ?? subject;
 }
 
@@ -140,19 +158,36 @@ export function reproducedFigure(paper: readonly Entry[], own: readonly Entry[],
     const paperReference = withNumber(published.find(isReference));
     const ownReference = withNumber(measured.find(isReference));
     const keys = [...measured.filter((entry) => !published.some((p) => keyOf(p) === keyOf(entry))), ...published];
-    return keys.filter((entry) => !isReference(entry)).map((entry): FigureSlot => {
-      const bars: FigureBar[] = [];
-      const old = withNumber(published.find((p) => keyOf(p) === keyOf(entry)));
-      if (old !== undefined && paperReference !== undefined) bars.push({ entry: old, speedUp: paperReference.latencyMs / old.latencyMs, greyed: true });
-      const record = measured.find((m) => keyOf(m) === keyOf(entry));
-      const ours = withNumber(record);
-      if (ours !== undefined && ownReference !== undefined) bars.push({ entry: ours, speedUp: ownReference.latencyMs / ours.latencyMs, greyed: false });
-      const reason = ours === undefined ? record?.reason ?? 'not measured on this machine' : ownReference === undefined ? `measured, but ${family} was not: no ratio` : null;
-      return { system: systemFamily(entry.system), format: entry.format, bars, missing: reason === null ? null : { kind: 'note', reason, mark: markOf(reason) } };
-    });
+    return keys
+      .filter((entry) => !isReference(entry))
+      .map((entry): FigureSlot => {
+        const bars: FigureBar[] = [];
+        const old = withNumber(published.find((p) => keyOf(p) === keyOf(entry)));
+        if (old !== undefined && paperReference !== undefined)
+          bars.push({ entry: old, speedUp: paperReference.latencyMs / old.latencyMs, greyed: true });
+        const record = measured.find((m) => keyOf(m) === keyOf(entry));
+        const ours = withNumber(record);
+        if (ours !== undefined && ownReference !== undefined)
+          bars.push({ entry: ours, speedUp: ownReference.latencyMs / ours.latencyMs, greyed: false });
+        const reason =
+          ours === undefined
+            ? (record?.reason ?? 'not measured on this machine')
+            : ownReference === undefined
+              ? `measured, but ${family} was not: no ratio`
+              : null;
+        return {
+          system: systemFamily(entry.system),
+          format: entry.format,
+          bars,
+          missing: reason === null ? null : { kind: 'note', reason, mark: markOf(reason) },
+        };
+      });
   });
   return {
-    rows, reference: { system: family, format: kPlainLabel }, paired: true,
-    notes: [...marks].map(([reason, mark]) => ({ mark, reason })), caption,
+    rows,
+    reference: { system: family, format: kPlainLabel },
+    paired: true,
+    notes: [...marks].map(([reason, mark]) => ({ mark, reason })),
+    caption,
   };
 }

@@ -60,20 +60,26 @@ const defaultOut = join(packageRoot, 'bench', 'out');
 async function measuredEntries(folders: readonly string[], ceilings: readonly LibraryCeilings[]): Promise<Entry[]> {
   const found: Entry[] = [];
   for (const folder of folders) {
-    for (const { record, path } of await loadRecords(folder)) found.push(entryOfRecord(record, relative(packageRoot, path).startsWith('..') ? path : relative(packageRoot, path)));
+    for (const { record, path } of await loadRecords(folder))
+      found.push(entryOfRecord(record, relative(packageRoot, path).startsWith('..') ? path : relative(packageRoot, path)));
   }
   return inFigureOrder(newest(found)).map((entry) => underLibrary(entry, ceilings));
 }
 
 const isGpu = (entry: Entry): boolean => entry.clock !== 'cpu-host';
-const newestDate = (entries: readonly Entry[]): string => entries.map((entry) => entry.date ?? '').sort().at(-1) ?? '';
+const newestDate = (entries: readonly Entry[]): string =>
+  entries
+    .map((entry) => entry.date ?? '')
+    .sort()
+    .at(-1) ?? '';
 
 /** The GPU to draw: the one asked for, else that of the newest record. */
 function chooseGpu(entries: readonly Entry[], wanted: string | undefined): string | null {
   const onGpu = entries.filter(isGpu);
   if (wanted !== undefined) {
     const found = onGpu.find((entry) => entry.gpu === wanted || gpuSlug(entry.gpu ?? '') === wanted.toLowerCase());
-    if (found?.gpu === null || found === undefined) throw new LadderError('BAD_ARGUMENT', `no record of the GPU ${wanted}`, { gpu: wanted });
+    if (found?.gpu === null || found === undefined)
+      throw new LadderError('BAD_ARGUMENT', `no record of the GPU ${wanted}`, { gpu: wanted });
     return found.gpu;
   }
   return [...onGpu].sort((a, b) => ((a.date ?? '') < (b.date ?? '') ? 1 : -1))[0]?.gpu ?? null;
@@ -82,7 +88,13 @@ function chooseGpu(entries: readonly Entry[], wanted: string | undefined): strin
 /** The operators to draw: a profile's file, else Ladder's on the A100, of the figure's first quantised bar. */
 async function operatorsOf(profile: string | undefined): Promise<OperatorProfile> {
   if (profile === undefined) {
-    const { id: model, figure8: { settings: [setting], formats: [, pair] } } = figure8Models()[0]!;
+    const {
+      id: model,
+      figure8: {
+        settings: [setting],
+        formats: [, pair],
+      },
+    } = figure8Models()[0]!;
     return publishedProfile(loadLadderOperators(), model, checkpointName({ model, ...setting!, format: { ...pair!, group: -1 } }));
   }
   try {
@@ -95,7 +107,10 @@ async function operatorsOf(profile: string | undefined): Promise<OperatorProfile
 
 /** Where the ceilings of our own records come from. */
 function ceilingsCaption(gpu: string, library: LibraryCeilings | null): string {
-  const arithmetic = library === null ? "OP/s of a vendor library's products on that model of GPU (lib/run/ceilings.ts)" : `OP/s of cuBLASLt's products on it, ${library.date.slice(0, 10)}`;
+  const arithmetic =
+    library === null
+      ? "OP/s of a vendor library's products on that model of GPU (lib/run/ceilings.ts)"
+      : `OP/s of cuBLASLt's products on it, ${library.date.slice(0, 10)}`;
   return `This package on ${gpu}. Ceilings: bytes/s as read in each process; ${arithmetic}.`;
 }
 
@@ -134,19 +149,51 @@ export async function finishBench(options: FinishOptions = {}): Promise<FinishRe
   let reproduced: string | null = null;
   if (options.reproduce === true && gpu !== null) {
     const slug = gpuSlug(gpu);
-    const figure = reproducedFigure(await loadSet('paper'), onGpu, `${gpu}, ${newestDate(onGpu).slice(0, 10)}. Coloured: measured on this GPU. Grey: the paper's values, over the same system on its A100.`);
+    const figure = reproducedFigure(
+      await loadSet('paper'),
+      onGpu,
+      `${gpu}, ${newestDate(onGpu).slice(0, 10)}. Coloured: measured on this GPU. Grey: the paper's values, over the same system on its A100.`,
+    );
     // On an A100 the paper's own figure keeps its name.
     reproduced = slug === 'a100' ? 'end2end_a100_reproduced' : `end2end_${slug}`;
     await draw(figure, reproduced, `Figure 8, measured on ${gpu}`);
   }
 
   const ladderOnly = published.filter((entry) => entry.system === subject);
-  const publishedRoofline = drawRoofline(ladderOnly, 'roofline-a100', `Ladder on ${data.gpu}, ${set}; ceilings from NVIDIA's data sheet (1.935 TB/s; 312, 624 TOP/s), not measured.`);
-  const ownRoofline = gpu === null ? null : drawRoofline(onGpu.filter((entry) => entry.system === ownSystem), `roofline-${gpuSlug(gpu)}`, ceilingsCaption(gpu, newestCeilings(ceilings, gpu)));
-  if (ownRoofline !== null && gpu !== null) await add(ownRoofline, `roofline_${gpuSlug(gpu) === 'a100' ? 'a100_measured' : gpuSlug(gpu)}`, `Roofline, ${gpu}`, 'Achieved rate over the ceiling that binds each checkpoint.');
-  if (publishedRoofline !== null) await add(publishedRoofline, 'roofline_a100', "Roofline, Ladder's published numbers", 'Bytes and operations of one decoder layer by its definition; achieved rate over the ceiling that binds it.');
+  const publishedRoofline = drawRoofline(
+    ladderOnly,
+    'roofline-a100',
+    `Ladder on ${data.gpu}, ${set}; ceilings from NVIDIA's data sheet (1.935 TB/s; 312, 624 TOP/s), not measured.`,
+  );
+  const ownRoofline =
+    gpu === null
+      ? null
+      : drawRoofline(
+          onGpu.filter((entry) => entry.system === ownSystem),
+          `roofline-${gpuSlug(gpu)}`,
+          ceilingsCaption(gpu, newestCeilings(ceilings, gpu)),
+        );
+  if (ownRoofline !== null && gpu !== null)
+    await add(
+      ownRoofline,
+      `roofline_${gpuSlug(gpu) === 'a100' ? 'a100_measured' : gpuSlug(gpu)}`,
+      `Roofline, ${gpu}`,
+      'Achieved rate over the ceiling that binds each checkpoint.',
+    );
+  if (publishedRoofline !== null)
+    await add(
+      publishedRoofline,
+      'roofline_a100',
+      "Roofline, Ladder's published numbers",
+      'Bytes and operations of one decoder layer by its definition; achieved rate over the ceiling that binds it.',
+    );
   const profile = await operatorsOf(options.profile);
-  await add(drawOperators(profile, 'operators'), 'operators', `Operators: ${profile.title}`, `${profile.gpu}; ${profile.source}; clock ${profile.clock}.`);
+  await add(
+    drawOperators(profile, 'operators'),
+    'operators',
+    `Operators: ${profile.title}`,
+    `${profile.gpu}; ${profile.source}; clock ${profile.clock}.`,
+  );
 
   const logs = await loadArchiveLogs();
   const archive = logs.map((log) => entryOfLog(log, data.gpu)).filter((entry) => entry !== null);
@@ -156,23 +203,44 @@ export async function finishBench(options: FinishOptions = {}): Promise<FinishRe
     compilerTable(published, archive, loadCompileTimes()),
     ...figure8Models().map(({ id }) => systemsTable(published, id)),
     '* repeats the FP16 value, or is odd in its source: report.html says how.',
-    'Geometric means:', ladderMeansTable(published),
+    'Geometric means:',
+    ladderMeansTable(published),
     ...(gpu === null ? [] : [measuredText(own.filter(isGpu), gpu)]),
-    ...(options.reproduce === true && gpu === null ? [`Figure 8 of this machine was not drawn: no record of a GPU in ${folders.join(', ') || defaultResults}.`] : []),
+    ...(options.reproduce === true && gpu === null
+      ? [`Figure 8 of this machine was not drawn: no record of a GPU in ${folders.join(', ') || defaultResults}.`]
+      : []),
   ].join('\n\n');
 
-  const reference = (list: readonly Entry[]) => (entry: Entry): Entry | undefined =>
-    list.find((other) => other.family === paperReference && other.model === entry.model && other.setting === entry.setting && other.gpu === entry.gpu);
+  const reference =
+    (list: readonly Entry[]) =>
+    (entry: Entry): Entry | undefined =>
+      list.find(
+        (other) =>
+          other.family === paperReference && other.model === entry.model && other.setting === entry.setting && other.gpu === entry.gpu,
+      );
   const html = reportHtml({
     title: 'Ladder checkpoints: Figure 8',
-    summary: [data.title, data.note, `Written ${new Date().toISOString().slice(0, 10)}. Every figure is drawn from the numbers in the tables below; each number keeps its clock, GPU and source.`],
+    summary: [
+      data.title,
+      data.note,
+      `Written ${new Date().toISOString().slice(0, 10)}. Every figure is drawn from the numbers in the tables below; each number keeps its clock, GPU and source.`,
+    ],
     figures,
     tables: [
-      ...(own.length > 0 ? [provenanceTable('Measured with this package', 'Saved records, the newest valid one of each case.', own, reference(own))] : []),
+      ...(own.length > 0
+        ? [provenanceTable('Measured with this package', 'Saved records, the newest valid one of each case.', own, reference(own))]
+        : []),
       ...(ceilings.length > 0 ? [ceilingsTable(ceilings)] : []),
       provenanceTable(`Published: ${set}`, data.title, published, reference(published)),
-      provenanceTable(`${archiveLabels()} logs`, 'As read from checkpoints/Figure8: short logs of this project until the authors\' archive is unpacked over them.', archive, reference(published)),
-      compileTimesTable(), disagreementsTable(), clocksTable(set),
+      provenanceTable(
+        `${archiveLabels()} logs`,
+        "As read from checkpoints/Figure8: short logs of this project until the authors' archive is unpacked over them.",
+        archive,
+        reference(published),
+      ),
+      compileTimesTable(),
+      disagreementsTable(),
+      clocksTable(set),
       ...(logs.some((log) => log.result === null) ? [failedLogsTable(logs)] : []),
     ],
   });

@@ -35,7 +35,10 @@ const profileSchema = z.object({
 export function parseProfile(text: string, name: string): OperatorProfile {
   const { operators, device } = parseAs(profileSchema, text, `${name} (expected: what \`ladder profile --json\` prints)`);
   return {
-    title: name, gpu: device.name, clock: device.kind === 'cpu' ? 'cpu-host' : 'gpu-events', source: 'ladder profile',
+    title: name,
+    gpu: device.name,
+    clock: device.kind === 'cpu' ? 'cpu-host' : 'gpu-events',
+    source: 'ladder profile',
     operators: operators.map(({ node, medianMs }) => ({ name: node, microseconds: medianMs * 1000 })),
   };
 }
@@ -47,10 +50,20 @@ export function parseProfile(text: string, name: string): OperatorProfile {
 export function publishedProfile(data: LadderOperators, model: string, checkpoint: string): OperatorProfile {
   const run = data.runs.find((r) => r.model === model && r.checkpoint === checkpoint);
   if (run === undefined) {
-    throw new LadderError('BAD_ARGUMENT', `no published operators of ${model}/${checkpoint}; there are ${data.runs.map((r) => `${r.model}/${r.checkpoint}`).slice(0, 6).join(', ')}, …`, { model, checkpoint });
+    throw new LadderError(
+      'BAD_ARGUMENT',
+      `no published operators of ${model}/${checkpoint}; there are ${data.runs
+        .map((r) => `${r.model}/${r.checkpoint}`)
+        .slice(0, 6)
+        .join(', ')}, …`,
+      { model, checkpoint },
+    );
   }
   return {
-    title: `${modelLabel(model)}: ${checkpoint}`, gpu: data.gpu, clock: data.clock, source: "Ladder's artifact, debug executor",
+    title: `${modelLabel(model)}: ${checkpoint}`,
+    gpu: data.gpu,
+    clock: data.clock,
+    source: "Ladder's artifact, debug executor",
     operators: run.operators.map(([name, microseconds]) => ({ name: name.replace(/^tvmgen_welder_/, ''), microseconds })),
   };
 }
@@ -65,13 +78,23 @@ const isProduct = (name: string): boolean => /dense|linear|conv|matmul|gemm|gemv
 /** Draws the operators of a checkpoint; of more than 30 the slowest, and the rest as one bar. */
 export function drawOperators(profile: OperatorProfile, id: string): Picture {
   const total = profile.operators.reduce((sum, op) => sum + op.microseconds, 0);
-  const slowest = [...profile.operators].sort((a, b) => b.microseconds - a.microseconds).slice(0, profile.operators.length > most ? most - 1 : most);
+  const slowest = [...profile.operators]
+    .sort((a, b) => b.microseconds - a.microseconds)
+    .slice(0, profile.operators.length > most ? most - 1 : most);
   const shown = profile.operators.filter((op) => slowest.includes(op));
   const rest = profile.operators.filter((op) => !slowest.includes(op));
-  const rows = [...shown, ...(rest.length > 0 ? [{ name: `${rest.length} other operators`, microseconds: rest.reduce((sum, op) => sum + op.microseconds, 0) }] : [])];
+  const rows = [
+    ...shown,
+    ...(rest.length > 0
+      ? [{ name: `${rest.length} other operators`, microseconds: rest.reduce((sum, op) => sum + op.microseconds, 0) }]
+      : []),
+  ];
   const labelSize = 9.5;
   const left = 190;
-  const values = rows.map((op) => `${op.microseconds >= 100 ? op.microseconds.toFixed(0) : op.microseconds.toPrecision(3)} µs, ${((op.microseconds / total) * 100).toFixed(1)} %`);
+  const values = rows.map(
+    (op) =>
+      `${op.microseconds >= 100 ? op.microseconds.toFixed(0) : op.microseconds.toPrecision(3)} µs, ${((op.microseconds / total) * 100).toFixed(1)} %`,
+  );
   const right = width - Math.max(...values.map((value) => textWidth(value, labelSize))) - 10;
   const top = 34;
   const bottom = top + rows.length * rowHeight + 3;
@@ -79,8 +102,15 @@ export function drawOperators(profile: OperatorProfile, id: string): Picture {
   const picture = new Picture(id, width, bottom + 21, `Operators of ${profile.title} on ${profile.gpu}`);
   const root = picture.root;
   picture.text(root, profile.title, 4, 13, { size: 11, weight: 'bold', role: 'heading' });
-  picture.text(root, `${profile.operators.length} operators, ${total.toFixed(0)} µs in all, in the order of execution`, 4, 26, { size: 9.5, fill: '#4a4a4a', role: 'note' });
-  const legend = [{ fill: product, name: 'product' }, { fill: small, name: 'other' }];
+  picture.text(root, `${profile.operators.length} operators, ${total.toFixed(0)} µs in all, in the order of execution`, 4, 26, {
+    size: 9.5,
+    fill: '#4a4a4a',
+    role: 'note',
+  });
+  const legend = [
+    { fill: product, name: 'product' },
+    { fill: small, name: 'other' },
+  ];
   let x = width - 4;
   for (const item of [...legend].reverse()) {
     x -= textWidth(item.name, 10);
@@ -95,12 +125,29 @@ export function drawOperators(profile: OperatorProfile, id: string): Picture {
     let label = op.name;
     for (let length = label.length; textWidth(label, labelSize) > left - 12 && length > 8; length -= 1) label = shorten(op.name, length);
     picture.text(root, label, left - 6, base, { size: labelSize, anchor: 'end', role: 'label' });
-    const group = root.append('g').attr('class', 'bar').attr('data-name', op.name).attr('data-value', String(op.microseconds)).attr('data-gpu', profile.gpu);
+    const group = root
+      .append('g')
+      .attr('class', 'bar')
+      .attr('data-name', op.name)
+      .attr('data-value', String(op.microseconds))
+      .attr('data-gpu', profile.gpu);
     group.append('title').text(`${op.name}: ${op.microseconds} µs`);
-    hatchedRect(picture, group, { x: left, y: y + 1.6, width: Math.max(0.5, ((right - left) * op.microseconds) / longest), height: rowHeight - 3.2 }, isProduct(op.name) ? product : small, 0.4);
+    hatchedRect(
+      picture,
+      group,
+      { x: left, y: y + 1.6, width: Math.max(0.5, ((right - left) * op.microseconds) / longest), height: rowHeight - 3.2 },
+      isProduct(op.name) ? product : small,
+      0.4,
+    );
     picture.text(root, values[i] ?? '', width - 4, base, { size: labelSize, anchor: 'end', role: 'value' });
   });
   picture.line(root, left, top, left, bottom, ink, 0.8);
-  picture.text(root, `${profile.gpu}. Each operator launched and timed alone (clock ${profile.clock}); ${profile.source}.`, 4, bottom + 14, { size: 9, fill: '#4a4a4a', role: 'note' });
+  picture.text(
+    root,
+    `${profile.gpu}. Each operator launched and timed alone (clock ${profile.clock}); ${profile.source}.`,
+    4,
+    bottom + 14,
+    { size: 9, fill: '#4a4a4a', role: 'note' },
+  );
   return picture;
 }

@@ -17,7 +17,10 @@ const pointsPerUnit = 0.5;
 /** The picture as PNG. */
 async function toPng(picture: Picture, scale = pngScale): Promise<Uint8Array> {
   return sharp(Buffer.from(picture.toString()), { density: 72 * scale, limitInputPixels: false })
-    .resize(Math.round(picture.width * scale)).flatten({ background: '#ffffff' }).png({ compressionLevel: 9, palette: true, effort: 1 }).toBuffer();
+    .resize(Math.round(picture.width * scale))
+    .flatten({ background: '#ffffff' })
+    .png({ compressionLevel: 9, palette: true, effort: 1 })
+    .toBuffer();
 }
 
 /** The picture as a one-page PDF of vectors. */
@@ -26,7 +29,10 @@ async function toPdf(picture: Picture, title: string): Promise<Uint8Array> {
   const document = new PdfDocument({ size: [width, height], margin: 0, info: { Title: title, Creator: 'ladder' }, compress: true });
   const chunks: Uint8Array[] = [];
   const done = new Promise<void>((resolve, reject) => {
-    document.on('data', (chunk) => chunks.push(chunk)).on('end', resolve).on('error', reject);
+    document
+      .on('data', (chunk) => chunks.push(chunk))
+      .on('end', resolve)
+      .on('error', reject);
   });
   svgToPdf(document, picture.toString(), 0, 0, { width, height, assumePt: true, preserveAspectRatio: 'xMinYMin meet' });
   document.end();
@@ -39,8 +45,17 @@ async function toPdf(picture: Picture, title: string): Promise<Uint8Array> {
  * @returns their paths
  * @throws LadderError `IO`
  */
-export async function writePicture(picture: Picture, folder: string, name: string, title: string): Promise<{ svg: string; png: string; pdf: string }> {
-  const paths = { svg: join(folder, 'svg', `${name}.svg`), png: join(folder, 'png', `${name}.png`), pdf: join(folder, 'pdf', `${name}.pdf`) };
+export async function writePicture(
+  picture: Picture,
+  folder: string,
+  name: string,
+  title: string,
+): Promise<{ svg: string; png: string; pdf: string }> {
+  const paths = {
+    svg: join(folder, 'svg', `${name}.svg`),
+    png: join(folder, 'png', `${name}.png`),
+    pdf: join(folder, 'pdf', `${name}.pdf`),
+  };
   await writeWhole(paths.svg, `${picture.toString()}\n`);
   await writeWhole(paths.png, await toPng(picture));
   await writeWhole(paths.pdf, await toPdf(picture, title));

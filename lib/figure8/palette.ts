@@ -29,8 +29,12 @@ function hatchLines(hatch: Hatch, x: number, y: number, width: number, height: n
   const add = (u1: number, v1: number, u2: number, v2: number): void => {
     segments.push(`M${coordinate(x + u1)} ${coordinate(y + height - v1)}L${coordinate(x + u2)} ${coordinate(y + height - v2)}`);
   };
-  const level = (): void => { for (let v = step / 2; v < height; v += step) add(0, v, width, v); };
-  const upright = (): void => { for (let u = (width / 2) % step; u < width; u += step) add(u, 0, u, height); };
+  const level = (): void => {
+    for (let v = step / 2; v < height; v += step) add(0, v, width, v);
+  };
+  const upright = (): void => {
+    for (let u = (width / 2) % step; u < width; u += step) add(u, 0, u, height);
+  };
   // A falling diagonal is u + v = c; a rising one is its mirror image.
   const diagonal = (rising: boolean): void => {
     for (let c = step * 0.7; c < width + height; c += step * 1.4) {
@@ -40,14 +44,31 @@ function hatchLines(hatch: Hatch, x: number, y: number, width: number, height: n
     }
   };
   switch (hatch) {
-    case 'none': break;
-    case 'level': level(); break;
-    case 'upright': upright(); break;
-    case 'grid': level(); upright(); break;
-    case 'rising': diagonal(true); break;
-    case 'falling': diagonal(false); break;
-    case 'cross': diagonal(true); diagonal(false); break;
-    case 'dots': for (let v = step; v < height - step / 3; v += step) add(width / 2 - 0.6, v, width / 2 + 0.6, v); break;
+    case 'none':
+      break;
+    case 'level':
+      level();
+      break;
+    case 'upright':
+      upright();
+      break;
+    case 'grid':
+      level();
+      upright();
+      break;
+    case 'rising':
+      diagonal(true);
+      break;
+    case 'falling':
+      diagonal(false);
+      break;
+    case 'cross':
+      diagonal(true);
+      diagonal(false);
+      break;
+    case 'dots':
+      for (let v = step; v < height - step / 3; v += step) add(width / 2 - 0.6, v, width / 2 + 0.6, v);
+      break;
   }
   return segments.join('');
 }
@@ -56,11 +77,24 @@ function hatchLines(hatch: Hatch, x: number, y: number, width: number, height: n
  * A hatched rectangle with an outline. Hatches are lines clipped by arithmetic, no patterns and no clip paths: every
  * reader of SVG and PDF draws them alike.
  */
-export function hatchedRect(picture: Picture, parent: Node, box: { x: number; y: number; width: number; height: number }, style: Fill, outline = 0.5, step = 3): void {
+export function hatchedRect(
+  picture: Picture,
+  parent: Node,
+  box: { x: number; y: number; width: number; height: number },
+  style: Fill,
+  outline = 0.5,
+  step = 3,
+): void {
   picture.rect(parent, box.x, box.y, box.width, box.height, style.color);
   const lines = hatchLines(style.hatch, box.x, box.y, box.width, box.height, step);
   if (lines !== '') {
-    parent.append('path').attr('class', 'hatch').attr('d', lines).attr('stroke', style.hatchColor).attr('stroke-width', style.hatch === 'dots' ? 1.2 : 0.6).attr('fill', 'none');
+    parent
+      .append('path')
+      .attr('class', 'hatch')
+      .attr('d', lines)
+      .attr('stroke', style.hatchColor)
+      .attr('stroke-width', style.hatch === 'dots' ? 1.2 : 0.6)
+      .attr('fill', 'none');
   }
   picture.rect(parent, box.x, box.y, box.width, box.height, 'none', { color: '#222222', width: outline });
 }

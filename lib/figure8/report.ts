@@ -78,14 +78,19 @@ for (const table of document.querySelectorAll('table')) {
 
 function tableHtml(table: ReportTable): string {
   const head = table.columns.map((column) => `<th scope="col"><button type="button">${escapeHtml(column)}</button></th>`).join('');
-  const rows = table.rows.map((row) => `<tr>${row.map((cell) => (cell.sort === undefined ? `<td>${escapeHtml(cell.text)}</td>` : `<td class="number" data-sort="${cell.sort}">${escapeHtml(cell.text)}</td>`)).join('')}</tr>`);
+  const rows = table.rows.map(
+    (row) =>
+      `<tr>${row.map((cell) => (cell.sort === undefined ? `<td>${escapeHtml(cell.text)}</td>` : `<td class="number" data-sort="${cell.sort}">${escapeHtml(cell.text)}</td>`)).join('')}</tr>`,
+  );
   return `<h2>${escapeHtml(table.title)}</h2>\n<p class="note">${escapeHtml(table.note)}</p>\n<div class="scroll"><table>\n<thead><tr>${head}</tr></thead>\n<tbody>\n${rows.join('\n')}\n</tbody>\n</table></div>`;
 }
 
 /** The whole page. */
 export function reportHtml(report: Report): string {
-  const figures = report.figures.map(({ picture, title, caption }) =>
-    `<h2>${escapeHtml(title)}</h2>\n<figure>${picture.toString()}<figcaption>${escapeHtml(caption)}</figcaption></figure>`);
+  const figures = report.figures.map(
+    ({ picture, title, caption }) =>
+      `<h2>${escapeHtml(title)}</h2>\n<figure>${picture.toString()}<figcaption>${escapeHtml(caption)}</figcaption></figure>`,
+  );
   return `<!doctype html>
 <html lang="en">
 <head>

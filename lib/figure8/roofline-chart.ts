@@ -30,7 +30,8 @@ export function drawRoofline(entries: readonly Entry[], id: string, caption: str
   if (groups.size === 0) return null;
   const values = bars.map(({ roofline }) => {
     const memory = boundBy(roofline) === 'memory';
-    return memory ? `${formatRate(roofline.bytesPerSecond, 'B/s')} of ${formatRate(roofline.ceilingBytesPerSecond, 'B/s')}`
+    return memory
+      ? `${formatRate(roofline.bytesPerSecond, 'B/s')} of ${formatRate(roofline.ceilingBytesPerSecond, 'B/s')}`
       : `${formatRate(roofline.flopsPerSecond, 'OP/s')} of ${formatRate(roofline.ceilingFlopsPerSecond ?? roofline.flopsPerSecond, 'OP/s')}`;
   });
   const labelWidth = Math.max(...bars.map((bar) => textWidth(seriesLabel(bar.system, bar.format), size.label))) + 10;
@@ -54,12 +55,39 @@ export function drawRoofline(entries: readonly Entry[], id: string, caption: str
     y += headingHeight;
     for (const bar of members) {
       const middle = y + rowHeight / 2;
-      picture.text(root, seriesLabel(bar.system, bar.format), left - 6, middle + (size.label * capHeight) / 2, { size: size.label, anchor: 'end', role: 'label' });
-      const group = root.append('g').attr('class', 'bar').attr('data-model', bar.model).attr('data-setting', bar.setting).attr('data-system', bar.system)
-        .attr('data-format', bar.format).attr('data-value', String(bar.roofline.fraction)).attr('data-bound', boundBy(bar.roofline)).attr('data-gpu', bar.gpu ?? 'not stated');
-      group.append('title').text(`${bar.latencyMs} ms: ${(bar.roofline.fraction * 100).toFixed(1)} % of the ${boundBy(bar.roofline)} ceiling (${bar.roofline.ceilings}); ${bar.source}`);
-      hatchedRect(picture, group, { x: left, y: y + 1.6, width: Math.max(0.5, x(bar.roofline.fraction) - left), height: rowHeight - 3.2 }, fillOf(bar.family, bar.format), 0.4, 4);
-      picture.text(root, values[bars.indexOf(bar)] ?? '', width - 4, middle + (size.value * capHeight) / 2, { size: size.value, anchor: 'end', role: 'value' });
+      picture.text(root, seriesLabel(bar.system, bar.format), left - 6, middle + (size.label * capHeight) / 2, {
+        size: size.label,
+        anchor: 'end',
+        role: 'label',
+      });
+      const group = root
+        .append('g')
+        .attr('class', 'bar')
+        .attr('data-model', bar.model)
+        .attr('data-setting', bar.setting)
+        .attr('data-system', bar.system)
+        .attr('data-format', bar.format)
+        .attr('data-value', String(bar.roofline.fraction))
+        .attr('data-bound', boundBy(bar.roofline))
+        .attr('data-gpu', bar.gpu ?? 'not stated');
+      group
+        .append('title')
+        .text(
+          `${bar.latencyMs} ms: ${(bar.roofline.fraction * 100).toFixed(1)} % of the ${boundBy(bar.roofline)} ceiling (${bar.roofline.ceilings}); ${bar.source}`,
+        );
+      hatchedRect(
+        picture,
+        group,
+        { x: left, y: y + 1.6, width: Math.max(0.5, x(bar.roofline.fraction) - left), height: rowHeight - 3.2 },
+        fillOf(bar.family, bar.format),
+        0.4,
+        4,
+      );
+      picture.text(root, values[bars.indexOf(bar)] ?? '', width - 4, middle + (size.value * capHeight) / 2, {
+        size: size.value,
+        anchor: 'end',
+        role: 'value',
+      });
       y += rowHeight;
     }
   }

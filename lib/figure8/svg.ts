@@ -41,7 +41,12 @@ export class Picture {
   private readonly defined = new Set<string>();
 
   /** @param description read aloud in place of the picture */
-  constructor(readonly id: string, readonly width: number, height: number, description: string) {
+  constructor(
+    readonly id: string,
+    readonly width: number,
+    height: number,
+    description: string,
+  ) {
     this.node = new D3Node();
     const svg: Node = this.node.createSVG(width, height);
     svg.attr('viewBox', `0 0 ${width} ${height}`).attr('role', 'img').attr('id', id);
@@ -76,7 +81,11 @@ export class Picture {
     const { glyphs, width } = layoutText(label, options.weight);
     const shift = options.anchor === 'middle' ? -width / 2 : options.anchor === 'end' ? -width : 0;
     const turn = options.rotate === undefined ? '' : ` rotate(${options.rotate})`;
-    const group = parent.append('g').attr('class', 'label').attr('data-role', options.role ?? 'text').attr('data-text', plainText(label))
+    const group = parent
+      .append('g')
+      .attr('class', 'label')
+      .attr('data-role', options.role ?? 'text')
+      .attr('data-text', plainText(label))
       .attr('fill', options.fill ?? ink)
       .attr('transform', `translate(${coordinate(x)},${coordinate(y)})${turn} scale(${options.size})`);
     for (const glyph of glyphs) {
@@ -86,22 +95,33 @@ export class Picture {
         this.definitions.append('path').attr('id', key).attr('d', glyph.outline);
       }
       const scale = Number(glyph.scale.toPrecision(6));
-      group.append('use').attr('href', `#${key}`)
+      group
+        .append('use')
+        .attr('href', `#${key}`)
         .attr('transform', `translate(${(glyph.x + shift).toFixed(4)},${(-glyph.y).toFixed(4)}) scale(${scale},${-scale})`);
     }
     return width * options.size;
   }
 
   rect(parent: Node, x: number, y: number, width: number, height: number, fill: string, stroke?: { color: string; width: number }): Node {
-    const rect = parent.append('rect').attr('x', coordinate(x)).attr('y', coordinate(y))
-      .attr('width', coordinate(width)).attr('height', coordinate(height)).attr('fill', fill);
+    const rect = parent
+      .append('rect')
+      .attr('x', coordinate(x))
+      .attr('y', coordinate(y))
+      .attr('width', coordinate(width))
+      .attr('height', coordinate(height))
+      .attr('fill', fill);
     if (stroke !== undefined) rect.attr('stroke', stroke.color).attr('stroke-width', stroke.width);
     return rect;
   }
 
   line(parent: Node, x1: number, y1: number, x2: number, y2: number, color = ink, width = 0.8, dash?: string): Node {
-    const line = parent.append('path').attr('d', `M${coordinate(x1)} ${coordinate(y1)}L${coordinate(x2)} ${coordinate(y2)}`)
-      .attr('stroke', color).attr('stroke-width', width).attr('fill', 'none');
+    const line = parent
+      .append('path')
+      .attr('d', `M${coordinate(x1)} ${coordinate(y1)}L${coordinate(x2)} ${coordinate(y2)}`)
+      .attr('stroke', color)
+      .attr('stroke-width', width)
+      .attr('fill', 'none');
     if (dash !== undefined) line.attr('stroke-dasharray', dash);
     return line;
   }

@@ -35,7 +35,8 @@ const layouts = new Map<string, TextLayout>();
 const subScale = 0.72;
 const subDrop = 0.16;
 const files: Readonly<Record<Weight, string>> = {
-  regular: 'source-sans-3-latin-400-normal.woff', bold: 'source-sans-3-latin-600-normal.woff',
+  regular: 'source-sans-3-latin-400-normal.woff',
+  bold: 'source-sans-3-latin-600-normal.woff',
 };
 const fonts = new Map<Weight, Font>();
 
@@ -55,7 +56,9 @@ export function runsOf(label: Label): readonly Run[] {
 
 /** The label as one line of plain text: `W_INT4 A_FP16` for subscripts. */
 export function plainText(label: Label): string {
-  return runsOf(label).map((run) => (run.sub === true ? `_${run.text}` : run.text)).join('');
+  return runsOf(label)
+    .map((run) => (run.sub === true ? `_${run.text}` : run.text))
+    .join('');
 }
 
 /**
@@ -86,7 +89,13 @@ function layOut(label: Label, weight: Weight): TextLayout {
       const position = laid.positions[i];
       const outline = glyph.path.toSVG();
       if (outline !== '') {
-        glyphs.push({ key: `${weight === 'bold' ? 'b' : 'r'}${glyph.id}`, outline, x: x + ((position?.xOffset ?? 0) * scale) / em, y: run.sub === true ? -subDrop : 0, scale: scale / em });
+        glyphs.push({
+          key: `${weight === 'bold' ? 'b' : 'r'}${glyph.id}`,
+          outline,
+          x: x + ((position?.xOffset ?? 0) * scale) / em,
+          y: run.sub === true ? -subDrop : 0,
+          scale: scale / em,
+        });
       }
       x += ((position?.xAdvance ?? glyph.advanceWidth) * scale) / em;
     });

@@ -14,9 +14,22 @@ declare module 'd3-node' {
 }
 
 declare module 'fontkit' {
-  interface Glyph { readonly id: number; readonly advanceWidth: number; readonly path: { toSVG(): string } }
-  interface GlyphRun { readonly glyphs: readonly Glyph[]; readonly positions: readonly { readonly xAdvance: number; readonly xOffset: number }[] }
-  interface Font { readonly unitsPerEm: number; readonly capHeight: number; readonly xHeight: number; layout(text: string): GlyphRun; hasGlyphForCodePoint(code: number): boolean }
+  interface Glyph {
+    readonly id: number;
+    readonly advanceWidth: number;
+    readonly path: { toSVG(): string };
+  }
+  interface GlyphRun {
+    readonly glyphs: readonly Glyph[];
+    readonly positions: readonly { readonly xAdvance: number; readonly xOffset: number }[];
+  }
+  interface Font {
+    readonly unitsPerEm: number;
+    readonly capHeight: number;
+    readonly xHeight: number;
+    layout(text: string): GlyphRun;
+    hasGlyphForCodePoint(code: number): boolean;
+  }
   export function openSync(path: string): Font;
 }
 

@@ -11,7 +11,16 @@ export interface Element {
   readonly codes: Codes;
 }
 
-export const kHalf: FloatCodes = { kind: 'float', exponentBits: 5, mantissaBits: 10, bias: 15, maxCode: 0x7bff, infinities: true, saturates: false, nanCode: 0x7e00 };
+export const kHalf: FloatCodes = {
+  kind: 'float',
+  exponentBits: 5,
+  mantissaBits: 10,
+  bias: 15,
+  maxCode: 0x7bff,
+  infinities: true,
+  saturates: false,
+  nanCode: 0x7e00,
+};
 
 /** Adding and subtracting it leaves a double without a fraction. */
 const kRounder = 1.5 * 2 ** 52;
@@ -50,8 +59,14 @@ function decodeFloat({ exponentBits, mantissaBits, bias, maxCode, infinities }: 
   const magnitude = code & (signBit - 1);
   const exponent = magnitude >> mantissaBits;
   const mantissa = magnitude & ((1 << mantissaBits) - 1);
-  const value = magnitude > maxCode ? (infinities && magnitude === maxCode + 1 ? Infinity : NaN)
-    : exponent === 0 ? mantissa * 2 ** (1 - bias - mantissaBits) : ((1 << mantissaBits) + mantissa) * 2 ** (exponent - bias - mantissaBits);
+  const value =
+    magnitude > maxCode
+      ? infinities && magnitude === maxCode + 1
+        ? Infinity
+        : NaN
+      : exponent === 0
+        ? mantissa * 2 ** (1 - bias - mantissaBits)
+        : ((1 << mantissaBits) + mantissa) * 2 ** (exponent - bias - mantissaBits);
   return code & signBit ? -value : value;
 }
 
@@ -71,18 +86,24 @@ function encodeTable({ values, tie }: TableCodes, value: number): number {
 /** Nearest code of a value (already divided by its scale), ties to even where the codes say nothing else. */
 export function encode({ bits, codes }: Element, value: number): number {
   switch (codes.kind) {
-    case 'float': return encodeFloat(codes, value);
-    case 'integer': return Math.max(codes.min, Math.min(codes.max, roundHalfEven(value))) & (2 ** bits - 1);
-    case 'table': return encodeTable(codes, value);
+    case 'float':
+      return encodeFloat(codes, value);
+    case 'integer':
+      return Math.max(codes.min, Math.min(codes.max, roundHalfEven(value))) & (2 ** bits - 1);
+    case 'table':
+      return encodeTable(codes, value);
   }
 }
 
 /** Value of a code, before its scale. */
 export function decode({ bits, codes }: Element, code: number): number {
   switch (codes.kind) {
-    case 'float': return decodeFloat(codes, code);
-    case 'integer': return (code << (32 - bits)) >> (32 - bits);
-    case 'table': return codes.values[code]!;
+    case 'float':
+      return decodeFloat(codes, code);
+    case 'integer':
+      return (code << (32 - bits)) >> (32 - bits);
+    case 'table':
+      return codes.values[code]!;
   }
 }
 

@@ -14,7 +14,13 @@ function literal(value: number): string {
 /** A table's values, a few to a line. */
 function rows(values: readonly number[]): string {
   const lines: string[] = [];
-  for (let i = 0; i < values.length; i += 4) lines.push(values.slice(i, i + 4).map(literal).join(', '));
+  for (let i = 0; i < values.length; i += 4)
+    lines.push(
+      values
+        .slice(i, i + 4)
+        .map(literal)
+        .join(', '),
+    );
   return lines.join(',\n                                      ');
 }
 
@@ -23,7 +29,9 @@ export function kernelRecords(): string {
   const weights = weightFormats().filter(({ weight }) => weight.enumerator !== undefined);
   const activations = activationFormats().filter(({ activation }) => activation.enumerator !== undefined);
   // Two values need no table.
-  const tables = weights.flatMap(({ element: { codes }, weight }) => (codes.kind === 'table' && codes.values.length > 2 ? [{ values: codes.values, enumerator: weight.enumerator! }] : []));
+  const tables = weights.flatMap(({ element: { codes }, weight }) =>
+    codes.kind === 'table' && codes.values.length > 2 ? [{ values: codes.values, enumerator: weight.enumerator! }] : [],
+  );
   return `// Generated from lib/formats by lib/formats/cpp.ts, and held against it by test/unit/formats-records.test.ts: do not edit.
 #pragma once
 
@@ -52,20 +60,26 @@ struct ActivationRecordOf {
   static constexpr bool kIsMx = isMx, kIsInteger = isInteger;
 };
 template <ActivationFormat F> struct ActivationRecord;
-${activations.map(({ element, activation }) => {
+${activations
+  .map(({ element, activation }) => {
     const fit = activation.scale?.fit;
     const [largest, emax] = [fit?.kind === 'absmax' ? fit.top : 1, fit?.kind === 'mx' ? fit.emax : 0];
     return `template <> struct ActivationRecord<ActivationFormat::${activation.enumerator!}> : ActivationRecordOf<${mantissaBits(element.codes)}, ${largest}, ${emax}, ${fit?.kind === 'mx'}, ${element.codes.kind === 'integer'}> {};`;
-  }).join('\n')}
+  })
+  .join('\n')}
 
 /// Value of a code, before its scale, of formats that are tables.
 template <WeightFormat F>
 __device__ __forceinline__ float tableValue(int code);
-${tables.map(({ values, enumerator }) => `template <>
+${tables
+  .map(
+    ({ values, enumerator }) => `template <>
 __device__ __forceinline__ float tableValue<WeightFormat::${enumerator}>(int code) {
   constexpr float kValues[${values.length}] = {${rows(values)}};
   return kValues[code];
-}`).join('\n')}
+}`,
+  )
+  .join('\n')}
 
 }  // namespace ladder
 `;

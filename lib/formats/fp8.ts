@@ -20,45 +20,88 @@ interface Kind {
 
 const kE5m2: Kind = {
   codes: { kind: 'float', exponentBits: 5, mantissaBits: 2, bias: 15, maxCode: 0x7b, infinities: true, saturates: true, nanCode: 0x7f },
-  fill: { kind: 'code', base: 0x30, mask: 0x0f, signed: true }, meanSquare: 0.654, top: 57344, emax: 15,
+  fill: { kind: 'code', base: 0x30, mask: 0x0f, signed: true },
+  meanSquare: 0.654,
+  top: 57344,
+  emax: 15,
 };
 const kE4m3: Kind = {
   codes: { kind: 'float', exponentBits: 4, mantissaBits: 3, bias: 7, maxCode: 0x7e, infinities: false, saturates: true, nanCode: 0x7f },
-  fill: { kind: 'code', base: 0x20, mask: 0x1f, signed: true }, meanSquare: 0.713, top: 448, emax: 8,
+  fill: { kind: 'code', base: 0x20, mask: 0x1f, signed: true },
+  meanSquare: 0.713,
+  top: 448,
+  emax: 8,
 };
 
 /** Its own weights only, whose word says the kind of both. */
-const ownWord = (id: string) => (weight: Format): ReturnType<typeof plainWord> => (weight.id === id ? plainWord(weight) : null);
+const ownWord =
+  (id: string) =>
+  (weight: Format): ReturnType<typeof plainWord> =>
+    weight.id === id ? plainWord(weight) : null;
 
 /** Weights map their largest magnitude to 448 for E5M2 too: FP16 could not hold amax / 57344 of ordinary weights with full precision. */
 const kWeightTop = 448;
 
 function fp8<const Id extends string>(id: Id, word: string, { codes, fill, meanSquare, top }: Kind, enumerator: string) {
   return defineFormat({
-    id, label: 'FP8', element: { bits: 8, codes },
+    id,
+    label: 'FP8',
+    element: { bits: 8, codes },
     weight: {
-      tvm: 'uint8', scale: { type: 'f16', fit: { kind: 'absmax', top: kWeightTop } }, groups: [-1], pairedWith: id, word: { format: word, bits: 8 },
-      fill: () => fill, meanSquare, enumerator,
+      tvm: 'uint8',
+      scale: { type: 'f16', fit: { kind: 'absmax', top: kWeightTop } },
+      groups: [-1],
+      pairedWith: id,
+      word: { format: word, bits: 8 },
+      fill: () => fill,
+      meanSquare,
+      enumerator,
     },
     activation: {
-      tvm: 'uint8', scale: { type: 'f32', fit: { kind: 'absmax', top } }, group: -1, arithmetic: 'fp8', word: ownWord(id),
-      probe: fill, scaleProbe: { kind: 'uniform', low: 0.005, high: 0.02 }, enumerator,
+      tvm: 'uint8',
+      scale: { type: 'f32', fit: { kind: 'absmax', top } },
+      group: -1,
+      arithmetic: 'fp8',
+      word: ownWord(id),
+      probe: fill,
+      scaleProbe: { kind: 'uniform', low: 0.005, high: 0.02 },
+      enumerator,
     },
   });
 }
 
 /** MXFP8 products may be rescaled partial sums of FP8, so that their ceiling is FP8's. */
-function mxfp8<const Id extends string>(id: Id, word: string, { codes, fill, meanSquare, emax }: Kind, weightEnumerator: string, enumerator: string) {
+function mxfp8<const Id extends string>(
+  id: Id,
+  word: string,
+  { codes, fill, meanSquare, emax }: Kind,
+  weightEnumerator: string,
+  enumerator: string,
+) {
   return defineFormat({
-    id, label: 'MXFP8', element: { bits: 8, codes },
+    id,
+    label: 'MXFP8',
+    element: { bits: 8, codes },
     weight: {
-      tvm: 'uint8', scale: { type: 'e8m0', fit: { kind: 'mx', emax } }, groups: [kMxBlock], pairedWith: id, word: { format: word, bits: 8 },
-      fill: () => fill, meanSquare, enumerator: weightEnumerator,
+      tvm: 'uint8',
+      scale: { type: 'e8m0', fit: { kind: 'mx', emax } },
+      groups: [kMxBlock],
+      pairedWith: id,
+      word: { format: word, bits: 8 },
+      fill: () => fill,
+      meanSquare,
+      enumerator: weightEnumerator,
     },
     activation: {
-      tvm: 'uint8', scale: { type: 'e8m0', fit: { kind: 'mx', emax } }, group: kMxBlock, arithmetic: 'fp8', word: ownWord(id),
+      tvm: 'uint8',
+      scale: { type: 'e8m0', fit: { kind: 'mx', emax } },
+      group: kMxBlock,
+      arithmetic: 'fp8',
+      word: ownWord(id),
       // 2⁻⁴ … 2³
-      probe: fill, scaleProbe: { kind: 'code', base: 123, mask: 7, signed: false }, enumerator,
+      probe: fill,
+      scaleProbe: { kind: 'code', base: 123, mask: 7, signed: false },
+      enumerator,
     },
   });
 }

@@ -43,14 +43,28 @@ export function activationFormats(): readonly ActivationFormatOf[] {
 /** @throws LadderError `BAD_ARGUMENT` for an unknown format, or one that weights do not have */
 export function weightFormat(id: string): WeightFormatOf {
   const format = formats.get(id);
-  if (!isWeight(format)) throw new LadderError('BAD_ARGUMENT', `expected one of ${weightFormats().map((one) => one.id).join(', ')} for weights but received ${id}`, { format: id });
+  if (!isWeight(format))
+    throw new LadderError(
+      'BAD_ARGUMENT',
+      `expected one of ${weightFormats()
+        .map((one) => one.id)
+        .join(', ')} for weights but received ${id}`,
+      { format: id },
+    );
   return format;
 }
 
 /** @throws LadderError `BAD_ARGUMENT` */
 export function activationFormat(id: string): ActivationFormatOf {
   const format = formats.get(id);
-  if (!isActivation(format)) throw new LadderError('BAD_ARGUMENT', `expected one of ${activationFormats().map((one) => one.id).join(', ')} for activations but received ${id}`, { format: id });
+  if (!isActivation(format))
+    throw new LadderError(
+      'BAD_ARGUMENT',
+      `expected one of ${activationFormats()
+        .map((one) => one.id)
+        .join(', ')} for activations but received ${id}`,
+      { format: id },
+    );
   return format;
 }
 
@@ -67,11 +81,18 @@ export function formatLabel(weight: string, activation: string): string {
 /** The formats of a label, of kinds that share one the first; null for what no record is called. */
 export function formatsOfLabel(label: string): { readonly weight: WeightFormatOf | null; readonly activation: ActivationFormatOf | null } {
   const [, weight, activation] = /^W_(\S+) A_(\S+)$/.exec(label) ?? [];
-  return { weight: weightFormats().find((one) => one.label === weight) ?? null, activation: activationFormats().find((one) => one.label === activation) ?? null };
+  return {
+    weight: weightFormats().find((one) => one.label === weight) ?? null,
+    activation: activationFormats().find((one) => one.label === activation) ?? null,
+  };
 }
 
 /** Weights and activations by a checkpoint's words; null where no formats have them. */
-export function formatsOfWords(format: string, bits: number, convertsToInt8: boolean): { readonly weight: string; readonly activation: string } | null {
+export function formatsOfWords(
+  format: string,
+  bits: number,
+  convertsToInt8: boolean,
+): { readonly weight: string; readonly activation: string } | null {
   for (const weight of weightFormats()) {
     if (weight.weight.word?.bits !== bits) continue;
     for (const { id, activation } of activationFormats()) {
@@ -86,12 +107,19 @@ export function formatsOfWords(format: string, bits: number, convertsToInt8: boo
  * The words of a checkpoint's name for a pair of formats; null for weights as they are, which names pass over.
  * @throws LadderError `UNSUPPORTED` for a pair that no name says
  */
-export function wordsOfFormats(weightId: string, activationId: string): { readonly format: string; readonly bits: number; readonly convertsToInt8: boolean } | null {
+export function wordsOfFormats(
+  weightId: string,
+  activationId: string,
+): { readonly format: string; readonly bits: number; readonly convertsToInt8: boolean } | null {
   const weight = weightFormat(weightId);
   const { activation } = activationFormat(activationId);
   if (weight.weight.word === null && activation.scale === null) return null;
   const word = activation.word(weight);
-  if (!word || !weight.weight.word) throw new LadderError('UNSUPPORTED', `no checkpoint name says weights ${weightId} with activations ${activationId}`, { weight: weightId, activation: activationId });
+  if (!word || !weight.weight.word)
+    throw new LadderError('UNSUPPORTED', `no checkpoint name says weights ${weightId} with activations ${activationId}`, {
+      weight: weightId,
+      activation: activationId,
+    });
   return { ...word, bits: weight.weight.word.bits };
 }
 

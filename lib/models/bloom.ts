@@ -24,12 +24,23 @@ const kTiny: BloomConfig = { hidden: 512, heads: 4, eps: 1e-5 };
 export function bloom(config: BloomConfig, batch: number, seq: number, layers: number): Graph {
   const { hidden, heads, eps } = config;
   const graph = new GraphBuilder();
-  let x = graph.input('x', [{ name: 'm', extent: batch * seq }, { name: 'c', extent: hidden }]);
+  let x = graph.input('x', [
+    { name: 'm', extent: batch * seq },
+    { name: 'c', extent: hidden },
+  ]);
   for (let i = 0; i < layers; ++i) {
     const p = `layer${i}`;
     const h = graph.norm(`${p}.input_norm`, x, 'layer', eps);
-    const a = graph.node('attention', `${p}.attention`, [graph.dense(`${p}.qkv`, h, 3 * hidden, true)],
-      { batch, seq, heads, kvHeads: heads, headDim: hidden / heads, order: 'interleaved', position: 'alibi', ropeBase: 10000 });
+    const a = graph.node('attention', `${p}.attention`, [graph.dense(`${p}.qkv`, h, 3 * hidden, true)], {
+      batch,
+      seq,
+      heads,
+      kvHeads: heads,
+      headDim: hidden / heads,
+      order: 'interleaved',
+      position: 'alibi',
+      ropeBase: 10000,
+    });
     x = graph.node('add', `${p}.attention_residual`, [graph.dense(`${p}.dense`, a, hidden, true), x]);
     const g = graph.norm(`${p}.post_attention_norm`, x, 'layer', eps);
     const u = graph.node('gelu_tanh', `${p}.gelu`, [graph.dense(`${p}.up`, g, 4 * hidden, true)]);
@@ -39,10 +50,20 @@ export function bloom(config: BloomConfig, batch: number, seq: number, layers: n
 }
 
 export const bloom176b: Model = {
-  id: 'bloom-176b', label: 'BLOOM', kind: 'layer', figure8: { settings: kLanguageModelSettings, formats: kLanguageModelFormats },
-  checkpoint: { prefix: 'llama2', shared: true }, pattern: /bloom/i, graph: (batch, seq, layers) => bloom(k176b, batch, seq, layers),
+  id: 'bloom-176b',
+  label: 'BLOOM',
+  kind: 'layer',
+  figure8: { settings: kLanguageModelSettings, formats: kLanguageModelFormats },
+  checkpoint: { prefix: 'llama2', shared: true },
+  pattern: /bloom/i,
+  graph: (batch, seq, layers) => bloom(k176b, batch, seq, layers),
 };
 
 export const bloomTiny: Model = {
-  ...bloom176b, id: 'bloom-tiny', label: 'BLOOM (tiny)', figure8: null, pattern: null, graph: (batch, seq, layers) => bloom(kTiny, batch, seq, layers),
+  ...bloom176b,
+  id: 'bloom-tiny',
+  label: 'BLOOM (tiny)',
+  figure8: null,
+  pattern: null,
+  graph: (batch, seq, layers) => bloom(kTiny, batch, seq, layers),
 };

@@ -27,13 +27,20 @@ export function figure8Settings({ kind, figure8 }: Figure8Model): readonly strin
 
 /** Models that the builder makes. */
 export function buildableModels(): readonly string[] {
-  return models.all().filter(({ graph }) => graph !== undefined).map(({ id }) => id);
+  return models
+    .all()
+    .filter(({ graph }) => graph !== undefined)
+    .map(({ id }) => id);
 }
 
 /** @throws LadderError `BAD_ARGUMENT` for a model that is unknown, or that nothing here builds */
 export function modelGraph(id: string): NonNullable<Model['graph']> {
   const graph = models.find(id)?.graph;
-  if (!graph) throw new LadderError('BAD_ARGUMENT', `expected one of ${buildableModels().join(', ')} for \`model\` but received ${JSON.stringify(id)}`);
+  if (!graph)
+    throw new LadderError(
+      'BAD_ARGUMENT',
+      `expected one of ${buildableModels().join(', ')} for \`model\` but received ${JSON.stringify(id)}`,
+    );
   return graph;
 }
 

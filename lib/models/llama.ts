@@ -29,12 +29,24 @@ const kTiny: LlamaConfig = { ...k70b, hidden: 512, heads: 4, kvHeads: 2, interme
 export function llama(config: LlamaConfig, batch: number, seq: number, layers: number): Graph {
   const { hidden, heads, kvHeads, headDim, intermediate, eps, ropeBase } = config;
   const graph = new GraphBuilder();
-  let x = graph.input('x', [{ name: 'm', extent: batch * seq }, { name: 'c', extent: hidden }]);
+  let x = graph.input('x', [
+    { name: 'm', extent: batch * seq },
+    { name: 'c', extent: hidden },
+  ]);
   for (let i = 0; i < layers; ++i) {
     const p = `layer${i}`;
     const h = graph.norm(`${p}.input_norm`, x, 'rms', eps);
     const qkv = graph.dense(`${p}.qkv`, h, (heads + 2 * kvHeads) * headDim, false);
-    const a = graph.node('attention', `${p}.attention`, [qkv], { batch, seq, heads, kvHeads, headDim, order: 'concatenated', position: 'rope', ropeBase });
+    const a = graph.node('attention', `${p}.attention`, [qkv], {
+      batch,
+      seq,
+      heads,
+      kvHeads,
+      headDim,
+      order: 'concatenated',
+      position: 'rope',
+      ropeBase,
+    });
     x = graph.node('add', `${p}.attention_residual`, [graph.dense(`${p}.o`, a, hidden, false), x]);
     const g = graph.norm(`${p}.post_attention_norm`, x, 'rms', eps);
     const s = graph.node('silu_mul', `${p}.silu_mul`, [graph.dense(`${p}.gate_up`, g, 2 * intermediate, false)]);
@@ -54,11 +66,21 @@ const kParameters = {
 };
 
 export const llama2_70b: Model = {
-  id: 'llama2-70b', label: 'LLAMA', kind: 'layer', figure8: { settings: kLanguageModelSettings, formats: kLanguageModelFormats },
-  checkpoint: { prefix: 'llama2', shared: true }, pattern: /llama/i,
-  graph: (batch, seq, layers) => llama(k70b, batch, seq, layers), parameters: kParameters,
+  id: 'llama2-70b',
+  label: 'LLAMA',
+  kind: 'layer',
+  figure8: { settings: kLanguageModelSettings, formats: kLanguageModelFormats },
+  checkpoint: { prefix: 'llama2', shared: true },
+  pattern: /llama/i,
+  graph: (batch, seq, layers) => llama(k70b, batch, seq, layers),
+  parameters: kParameters,
 };
 
 export const llama2Tiny: Model = {
-  ...llama2_70b, id: 'llama2-tiny', label: 'LLAMA (tiny)', figure8: null, pattern: null, graph: (batch, seq, layers) => llama(kTiny, batch, seq, layers),
+  ...llama2_70b,
+  id: 'llama2-tiny',
+  label: 'LLAMA (tiny)',
+  figure8: null,
+  pattern: null,
+  graph: (batch, seq, layers) => llama(kTiny, batch, seq, layers),
 };

@@ -2,11 +2,41 @@
 import { kFp16, kFp8, kMxfp8, kNetworkSettings } from './figure8.js';
 import type { FormatPair, Model } from './model.js';
 
-function network(id: string, label: string, pattern: RegExp, prefix: string, formats: readonly FormatPair[], quantisedSuffix = '_async'): Model {
-  return { id, label, kind: 'network', figure8: { settings: kNetworkSettings, formats }, checkpoint: { prefix, shared: false, quantisedSuffix }, pattern };
+function network(
+  id: string,
+  label: string,
+  pattern: RegExp,
+  prefix: string,
+  formats: readonly FormatPair[],
+  quantisedSuffix = '_async',
+): Model {
+  return {
+    id,
+    label,
+    kind: 'network',
+    figure8: { settings: kNetworkSettings, formats },
+    checkpoint: { prefix, shared: false, quantisedSuffix },
+    pattern,
+  };
 }
 
-export const resnet50 = network('resnet-50', 'ResNet', /resnet/i, 'resnet-50', [kFp16, kFp8, kMxfp8, { weight: 'int1', activation: 'int4' }]);
+export const resnet50 = network('resnet-50', 'ResNet', /resnet/i, 'resnet-50', [
+  kFp16,
+  kFp8,
+  kMxfp8,
+  { weight: 'int1', activation: 'int4' },
+]);
 export const shufflenetV2 = network('shufflenet-v2', 'ShuffleNet', /shufflenet/i, 'shufflenet', [kFp16, kFp8]);
-export const conformer = network('conformer', 'Conformer', /conformer/i, 'Conformer', [kFp16, { weight: 'int4', activation: 'int8' }, { weight: 'int4', activation: 'int4' }]);
-export const vit = network('vit', 'ViT', /(?:^|[^a-z])vit(?:[^a-z]|$)/i, 'vit', [kFp16, kFp8, { weight: 'int4', activation: 'int4' }], '_holistic_fp16');
+export const conformer = network('conformer', 'Conformer', /conformer/i, 'Conformer', [
+  kFp16,
+  { weight: 'int4', activation: 'int8' },
+  { weight: 'int4', activation: 'int4' },
+]);
+export const vit = network(
+  'vit',
+  'ViT',
+  /(?:^|[^a-z])vit(?:[^a-z]|$)/i,
+  'vit',
+  [kFp16, kFp8, { weight: 'int4', activation: 'int4' }],
+  '_holistic_fp16',
+);

@@ -8,25 +8,51 @@
 import { z } from 'zod';
 import { definePrimitive, ensure, kHalfUnit, matrixOf, real } from './primitive.js';
 
-const dimension = z.number().int().min(1).max(2 ** 31 - 1);
+const dimension = z
+  .number()
+  .int()
+  .min(1)
+  .max(2 ** 31 - 1);
 
 export const attention = definePrimitive({
-  id: 'attention', anchor: true,
+  id: 'attention',
+  anchor: true,
   params: z.strictObject({
-    batch: dimension, seq: dimension, heads: dimension, kvHeads: dimension, headDim: dimension,
-    order: z.enum(['concatenated', 'interleaved']), position: z.enum(['rope', 'alibi']), ropeBase: z.number().positive(),
+    batch: dimension,
+    seq: dimension,
+    heads: dimension,
+    kvHeads: dimension,
+    headDim: dimension,
+    order: z.enum(['concatenated', 'interleaved']),
+    position: z.enum(['rope', 'alibi']),
+    ropeBase: z.number().positive(),
   }),
   operands: [{ role: 'qkv' }],
   infer({ batch, seq, heads, kvHeads, headDim, order, position }, [qkv]) {
     ensure(heads % kvHeads === 0, 'attention', 'kvHeads', `a divisor of ${heads} heads`, kvHeads);
-    ensure(order !== 'interleaved' || heads === kvHeads, 'attention', 'kvHeads', `${heads}, as q, k and v are interleaved per head`, kvHeads);
+    ensure(
+      order !== 'interleaved' || heads === kvHeads,
+      'attention',
+      'kvHeads',
+      `${heads}, as q, k and v are interleaved per head`,
+      kvHeads,
+    );
     ensure(position !== 'rope' || headDim % 2 === 0, 'attention', 'headDim', 'an even number, for rotary embedding', headDim);
     const [rows, columns] = matrixOf('attention', 'qkv', qkv);
     ensure(rows.extent === batch * seq, 'attention', 'qkv', `${batch * seq} rows`, rows.extent);
-    ensure(columns.extent === (heads + 2 * kvHeads) * headDim, 'attention', 'qkv', `${(heads + 2 * kvHeads) * headDim} columns`, columns.extent);
+    ensure(
+      columns.extent === (heads + 2 * kvHeads) * headDim,
+      'attention',
+      'qkv',
+      `${(heads + 2 * kvHeads) * headDim} columns`,
+      columns.extent,
+    );
     return [real([rows, { name: columns.name, extent: heads * headDim }])];
   },
   flops: ({ batch, seq, heads, headDim }) => 4 * batch * seq * seq * heads * headDim,
   // One token: softmax is 1 and the output is V itself. More: q, k and the probabilities may be rounded to FP16 for the tensor cores.
-  error: ({ seq }, _, [qkv]) => (seq === 1 ? qkv! : { ...qkv!, terms: [...qkv!.terms, ['scores', 4 * kHalfUnit], ['probabilities', 2 * kHalfUnit], ['sum', seq * 2 ** -26]] }),
+  error: ({ seq }, _, [qkv]) =>
+    seq === 1
+      ? qkv!
+      : { ...qkv!, terms: [...qkv!.terms, ['scores', 4 * kHalfUnit], ['probabilities', 2 * kHalfUnit], ['sum', seq * 2 ** -26]] },
 });

@@ -10,30 +10,51 @@ import { operators } from './index.js';
 import { checkLayout } from './layout.js';
 import { cellBits, isQuantised, type Layout, type Node, type Program, recordOf, scaleAxes, type Value, valueBytes } from './program.js';
 
-const dimension = z.number().int().min(1).max(2 ** 31 - 1);
+const dimension = z
+  .number()
+  .int()
+  .min(1)
+  .max(2 ** 31 - 1);
 const index = z.number().int().min(0);
 /** Names are keys of objects, too. */
-const name = z.string().min(1).max(32).refine((text) => !(text in Object.prototype), { error: 'not a possible name' });
+const name = z
+  .string()
+  .min(1)
+  .max(32)
+  .refine((text) => !(text in Object.prototype), { error: 'not a possible name' });
 /** The schema library drops this key from records without a word; nothing may vanish from a program. */
-const withoutPrototype = z.unknown().refine((json) => typeof json !== 'object' || json === null || !Object.hasOwn(json, '__proto__'), { error: '__proto__ is not a possible name' });
+const withoutPrototype = z.unknown().refine((json) => typeof json !== 'object' || json === null || !Object.hasOwn(json, '__proto__'), {
+  error: '__proto__ is not a possible name',
+});
 
 export const digitSchema = z.strictObject({ axis: name, stride: dimension, size: dimension });
 export const layoutSchema = z.strictObject({ digits: z.array(digitSchema).min(1).max(24) });
 const quantisedSchema = z.strictObject({
-  format: z.string(), as: z.enum(['weight', 'activation']),
+  format: z.string(),
+  as: z.enum(['weight', 'activation']),
   scale: z.strictObject({ type: z.enum(['f16', 'f32', 'e8m0']), per: withoutPrototype.pipe(z.record(name, dimension)) }).nullable(),
 });
 const valueSchema = z.strictObject({
-  axes: z.array(z.strictObject({ name, extent: dimension })).min(1).max(8),
+  axes: z
+    .array(z.strictObject({ name, extent: dimension }))
+    .min(1)
+    .max(8),
   type: z.union([z.enum(['f16', 'f32']), quantisedSchema]),
-  layout: layoutSchema.optional(), scaleLayout: layoutSchema.optional(),
+  layout: layoutSchema.optional(),
+  scaleLayout: layoutSchema.optional(),
 });
 const nodeSchema = z.strictObject({
-  kind: name, params: withoutPrototype.pipe(z.record(z.string(), z.union([z.string(), z.number(), z.boolean()]))), inputs: z.array(index), outputs: z.array(index),
+  kind: name,
+  params: withoutPrototype.pipe(z.record(z.string(), z.union([z.string(), z.number(), z.boolean()]))),
+  inputs: z.array(index),
+  outputs: z.array(index),
 });
 /** A program as it is written in checkpoint.json. */
 export const programSchema: z.ZodType<Program> = z.strictObject({
-  values: z.array(valueSchema).min(1).max(65536), nodes: z.array(nodeSchema).min(1).max(4096), inputs: z.array(index), outputs: z.array(index).min(1),
+  values: z.array(valueSchema).min(1).max(65536),
+  nodes: z.array(nodeSchema).min(1).max(4096),
+  inputs: z.array(index),
+  outputs: z.array(index).min(1),
   hints: z.array(dimension).min(1).max(16).optional(),
 });
 
@@ -64,21 +85,33 @@ export function checkProgram(program: Program): void {
 
 function checkNode({ values }: Program, { kind, params, inputs, outputs }: Node, place: string): void {
   const primitive = operators.find(kind);
-  if (!primitive) throw bad(`${place}: expected one of ${operators.ids().join(', ')} for \`kind\` but received ${JSON.stringify(kind)}`, { kind });
+  if (!primitive)
+    throw bad(`${place}: expected one of ${operators.ids().join(', ')} for \`kind\` but received ${JSON.stringify(kind)}`, { kind });
   const parsed = primitive.params.safeParse(params);
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
     throw bad(`${place} (${kind}): ${issue?.path.join('.') || 'params'}: ${issue?.message ?? 'does not fit'}`, { kind });
   }
   const { operands } = primitive;
-  if (inputs.length > operands.length) throw bad(`${place} (${kind}) reads ${inputs.length} values, of which there are ${operands.length} at most: ${operands.map(({ role }) => role).join(', ')}`, { kind });
-  const inferred = primitive.infer(params, inputs.map((value) => values[value]!));
+  if (inputs.length > operands.length)
+    throw bad(
+      `${place} (${kind}) reads ${inputs.length} values, of which there are ${operands.length} at most: ${operands.map(({ role }) => role).join(', ')}`,
+      { kind },
+    );
+  const inferred = primitive.infer(
+    params,
+    inputs.map((value) => values[value]!),
+  );
   if (inferred.length !== outputs.length) throw bad(`${place} (${kind}) makes ${inferred.length} values, not ${outputs.length}`, { kind });
   inferred.forEach((wanted, i) => {
     const value = values[outputs[i]!]!;
     const shapes = [wanted, value].map(({ axes }) => axes.map((axis) => `${axis.name} ${axis.extent}`).join(', '));
     if (shapes[0] !== shapes[1]) throw bad(`${place} (${kind}) makes [${shapes[0]}], but value ${outputs[i]} has [${shapes[1]}]`, { kind });
-    const types = [wanted.type, value.type].map((type) => (isQuantised(type) ? JSON.stringify([type.format, type.as, type.scale?.type, Object.entries(type.scale?.per ?? {}).sort()]) : 'numbers'));
+    const types = [wanted.type, value.type].map((type) =>
+      isQuantised(type)
+        ? JSON.stringify([type.format, type.as, type.scale?.type, Object.entries(type.scale?.per ?? {}).sort()])
+        : 'numbers',
+    );
     if (types[0] !== types[1]) throw bad(`${place} (${kind}) makes ${types[0]}, but value ${outputs[i]} is ${types[1]}`, { kind });
   });
 }
@@ -88,10 +121,15 @@ function checkValue(value: Value, place: string): void {
   if (new Set(axes.map((axis) => axis.name)).size !== axes.length) throw bad(`${place}: two axes have one name`);
   within(place, layout, axes);
   if (isQuantised(type)) {
-    if (!formats.has(type.format)) throw bad(`${place}: expected one of ${formats.ids().join(', ')} for \`format\` but received ${JSON.stringify(type.format)}`, { format: type.format });
+    if (!formats.has(type.format))
+      throw bad(`${place}: expected one of ${formats.ids().join(', ')} for \`format\` but received ${JSON.stringify(type.format)}`, {
+        format: type.format,
+      });
     const { record } = recordOf(type);
-    if (record.scale && type.scale && record.scale.type !== type.scale.type) throw bad(`${place}: scales of ${type.format} ${type.as}s are ${record.scale.type}, not ${type.scale.type}`);
-    if ((record.scale === null) !== (type.scale === null)) throw bad(`${place}: ${type.format} ${type.as}s have ${record.scale ? '' : 'no '}scales`);
+    if (record.scale && type.scale && record.scale.type !== type.scale.type)
+      throw bad(`${place}: scales of ${type.format} ${type.as}s are ${record.scale.type}, not ${type.scale.type}`);
+    if ((record.scale === null) !== (type.scale === null))
+      throw bad(`${place}: ${type.format} ${type.as}s have ${record.scale ? '' : 'no '}scales`);
     if (type.scale) {
       const odd = Object.keys(type.scale.per).find((axis) => !axes.some((one) => one.name === axis));
       if (odd !== undefined) throw bad(`${place}: scales vary along ${odd}, which is no axis`);

@@ -16,7 +16,9 @@ function decodesInexactly(weight: Value, x: Value): boolean {
 }
 
 export const dense = definePrimitive({
-  id: 'dense', params: z.strictObject({}), anchor: true,
+  id: 'dense',
+  params: z.strictObject({}),
+  anchor: true,
   operands: [{ role: 'x' }, { role: 'weight' }],
   infer(_, [x, weight]) {
     const [rows, channels] = matrixOf('dense', 'x', x);
@@ -31,6 +33,10 @@ export const dense = definePrimitive({
   // Decoding rounds each weight independently, so that half a unit relative to the sum's root mean square is its share.
   error: (_, [x, weight], [own]) => ({
     ...own!,
-    terms: [['sum', weight!.axes[1]!.extent * 2 ** -26], ...own!.terms, ...(decodesInexactly(weight!, x!) ? [['decode', kHalfUnit] as const] : [])],
+    terms: [
+      ['sum', weight!.axes[1]!.extent * 2 ** -26],
+      ...own!.terms,
+      ...(decodesInexactly(weight!, x!) ? [['decode', kHalfUnit] as const] : []),
+    ],
   }),
 });

@@ -22,7 +22,11 @@ export function elementwise({ id, expression, operands, gain = 1, tails }: Eleme
   const parts = inputsOf(expression);
   const roles = operands ?? parts.map((_, i) => (i === 0 ? 'x' : `x${i}`));
   return definePrimitive({
-    id, params: z.strictObject({}), anchor: false, expression, operands: roles.map((role) => ({ role })),
+    id,
+    params: z.strictObject({}),
+    anchor: false,
+    expression,
+    operands: roles.map((role) => ({ role })),
     infer(_, inputs) {
       ensure(inputs.length === parts.length, id, 'inputs', `${parts.length} operands`, inputs.length);
       const [x] = inputs;
@@ -38,7 +42,13 @@ export function elementwise({ id, expression, operands, gain = 1, tails }: Eleme
         own.forEach(({ name, extent }, j) => {
           const factor = j + 1 === own.length ? parts[i]! : 1;
           const wanted = axes.find((axis) => axis.name === name);
-          ensure(wanted !== undefined && extent === wanted.extent * factor, id, roles[i]!, wanted ? `${wanted.extent * factor} along ${name}` : `axes among ${axes.map((axis) => axis.name).join(', ')}`, wanted ? extent : name);
+          ensure(
+            wanted !== undefined && extent === wanted.extent * factor,
+            id,
+            roles[i]!,
+            wanted ? `${wanted.extent * factor} along ${name}` : `axes among ${axes.map((axis) => axis.name).join(', ')}`,
+            wanted ? extent : name,
+          );
         });
       });
       return [real(axes)];

@@ -20,14 +20,25 @@ function term(value: Term): Expression {
   return typeof value === 'number' ? { op: 'constant', value } : value;
 }
 
-const binary = (op: Binary) => (left: Term, right: Term): Expression => ({ op, left: term(left), right: term(right) });
-const unary = (op: Unary) => (of: Term): Expression => ({ op, of: term(of) });
+const binary =
+  (op: Binary) =>
+  (left: Term, right: Term): Expression => ({ op, left: term(left), right: term(right) });
+const unary =
+  (op: Unary) =>
+  (of: Term): Expression => ({ op, of: term(of) });
 
 /** Input `index`; `part` of `parts` blocks of its last axis. */
 export function input(index: number, part = 0, parts = 1): Expression {
   return { op: 'input', index, part, parts };
 }
-export const [add, sub, mul, div, min, max] = [binary('add'), binary('sub'), binary('mul'), binary('div'), binary('min'), binary('max')] as const;
+export const [add, sub, mul, div, min, max] = [
+  binary('add'),
+  binary('sub'),
+  binary('mul'),
+  binary('div'),
+  binary('min'),
+  binary('max'),
+] as const;
 export const [neg, exp, tanh] = [unary('neg'), unary('exp'), unary('tanh')] as const;
 
 /** x / (1 + e^−x) */
@@ -41,7 +52,11 @@ export function geluTanh(x: Term): Expression {
   return mul(mul(0.5, x), add(1, tanh(inner)));
 }
 
-function fold<T>(expression: Expression, leaf: (leaf: Extract<Expression, { op: 'input' | 'constant' }>) => T, join: (op: Unary | Binary, parts: readonly T[]) => T): T {
+function fold<T>(
+  expression: Expression,
+  leaf: (leaf: Extract<Expression, { op: 'input' | 'constant' }>) => T,
+  join: (op: Unary | Binary, parts: readonly T[]) => T,
+): T {
   if ('of' in expression) return join(expression.op, [fold(expression.of, leaf, join)]);
   if ('left' in expression) return join(expression.op, [fold(expression.left, leaf, join), fold(expression.right, leaf, join)]);
   return leaf(expression);
@@ -49,15 +64,23 @@ function fold<T>(expression: Expression, leaf: (leaf: Extract<Expression, { op: 
 
 /** The same in postfix order. */
 export function instructionsOf(expression: Expression): readonly NativeInstruction[] {
-  return fold<readonly NativeInstruction[]>(expression, (leaf) => [leaf], (op, parts) => [...parts.flat(), { op }]);
+  return fold<readonly NativeInstruction[]>(
+    expression,
+    (leaf) => [leaf],
+    (op, parts) => [...parts.flat(), { op }],
+  );
 }
 
 /** How many inputs there are, and into how many blocks each one's last axis falls. */
 export function inputsOf(expression: Expression): readonly number[] {
   const parts: number[] = [];
-  fold<void>(expression, (leaf) => {
-    if (leaf.op === 'input') parts[leaf.index] = Math.max(parts[leaf.index] ?? 1, leaf.parts);
-  }, () => undefined);
+  fold<void>(
+    expression,
+    (leaf) => {
+      if (leaf.op === 'input') parts[leaf.index] = Math.max(parts[leaf.index] ?? 1, leaf.parts);
+    },
+    () => undefined,
+  );
   for (let i = 0; i < parts.length; ++i) {
     if (parts[i] === undefined) throw new LadderError('INTERNAL', `an expression reads input ${parts.length - 1} but not input ${i}`);
   }
@@ -66,22 +89,34 @@ export function inputsOf(expression: Expression): readonly number[] {
 
 /** Operations per element. */
 export function operationsOf(expression: Expression): number {
-  return fold<number>(expression, () => 0, (_, parts) => 1 + parts.reduce((a, b) => a + b, 0));
+  return fold<number>(
+    expression,
+    () => 0,
+    (_, parts) => 1 + parts.reduce((a, b) => a + b, 0),
+  );
 }
 
 /** Whether it has a function or division that kernels may approximate. */
 export function isApproximate(expression: Expression): boolean {
-  return fold<boolean>(expression, () => false, (op, parts) => op === 'exp' || op === 'tanh' || op === 'div' || parts.some(Boolean));
+  return fold<boolean>(
+    expression,
+    () => false,
+    (op, parts) => op === 'exp' || op === 'tanh' || op === 'div' || parts.some(Boolean),
+  );
 }
 
 /** The expression of an element as C text; `name` says how an input is written. */
 export function expressionText(expression: Expression, name: (index: number, part: number) => string): string {
   const calls: Readonly<Partial<Record<Unary | Binary, string>>> = { min: 'fminf', max: 'fmaxf', exp: 'expf', tanh: 'tanhf' };
   const signs: Readonly<Partial<Record<Binary | Unary, string>>> = { add: '+', sub: '-', mul: '*', div: '/' };
-  return fold<string>(expression, (leaf) => (leaf.op === 'input' ? name(leaf.index, leaf.part) : floatLiteral(leaf.value)), (op, parts) => {
-    if (op === 'neg') return `(-${parts[0]!})`;
-    return calls[op] ? `${calls[op]}(${parts.join(', ')})` : `(${parts.join(` ${signs[op]} `)})`;
-  });
+  return fold<string>(
+    expression,
+    (leaf) => (leaf.op === 'input' ? name(leaf.index, leaf.part) : floatLiteral(leaf.value)),
+    (op, parts) => {
+      if (op === 'neg') return `(-${parts[0]!})`;
+      return calls[op] ? `${calls[op]}(${parts.join(', ')})` : `(${parts.join(` ${signs[op]} `)})`;
+    },
+  );
 }
 
 function floatLiteral(value: number): string {

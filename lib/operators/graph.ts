@@ -45,7 +45,10 @@ export class GraphBuilder {
    * @throws LadderError `BAD_ARGUMENT` for an unknown kind, `BAD_MANIFEST` for inputs that do not fit
    */
   node(kind: string, name: string, inputs: readonly number[], params: Parameters = {}): number {
-    const made = operators.get(kind).infer(params, inputs.map((value) => this.values[value]!));
+    const made = operators.get(kind).infer(
+      params,
+      inputs.map((value) => this.values[value]!),
+    );
     const outputs = made.map((value) => this.values.push({ ...value, type: value.type === 'f32' ? 'f16' : value.type }) - 1);
     this.nodes.push({ kind, name, params, inputs, outputs });
     return outputs[0]!;
@@ -54,7 +57,10 @@ export class GraphBuilder {
   /** Product with a weight `[n, k]` of its own, and a bias where it has one. */
   dense(name: string, x: number, n: number, bias: boolean): number {
     const columns = this.values[x]!.axes.at(-1)!;
-    const weight = this.parameter(name, 'weight', [{ name: 'n', extent: n }, { name: 'k', extent: columns.extent }]);
+    const weight = this.parameter(name, 'weight', [
+      { name: 'n', extent: n },
+      { name: 'k', extent: columns.extent },
+    ]);
     const y = this.node('dense', name, [x, weight]);
     return bias ? this.node('add', `${name}_bias`, [y, this.parameter(`${name}.bias`, 'bias', [{ name: columns.name, extent: n }])]) : y;
   }
@@ -63,7 +69,10 @@ export class GraphBuilder {
   norm(name: string, x: number, kind: 'rms' | 'layer', eps: number): number {
     const columns = [this.values[x]!.axes.at(-1)!];
     const gain = this.parameter(`${name}.gain`, 'gain', columns);
-    return this.node('norm', name, kind === 'layer' ? [x, gain, this.parameter(`${name}.beta`, 'beta', columns)] : [x, gain], { kind, eps });
+    return this.node('norm', name, kind === 'layer' ? [x, gain, this.parameter(`${name}.beta`, 'beta', columns)] : [x, gain], {
+      kind,
+      eps,
+    });
   }
 
   finish(outputs: readonly number[]): Graph {

@@ -10,4 +10,14 @@ import { norm } from './norm.js';
 import type { Primitive } from './primitive.js';
 import { quantise } from './quantise.js';
 
-export const operators = new Registry<Primitive>('operator', [dense, norm, quantise, attention, add, relu, geluTanhOperator, siluMul, relayout]);
+export const operators = new Registry<Primitive>('operator', [
+  dense,
+  norm,
+  quantise,
+  attention,
+  add,
+  relu,
+  geluTanhOperator,
+  siluMul,
+  relayout,
+]);

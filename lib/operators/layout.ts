@@ -19,7 +19,11 @@ export function axisExtent(digits: readonly LayoutDigit[], axis: string): number
   let extent = 1;
   for (const { stride, size } of own) {
     if (stride !== extent) {
-      throw new LadderError('BAD_MANIFEST', `layout is no bijection: axis ${axis} has a digit of stride ${stride} where ${extent} would continue it`, { axis, stride, expected: extent });
+      throw new LadderError(
+        'BAD_MANIFEST',
+        `layout is no bijection: axis ${axis} has a digit of stride ${stride} where ${extent} would continue it`,
+        { axis, stride, expected: extent },
+      );
     }
     extent *= size;
   }
@@ -54,9 +58,19 @@ export function rowMajor(axes: readonly { readonly name: string; readonly extent
  */
 export function checkLayout(digits: readonly LayoutDigit[], axes: readonly { readonly name: string; readonly extent: number }[]): void {
   const odd = digits.find(({ axis }) => !axes.some(({ name }) => name === axis));
-  if (odd) throw new LadderError('BAD_MANIFEST', `layout: expected digits of ${axes.map(({ name }) => name).join(', ')} but received one of ${odd.axis}`, { axis: odd.axis });
+  if (odd)
+    throw new LadderError(
+      'BAD_MANIFEST',
+      `layout: expected digits of ${axes.map(({ name }) => name).join(', ')} but received one of ${odd.axis}`,
+      { axis: odd.axis },
+    );
   for (const { name, extent } of axes) {
     const places = axisExtent(digits, name);
-    if (places < extent) throw new LadderError('BAD_MANIFEST', `layout: expected at least ${extent} places along ${name} but received ${places}`, { axis: name, places, extent });
+    if (places < extent)
+      throw new LadderError('BAD_MANIFEST', `layout: expected at least ${extent} places along ${name} but received ${places}`, {
+        axis: name,
+        places,
+        extent,
+      });
   }
 }

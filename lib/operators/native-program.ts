@@ -11,15 +11,25 @@ import { cellBits, isQuantised, type Node, type Program, recordOf, scaleAxes, ty
 /** `program` is one that checkProgram has passed. */
 export function nativeProgram({ values, nodes, inputs, outputs, hints = [] }: Program): NativeProgram {
   return {
-    values: [...values.map(nativeValue), ...hints.map(nativeHint)], nodes: nodes.map(nativeNode),
-    inputs: [...inputs, ...hints.map((_, i) => values.length + i)], outputs,
+    values: [...values.map(nativeValue), ...hints.map(nativeHint)],
+    nodes: nodes.map(nativeNode),
+    inputs: [...inputs, ...hints.map((_, i) => values.length + i)],
+    outputs,
   };
 }
 
 /** Bytes that no node reads. */
 function nativeHint(bytes: number): NativeValue {
   const axes = [{ name: 'bytes', extent: bytes }];
-  return { axes, type: 'quantised', element: { bits: 8, codes: { kind: 'integer', min: 0, max: 127 } }, cellBits: 8, scale: null, layout: rowMajor(axes), scaleLayout: [] };
+  return {
+    axes,
+    type: 'quantised',
+    element: { bits: 8, codes: { kind: 'integer', min: 0, max: 127 } },
+    cellBits: 8,
+    scale: null,
+    layout: rowMajor(axes),
+    scaleLayout: [],
+  };
 }
 
 function nativeValue(value: Value): NativeValue {
@@ -28,11 +38,16 @@ function nativeValue(value: Value): NativeValue {
   if (!isQuantised(type)) return { ...common, type, element: null, scale: null, scaleLayout: [] };
   const { format, fit } = recordOf(type);
   return {
-    ...common, type: 'quantised', element: format.element,
-    scale: type.scale && fit && {
-      type: type.scale.type, fit, per: axes.flatMap(({ name }) => (type.scale!.per[name] === undefined ? [] : [{ axis: name, count: type.scale!.per[name] }])),
-    },
-    scaleLayout: type.scale ? scaleLayout?.digits ?? rowMajor(scaleAxes(value, type.scale)) : [],
+    ...common,
+    type: 'quantised',
+    element: format.element,
+    scale: type.scale &&
+      fit && {
+        type: type.scale.type,
+        fit,
+        per: axes.flatMap(({ name }) => (type.scale!.per[name] === undefined ? [] : [{ axis: name, count: type.scale!.per[name] }])),
+      },
+    scaleLayout: type.scale ? (scaleLayout?.digits ?? rowMajor(scaleAxes(value, type.scale))) : [],
   };
 }
 
@@ -43,6 +58,8 @@ function nativeNode({ kind, params, inputs, outputs }: Node): NativeNode {
     kind: expression ? 'map' : kind,
     numbers: Object.fromEntries(entries.flatMap(([name, value]) => (typeof value === 'string' ? [] : [[name, Number(value)]]))),
     strings: Object.fromEntries(entries.flatMap(([name, value]) => (typeof value === 'string' ? [[name, value]] : []))),
-    expression: expression ? instructionsOf(expression) : null, inputs, outputs,
+    expression: expression ? instructionsOf(expression) : null,
+    inputs,
+    outputs,
   };
 }

@@ -58,21 +58,32 @@ export function definePrimitive<P extends Parameters>(record: Primitive<P>): Pri
 
 /** Throws what a node says of itself that cannot be. */
 export function ensure(holds: boolean, kind: string, field: string, expected: string, received: string | number): void {
-  if (!holds) throw new LadderError('BAD_MANIFEST', `${kind}: expected ${expected} for \`${field}\` but received ${received}`, { op: kind, field });
+  if (!holds)
+    throw new LadderError('BAD_MANIFEST', `${kind}: expected ${expected} for \`${field}\` but received ${received}`, { op: kind, field });
 }
 
 /** Rows and channels of an activation matrix. @throws LadderError `BAD_MANIFEST` */
 export function matrixOf(kind: string, role: string, value: Value | undefined): readonly [rows: Axis, columns: Axis] {
   const [rows, columns, ...rest] = value?.axes ?? [];
   if (!rows || !columns || rest.length > 0) {
-    throw new LadderError('BAD_MANIFEST', `${kind}: expected two axes for \`${role}\` but received ${value ? value.axes.map(({ name }) => name).join(', ') || 'none' : 'no such operand'}`, { op: kind, field: role });
+    throw new LadderError(
+      'BAD_MANIFEST',
+      `${kind}: expected two axes for \`${role}\` but received ${value ? value.axes.map(({ name }) => name).join(', ') || 'none' : 'no such operand'}`,
+      { op: kind, field: role },
+    );
   }
   return [rows, columns];
 }
 
 /** A vector of one number per channel. @throws LadderError `BAD_MANIFEST` */
 export function ensureVector(kind: string, role: string, value: Value | undefined, extent: number): void {
-  ensure(value?.axes.length === 1 && value.axes[0]!.extent === extent, kind, role, `${extent} numbers`, value ? value.axes.map((axis) => axis.extent).join(' × ') : 'no such operand');
+  ensure(
+    value?.axes.length === 1 && value.axes[0]!.extent === extent,
+    kind,
+    role,
+    `${extent} numbers`,
+    value ? value.axes.map((axis) => axis.extent).join(' × ') : 'no such operand',
+  );
 }
 
 export function real(axes: readonly Axis[]): Value {

@@ -84,7 +84,10 @@ export function isQuantised(type: ValueType): type is Quantised {
 /** Elements along an axis. @throws LadderError `BAD_MANIFEST` when the value has no such axis */
 export function extentOf({ axes }: Pick<Value, 'axes'>, name: string): number {
   const axis = axes.find((one) => one.name === name);
-  if (!axis) throw new LadderError('BAD_MANIFEST', `a value with axes ${axes.map((one) => one.name).join(', ')} has no axis ${name}`, { axis: name });
+  if (!axis)
+    throw new LadderError('BAD_MANIFEST', `a value with axes ${axes.map((one) => one.name).join(', ')} has no axis ${name}`, {
+      axis: name,
+    });
   return axis.extent;
 }
 
@@ -107,7 +110,11 @@ export function scaleAxes({ axes }: Pick<Value, 'axes'>, { per }: Scale): readon
 }
 
 /** The format's record for weights or activations, whichever a value is. */
-export function recordOf({ format, as }: Quantised): { readonly format: Format; readonly record: WeightFormatRecord | ActivationFormatRecord; readonly fit: ScaleFit | null } {
+export function recordOf({ format, as }: Quantised): {
+  readonly format: Format;
+  readonly record: WeightFormatRecord | ActivationFormatRecord;
+  readonly fit: ScaleFit | null;
+} {
   const found = formats.get(format);
   const record = found[as];
   if (!record) throw new LadderError('BAD_MANIFEST', `there are no ${as}s of format ${format}`, { format });
@@ -142,7 +149,8 @@ const kScaleTypes = { f16: 'float16', f32: 'float32', e8m0: 'uint8' } as const;
 export function tensorsOf(value: Value): readonly TensorSpec[] {
   const { axes, type, layout, scaleLayout } = value;
   const elements = storedElements(axes, layout);
-  if (!isQuantised(type)) return [{ part: 'numbers', dtype: type === 'f16' ? 'float16' : 'float32', elements, shape: storedShape(axes, layout, elements) }];
+  if (!isQuantised(type))
+    return [{ part: 'numbers', dtype: type === 'f16' ? 'float16' : 'float32', elements, shape: storedShape(axes, layout, elements) }];
   const { record } = recordOf(type);
   const cells = Math.ceil((elements * cellBits(type)) / (8 * kTensorBytes[record.tvm]));
   const codes: TensorSpec = { part: 'codes', dtype: record.tvm, elements: cells, shape: storedShape(axes, layout, cells) };
@@ -179,19 +187,27 @@ export function countReaders({ values, nodes, outputs }: Program): readonly numb
 }
 
 /** The tensors of an operator's node: of its inputs, hints last, and of its outputs. */
-export function programTensors({ values, inputs, outputs, hints = [] }: Program): { readonly inputs: readonly TensorSpec[]; readonly outputs: readonly TensorSpec[] } {
+export function programTensors({ values, inputs, outputs, hints = [] }: Program): {
+  readonly inputs: readonly TensorSpec[];
+  readonly outputs: readonly TensorSpec[];
+} {
   const of = (indices: readonly number[]): readonly TensorSpec[] => indices.flatMap((value) => tensorsOf(values[value]!));
-  return { inputs: [...of(inputs), ...hints.map((bytes): TensorSpec => ({ part: 'codes', dtype: 'uint8', elements: bytes, shape: [bytes] }))], outputs: of(outputs) };
+  return {
+    inputs: [...of(inputs), ...hints.map((bytes): TensorSpec => ({ part: 'codes', dtype: 'uint8', elements: bytes, shape: [bytes] }))],
+    outputs: of(outputs),
+  };
 }
 
 /** Which of an operator's tensors begins with each value of `inputs`; their order is the kernels', too. */
 export function tensorPositions({ values, inputs }: Program): ReadonlyMap<number, number> {
   let at = 0;
-  return new Map(inputs.map((value) => {
-    const position = at;
-    at += tensorsOf(values[value]!).length;
-    return [value, position] as const;
-  }));
+  return new Map(
+    inputs.map((value) => {
+      const position = at;
+      at += tensorsOf(values[value]!).length;
+      return [value, position] as const;
+    }),
+  );
 }
 
 /** What a program does, in words: `norm, dense, add`. */

@@ -13,9 +13,12 @@ import { isQuantised, lastAxis, type Value, type ValueType } from './program.js'
 export function stepsPerRms(codes: Codes): number {
   switch (codes.kind) {
     // Normal data whose largest of many elements (about 4 σ) is the format's maximum.
-    case 'integer': return codes.max / 4;
-    case 'float': return 2 ** codes.mantissaBits / 4;
-    case 'table': return codes.values.length / 8;
+    case 'integer':
+      return codes.max / 4;
+    case 'float':
+      return 2 ** codes.mantissaBits / 4;
+    case 'table':
+      return codes.values.length / 8;
   }
 }
 
@@ -59,7 +62,9 @@ export function weightType(id: string, group: Group): ValueType {
 }
 
 export const quantise = definePrimitive({
-  id: 'quantise', params: z.strictObject({ format: z.string() }), anchor: false,
+  id: 'quantise',
+  params: z.strictObject({ format: z.string() }),
+  anchor: false,
   operands: [{ role: 'x' }],
   infer({ format }, [x]) {
     ensure(x !== undefined && !isQuantised(x.type), 'quantise', 'x', 'numbers', 'codes');
@@ -71,6 +76,7 @@ export const quantise = definePrimitive({
   // Where h/s lies within rounding error of a tie the code moves by one step: with codes of root mean square r steps, F flips in a
   // row of k move a product by √F / (r·√k) of its rms.
   error: ({ format }, [x], [own]) => ({
-    ...own!, terms: [...own!.terms, ['flips', Math.sqrt(kFlipsPerRow / lastAxis(x!).extent) / stepsPerRms(formats.get(format).element.codes)]],
+    ...own!,
+    terms: [...own!.terms, ['flips', Math.sqrt(kFlipsPerRow / lastAxis(x!).extent) / stepsPerRms(formats.get(format).element.codes)]],
   }),
 });

@@ -11,9 +11,17 @@ import { deviceFolder, type DeviceInfo } from './device.js';
 import { packageRoot, type FoundCheckpoint } from './package.js';
 
 const timingSchema = z.strictObject({
-  mode: z.enum(['samples', 'paper']), launch: z.enum(['auto', 'graph', 'stream']), l2: z.enum(['hot', 'cold']),
-  warmupMs: z.number().nonnegative().optional(), minSamples: z.number().int().positive().optional(), maxSamples: z.number().int().positive().optional(),
-  maxMs: z.number().nonnegative().optional(), recoveryMs: z.number().nonnegative().optional(), number: z.number().int().positive().optional(), repeat: z.number().int().positive().optional(), minRepeatMs: z.number().nonnegative().optional(),
+  mode: z.enum(['samples', 'paper']),
+  launch: z.enum(['auto', 'graph', 'stream']),
+  l2: z.enum(['hot', 'cold']),
+  warmupMs: z.number().nonnegative().optional(),
+  minSamples: z.number().int().positive().optional(),
+  maxSamples: z.number().int().positive().optional(),
+  maxMs: z.number().nonnegative().optional(),
+  recoveryMs: z.number().nonnegative().optional(),
+  number: z.number().int().positive().optional(),
+  repeat: z.number().int().positive().optional(),
+  minRepeatMs: z.number().nonnegative().optional(),
 });
 /** How a case is timed; as `BenchmarkOptions`. */
 export type CaseTiming = z.infer<typeof timingSchema>;
@@ -46,13 +54,17 @@ export function readCases(kind: DeviceInfo['kind'], path = join(packageRoot, 'be
     throw new LadderError('BAD_RECORD', `${path} could not be read: ${(cause as Error).message}`, { path }, { cause });
   }
   const result = casesSchema.safeParse(json);
-  if (!result.success) throw new LadderError('BAD_RECORD', `${path}: ${result.error.issues[0]?.path.join('.')}: ${result.error.issues[0]?.message}`, { path });
+  if (!result.success)
+    throw new LadderError('BAD_RECORD', `${path}: ${result.error.issues[0]?.path.join('.')}: ${result.error.issues[0]?.message}`, { path });
   return result.data[kind];
 }
 
 /** Where a case's record is kept below `root`: device, checkpoint, method, and a digest of whatever else was asked. */
 export function recordPath(root: string, device: DeviceInfo, one: BenchCase): string {
   const { mode, launch, l2 } = one.timing;
-  const digest = createHash('sha256').update(JSON.stringify([one.path, one.verify, Object.entries(one.timing).sort()])).digest('hex').slice(0, 8);
+  const digest = createHash('sha256')
+    .update(JSON.stringify([one.path, one.verify, Object.entries(one.timing).sort()]))
+    .digest('hex')
+    .slice(0, 8);
   return join(root, deviceFolder(device), `${one.name.replaceAll('/', '__')}.${mode}-${launch}-${l2}.${digest}.json`);
 }

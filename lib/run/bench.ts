@@ -16,7 +16,9 @@ import { failedRecord } from './run-prebuilt.js';
 
 /** What the process of one case is sent, and what it sends back. */
 export type CaseRequest = Pick<BenchCase, 'path' | 'deviceId' | 'timing' | 'verify'>;
-export type CaseMessage = { readonly type: 'progress'; readonly progress: Progress } | { readonly type: 'record'; readonly record: BenchRecord };
+export type CaseMessage =
+  | { readonly type: 'progress'; readonly progress: Progress }
+  | { readonly type: 'record'; readonly record: BenchRecord };
 
 export interface BenchOptions {
   readonly device: DeviceInfo;
@@ -52,7 +54,8 @@ export async function runBench(cases: readonly BenchCase[], options: BenchOption
   const outcomes: BenchOutcome[] = [];
   removePartials(options.resultsRoot);
   for (const [index, one] of cases.entries()) {
-    if (options.signal.aborted) throw new LadderError('ABORTED', `aborted after ${index} of ${cases.length} cases; run the bench again for the rest`);
+    if (options.signal.aborted)
+      throw new LadderError('ABORTED', `aborted after ${index} of ${cases.length} cases; run the bench again for the rest`);
     const path = recordPath(options.resultsRoot, options.device, one);
     const earlier = options.fresh ? null : readEarlier(path, one);
     if (earlier) {
@@ -94,7 +97,11 @@ function readEarlier(path: string, one: BenchCase): BenchRecord | null {
   }
   if (record.status !== 'ok' || record.commit !== packageCommit()) return null;
   // The commit says nothing of uncommitted changes: the built files' times do.
-  const built = [join(packageRoot, 'dist', '.sources'), join(packageRoot, 'build', 'Release', 'ladder.node'), ...['graph.json', 'checkpoint.json', 'model.so', 'graph.params'].map((name) => join(one.path, name))];
+  const built = [
+    join(packageRoot, 'dist', '.sources'),
+    join(packageRoot, 'build', 'Release', 'ladder.node'),
+    ...['graph.json', 'checkpoint.json', 'model.so', 'graph.params'].map((name) => join(one.path, name)),
+  ];
   const newest = Math.max(...built.map((file) => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0));
   return Date.parse(record.date) >= newest ? record : null;
 }
@@ -104,7 +111,10 @@ async function runCase(one: BenchCase, options: BenchOptions, onProgress: (progr
   const child = fork(kCliPath, ['bench-case'], { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], execArgv: [] });
   let record: BenchRecord | null = null;
   let output = '';
-  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk: Buffer) => { output = (output + chunk.toString('utf8')).slice(-kKeptOutput); });
+  for (const stream of [child.stdout, child.stderr])
+    stream?.on('data', (chunk: Buffer) => {
+      output = (output + chunk.toString('utf8')).slice(-kKeptOutput);
+    });
   child.on('message', (message: CaseMessage) => {
     if (message.type === 'record') record = message.record;
     else onProgress(message.progress);
@@ -114,12 +124,24 @@ async function runCase(one: BenchCase, options: BenchOptions, onProgress: (progr
   const { code, signal, timedOut } = await ended(child, options);
   if (options.signal.aborted) throw new LadderError('ABORTED', 'aborted; what was measured is kept, run the bench again for the rest');
   if (record !== null) return record;
-  const how = timedOut ? `took longer than ${options.caseTimeoutMs / 1000} s and was ended` : signal !== null ? `was ended by ${signal}` : `exited with status ${code}`;
+  const how = timedOut
+    ? `took longer than ${options.caseTimeoutMs / 1000} s and was ended`
+    : signal !== null
+      ? `was ended by ${signal}`
+      : `exited with status ${code}`;
   const { mode, launch, l2 } = one.timing;
-  return failedRecord(one.path, { code: 'INTERNAL', message: `the measuring process ${how}${output === '' ? '' : `: ${output.trim()}`}` }, options.device, { mode, launch: launch === 'graph' ? 'graph' : 'stream', l2 });
+  return failedRecord(
+    one.path,
+    { code: 'INTERNAL', message: `the measuring process ${how}${output === '' ? '' : `: ${output.trim()}`}` },
+    options.device,
+    { mode, launch: launch === 'graph' ? 'graph' : 'stream', l2 },
+  );
 }
 
-function ended(child: ChildProcess, options: BenchOptions): Promise<{ code: number | null; signal: NodeJS.Signals | null; timedOut: boolean }> {
+function ended(
+  child: ChildProcess,
+  options: BenchOptions,
+): Promise<{ code: number | null; signal: NodeJS.Signals | null; timedOut: boolean }> {
   return new Promise((resolve, reject) => {
     let timedOut = false;
     let killing: NodeJS.Timeout | undefined;

@@ -66,7 +66,10 @@ const kWatchIntervalMs = 250;
 export async function measure(subject: Subject, options: CheckedBenchmarkOptions): Promise<BenchmarkResult> {
   const { executor, device, manifest } = subject;
   if (options.mode === 'paper' && options.l2 === 'cold') {
-    throw new LadderError('BAD_ARGUMENT', "expected 'hot' for `l2` in mode 'paper', whose events span many inferences, but received \"cold\"");
+    throw new LadderError(
+      'BAD_ARGUMENT',
+      "expected 'hot' for `l2` in mode 'paper', whose events span many inferences, but received \"cold\"",
+    );
   }
   if (device.kind === 'cpu') refuseOnCpu(options);
   throwIfAborted(options.signal);
@@ -74,7 +77,10 @@ export async function measure(subject: Subject, options: CheckedBenchmarkOptions
   const watch = new DeviceWatch(device);
   const progress = (fraction: number): void => options.onProgress?.({ phase: 'measure', fraction, detail: null });
   const { statesDuring, setAsideMs, ...figures } = await cancellable(executor, options.signal, () =>
-    options.mode === 'paper' ? measurePaper(executor, launch, options, watch, progress) : measureSamples(executor, launch, watch, options, progress));
+    options.mode === 'paper'
+      ? measurePaper(executor, launch, options, watch, progress)
+      : measureSamples(executor, launch, watch, options, progress),
+  );
 
   const warnings = setAsideWarnings(setAsideMs);
   let roofline: Roofline | null = null;
@@ -87,13 +93,30 @@ export async function measure(subject: Subject, options: CheckedBenchmarkOptions
     }
   }
   const verdict = judgeMeasurement({
-    latencyMs: figures.latencyMs, launch, l2: options.l2, enqueueMedianMs: figures.enqueueMedianMs, statesDuring,
-    roofline, bytes: manifest?.bytes ?? null, l2Bytes: device.l2Bytes,
+    latencyMs: figures.latencyMs,
+    launch,
+    l2: options.l2,
+    enqueueMedianMs: figures.enqueueMedianMs,
+    statesDuring,
+    roofline,
+    bytes: manifest?.bytes ?? null,
+    l2Bytes: device.l2Bytes,
   });
   return {
-    status: verdict.invalid === null ? 'ok' : 'invalid', reason: verdict.invalid, warnings: [...warnings, ...verdict.warnings],
-    mode: options.mode, launch, launchReason, l2: options.l2, clock: device.kind === 'cuda' ? 'gpu-events' : 'cpu-host',
-    ...figures, roofline, device, stateBefore: watch.before, stateAfter: watch.last, date: new Date().toISOString(),
+    status: verdict.invalid === null ? 'ok' : 'invalid',
+    reason: verdict.invalid,
+    warnings: [...warnings, ...verdict.warnings],
+    mode: options.mode,
+    launch,
+    launchReason,
+    l2: options.l2,
+    clock: device.kind === 'cuda' ? 'gpu-events' : 'cpu-host',
+    ...figures,
+    roofline,
+    device,
+    stateBefore: watch.before,
+    stateAfter: watch.last,
+    date: new Date().toISOString(),
   };
 }
 
@@ -103,7 +126,13 @@ interface Figures extends Pick<BenchmarkResult, 'latencyMs' | 'samples' | 'paper
   readonly setAsideMs: readonly number[];
 }
 
-async function measurePaper(executor: NativeExecutor, launch: 'stream' | 'graph', options: CheckedBenchmarkOptions, watch: DeviceWatch, onProgress: (fraction: number) => void): Promise<Figures> {
+async function measurePaper(
+  executor: NativeExecutor,
+  launch: 'stream' | 'graph',
+  options: CheckedBenchmarkOptions,
+  watch: DeviceWatch,
+  onProgress: (fraction: number) => void,
+): Promise<Figures> {
   const { number, repeat, minRepeatMs } = options;
   const statesDuring: NativeDeviceState[] = [];
   const result = await executor.measurePaper({ launch, number, repeat, minRepeatMs }, (fraction) => {
@@ -112,10 +141,25 @@ async function measurePaper(executor: NativeExecutor, launch: 'stream' | 'graph'
   });
   statesDuring.push(...watch.read());
   const paper = summarisePaper(result.valuesMs, result.numbers);
-  return { latencyMs: paper.meanMs, samples: null, paper, rawMs: null, enqueueMedianMs: null, hostMsPerInference: null, statesDuring, setAsideMs: [] };
+  return {
+    latencyMs: paper.meanMs,
+    samples: null,
+    paper,
+    rawMs: null,
+    enqueueMedianMs: null,
+    hostMsPerInference: null,
+    statesDuring,
+    setAsideMs: [],
+  };
 }
 
-async function measureSamples(executor: NativeExecutor, launch: 'stream' | 'graph', watch: DeviceWatch, options: CheckedBenchmarkOptions, onProgress: (fraction: number) => void): Promise<Figures> {
+async function measureSamples(
+  executor: NativeExecutor,
+  launch: 'stream' | 'graph',
+  watch: DeviceWatch,
+  options: CheckedBenchmarkOptions,
+  onProgress: (fraction: number) => void,
+): Promise<Figures> {
   const onGpu = watch.device.kind === 'cuda';
   const minSamples = options.minSamples ?? Math.min(onGpu ? 100 : 2, options.maxSamples ?? Infinity);
   const maxSamples = options.maxSamples ?? Math.max(onGpu ? 2000 : 20, minSamples);
@@ -125,20 +169,29 @@ async function measureSamples(executor: NativeExecutor, launch: 'stream' | 'grap
   const limits = { warmupMs: options.warmupMs ?? (onGpu ? 200 : 0), minSamples, maxSamples, maxMs: options.maxMs ?? 3000 };
   const how = { launch, l2: options.l2 };
   const result = onGpu
-    ? await sampleInBursts({
-      take: (burst) => {
-        throwIfAborted(options.signal);
-        return executor.measureSamples({ ...how, ...burst }, null);
-      },
-      read: () => watch.read()[0] ?? null, onProgress,
-      pause: (ms) => setTimeout(ms, undefined, { signal: options.signal }).catch(() => throwIfAborted(options.signal)),
-    }, { ...limits, recoveryMs: options.recoveryMs })
-    : { ...await executor.measureSamples({ ...how, ...limits }, onProgress), states: [], setAsideMs: [] };
+    ? await sampleInBursts(
+        {
+          take: (burst) => {
+            throwIfAborted(options.signal);
+            return executor.measureSamples({ ...how, ...burst }, null);
+          },
+          read: () => watch.read()[0] ?? null,
+          onProgress,
+          pause: (ms) => setTimeout(ms, undefined, { signal: options.signal }).catch(() => throwIfAborted(options.signal)),
+        },
+        { ...limits, recoveryMs: options.recoveryMs },
+      )
+    : { ...(await executor.measureSamples({ ...how, ...limits }, onProgress)), states: [], setAsideMs: [] };
   const samples = summariseSamples(result.gpuMs);
   return {
-    latencyMs: samples.medianMs, samples, paper: null, rawMs: Array.from(result.gpuMs),
-    enqueueMedianMs: onGpu ? median(result.enqueueMs) : null, hostMsPerInference: result.hostMsPerInference,
-    statesDuring: result.states, setAsideMs: result.setAsideMs,
+    latencyMs: samples.medianMs,
+    samples,
+    paper: null,
+    rawMs: Array.from(result.gpuMs),
+    enqueueMedianMs: onGpu ? median(result.enqueueMs) : null,
+    hostMsPerInference: result.hostMsPerInference,
+    statesDuring: result.states,
+    setAsideMs: result.setAsideMs,
   };
 }
 
@@ -147,7 +200,10 @@ function refuseOnCpu(options: CheckedBenchmarkOptions): void {
   if (options.l2 === 'cold') throw new LadderError('UNSUPPORTED', "the CPU's caches cannot be flushed here; use l2 'hot'");
 }
 
-async function chooseLaunch({ executor, device }: Subject, options: CheckedBenchmarkOptions): Promise<{ launch: 'stream' | 'graph'; launchReason: string | null }> {
+async function chooseLaunch(
+  { executor, device }: Subject,
+  options: CheckedBenchmarkOptions,
+): Promise<{ launch: 'stream' | 'graph'; launchReason: string | null }> {
   if (options.launch === 'stream') return { launch: 'stream', launchReason: null };
   if (device.kind === 'cpu') return { launch: 'stream', launchReason: 'the CPU has no CUDA graphs' };
   options.onProgress?.({ phase: 'capture', fraction: null, detail: null });
@@ -155,7 +211,9 @@ async function chooseLaunch({ executor, device }: Subject, options: CheckedBench
   if (capture.captured) return { launch: 'graph', launchReason: null };
   const reason = capture.reason ?? 'the driver gave no reason';
   if (options.launch === 'graph') {
-    throw new LadderError('UNSUPPORTED', `the checkpoint cannot be captured into a CUDA graph: ${reason}; use launch 'stream', or 'auto'`, { reason });
+    throw new LadderError('UNSUPPORTED', `the checkpoint cannot be captured into a CUDA graph: ${reason}; use launch 'stream', or 'auto'`, {
+      reason,
+    });
   }
   return { launch: 'stream', launchReason: reason };
 }

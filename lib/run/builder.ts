@@ -30,6 +30,9 @@ export function provideModuleBuilder(load: () => Promise<ModuleBuilder>): void {
 }
 
 export async function buildModuleIfStale(folder: string, options: ModuleBuildOptions): Promise<ModuleBuildResult> {
-  if (!provided) throw new LadderError('INTERNAL', 'no builder was handed over: import lib/compiler/provide.js before checkpoints are loaded', { folder });
+  if (!provided)
+    throw new LadderError('INTERNAL', 'no builder was handed over: import lib/compiler/provide.js before checkpoints are loaded', {
+      folder,
+    });
   return (await provided())(folder, options);
 }

@@ -39,19 +39,30 @@ interface Burst extends SamplesResult {
   readonly state: NativeDeviceState | null;
 }
 const countOf = (bursts: readonly Burst[]): number => bursts.reduce((sum, { gpuMs }) => sum + gpuMs.length, 0);
-const hostMsOf = (bursts: readonly Burst[]): number => bursts.reduce((sum, { gpuMs, hostMsPerInference }) => sum + gpuMs.length * hostMsPerInference, 0);
+const hostMsOf = (bursts: readonly Burst[]): number =>
+  bursts.reduce((sum, { gpuMs, hostMsPerInference }) => sum + gpuMs.length * hostMsPerInference, 0);
 
 /** Takes bursts until those without a power cap fulfil `limits`; when patience ends before, all count. */
 export async function sampleInBursts(source: BurstSource, limits: BurstLimits): Promise<BurstResult> {
   const { minSamples, maxSamples, maxMs, recoveryMs } = limits;
-  const kept: Burst[] = [], capped: Burst[] = [], all: Burst[] = [];
+  const kept: Burst[] = [],
+    capped: Burst[] = [],
+    all: Burst[] = [];
   let { warmupMs } = limits;
   for (;;) {
-    const count = countOf(kept), hostMs = hostMsOf(kept), timeIsUp = hostMs >= maxMs;
-    if (all.length > 0) source.onProgress(Math.min(1, Math.max(count / maxSamples, Math.min(timeIsUp ? 1 : hostMs / maxMs, count / minSamples))));
+    const count = countOf(kept),
+      hostMs = hostMsOf(kept),
+      timeIsUp = hostMs >= maxMs;
+    if (all.length > 0)
+      source.onProgress(Math.min(1, Math.max(count / maxSamples, Math.min(timeIsUp ? 1 : hostMs / maxMs, count / minSamples))));
     if (count >= maxSamples || (count >= minSamples && timeIsUp)) break;
     if (countOf(all) >= minSamples && hostMsOf(capped) > kPatience * maxMs) break;
-    const samples = await source.take({ warmupMs, minSamples: 1, maxSamples: (timeIsUp ? minSamples : maxSamples) - count, maxMs: kBurstMs });
+    const samples = await source.take({
+      warmupMs,
+      minSamples: 1,
+      maxSamples: (timeIsUp ? minSamples : maxSamples) - count,
+      maxMs: kBurstMs,
+    });
     const burst = { ...samples, state: source.read() };
     const slowed = recoveryMs > 0 && burst.state !== null && powerCapped([burst.state]);
     all.push(burst);
@@ -59,10 +70,13 @@ export async function sampleInBursts(source: BurstSource, limits: BurstLimits): 
     if (slowed) await source.pause(recoveryMs);
     warmupMs = kBurstWarmupMs;
   }
-  const enough = countOf(kept) >= minSamples, chosen = enough ? kept : all;
+  const enough = countOf(kept) >= minSamples,
+    chosen = enough ? kept : all;
   return {
-    gpuMs: chosen.flatMap(({ gpuMs }) => Array.from(gpuMs)), enqueueMs: chosen.flatMap(({ enqueueMs }) => Array.from(enqueueMs)),
-    hostMsPerInference: hostMsOf(chosen) / countOf(chosen), states: chosen.flatMap(({ state }) => state ?? []),
+    gpuMs: chosen.flatMap(({ gpuMs }) => Array.from(gpuMs)),
+    enqueueMs: chosen.flatMap(({ enqueueMs }) => Array.from(enqueueMs)),
+    hostMsPerInference: hostMsOf(chosen) / countOf(chosen),
+    states: chosen.flatMap(({ state }) => state ?? []),
     setAsideMs: enough ? capped.flatMap(({ gpuMs }) => Array.from(gpuMs)) : [],
   };
 }
@@ -70,5 +84,7 @@ export async function sampleInBursts(source: BurstSource, limits: BurstLimits): 
 /** What a record's warnings say of samples that were set aside. */
 export function setAsideWarnings(setAsideMs: readonly number[]): string[] {
   if (setAsideMs.length === 0) return [];
-  return [`${setAsideMs.length} more samples, their median ${median(setAsideMs).toPrecision(4)} ms, were set aside: the power limit held the clock below ${100 * cappedClockShare} % of the highest, and the GPU was given pauses`];
+  return [
+    `${setAsideMs.length} more samples, their median ${median(setAsideMs).toPrecision(4)} ms, were set aside: the power limit held the clock below ${100 * cappedClockShare} % of the highest, and the GPU was given pauses`,
+  ];
 }

@@ -26,8 +26,15 @@ export interface DeviceInfo {
 function cpuDevice(): DeviceInfo {
   const cores = cpus();
   return {
-    id: 'cpu', kind: 'cpu', name: cores[0]?.model.trim() || 'CPU', computeCapability: null, driverVersion: null,
-    multiprocessors: cores.length, memoryBytes: totalmem(), l2Bytes: null, uuid: null,
+    id: 'cpu',
+    kind: 'cpu',
+    name: cores[0]?.model.trim() || 'CPU',
+    computeCapability: null,
+    driverVersion: null,
+    multiprocessors: cores.length,
+    memoryBytes: totalmem(),
+    l2Bytes: null,
+    uuid: null,
   };
 }
 
@@ -40,11 +47,19 @@ export function listDevices(): readonly DeviceInfo[] {
   const status = native().cudaStatus();
   const cuda = status.available ? native().devices() : [];
   return [
-    ...cuda.map((device): DeviceInfo => ({
-      id: `cuda:${device.ordinal}`, kind: 'cuda', name: device.name, computeCapability: device.computeCapability.join('.'),
-      driverVersion: status.driverVersion, multiprocessors: device.multiprocessors, memoryBytes: device.memoryBytes,
-      l2Bytes: device.l2Bytes, uuid: device.uuid,
-    })),
+    ...cuda.map(
+      (device): DeviceInfo => ({
+        id: `cuda:${device.ordinal}`,
+        kind: 'cuda',
+        name: device.name,
+        computeCapability: device.computeCapability.join('.'),
+        driverVersion: status.driverVersion,
+        multiprocessors: device.multiprocessors,
+        memoryBytes: device.memoryBytes,
+        l2Bytes: device.l2Bytes,
+        uuid: device.uuid,
+      }),
+    ),
     cpuDevice(),
   ];
 }
@@ -61,9 +76,17 @@ export function selectDevice(wanted: string): DeviceInfo {
   if (found) return found;
   const status = native().cudaStatus();
   if (!status.available) {
-    throw new LadderError('NO_DRIVER', `no CUDA driver could be used (${status.reason ?? 'unknown reason'}); install an NVIDIA driver, or use the CPU with device 'cpu'; \`ladder doctor\` says what is missing`, { device: name });
+    throw new LadderError(
+      'NO_DRIVER',
+      `no CUDA driver could be used (${status.reason ?? 'unknown reason'}); install an NVIDIA driver, or use the CPU with device 'cpu'; \`ladder doctor\` says what is missing`,
+      { device: name },
+    );
   }
-  throw new LadderError('NO_DEVICE', `expected one of ${devices.map((device) => device.id).join(', ')} for \`device\` but received ${JSON.stringify(name)}`, { device: name });
+  throw new LadderError(
+    'NO_DEVICE',
+    `expected one of ${devices.map((device) => device.id).join(', ')} for \`device\` but received ${JSON.stringify(name)}`,
+    { device: name },
+  );
 }
 
 /** Ordinal of a CUDA device; 0 for the CPU, which has only one. */
@@ -85,5 +108,10 @@ export function deviceForRecord(device: DeviceInfo): BenchRecord['device'] {
 
 /** A device's name as a folder: `nvidia-h100-80gb-hbm3`. */
 export function deviceFolder(device: { readonly name: string }): string {
-  return device.name.toLowerCase().replace(/[^a-z0-9]+/g, '-').replace(/^-|-$/g, '') || 'device';
+  return (
+    device.name
+      .toLowerCase()
+      .replace(/[^a-z0-9]+/g, '-')
+      .replace(/^-|-$/g, '') || 'device'
+  );
 }

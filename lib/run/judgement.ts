@@ -50,7 +50,9 @@ export function judgeMeasurement(evidence: Evidence): Judgement {
     const text = `the power limit was reached${share === null ? '' : `, at ${Math.round(100 * share)} % of the highest clock`}`;
     (powerCapped(evidence.statesDuring) ? invalid : warnings).push(text);
   } else if (share !== null && share < kIdleClockShare) {
-    warnings.push(`the GPU ran at ${Math.round(100 * share)} % of its highest clock without a power or thermal limit: it may not have left its idle clocks`);
+    warnings.push(
+      `the GPU ran at ${Math.round(100 * share)} % of its highest clock without a power or thermal limit: it may not have left its idle clocks`,
+    );
   }
   if (evidence.statesDuring.length > 0 && evidence.statesDuring.every((state) => state.throttleReasons === null)) {
     warnings.push('NVML says nothing of clocks and throttling, so that neither could be checked');
@@ -65,7 +67,9 @@ export function judgeMeasurement(evidence: Evidence): Judgement {
     warnings.push('L2-resident: the checkpoint fits in the L2 cache, so that its weights need not come from device memory');
   }
   if (evidence.enqueueMedianMs !== null && evidence.enqueueMedianMs > kEnqueueShare * evidence.latencyMs) {
-    warnings.push(`enqueueing takes ${Math.round((100 * evidence.enqueueMedianMs) / evidence.latencyMs)} % of the GPU's time: the host may set the pace${evidence.launch === 'stream' ? '; launch as a graph' : ''}`);
+    warnings.push(
+      `enqueueing takes ${Math.round((100 * evidence.enqueueMedianMs) / evidence.latencyMs)} % of the GPU's time: the host may set the pace${evidence.launch === 'stream' ? '; launch as a graph' : ''}`,
+    );
   }
   return { invalid: invalid.length > 0 ? invalid.join('; ') : null, warnings };
 }
@@ -93,7 +97,9 @@ export function powerCapped(states: readonly NativeDeviceState[]): boolean {
 
 /** Lowest SM clock over the highest possible one; null where NVML does not say. */
 function clockShare(states: readonly NativeDeviceState[]): number | null {
-  const shares = states.flatMap(({ smClockMHz, maxSmClockMHz }) => (smClockMHz !== null && maxSmClockMHz ? [smClockMHz / maxSmClockMHz] : []));
+  const shares = states.flatMap(({ smClockMHz, maxSmClockMHz }) =>
+    smClockMHz !== null && maxSmClockMHz ? [smClockMHz / maxSmClockMHz] : [],
+  );
   return shares.length > 0 ? Math.min(...shares) : null;
 }
 

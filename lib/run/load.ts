@@ -45,7 +45,8 @@ export async function openCheckpoint(path: string, options: CheckedLoadOptions):
   let buildMs = 0;
   if (wanted.kind === 'cuda' && options.build && (await readManifest(folder)) !== null) {
     const result = await buildModuleIfStale(folder, {
-      computeCapability: computeCapabilityOf(wanted), signal: options.signal,
+      computeCapability: computeCapabilityOf(wanted),
+      signal: options.signal,
       onProgress: (fraction, label) => options.onProgress?.({ phase: 'build', fraction, detail: label }),
     });
     buildMs = result.buildMs;
@@ -55,7 +56,11 @@ export async function openCheckpoint(path: string, options: CheckedLoadOptions):
   const checkpoint = await readCheckpoint(folder);
   const device = deviceFor(checkpoint, wanted, options.device);
   const usesReference = device.kind === 'cpu' && checkpoint.manifest !== null;
-  const plan = planExecutor(checkpoint, { deviceType: device.kind === 'cuda' ? 2 : 1, deviceOrdinal: ordinalOf(device), useReference: usesReference });
+  const plan = planExecutor(checkpoint, {
+    deviceType: device.kind === 'cuda' ? 2 : 1,
+    deviceOrdinal: ordinalOf(device),
+    useReference: usesReference,
+  });
   throwIfAborted(options.signal);
   const executor = await native().openExecutor(plan);
   try {
@@ -63,8 +68,21 @@ export async function openCheckpoint(path: string, options: CheckedLoadOptions):
     const fills = await fillWeights(checkpoint, executor, options.seed, options);
     const fillMs = performance.now() - started;
     const weights = weightSource(checkpoint.manifest, checkpoint.params !== null);
-    if (weights === 'fake') warnings.push('fake weights: neither graph.params nor checkpoint.json says what they are, so that they are random; right for timing, meaningless as numbers');
-    return { checkpoint, device, plan, executor, usesReference, weights, fills, times: { buildMs, ...executor.loadTimes, fillMs }, warnings };
+    if (weights === 'fake')
+      warnings.push(
+        'fake weights: neither graph.params nor checkpoint.json says what they are, so that they are random; right for timing, meaningless as numbers',
+      );
+    return {
+      checkpoint,
+      device,
+      plan,
+      executor,
+      usesReference,
+      weights,
+      fills,
+      times: { buildMs, ...executor.loadTimes, fillMs },
+      warnings,
+    };
   } catch (error) {
     await executor.dispose();
     throw error;
@@ -82,7 +100,11 @@ function deviceFor(checkpoint: Checkpoint, wanted: DeviceInfo, option: string): 
   }
   // The message for a machine without a GPU names what is missing there.
   if (option === 'auto') return selectDevice('cuda');
-  throw new LadderError('UNSUPPORTED', `${checkpoint.name} was compiled for CUDA and has no checkpoint.json, which says what its operators compute: it cannot run on the CPU`, { checkpoint: checkpoint.name });
+  throw new LadderError(
+    'UNSUPPORTED',
+    `${checkpoint.name} was compiled for CUDA and has no checkpoint.json, which says what its operators compute: it cannot run on the CPU`,
+    { checkpoint: checkpoint.name },
+  );
 }
 
 /** The `null` nodes of the graph. */
@@ -94,13 +116,21 @@ export function argumentTensors({ graph }: Checkpoint): readonly ArgumentTensor[
 }
 
 /** Copies graph.params and generates everything else; returns what was generated. */
-export async function fillWeights(checkpoint: Checkpoint, executor: NativeExecutor, seed: number | undefined, options: TaskOptions): Promise<readonly PlannedFill[]> {
+export async function fillWeights(
+  checkpoint: Checkpoint,
+  executor: NativeExecutor,
+  seed: number | undefined,
+  options: TaskOptions,
+): Promise<readonly PlannedFill[]> {
   const tensors = argumentTensors(checkpoint);
   const { params, manifest } = checkpoint;
   const entryOf = new Map(tensors.map(({ name, entry }) => [name, entry]));
   if (params) {
     options.onProgress?.({ phase: 'fill', fraction: 0, detail: params.path });
-    await executor.loadParams(params.path, params.tensors.map(({ name, fileOffset, sizeBytes }) => ({ entry: entryOf.get(name)!, fileOffset, sizeBytes })));
+    await executor.loadParams(
+      params.path,
+      params.tensors.map(({ name, fileOffset, sizeBytes }) => ({ entry: entryOf.get(name)!, fileOffset, sizeBytes })),
+    );
   }
   const fills = planFills(tensors, manifest, new Set(params?.tensors.map(({ name }) => name)), seed);
   const sizes = fills.map(({ entry }) => checkpoint.graph.entries[entry]!.sizeBytes);

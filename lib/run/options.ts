@@ -76,7 +76,9 @@ export const taskShape = {
 
 export function integer(minimum: number, maximum = Number.MAX_SAFE_INTEGER): z.ZodType<number> {
   const error = `an integer of at least ${minimum}${maximum === Number.MAX_SAFE_INTEGER ? '' : ` and at most ${maximum}`}`;
-  return z.custom<number>((value) => Number.isSafeInteger(value) && (value as number) >= minimum && (value as number) <= maximum, { error });
+  return z.custom<number>((value) => Number.isSafeInteger(value) && (value as number) >= minimum && (value as number) <= maximum, {
+    error,
+  });
 }
 
 function milliseconds(): z.ZodType<number> {
@@ -87,7 +89,10 @@ export const flag = z.boolean({ error: 'true or false' });
 
 export const loadOptionsSchema = z.strictObject({
   ...taskShape,
-  device: z.string({ error: "'auto', 'cpu', 'cuda' or 'cuda:<ordinal>'" }).regex(/^(auto|cpu|cuda(:(0|[1-9][0-9]{0,3}))?)$/, { error: "'auto', 'cpu', 'cuda' or 'cuda:<ordinal>'" }).default('auto'),
+  device: z
+    .string({ error: "'auto', 'cpu', 'cuda' or 'cuda:<ordinal>'" })
+    .regex(/^(auto|cpu|cuda(:(0|[1-9][0-9]{0,3}))?)$/, { error: "'auto', 'cpu', 'cuda' or 'cuda:<ordinal>'" })
+    .default('auto'),
   seed: integer(0).optional(),
   build: flag.default(true),
 });
@@ -128,7 +133,8 @@ export type CheckedProfileOptions = z.infer<typeof profileOptionsSchema>;
 /** How a value is named in a message: its text where short, and its type. */
 export function describeValue(value: unknown): string {
   if (value === undefined || value === null) return String(value);
-  if (typeof value === 'object') return Array.isArray(value) ? `an array of ${value.length}` : `an object of type ${value.constructor?.name ?? 'Object'}`;
+  if (typeof value === 'object')
+    return Array.isArray(value) ? `an array of ${value.length}` : `an object of type ${value.constructor?.name ?? 'Object'}`;
   if (typeof value === 'function') return 'a function';
   const text = typeof value === 'string' ? JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value) : String(value);
   return `${text} of type ${typeof value}`;
@@ -143,12 +149,17 @@ export function parseOptions<S extends z.ZodObject>(schema: S, options: unknown)
   if (result.success) return result.data;
   const issue = result.error.issues[0];
   if (issue?.code === 'unrecognized_keys') {
-    throw new LadderError('BAD_ARGUMENT', `expected only the options ${Object.keys(schema.shape).join(', ')} but received \`${issue.keys[0]}\``);
+    throw new LadderError(
+      'BAD_ARGUMENT',
+      `expected only the options ${Object.keys(schema.shape).join(', ')} but received \`${issue.keys[0]}\``,
+    );
   }
   const name = issue?.path.join('.') ?? '';
   if (name === '') throw new LadderError('BAD_ARGUMENT', `expected an object for \`options\` but received ${describeValue(options)}`);
   const received = ((options ?? {}) as Record<string, unknown>)[String(issue?.path[0])];
-  throw new LadderError('BAD_ARGUMENT', `expected ${issue?.message} for \`${name}\` but received ${describeValue(received)}`, { option: name });
+  throw new LadderError('BAD_ARGUMENT', `expected ${issue?.message} for \`${name}\` but received ${describeValue(received)}`, {
+    option: name,
+  });
 }
 
 /** Throws `ABORTED` when the signal has fired. */

@@ -81,7 +81,11 @@ function subfolders(path: string): readonly string[] {
  */
 export function resolveCheckpoint(pathOrName: string): string {
   if (existsSync(pathOrName)) return resolve(pathOrName);
-  return checkpointFolders().map((folder) => join(folder, pathOrName)).find((path) => existsSync(path)) ?? pathOrName;
+  return (
+    checkpointFolders()
+      .map((folder) => join(folder, pathOrName))
+      .find((path) => existsSync(path)) ?? pathOrName
+  );
 }
 
 /** `<model>/<name>` of a checkpoint's folder. */

@@ -10,8 +10,16 @@ import type { DeviceInfo } from './device.js';
 import { argumentTensors, openCheckpoint, type Loaded, type LoadTimes } from './load.js';
 import { caseOf, type CheckpointCase } from './names.js';
 import {
-  benchmarkOptionsSchema, describeValue, loadOptionsSchema, parseOptions, profileOptionsSchema, verifyOptionsSchema,
-  type BenchmarkOptions, type LoadOptions, type TaskOptions, type VerifyRunOptions,
+  benchmarkOptionsSchema,
+  describeValue,
+  loadOptionsSchema,
+  parseOptions,
+  profileOptionsSchema,
+  verifyOptionsSchema,
+  type BenchmarkOptions,
+  type LoadOptions,
+  type TaskOptions,
+  type VerifyRunOptions,
 } from './options.js';
 import { profileLoaded, type ProfileReport } from './profile.js';
 import { arrayFromBytes, bytesForTensor, float32FromBytes, tensorInfo, type TensorArray, type TensorInfo } from './tensors.js';
@@ -70,7 +78,8 @@ export class Prebuilt implements AsyncDisposable {
 
   /** @internal Use `loadPrebuilt`. */
   static async load(path: string, options?: LoadOptions): Promise<Prebuilt> {
-    if (typeof path !== 'string') throw new LadderError('BAD_ARGUMENT', `expected a string for \`path\` but received ${describeValue(path)}`);
+    if (typeof path !== 'string')
+      throw new LadderError('BAD_ARGUMENT', `expected a string for \`path\` but received ${describeValue(path)}`);
     return new Prebuilt(await openCheckpoint(path, parseOptions(loadOptionsSchema, options)));
   }
 
@@ -99,7 +108,11 @@ export class Prebuilt implements AsyncDisposable {
     const info = this.inputs.get(name);
     if (!info) {
       const known = [...this.inputs.keys()];
-      throw new LadderError('UNKNOWN_INPUT', `expected one of ${known.slice(0, 8).join(', ')}${known.length > 8 ? `, … (${known.length} in all)` : ''} for \`name\` but received ${describeValue(name)}`, { checkpoint: checkpoint.name });
+      throw new LadderError(
+        'UNKNOWN_INPUT',
+        `expected one of ${known.slice(0, 8).join(', ')}${known.length > 8 ? `, … (${known.length} in all)` : ''} for \`name\` but received ${describeValue(name)}`,
+        { checkpoint: checkpoint.name },
+      );
     }
     const { entry } = argumentTensors(checkpoint).find((tensor) => tensor.name === name)!;
     await executor.write(entry, bytesForTensor(info, plan.entries[entry]!.dtype, data));
@@ -121,7 +134,8 @@ export class Prebuilt implements AsyncDisposable {
   async getOutput(index = 0, options: { readonly as?: 'bits' | 'float32' } = {}): Promise<TensorArray> {
     const { executor, checkpoint } = this.use();
     const info = Number.isSafeInteger(index) ? this.outputs[index] : undefined;
-    if (!info) throw new LadderError('BAD_ARGUMENT', `expected 0…${this.outputs.length - 1} for \`index\` but received ${describeValue(index)}`);
+    if (!info)
+      throw new LadderError('BAD_ARGUMENT', `expected 0…${this.outputs.length - 1} for \`index\` but received ${describeValue(index)}`);
     if (options.as !== undefined && options.as !== 'bits' && options.as !== 'float32') {
       throw new LadderError('BAD_ARGUMENT', `expected 'bits' or 'float32' for \`as\` but received ${describeValue(options.as)}`);
     }

@@ -40,7 +40,8 @@ export async function profileLoaded(loaded: Loaded, options: CheckedProfileOptio
   const { executor, plan, device, checkpoint } = loaded;
   const wanted = options.samples ?? (device.kind === 'cuda' ? 50 : 2);
   const { operatorMs, samples } = await cancellable(executor, options.signal, () =>
-    executor.profile(wanted, (fraction) => options.onProgress?.({ phase: 'profile', fraction, detail: null })));
+    executor.profile(wanted, (fraction) => options.onProgress?.({ phase: 'profile', fraction, detail: null })),
+  );
   const bandwidth = checkpoint.manifest ? await readBandwidth(device) : null;
   const work = new Map(checkpoint.manifest?.operators.map((operator) => [operator.node, operator]));
   const timed = plan.operators.map(({ node, inputs, outputs }, i) => {
@@ -48,10 +49,23 @@ export async function profileLoaded(loaded: Loaded, options: CheckedProfileOptio
     const medianMs = median(times);
     const described = work.get(node);
     return {
-      node, shapes: outputs.map((entry) => plan.entries[entry]!.shape), inputs: inputs.length, outputs: outputs.length, medianMs, minMs: Math.min(...times),
-      roofline: described && bandwidth !== null && medianMs > 0 ? rooflineOf(described, medianMs, bandwidth, mixedCeiling(device.name, [described])) : null,
+      node,
+      shapes: outputs.map((entry) => plan.entries[entry]!.shape),
+      inputs: inputs.length,
+      outputs: outputs.length,
+      medianMs,
+      minMs: Math.min(...times),
+      roofline:
+        described && bandwidth !== null && medianMs > 0
+          ? rooflineOf(described, medianMs, bandwidth, mixedCeiling(device.name, [described]))
+          : null,
     };
   });
   const totalMs = timed.reduce((sum, { medianMs }) => sum + medianMs, 0);
-  return { operators: timed.map((operator) => ({ ...operator, share: totalMs > 0 ? operator.medianMs / totalMs : 0 })), samples, totalMs, device };
+  return {
+    operators: timed.map((operator) => ({ ...operator, share: totalMs > 0 ? operator.medianMs / totalMs : 0 })),
+    samples,
+    totalMs,
+    device,
+  };
 }

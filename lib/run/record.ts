@@ -14,22 +14,38 @@ const ms = z.number().nonnegative();
 /** Order statistics of per-inference samples. Percentiles are nearest rank, null where there are too few samples. */
 export const sampleStatsSchema = z.strictObject({
   count: z.number().int().positive(),
-  medianMs: ms, iqrMs: ms, minMs: ms, maxMs: ms, meanMs: ms, stdMs: ms,
-  p5Ms: ms.nullable(), p95Ms: ms.nullable(), p99Ms: ms.nullable(),
+  medianMs: ms,
+  iqrMs: ms,
+  minMs: ms,
+  maxMs: ms,
+  meanMs: ms,
+  stdMs: ms,
+  p5Ms: ms.nullable(),
+  p95Ms: ms.nullable(),
+  p99Ms: ms.nullable(),
 });
 export type SampleStats = z.infer<typeof sampleStatsSchema>;
 
 /** TVM's rule: five means over many inferences; std is the population's. */
 export const paperStatsSchema = z.strictObject({
-  valuesMs: z.array(ms).min(1), numbers: z.array(z.number().positive()),
-  meanMs: ms, medianMs: ms, minMs: ms, maxMs: ms, stdMs: ms,
+  valuesMs: z.array(ms).min(1),
+  numbers: z.array(z.number().positive()),
+  meanMs: ms,
+  medianMs: ms,
+  minMs: ms,
+  maxMs: ms,
+  stdMs: ms,
 });
 export type PaperStats = z.infer<typeof paperStatsSchema>;
 
 /** Clocks and throttling at one moment. */
 export const deviceStateSchema = z.strictObject({
-  smClockMHz: z.number().nullable(), memoryClockMHz: z.number().nullable(), maxSmClockMHz: z.number().nullable(),
-  temperatureC: z.number().nullable(), powerW: z.number().nullable(), throttleReasons: z.array(z.string()).nullable(),
+  smClockMHz: z.number().nullable(),
+  memoryClockMHz: z.number().nullable(),
+  maxSmClockMHz: z.number().nullable(),
+  temperatureC: z.number().nullable(),
+  powerW: z.number().nullable(),
+  throttleReasons: z.array(z.string()).nullable(),
 });
 
 export const recordSchema = z.strictObject({
@@ -63,18 +79,27 @@ export const recordSchema = z.strictObject({
   enqueueMedianMs: ms.nullable(),
   hostMsPerInference: ms.nullable(),
   load: z.strictObject({ buildMs: ms, dlopenMs: ms, moduleMs: ms, allocateMs: ms, fillMs: ms }).nullable(),
-  roofline: z.strictObject({
-    bytes: z.number().nonnegative(), flops: z.number().nonnegative(),
-    bytesPerSecond: z.number().nonnegative(), flopsPerSecond: z.number().nonnegative(),
-    ceilingBytesPerSecond: z.number().positive(), ceilingFlopsPerSecond: z.number().positive().nullable(),
-    /** Floor over measured time: the larger of the two terms, 0…1. */
-    fraction: z.number().nonnegative(),
-  }).nullable(),
+  roofline: z
+    .strictObject({
+      bytes: z.number().nonnegative(),
+      flops: z.number().nonnegative(),
+      bytesPerSecond: z.number().nonnegative(),
+      flopsPerSecond: z.number().nonnegative(),
+      ceilingBytesPerSecond: z.number().positive(),
+      ceilingFlopsPerSecond: z.number().positive().nullable(),
+      /** Floor over measured time: the larger of the two terms, 0…1. */
+      fraction: z.number().nonnegative(),
+    })
+    .nullable(),
   verified: z.boolean().nullable(),
   device: z.strictObject({
     kind: z.enum(['cuda', 'cpu']),
-    name: z.string(), computeCapability: z.string().nullable(), driverVersion: z.string().nullable(),
-    multiprocessors: z.number().nullable(), memoryBytes: z.number(), l2Bytes: z.number().nullable(),
+    name: z.string(),
+    computeCapability: z.string().nullable(),
+    driverVersion: z.string().nullable(),
+    multiprocessors: z.number().nullable(),
+    memoryBytes: z.number(),
+    l2Bytes: z.number().nullable(),
   }),
   stateBefore: deviceStateSchema.nullable(),
   stateAfter: deviceStateSchema.nullable(),
@@ -102,7 +127,11 @@ export function parseAs<T>(schema: z.ZodType<T>, text: string, source: string, r
   const result = schema.safeParse(json);
   if (!result.success) {
     const issue = result.error.issues[0];
-    throw new LadderError('BAD_RECORD', `${source}: ${issue?.path.join('.') || 'root'}: ${issue?.message ?? 'does not fit the schema'}${remedy}`, { source });
+    throw new LadderError(
+      'BAD_RECORD',
+      `${source}: ${issue?.path.join('.') || 'root'}: ${issue?.message ?? 'does not fit the schema'}${remedy}`,
+      { source },
+    );
   }
   return result.data;
 }

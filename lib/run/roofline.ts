@@ -45,7 +45,10 @@ function arithmeticOf({ values, nodes }: Program): string {
 }
 
 /** FLOP/s that the operators could reach one after another, each at its format's ceiling; null on an unknown GPU or without arithmetic. */
-export function mixedCeiling(deviceName: string, operators: readonly { readonly program: Program; readonly flops: number }[]): number | null {
+export function mixedCeiling(
+  deviceName: string,
+  operators: readonly { readonly program: Program; readonly flops: number }[],
+): number | null {
   let flops = 0;
   let seconds = 0;
   for (const operator of operators) {
@@ -69,9 +72,12 @@ export function rooflineOf(
   const memorySeconds = work.bytes / ceilingBytesPerSecond;
   const arithmeticSeconds = ceilingFlopsPerSecond === null ? 0 : work.flops / ceilingFlopsPerSecond;
   return {
-    bytes: work.bytes, flops: work.flops,
-    bytesPerSecond: work.bytes / seconds, flopsPerSecond: work.flops / seconds,
-    ceilingBytesPerSecond, ceilingFlopsPerSecond,
+    bytes: work.bytes,
+    flops: work.flops,
+    bytesPerSecond: work.bytes / seconds,
+    flopsPerSecond: work.flops / seconds,
+    ceilingBytesPerSecond,
+    ceilingFlopsPerSecond,
     fraction: Math.max(memorySeconds, arithmeticSeconds) / seconds,
   };
 }

@@ -33,7 +33,9 @@ const loadKeys = ['device', 'seed', 'build', 'signal', 'onProgress'] as const;
 const sharedKeys: readonly string[] = ['signal', 'onProgress'];
 
 /** Splits options into those of loading and the rest; unknown ones stay with the rest, which refuses them. */
-export function splitOptions<T extends LoadOptions>(options: T | undefined): { load: LoadOptions; rest: Omit<T, 'device' | 'seed' | 'build'> } {
+export function splitOptions<T extends LoadOptions>(
+  options: T | undefined,
+): { load: LoadOptions; rest: Omit<T, 'device' | 'seed' | 'build'> } {
   const entries = Object.entries(options ?? {});
   const isLoad = (key: string): boolean => (loadKeys as readonly string[]).includes(key);
   return {
@@ -56,8 +58,14 @@ export async function withPrebuilt<T>(path: string, options: LoadOptions, task: 
 export async function runLoaded(prebuilt: Prebuilt, options: BenchmarkOptions): Promise<RunResult> {
   const result = await prebuilt.benchmark(options);
   return {
-    ...result, ...prebuilt.case, warnings: [...prebuilt.warnings, ...result.warnings],
-    path: prebuilt.path, weights: prebuilt.weights, operators: prebuilt.operatorCount, computedBy: prebuilt.usesReference ? 'reference' : 'model.so', load: prebuilt.loadTimes,
+    ...result,
+    ...prebuilt.case,
+    warnings: [...prebuilt.warnings, ...result.warnings],
+    path: prebuilt.path,
+    weights: prebuilt.weights,
+    operators: prebuilt.operatorCount,
+    computedBy: prebuilt.usesReference ? 'reference' : 'model.so',
+    load: prebuilt.loadTimes,
   };
 }
 
@@ -86,23 +94,94 @@ export async function verifyPrebuilt(path: string, options?: Omit<LoadOptions, '
 
 /** The record of a measurement. @param verified what verification said in the same process; null when it was not asked */
 export function recordOf(result: RunResult, verified: boolean | null): BenchRecord {
-  const { model, setting, format, status, reason, clock, mode, launch, l2, latencyMs, samples, paper, enqueueMedianMs, hostMsPerInference, load, roofline, stateBefore, stateAfter, date } = result;
+  const {
+    model,
+    setting,
+    format,
+    status,
+    reason,
+    clock,
+    mode,
+    launch,
+    l2,
+    latencyMs,
+    samples,
+    paper,
+    enqueueMedianMs,
+    hostMsPerInference,
+    load,
+    roofline,
+    stateBefore,
+    stateAfter,
+    date,
+  } = result;
   return {
-    schema: 'ladder-record/1', system: 'ladder.node', systemVersion: packageVersion(), model, setting, format, checkpoint: basename(result.path),
-    status, reason, warnings: [...result.warnings, ...(result.launchReason !== null && result.device.kind === 'cuda' ? [`not launched as a graph: ${result.launchReason}`] : [])],
-    clock, mode, launch, l2, latencyMs, samples, paper, rawMs: result.rawMs === null ? null : [...result.rawMs],
-    enqueueMedianMs, hostMsPerInference, load, roofline, verified,
-    device: deviceForRecord(result.device), stateBefore: forRecord(stateBefore), stateAfter: forRecord(stateAfter), date, commit: packageCommit(),
+    schema: 'ladder-record/1',
+    system: 'ladder.node',
+    systemVersion: packageVersion(),
+    model,
+    setting,
+    format,
+    checkpoint: basename(result.path),
+    status,
+    reason,
+    warnings: [
+      ...result.warnings,
+      ...(result.launchReason !== null && result.device.kind === 'cuda' ? [`not launched as a graph: ${result.launchReason}`] : []),
+    ],
+    clock,
+    mode,
+    launch,
+    l2,
+    latencyMs,
+    samples,
+    paper,
+    rawMs: result.rawMs === null ? null : [...result.rawMs],
+    enqueueMedianMs,
+    hostMsPerInference,
+    load,
+    roofline,
+    verified,
+    device: deviceForRecord(result.device),
+    stateBefore: forRecord(stateBefore),
+    stateAfter: forRecord(stateAfter),
+    date,
+    commit: packageCommit(),
   };
 }
 
 /** The record of a checkpoint that could not be measured. */
-export function failedRecord(path: string, error: Pick<LadderError, 'code' | 'message'>, device: DeviceInfo, wanted: Pick<BenchRecord, 'mode' | 'launch' | 'l2'>): BenchRecord {
+export function failedRecord(
+  path: string,
+  error: Pick<LadderError, 'code' | 'message'>,
+  device: DeviceInfo,
+  wanted: Pick<BenchRecord, 'mode' | 'launch' | 'l2'>,
+): BenchRecord {
   return {
-    schema: 'ladder-record/1', system: 'ladder.node', systemVersion: packageVersion(), ...caseOf(path, null), checkpoint: basename(path),
-    status: 'failed', reason: `${error.code}: ${error.message}`, warnings: [], clock: device.kind === 'cuda' ? 'gpu-events' : 'cpu-host', ...wanted,
-    latencyMs: null, samples: null, paper: null, rawMs: null, enqueueMedianMs: null, hostMsPerInference: null, load: null, roofline: null, verified: null,
-    device: deviceForRecord(device), stateBefore: null, stateAfter: null, date: new Date().toISOString(), commit: packageCommit(),
+    schema: 'ladder-record/1',
+    system: 'ladder.node',
+    systemVersion: packageVersion(),
+    ...caseOf(path, null),
+    checkpoint: basename(path),
+    status: 'failed',
+    reason: `${error.code}: ${error.message}`,
+    warnings: [],
+    clock: device.kind === 'cuda' ? 'gpu-events' : 'cpu-host',
+    ...wanted,
+    latencyMs: null,
+    samples: null,
+    paper: null,
+    rawMs: null,
+    enqueueMedianMs: null,
+    hostMsPerInference: null,
+    load: null,
+    roofline: null,
+    verified: null,
+    device: deviceForRecord(device),
+    stateBefore: null,
+    stateAfter: null,
+    date: new Date().toISOString(),
+    commit: packageCommit(),
   };
 }
 

@@ -10,9 +10,16 @@ import { describeValue } from './options.js';
 
 /** What `setInput` takes and `getOutput` gives. FP16 and bfloat16 are their bits; FP8 and types below 8 bits are one byte each. */
 export type TensorArray =
-  | Float32Array | Float64Array
-  | Int8Array | Int16Array | Int32Array | BigInt64Array
-  | Uint8Array | Uint16Array | Uint32Array | BigUint64Array;
+  | Float32Array
+  | Float64Array
+  | Int8Array
+  | Int16Array
+  | Int32Array
+  | BigInt64Array
+  | Uint8Array
+  | Uint16Array
+  | Uint32Array
+  | BigUint64Array;
 
 type TensorArrayConstructor = { new (buffer: ArrayBuffer): TensorArray; readonly name: string; readonly BYTES_PER_ELEMENT: number };
 
@@ -62,12 +69,20 @@ export function bytesForTensor(info: TensorInfo, type: DataType, data: unknown):
   const converts = data instanceof Float32Array && (isHalf(type) || isBfloat16(type));
   if (!ArrayBuffer.isView(data) || data instanceof DataView || !(converts || data.constructor.name === expected.name)) {
     const also = isHalf(type) || isBfloat16(type) ? ' or Float32Array' : '';
-    throw new LadderError('WRONG_TYPE', `expected ${expected.name}${also} for \`${info.name}\` (${info.dtype}) but received ${describeValue(data)}`, { tensor: info.name, dtype: info.dtype });
+    throw new LadderError(
+      'WRONG_TYPE',
+      `expected ${expected.name}${also} for \`${info.name}\` (${info.dtype}) but received ${describeValue(data)}`,
+      { tensor: info.name, dtype: info.dtype },
+    );
   }
   const length = info.sizeBytes / expected.BYTES_PER_ELEMENT;
   const received = (data as TensorArray).length;
   if (received !== length) {
-    throw new LadderError('WRONG_LENGTH', `expected ${length} elements for \`${info.name}\` (shape [${info.shape.join(', ')}]) but received ${received}`, { tensor: info.name, expected: length, received });
+    throw new LadderError(
+      'WRONG_LENGTH',
+      `expected ${length} elements for \`${info.name}\` (shape [${info.shape.join(', ')}]) but received ${received}`,
+      { tensor: info.name, expected: length, received },
+    );
   }
   if (converts) {
     const convert = isHalf(type) ? floatToHalf : floatToBfloat;
@@ -90,7 +105,10 @@ export function float32FromBytes(info: TensorInfo, type: DataType, bytes: ArrayB
   if (isBfloat16(type)) return Float32Array.from(new Uint16Array(bytes), bfloatToFloat);
   const array = arrayFromBytes(type, bytes);
   if ((type.code === 2 && type.bits < 16) || type.code > 2 || type.bits % 8 !== 0) {
-    throw new LadderError('WRONG_TYPE', `\`${info.name}\` (${info.dtype}) has no FP32 form; take it as ${arrayTypeOf(type).name}`, { tensor: info.name, dtype: info.dtype });
+    throw new LadderError('WRONG_TYPE', `\`${info.name}\` (${info.dtype}) has no FP32 form; take it as ${arrayTypeOf(type).name}`, {
+      tensor: info.name,
+      dtype: info.dtype,
+    });
   }
   return Float32Array.from(array as ArrayLike<number | bigint>, Number);
 }

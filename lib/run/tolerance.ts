@@ -39,7 +39,13 @@ export interface Tolerance {
 function numbers({ terms, tails }: ErrorTerms): Tolerance {
   const used = terms.filter(([, value]) => value > 0);
   const relativeL2 = used.reduce((sum, [, value]) => sum + value, 0);
-  return { kind: 'numbers', relativeL2, maxOverRms: tails * relativeL2, differing: 0, terms: used.map(([name, value]) => `${name} ${value.toExponential(1)}`) };
+  return {
+    kind: 'numbers',
+    relativeL2,
+    maxOverRms: tails * relativeL2,
+    differing: 0,
+    terms: used.map(([name, value]) => `${name} ${value.toExponential(1)}`),
+  };
 }
 
 function codes(differing: number, why: string): Tolerance {
@@ -51,7 +57,16 @@ function errorsOf({ values, nodes }: Program): ReadonlyMap<number, ErrorTerms> {
   const errors = new Map<number, ErrorTerms>();
   for (const { kind, params, inputs, outputs } of nodes) {
     const own = inputs.map((value) => errors.get(value) ?? kNoError);
-    for (const output of outputs) errors.set(output, primitives.get(kind).error(params, inputs.map((value) => values[value]!), own, values[output]!));
+    for (const output of outputs)
+      errors.set(
+        output,
+        primitives.get(kind).error(
+          params,
+          inputs.map((value) => values[value]!),
+          own,
+          values[output]!,
+        ),
+      );
   }
   return errors;
 }
@@ -84,11 +99,16 @@ export function judge(tolerance: Tolerance, result: VerifyOutput): readonly stri
     // In a small tensor two flips exceed any share.
     const allowed = Math.max(tolerance.differing, 2 / Math.max(1, result.compared));
     if (!(result.differing <= allowed)) failures.push(`${percent(result.differing)} of the codes differ; ${percent(allowed)} may`);
-    if (!(result.differingByMore === 0)) failures.push(`${percent(result.differingByMore)} of the codes differ by more than one step; none may`);
+    if (!(result.differingByMore === 0))
+      failures.push(`${percent(result.differingByMore)} of the codes differ by more than one step; none may`);
     return failures;
   }
-  if (!(result.relativeL2 <= tolerance.relativeL2)) failures.push(`relative L2 error ${result.relativeL2.toExponential(2)} exceeds ${tolerance.relativeL2.toExponential(2)}`);
-  if (!(result.maxOverRms <= tolerance.maxOverRms)) failures.push(`largest error is ${result.maxOverRms.toExponential(2)} of the output's rms, above ${tolerance.maxOverRms.toExponential(2)}`);
+  if (!(result.relativeL2 <= tolerance.relativeL2))
+    failures.push(`relative L2 error ${result.relativeL2.toExponential(2)} exceeds ${tolerance.relativeL2.toExponential(2)}`);
+  if (!(result.maxOverRms <= tolerance.maxOverRms))
+    failures.push(
+      `largest error is ${result.maxOverRms.toExponential(2)} of the output's rms, above ${tolerance.maxOverRms.toExponential(2)}`,
+    );
   return failures;
 }
 
@@ -113,5 +133,11 @@ export function endToEndTolerance(programs: readonly Program[]): Tolerance {
       requantisation = Math.hypot(requantisation, requantisationNoise(recordOf(type).format.element.codes));
     }
   }
-  return numbers({ terms: [['rounding', rounding], ['requantisation', 1.25 * requantisation]], tails: 40 });
+  return numbers({
+    terms: [
+      ['rounding', rounding],
+      ['requantisation', 1.25 * requantisation],
+    ],
+    tails: 40,
+  });
 }

@@ -27,7 +27,14 @@ export async function verifyForeignOperators(loaded: Loaded, options: CheckedVer
       runs.push(await Promise.all(operator.outputs.map(async (entry) => new Uint8Array(await executor.read(entry)))));
     }
     operator.outputs.forEach((entry, output) => {
-      verdicts.push(judgeOutput(operator.node, output, plan.entries[entry]!, runs.map((outputs) => outputs[output]!)));
+      verdicts.push(
+        judgeOutput(
+          operator.node,
+          output,
+          plan.entries[entry]!,
+          runs.map((outputs) => outputs[output]!),
+        ),
+      );
     });
   }
   return verdicts;
@@ -48,9 +55,24 @@ function judgeOutput(node: string, output: number, { shape, dtype, sizeBytes }: 
   if (unwritten > 0) failures.push(`${unwritten} of ${elements} elements were never written`);
   if (nonFinite > 0) failures.push(`${nonFinite} elements are not finite`);
   return {
-    node, output, shape, dtype: dtype.name, passed: failures.length === 0, failures, elements, compared: 0,
-    maxAbsolute: null, relativeL2: null, maxOverRms: null, tolerance: null, differing: null,
-    terms: [first && second ? 'written, finite and repeatable; what it computes is not known' : 'finite; works in place, so that it ran once; what it computes is not known'],
+    node,
+    output,
+    shape,
+    dtype: dtype.name,
+    passed: failures.length === 0,
+    failures,
+    elements,
+    compared: 0,
+    maxAbsolute: null,
+    relativeL2: null,
+    maxOverRms: null,
+    tolerance: null,
+    differing: null,
+    terms: [
+      first && second
+        ? 'written, finite and repeatable; what it computes is not known'
+        : 'finite; works in place, so that it ran once; what it computes is not known',
+    ],
     deterministic: !first || !second || Buffer.compare(first, second) === 0,
   };
 }
@@ -76,6 +98,7 @@ function countNonFinite(bytes: Uint8Array, type: DataType): number {
   if (type.code === 2 && type.bits === 16) return count(new Uint16Array(buffer, byteOffset, byteLength / 2), 0x7c00);
   if (type.code === 4 && type.bits === 16) return count(new Uint16Array(buffer, byteOffset, byteLength / 2), 0x7f80);
   if (type.code === 2 && type.bits === 32) return count(new Uint32Array(buffer, byteOffset, byteLength / 4), 0x7f800000);
-  if (type.code === 2 && type.bits === 64) return new Float64Array(buffer, byteOffset, byteLength / 8).reduce((sum, value) => sum + (Number.isFinite(value) ? 0 : 1), 0);
+  if (type.code === 2 && type.bits === 64)
+    return new Float64Array(buffer, byteOffset, byteLength / 8).reduce((sum, value) => sum + (Number.isFinite(value) ? 0 : 1), 0);
   return 0;
 }

@@ -26,13 +26,17 @@ const kCheapBytes = 6e9;
 export async function verifyLoaded(loaded: Loaded, options: CheckedVerifyOptions): Promise<VerifyReport> {
   const { checkpoint, device } = loaded;
   const structure = await verifyStructure(loaded);
-  const operators = checkpoint.manifest
-    ? await verifyOperators(loaded, options)
-    : await verifyForeignOperators(loaded, options);
+  const operators = checkpoint.manifest ? await verifyOperators(loaded, options) : await verifyForeignOperators(loaded, options);
   const { outputs: endToEnd, scope } = await verifyEndToEnd(loaded, options);
   return {
     passed: [...structure, ...operators, ...endToEnd].every(({ passed }) => passed),
-    kind: checkpoint.manifest ? 'semantic' : 'structural', structure, operators, endToEnd, endToEndScope: scope, device, seed: options.seed,
+    kind: checkpoint.manifest ? 'semantic' : 'structural',
+    structure,
+    operators,
+    endToEnd,
+    endToEndScope: scope,
+    device,
+    seed: options.seed,
   };
 }
 
@@ -42,15 +46,34 @@ async function verifyStructure({ checkpoint, plan, usesReference }: Loaded): Pro
   const passed = (name: string, detail: string): StructureCheck => ({ name, passed: true, detail });
   const functions = new Set(plan.operators.filter(({ kind }) => kind === 'packed').map(({ functionName }) => functionName)).size;
   return [
-    passed('graph.json', `${graph.nodes.length} nodes, ${graph.entries.length} tensors in ${plan.storages.length} buffers; indices, shapes and types fit`),
+    passed(
+      'graph.json',
+      `${graph.nodes.length} nodes, ${graph.entries.length} tensors in ${plan.storages.length} buffers; indices, shapes and types fit`,
+    ),
     usesReference
       ? passed('model.so', 'not used: the reference operators run on the CPU')
-      : passed('model.so', `${functions} functions called, all exported; ${module?.blob?.images.reduce((sum, { kernels }) => sum + kernels.length, 0) ?? 0} kernels in its blob`),
-    passed('graph.params', params ? `${params.tensors.length} tensors, all of the graph's shapes and types` : 'absent: weights are generated'),
-    manifest ? passed('checkpoint.json', `describes each of ${manifest.operators.length} operators; operands fit`) : passed('checkpoint.json', 'absent: a foreign checkpoint'),
-    ...(await checkHashes(checkpoint)).filter(({ file }) => !usesReference || !file.startsWith('model.so')).map(({ file, matches, expected, actual }): StructureCheck => ({
-      name: file, passed: matches, detail: matches ? `SHA-256 ${expected.slice(0, 12)}… as in checkpoint.json` : `SHA-256 is ${actual?.slice(0, 12) ?? 'absent'}, checkpoint.json says ${expected.slice(0, 12)}`,
-    })),
+      : passed(
+          'model.so',
+          `${functions} functions called, all exported; ${module?.blob?.images.reduce((sum, { kernels }) => sum + kernels.length, 0) ?? 0} kernels in its blob`,
+        ),
+    passed(
+      'graph.params',
+      params ? `${params.tensors.length} tensors, all of the graph's shapes and types` : 'absent: weights are generated',
+    ),
+    manifest
+      ? passed('checkpoint.json', `describes each of ${manifest.operators.length} operators; operands fit`)
+      : passed('checkpoint.json', 'absent: a foreign checkpoint'),
+    ...(await checkHashes(checkpoint))
+      .filter(({ file }) => !usesReference || !file.startsWith('model.so'))
+      .map(
+        ({ file, matches, expected, actual }): StructureCheck => ({
+          name: file,
+          passed: matches,
+          detail: matches
+            ? `SHA-256 ${expected.slice(0, 12)}… as in checkpoint.json`
+            : `SHA-256 is ${actual?.slice(0, 12) ?? 'absent'}, checkpoint.json says ${expected.slice(0, 12)}`,
+        }),
+      ),
   ];
 }
 
@@ -61,26 +84,45 @@ async function verifyOperators({ checkpoint, plan, executor }: Loaded, options: 
     const described_ = described.get(operator.node);
     if (!described_) continue;
     options.onProgress?.({ phase: 'verify', fraction: index / plan.operators.length, detail: operator.node });
-    const results = await cancellable(executor, options.signal, () => executor.verifyOperator(index, {
-      seed: BigInt(options.seed), inputs: described_.probe, maxColumns: options.maxColumns, maxRows: options.maxRows,
-    }));
+    const results = await cancellable(executor, options.signal, () =>
+      executor.verifyOperator(index, {
+        seed: BigInt(options.seed),
+        inputs: described_.probe,
+        maxColumns: options.maxColumns,
+        maxRows: options.maxRows,
+      }),
+    );
     results.forEach((result, output) => {
       const entry = plan.entries[operator.outputs[output]!]!;
       const tolerance = toleranceOf(described_.program, output);
       const failures = judge(tolerance, result);
       const isCodes = tolerance.kind === 'codes';
       verdicts.push({
-        node: operator.node, output, shape: entry.shape, dtype: entry.dtype.name, passed: failures.length === 0, failures,
-        elements: result.elements, compared: result.compared, maxAbsolute: result.maxAbsolute, relativeL2: result.relativeL2, maxOverRms: result.maxOverRms,
-        tolerance: isCodes ? tolerance.differing : tolerance.relativeL2, differing: isCodes ? result.differing : null,
-        terms: tolerance.terms, deterministic: result.deterministic,
+        node: operator.node,
+        output,
+        shape: entry.shape,
+        dtype: entry.dtype.name,
+        passed: failures.length === 0,
+        failures,
+        elements: result.elements,
+        compared: result.compared,
+        maxAbsolute: result.maxAbsolute,
+        relativeL2: result.relativeL2,
+        maxOverRms: result.maxOverRms,
+        tolerance: isCodes ? tolerance.differing : tolerance.relativeL2,
+        differing: isCodes ? result.differing : null,
+        terms: tolerance.terms,
+        deterministic: result.deterministic,
       });
     });
   }
   return verdicts;
 }
 
-async function verifyEndToEnd(loaded: Loaded, options: CheckedVerifyOptions): Promise<{ outputs: readonly EndToEndVerdict[]; scope: string }> {
+async function verifyEndToEnd(
+  loaded: Loaded,
+  options: CheckedVerifyOptions,
+): Promise<{ outputs: readonly EndToEndVerdict[]; scope: string }> {
   if (options.endToEnd === 'off') return { outputs: [], scope: 'not run (endToEnd off)' };
   const { checkpoint, executor } = loaded;
   const heads = checkpoint.graph.heads;
@@ -101,29 +143,54 @@ async function verifyEndToEnd(loaded: Loaded, options: CheckedVerifyOptions): Pr
     const relativeL2 = values && expected ? relativeError(values, expected) : null;
     const failures: string[] = [];
     if (nonFinite > 0) failures.push(`${nonFinite} elements are not finite`);
-    if (relativeL2 !== null && tolerance !== null && !(relativeL2 <= tolerance)) failures.push(`relative L2 error ${relativeL2.toExponential(2)} exceeds ${tolerance.toExponential(2)}`);
+    if (relativeL2 !== null && tolerance !== null && !(relativeL2 <= tolerance))
+      failures.push(`relative L2 error ${relativeL2.toExponential(2)} exceeds ${tolerance.toExponential(2)}`);
     return {
-      name: info.name, elements: info.elements, passed: failures.length === 0, failures, nonFinite, bitEqual,
-      maxDifference: bitEqual || !values || !again ? 0 : values.reduce((most, value, j) => Math.max(most, Math.abs(value - again[j]!)), 0), relativeL2, tolerance,
+      name: info.name,
+      elements: info.elements,
+      passed: failures.length === 0,
+      failures,
+      nonFinite,
+      bitEqual,
+      maxDifference: bitEqual || !values || !again ? 0 : values.reduce((most, value, j) => Math.max(most, Math.abs(value - again[j]!)), 0),
+      relativeL2,
+      tolerance,
     };
   });
   return { outputs, scope: `two runs, outputs poisoned before: finite, and compared bit by bit; ${why}` };
 }
 
 /** Whether the whole also runs through the reference, and why (not). */
-function referencePlan({ checkpoint: { manifest }, usesReference }: Loaded, { endToEnd }: CheckedVerifyOptions): { run: boolean; why: string } {
+function referencePlan(
+  { checkpoint: { manifest }, usesReference }: Loaded,
+  { endToEnd }: CheckedVerifyOptions,
+): { run: boolean; why: string } {
   if (!manifest) return { run: false, why: 'without checkpoint.json there is no reference to compare with' };
   if (usesReference) return { run: false, why: 'this is the reference itself' };
   if (endToEnd === 'full') return { run: true, why: 'compared with all operators chained through the reference' };
   if (manifest.flops > kCheapFlops || manifest.bytes > kCheapBytes || manifest.bytes > 0.6 * freemem()) {
-    return { run: false, why: 'too large to chain through the reference in seconds, so not compared with it (endToEnd full does it all the same)' };
+    return {
+      run: false,
+      why: 'too large to chain through the reference in seconds, so not compared with it (endToEnd full does it all the same)',
+    };
   }
   return { run: true, why: 'compared with all operators chained through the reference' };
 }
 
 /** Generates the inputs anew, poisons the outputs, runs, and reads the outputs. */
-async function poisonAndRun({ checkpoint, fills, plan }: Loaded, executor: NativeExecutor, heads: readonly number[], poison: number): Promise<readonly ArrayBuffer[]> {
-  const inputs = new Set(checkpoint.manifest ? Object.entries(checkpoint.manifest.tensors).filter(([, { role }]) => role === 'input').map(([name]) => name) : []);
+async function poisonAndRun(
+  { checkpoint, fills, plan }: Loaded,
+  executor: NativeExecutor,
+  heads: readonly number[],
+  poison: number,
+): Promise<readonly ArrayBuffer[]> {
+  const inputs = new Set(
+    checkpoint.manifest
+      ? Object.entries(checkpoint.manifest.tensors)
+          .filter(([, { role }]) => role === 'input')
+          .map(([name]) => name)
+      : [],
+  );
   for (const { name, entry, fill, key } of fills) if (inputs.has(name)) await executor.fill(entry, fill, key);
   // An output may alias an input (`__nop` shares storage): that one holds what must not be lost.
   const storageOf = (entry: number): number => plan.entries[entry]!.storage;
@@ -149,8 +216,13 @@ async function referenceOutputs(loaded: Loaded, options: CheckedVerifyOptions): 
   }
 }
 
-function valuesOf(info: ReturnType<typeof tensorInfo>, dtype: Checkpoint['graph']['entries'][number]['dtype'], bytes: ArrayBuffer): Float32Array | null {
-  const isNumbers = (dtype.code === 2 && dtype.bits >= 16) || dtype.code === 4 || (dtype.code < 2 && dtype.bits % 8 === 0 && dtype.lanes === 1);
+function valuesOf(
+  info: ReturnType<typeof tensorInfo>,
+  dtype: Checkpoint['graph']['entries'][number]['dtype'],
+  bytes: ArrayBuffer,
+): Float32Array | null {
+  const isNumbers =
+    (dtype.code === 2 && dtype.bits >= 16) || dtype.code === 4 || (dtype.code < 2 && dtype.bits % 8 === 0 && dtype.lanes === 1);
   return isNumbers ? float32FromBytes(info, dtype, bytes) : null;
 }
 

@@ -75,10 +75,20 @@ export function weightSource(manifest: Manifest | null, hasParams: boolean): Wei
  * @param inFile names that graph.params holds
  * @param seed default: the manifest's, or 0
  */
-export function planFills(tensors: readonly ArgumentTensor[], manifest: Manifest | null, inFile: ReadonlySet<string>, seed: number | undefined): readonly PlannedFill[] {
+export function planFills(
+  tensors: readonly ArgumentTensor[],
+  manifest: Manifest | null,
+  inFile: ReadonlySet<string>,
+  seed: number | undefined,
+): readonly PlannedFill[] {
   const usedSeed = seed ?? manifest?.seed ?? 0;
   const described = new Map(Object.entries(manifest?.tensors ?? {}));
   return tensors
     .filter(({ name }) => !inFile.has(name))
-    .map(({ name, entry, shape, dtype }) => ({ name, entry, fill: described.get(name)?.fill ?? foreignFill(dtype, shape), key: fillKey(usedSeed, name) }));
+    .map(({ name, entry, shape, dtype }) => ({
+      name,
+      entry,
+      fill: described.get(name)?.fill ?? foreignFill(dtype, shape),
+      key: fillKey(usedSeed, name),
+    }));
 }

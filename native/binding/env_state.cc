@@ -28,7 +28,8 @@ void Task::reportProgress(double fraction) {
 
 EnvState::EnvState(Napi::Env env) : env_(env) {
   const Napi::String name = Napi::String::New(env, "ladder");
-  if (napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this, &EnvState::receive, &channel_) != napi_ok) {
+  if (napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this, &EnvState::receive, &channel_) !=
+      napi_ok) {
     throw Napi::Error::New(env, "ladder: napi_create_threadsafe_function failed");
   }
   napi_unref_threadsafe_function(env, channel_);

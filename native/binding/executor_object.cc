@@ -40,12 +40,14 @@ Napi::Function ExecutorObject::define(Napi::Env env) {
                       InstanceMethod("loadParams", &ExecutorObject::loadParams), InstanceMethod("run", &ExecutorObject::run),
                       InstanceMethod("runOperator", &ExecutorObject::runOperator), InstanceMethod("capture", &ExecutorObject::capture),
                       InstanceMethod("measurePaper", &ExecutorObject::measurePaper),
-                      InstanceMethod("measureSamples", &ExecutorObject::measureSamples), InstanceMethod("profile", &ExecutorObject::profile),
+                      InstanceMethod("measureSamples", &ExecutorObject::measureSamples),
+                      InstanceMethod("profile", &ExecutorObject::profile),
                       InstanceMethod("verifyOperator", &ExecutorObject::verifyOperator), InstanceMethod("cancel", &ExecutorObject::cancel),
                       InstanceMethod("dispose", &ExecutorObject::dispose)});
 }
 
-Napi::Object ExecutorObject::create(Napi::Env env, std::shared_ptr<Session> session, const runtime::LoadTimes& times, std::vector<uint64_t> entrySizes) {
+Napi::Object ExecutorObject::create(Napi::Env env, std::shared_ptr<Session> session, const runtime::LoadTimes& times,
+                                    std::vector<uint64_t> entrySizes) {
   Birth birth{std::move(session), std::move(entrySizes)};
   const Napi::Object object = EnvState::of(env).executorClass.New({Napi::External<Birth>::New(env, &birth)});
   const Napi::Object loadTimes = Napi::Object::New(env);
@@ -57,7 +59,8 @@ Napi::Object ExecutorObject::create(Napi::Env env, std::shared_ptr<Session> sess
 }
 
 ExecutorObject::ExecutorObject(const Info& info) : ObjectWrap(info) {
-  if (info.Length() != 1 || !info[0].IsExternal()) throw Napi::TypeError::New(info.Env(), "NativeExecutor objects are made by openExecutor()");
+  if (info.Length() != 1 || !info[0].IsExternal())
+    throw Napi::TypeError::New(info.Env(), "NativeExecutor objects are made by openExecutor()");
   Birth& birth = *info[0].As<Napi::External<Birth>>().Data();
   session_ = std::move(birth.session);
   entrySizes_ = std::move(birth.entrySizes);
@@ -87,7 +90,8 @@ Napi::Value ExecutorObject::submit(Napi::Env env, std::shared_ptr<Task> task, Wo
 
 size_t ExecutorObject::readEntry(const Info& info) const {
   const uint64_t entry = readCount(info[0], "entry");
-  if (entry >= entrySizes_.size()) throw Error("BAD_ARGUMENT", "expected an entry below " + std::to_string(entrySizes_.size()) + " but received " + std::to_string(entry));
+  if (entry >= entrySizes_.size())
+    throw Error("BAD_ARGUMENT", "expected an entry below " + std::to_string(entrySizes_.size()) + " but received " + std::to_string(entry));
   return entry;
 }
 
@@ -112,8 +116,9 @@ Napi::Value ExecutorObject::read(const Info& info) {
     const uint64_t rest = entrySizes_[entry] - std::min(offset, entrySizes_[entry]);
     const uint64_t length = info[2].IsUndefined() ? rest : readCount(info[2], "length");
     if (offset > entrySizes_[entry] || length > rest) {
-      throw Error("WRONG_LENGTH", "expected a range within the " + std::to_string(entrySizes_[entry]) + " bytes of entry " + std::to_string(entry) +
-                                      " but received offset " + std::to_string(offset) + ", length " + std::to_string(length));
+      throw Error("WRONG_LENGTH", "expected a range within the " + std::to_string(entrySizes_[entry]) + " bytes of entry " +
+                                      std::to_string(entry) + " but received offset " + std::to_string(offset) + ", length " +
+                                      std::to_string(length));
     }
     auto buffer = Napi::ArrayBuffer::New(info.Env(), length);
     call->keep(buffer);
@@ -226,12 +231,13 @@ Napi::Value ExecutorObject::measureSamples(const Info& info) {
 Napi::Value ExecutorObject::profile(const Info& info) {
   return guardedAsync(info.Env(), [&] {
     return submit(info.Env(), taskWithProgress(info, 1), [samples = readInteger(info[0], "samples")](Task& task) -> Settle {
-      return [samples, result = timing::profile(executorOf(task), samples, progressOf(task), task.cancelled)](Napi::Env env) -> Napi::Value {
-        const Napi::Object object = Napi::Object::New(env);
-        object.Set("operatorMs", toFloat64Array(env, result));
-        object.Set("samples", double(samples));
-        return object;
-      };
+      return
+          [samples, result = timing::profile(executorOf(task), samples, progressOf(task), task.cancelled)](Napi::Env env) -> Napi::Value {
+            const Napi::Object object = Napi::Object::New(env);
+            object.Set("operatorMs", toFloat64Array(env, result));
+            object.Set("samples", double(samples));
+            return object;
+          };
     });
   });
 }

@@ -13,7 +13,8 @@ class ExecutorObject : public Napi::ObjectWrap<ExecutorObject> {
   /// The class, once per environment.
   static Napi::Function define(Napi::Env env);
   /// An object that owns the session. `entrySizes`: bytes of each entry.
-  static Napi::Object create(Napi::Env env, std::shared_ptr<Session> session, const runtime::LoadTimes& times, std::vector<uint64_t> entrySizes);
+  static Napi::Object create(Napi::Env env, std::shared_ptr<Session> session, const runtime::LoadTimes& times,
+                             std::vector<uint64_t> entrySizes);
 
   explicit ExecutorObject(const Napi::CallbackInfo& info);
 

@@ -48,6 +48,8 @@ Napi::Value measureMatmul(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
-void registerMatmul(Napi::Env env, Napi::Object exports) { exports.Set("measureMatmul", Napi::Function::New(env, measureMatmul, "measureMatmul")); }
+void registerMatmul(Napi::Env env, Napi::Object exports) {
+  exports.Set("measureMatmul", Napi::Function::New(env, measureMatmul, "measureMatmul"));
+}
 
 }  // namespace ladder::binding

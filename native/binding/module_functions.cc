@@ -95,7 +95,8 @@ Napi::Value measureReadBandwidth(const Info& info) {
     const auto ordinal = static_cast<int>(readInteger(info[0], "ordinal"));
     const uint64_t sizeBytes = readCount(info[1], "sizeBytes");
     const uint64_t repeats = readCount(info[2], "repeats");
-    if (sizeBytes < 16 || repeats < 1 || repeats > 1'000'000) throw Error("BAD_ARGUMENT", "expected at least 16 for `sizeBytes` and 1 to 1000000 for `repeats`");
+    if (sizeBytes < 16 || repeats < 1 || repeats > 1'000'000)
+      throw Error("BAD_ARGUMENT", "expected at least 16 for `sizeBytes` and 1 to 1000000 for `repeats`");
     return submitAlone(info.Env(), std::make_shared<Task>(info.Env()), [=](Task&) -> Settle {
       const double bytesPerSecond = cuda::measureReadBandwidth(ordinal, sizeBytes, static_cast<int>(repeats));
       return [bytesPerSecond](Napi::Env env) { return Napi::Number::New(env, bytesPerSecond); };
@@ -148,7 +149,8 @@ void fillBytes(const Info& info) {
   guarded(info.Env(), [&] {
     const runtime::DataType type = readDataType(info[2], "dtype");
     const ByteView target = readBytes(info[4], "target");
-    reference::fill(readFill(info[0], "fill"), readBigInt(info[1], "key"), type.code, type.bits, readCount(info[3], "firstElement"), target.data, target.size);
+    reference::fill(readFill(info[0], "fill"), readBigInt(info[1], "key"), type.code, type.bits, readCount(info[3], "firstElement"),
+                    target.data, target.size);
   });
 }
 

@@ -16,7 +16,8 @@ int readInt(const Fields& fields, const char* field) {
 
 uint8_t readByte(const Fields& fields, const char* field) {
   const uint64_t value = fields.count(field);
-  if (value > 255) throw Error("BAD_ARGUMENT", "expected 0 to 255 for `" + fields.nameOf(field) + "` but received " + std::to_string(value));
+  if (value > 255)
+    throw Error("BAD_ARGUMENT", "expected 0 to 255 for `" + fields.nameOf(field) + "` but received " + std::to_string(value));
   return static_cast<uint8_t>(value);
 }
 
@@ -41,7 +42,8 @@ runtime::PlanOperator readPlanOperator(const Fields& fields) {
   } else if (kind == "reference") {
     op.kind = runtime::OperatorKind::kReference;
   } else {
-    throw Error("BAD_ARGUMENT", "expected \"packed\", \"copy\" or \"reference\" for `" + fields.nameOf("kind") + "` but received \"" + kind + "\"");
+    throw Error("BAD_ARGUMENT",
+                "expected \"packed\", \"copy\" or \"reference\" for `" + fields.nameOf("kind") + "` but received \"" + kind + "\"");
   }
   if (!fields.isNull("program")) op.program = readProgram(fields.value("program"), fields.nameOf("program"));
   return op;
@@ -50,7 +52,8 @@ runtime::PlanOperator readPlanOperator(const Fields& fields) {
 runtime::PlanKernel readKernel(const Fields& fields) {
   runtime::PlanKernel kernel;
   kernel.name = fields.text("name");
-  fields.each("argumentTypes", [&](Napi::Value item, const std::string& name) { kernel.argumentTypes.push_back(readDataType(item, name)); });
+  fields.each("argumentTypes",
+              [&](Napi::Value item, const std::string& name) { kernel.argumentTypes.push_back(readDataType(item, name)); });
   fields.each("launchTags", [&](Napi::Value item, const std::string& name) { kernel.launchTags.push_back(readText(item, name)); });
   kernel.programmaticStreamSerialization = fields.boolean("programmaticStreamSerialization");
   return kernel;
@@ -67,7 +70,9 @@ runtime::PlanModule readModule(const Fields& fields) {
     target.onDemand = image.boolean("onDemand");
     target.bytes.assign(bytes.data, bytes.data + bytes.size);
     target.bytes.push_back(0);  // PTX is text
-    image.each("kernels", [&](Napi::Value kernel, const std::string& kernelName) { target.kernels.push_back(readKernel(Fields(kernel, kernelName))); });
+    image.each("kernels", [&](Napi::Value kernel, const std::string& kernelName) {
+      target.kernels.push_back(readKernel(Fields(kernel, kernelName)));
+    });
   });
   fields.each("constants", [&](Napi::Value item, const std::string& name) {
     const Fields constant(item, name);
@@ -79,7 +84,8 @@ runtime::PlanModule readModule(const Fields& fields) {
     const Fields user(item, name);
     runtime::PlanConstantUser& target = module.constantUsers.emplace_back();
     target.symbol = user.text("symbol");
-    user.each("constants", [&](Napi::Value constant, const std::string& constantName) { target.constants.push_back(readText(constant, constantName)); });
+    user.each("constants",
+              [&](Napi::Value constant, const std::string& constantName) { target.constants.push_back(readText(constant, constantName)); });
   });
   return module;
 }
@@ -114,13 +120,15 @@ runtime::ExecutorPlan readPlan(Napi::Value value) {
   plan.deviceOrdinal = readInt(fields, "deviceOrdinal");
   fields.each("entries", [&](Napi::Value item, const std::string& name) {
     const Fields entry(item, name);
-    plan.entries.push_back({readShape(entry), readDataType(entry.value("dtype"), entry.nameOf("dtype")), entry.index("storage"), entry.count("sizeBytes")});
+    plan.entries.push_back(
+        {readShape(entry), readDataType(entry.value("dtype"), entry.nameOf("dtype")), entry.index("storage"), entry.count("sizeBytes")});
   });
   fields.each("storages", [&](Napi::Value item, const std::string& name) {
     const Fields storage(item, name);
     plan.storages.push_back({storage.count("sizeBytes"), readInt(storage, "deviceType")});
   });
-  fields.each("operators", [&](Napi::Value item, const std::string& name) { plan.operators.push_back(readPlanOperator(Fields(item, name))); });
+  fields.each("operators",
+              [&](Napi::Value item, const std::string& name) { plan.operators.push_back(readPlanOperator(Fields(item, name))); });
   if (!fields.isNull("module")) plan.module = readModule(fields.object("module"));
   return plan;
 }
@@ -131,7 +139,8 @@ reference::FillSpec readFill(Napi::Value value, const std::string& name) {
   if (kind == "bits") return {0, 0, 0, 0, 0, false};
   if (kind == "uniform") return {1, static_cast<float>(fields.number("low")), static_cast<float>(fields.number("high")), 0, 0, false};
   if (kind == "code") return {2, 0, 0, readByte(fields, "base"), readByte(fields, "mask"), fields.boolean("signed")};
-  throw Error("BAD_ARGUMENT", "expected \"bits\", \"uniform\" or \"code\" for `" + fields.nameOf("kind") + "` but received \"" + kind + "\"");
+  throw Error("BAD_ARGUMENT",
+              "expected \"bits\", \"uniform\" or \"code\" for `" + fields.nameOf("kind") + "` but received \"" + kind + "\"");
 }
 
 std::vector<runtime::ParamCopy> readParamCopies(Napi::Value value) {
@@ -154,8 +163,7 @@ timing::SamplesOptions readSamplesOptions(Napi::Value value) {
   const Fields fields(value, "options");
   const std::string l2 = fields.text("l2");
   if (l2 != "hot" && l2 != "cold") throw Error("BAD_ARGUMENT", "expected \"hot\" or \"cold\" for `options.l2` but received \"" + l2 + "\"");
-  return {readLaunch(fields),           l2 == "cold",
-          fields.number("warmupMs"),    fields.integer("minSamples"),
+  return {readLaunch(fields),           l2 == "cold",          fields.number("warmupMs"), fields.integer("minSamples"),
           fields.integer("maxSamples"), fields.number("maxMs")};
 }
 

@@ -12,7 +12,8 @@ namespace {
 constexpr double kMaxSafeInteger = 9007199254740991.0;
 
 [[noreturn]] void refuse(const char* expected, const std::string& name, Napi::Value received) {
-  throw Error("BAD_ARGUMENT", std::string("expected ") + expected + " for `" + name + "` but received " + describe(received), {{"argument", name}});
+  throw Error("BAD_ARGUMENT", std::string("expected ") + expected + " for `" + name + "` but received " + describe(received),
+              {{"argument", name}});
 }
 
 }  // namespace

@@ -45,9 +45,7 @@ constexpr int32_t kOperationTranspose = 1;
 constexpr int kPreferenceMaxWorkspaceBytes = 1;
 
 /// cublasLtMatmulAlgo_t and cublasLtMatmulHeuristicResult_t
-struct Algorithm {
-  uint64_t data[8];
-};
+struct Algorithm { uint64_t data[8]; };
 struct HeuristicResult {
   Algorithm algorithm;
   size_t workspaceBytes;
@@ -57,23 +55,23 @@ struct HeuristicResult {
 };
 static_assert(sizeof(HeuristicResult) == 96, "cublasLtMatmulHeuristicResult_t is 96 bytes");
 
-#define LADDER_CUBLASLT_FUNCTIONS(X)                                                                                        \
-  X(create, "cublasLtCreate", Status, Handle*)                                                                              \
-  X(destroy, "cublasLtDestroy", Status, Handle)                                                                             \
-  X(getVersion, "cublasLtGetVersion", size_t, void)                                                                         \
-  X(getStatusName, "cublasLtGetStatusName", const char*, Status)                                                            \
-  X(matmulDescCreate, "cublasLtMatmulDescCreate", Status, MatmulDesc*, int, int)                                            \
-  X(matmulDescDestroy, "cublasLtMatmulDescDestroy", Status, MatmulDesc)                                                     \
-  X(matmulDescSet, "cublasLtMatmulDescSetAttribute", Status, MatmulDesc, int, const void*, size_t)                          \
-  X(layoutCreate, "cublasLtMatrixLayoutCreate", Status, MatrixLayout*, int, uint64_t, uint64_t, int64_t)                    \
-  X(layoutDestroy, "cublasLtMatrixLayoutDestroy", Status, MatrixLayout)                                                     \
-  X(preferenceCreate, "cublasLtMatmulPreferenceCreate", Status, Preference*)                                                \
-  X(preferenceDestroy, "cublasLtMatmulPreferenceDestroy", Status, Preference)                                               \
-  X(preferenceSet, "cublasLtMatmulPreferenceSetAttribute", Status, Preference, int, const void*, size_t)                    \
-  X(heuristic, "cublasLtMatmulAlgoGetHeuristic", Status, Handle, MatmulDesc, MatrixLayout, MatrixLayout, MatrixLayout,      \
-    MatrixLayout, Preference, int, HeuristicResult*, int*)                                                                  \
-  X(matmul, "cublasLtMatmul", Status, Handle, MatmulDesc, const void*, const void*, MatrixLayout, const void*, MatrixLayout, \
-    const void*, const void*, MatrixLayout, void*, MatrixLayout, const Algorithm*, void*, size_t, StreamHandle)
+#define LADDER_CUBLASLT_FUNCTIONS(X)                                                                                                      \
+  X(create, "cublasLtCreate", Status, Handle*)                                                                                            \
+  X(destroy, "cublasLtDestroy", Status, Handle)                                                                                           \
+  X(getVersion, "cublasLtGetVersion", size_t, void)                                                                                       \
+  X(getStatusName, "cublasLtGetStatusName", const char*, Status)                                                                          \
+  X(matmulDescCreate, "cublasLtMatmulDescCreate", Status, MatmulDesc*, int, int)                                                          \
+  X(matmulDescDestroy, "cublasLtMatmulDescDestroy", Status, MatmulDesc)                                                                   \
+  X(matmulDescSet, "cublasLtMatmulDescSetAttribute", Status, MatmulDesc, int, const void*, size_t)                                        \
+  X(layoutCreate, "cublasLtMatrixLayoutCreate", Status, MatrixLayout*, int, uint64_t, uint64_t, int64_t)                                  \
+  X(layoutDestroy, "cublasLtMatrixLayoutDestroy", Status, MatrixLayout)                                                                   \
+  X(preferenceCreate, "cublasLtMatmulPreferenceCreate", Status, Preference*)                                                              \
+  X(preferenceDestroy, "cublasLtMatmulPreferenceDestroy", Status, Preference)                                                             \
+  X(preferenceSet, "cublasLtMatmulPreferenceSetAttribute", Status, Preference, int, const void*, size_t)                                  \
+  X(heuristic, "cublasLtMatmulAlgoGetHeuristic", Status, Handle, MatmulDesc, MatrixLayout, MatrixLayout, MatrixLayout, MatrixLayout,      \
+    Preference, int, HeuristicResult*, int*)                                                                                              \
+  X(matmul, "cublasLtMatmul", Status, Handle, MatmulDesc, const void*, const void*, MatrixLayout, const void*, MatrixLayout, const void*, \
+    const void*, MatrixLayout, void*, MatrixLayout, const Algorithm*, void*, size_t, StreamHandle)
 
 struct Library {
 #define LADDER_DECLARE(member, symbol, result, ...) result (*member)(__VA_ARGS__) = nullptr;
@@ -102,13 +100,14 @@ const Library& library(const std::string& path) {
     tried += (tried.empty() ? "" : ", ") + name;
   }
   if (!handle) {
-    throw Error("UNSUPPORTED", "cuBLASLt could not be loaded (tried " + tried + "); install CUDA's cuBLAS, or name libcublasLt.so with LADDER_CUBLASLT");
+    throw Error("UNSUPPORTED",
+                "cuBLASLt could not be loaded (tried " + tried + "); install CUDA's cuBLAS, or name libcublasLt.so with LADDER_CUBLASLT");
   }
   auto found = std::make_unique<Library>();
-#define LADDER_FIND(member, symbol, result, ...)                                           \
-  found->member = reinterpret_cast<result (*)(__VA_ARGS__)>(dlsym(handle, symbol));        \
-  if (!found->member) {                                                                    \
-    dlclose(handle);                                                                       \
+#define LADDER_FIND(member, symbol, result, ...)                                                            \
+  found->member = reinterpret_cast<result (*)(__VA_ARGS__)>(dlsym(handle, symbol));                         \
+  if (!found->member) {                                                                                     \
+    dlclose(handle);                                                                                        \
     throw Error("UNSUPPORTED", "the cuBLASLt that was found lacks " symbol "; version 12 or 13 is needed"); \
   }
   LADDER_CUBLASLT_FUNCTIONS(LADDER_FIND)
@@ -161,8 +160,9 @@ constexpr size_t kPatternBytes = size_t{4} << 20;
 class Product {
  public:
   Product(int ordinal, const MatmulProblem& problem, const std::string& path)
-      : facts_(factsOf(problem.type)), problem_(problem), library_(library(path)), handle_(library_.destroy), desc_(library_.matmulDescDestroy),
-        weights_(library_.layoutDestroy), activations_(library_.layoutDestroy), result_(library_.layoutDestroy), stream_(Stream::create()) {
+      : facts_(factsOf(problem.type)), problem_(problem), library_(library(path)), handle_(library_.destroy),
+        desc_(library_.matmulDescDestroy), weights_(library_.layoutDestroy), activations_(library_.layoutDestroy),
+        result_(library_.layoutDestroy), stream_(Stream::create()) {
     call(library_.create(handle_.address()), "creating a handle");
     call(library_.matmulDescCreate(desc_.address(), facts_.compute, facts_.scale), "describing the product");
     set(kDescTransA, kOperationTranspose);
@@ -185,14 +185,16 @@ class Product {
   std::vector<HeuristicResult> proposals() const {
     Owned<Preference> preference(library_.preferenceDestroy);
     call(library_.preferenceCreate(preference.address()), "stating a preference");
-    call(library_.preferenceSet(preference.get(), kPreferenceMaxWorkspaceBytes, &kWorkspaceBytes, sizeof kWorkspaceBytes), "stating the workspace");
+    call(library_.preferenceSet(preference.get(), kPreferenceMaxWorkspaceBytes, &kWorkspaceBytes, sizeof kWorkspaceBytes),
+         "stating the workspace");
     std::vector<HeuristicResult> results(kProposals);
     int count = 0;
     const Status status = library_.heuristic(handle_.get(), desc_.get(), weights_.get(), activations_.get(), result_.get(), result_.get(),
                                              preference.get(), kProposals, results.data(), &count);
     if (status != kStatusNotSupported) call(status, "asking for algorithms");
     results.resize(status == kStatusSuccess ? static_cast<size_t>(count) : 0);
-    results.erase(std::remove_if(results.begin(), results.end(), [](const HeuristicResult& r) { return r.state != kStatusSuccess; }), results.end());
+    results.erase(std::remove_if(results.begin(), results.end(), [](const HeuristicResult& r) { return r.state != kStatusSuccess; }),
+                  results.end());
     return results;
   }
 
@@ -238,7 +240,8 @@ class Product {
     const size_t wanted = 4 * deviceFacts(ordinal).l2Bytes;
     const size_t copies = std::max<size_t>(1, (wanted + weightBytes - 1) / weightBytes);
     for (size_t i = 0; i < copies; ++i) weightBuffers_.emplace_back(weightBytes, "weights of a cuBLASLt product");
-    activationBuffer_ = DeviceBuffer(size_t(problem_.m) * size_t(problem_.k) * size_t(facts_.inputBytes), "activations of a cuBLASLt product");
+    activationBuffer_ =
+        DeviceBuffer(size_t(problem_.m) * size_t(problem_.k) * size_t(facts_.inputBytes), "activations of a cuBLASLt product");
     resultBuffer_ = DeviceBuffer(size_t(problem_.m) * size_t(problem_.n) * size_t(facts_.outputBytes), "result of a cuBLASLt product");
     workspace_ = DeviceBuffer(kWorkspaceBytes, "workspace of cuBLASLt");
     const PinnedBuffer pattern(kPatternBytes);
@@ -277,9 +280,9 @@ class Product {
     const void* alpha = integer ? static_cast<const void*>(&integerOne) : &one;
     const void* beta = integer ? static_cast<const void*>(&integerZero) : &zero;
     const DeviceBuffer& weights = weightBuffers_[next_++ % weightBuffers_.size()];
-    return library_.matmul(handle_.get(), desc_.get(), alpha, weights.data(), weights_.get(), activationBuffer_.data(), activations_.get(), beta,
-                           resultBuffer_.data(), result_.get(), resultBuffer_.data(), result_.get(), &algorithm, workspace_.data(), kWorkspaceBytes,
-                           stream_.get());
+    return library_.matmul(handle_.get(), desc_.get(), alpha, weights.data(), weights_.get(), activationBuffer_.data(), activations_.get(),
+                           beta, resultBuffer_.data(), result_.get(), resultBuffer_.data(), result_.get(), &algorithm, workspace_.data(),
+                           kWorkspaceBytes, stream_.get());
   }
   void enqueue(const Algorithm& algorithm) { call(tryEnqueue(algorithm), "multiplying"); }
 
@@ -338,7 +341,13 @@ MatmulMeasurement measureMatmul(int ordinal, const MatmulProblem& problem, const
   const std::vector<double> samples = product.time(best->algorithm, repetitions(kFinalMs, bestMs, 20, 1000));
   const double ms = medianOf(samples);
   const double flops = 2.0 * double(problem.m) * double(problem.n) * double(problem.k);
-  return {ms, flops / (ms * 1e-3), product.bytes() / (ms * 1e-3), timed, static_cast<int>(samples.size()), product.libraryVersion(), product.weightCopies()};
+  return {ms,
+          flops / (ms * 1e-3),
+          product.bytes() / (ms * 1e-3),
+          timed,
+          static_cast<int>(samples.size()),
+          product.libraryVersion(),
+          product.weightCopies()};
 }
 
 }  // namespace ladder::cuda

@@ -97,7 +97,8 @@ DeviceState deviceState(int ordinal) {
   state.memoryClockMHz = clock(library->deviceGetClockInfo, kNvmlClockMemory);
   state.maxSmClockMHz = clock(library->deviceGetMaxClockInfo, kNvmlClockSm);
   state.temperatureC = clock(library->deviceGetTemperature, kNvmlTemperatureGpu);
-  state.powerW = reading(library->deviceGetPowerUsage != nullptr, 1e-3, [&](unsigned* value) { return library->deviceGetPowerUsage(handle, value); });
+  state.powerW =
+      reading(library->deviceGetPowerUsage != nullptr, 1e-3, [&](unsigned* value) { return library->deviceGetPowerUsage(handle, value); });
   unsigned long long reasons = 0;
   if (library->deviceGetClocksEventReasons && library->deviceGetClocksEventReasons(handle, &reasons) == 0) {
     state.throttleReasons.emplace();

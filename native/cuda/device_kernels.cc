@@ -56,7 +56,8 @@ LaunchShape shapeFor(uint64_t items, unsigned multiprocessors) {
 
 }  // namespace
 
-void DeviceKernels::fillWords(const Stream& stream, DevicePointer target, uint64_t bytes, uint64_t key, uint8_t mask, uint8_t base, bool isSigned) {
+void DeviceKernels::fillWords(const Stream& stream, DevicePointer target, uint64_t bytes, uint64_t key, uint8_t mask, uint8_t base,
+                              bool isSigned) {
   uint32_t maskWord = replicate(mask);
   uint32_t baseWord = replicate(base);
   uint32_t signWord = isSigned ? 0x80808080u : 0u;

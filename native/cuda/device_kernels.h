@@ -18,7 +18,8 @@ class DeviceKernels {
   /// byte = base + (r & mask), plus r & 0x80 when `isSigned`; `bits` is fillWords(…, 0xff, 0, false).
   void fillWords(const Stream& stream, DevicePointer target, uint64_t bytes, uint64_t key, uint8_t mask, uint8_t base, bool isSigned);
   /// Uniform values of the DLPack scalar type. @throws Error UNSUPPORTED for a type without such a fill
-  void fillUniform(const Stream& stream, DevicePointer target, uint64_t elements, uint64_t key, uint8_t typeCode, uint8_t bits, float low, float high);
+  void fillUniform(const Stream& stream, DevicePointer target, uint64_t elements, uint64_t key, uint8_t typeCode, uint8_t bits, float low,
+                   float high);
   void read(const Stream& stream, DevicePointer source, uint64_t bytes, DevicePointer sink);
   /// Occupies the stream for at least that long, so that the host can enqueue ahead of the device.
   void delay(const Stream& stream, uint64_t nanoseconds);

@@ -20,7 +20,7 @@ struct LoadedDriver {
       return;
     }
     std::string missing;
-#define LADDER_FIND(member, symbol, ...)                                             \
+#define LADDER_FIND(member, symbol, ...)                                                \
   functions.member = reinterpret_cast<Result (*)(__VA_ARGS__)>(dlsym(library, symbol)); \
   if (!functions.member && missing.empty()) missing = symbol;
     LADDER_CUDA_FUNCTIONS(LADDER_FIND)

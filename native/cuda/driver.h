@@ -9,54 +9,54 @@
 namespace ladder::cuda {
 
 // X(member, symbol, parameters…): every function returns CUresult. Symbols carry the version suffix that cuda.h maps them to.
-#define LADDER_CUDA_FUNCTIONS(X)                                                                                             \
-  X(init, "cuInit", unsigned)                                                                                                \
-  X(driverGetVersion, "cuDriverGetVersion", int*)                                                                            \
-  X(getErrorName, "cuGetErrorName", Result, const char**)                                                                    \
-  X(getErrorString, "cuGetErrorString", Result, const char**)                                                                \
-  X(deviceGetCount, "cuDeviceGetCount", int*)                                                                                \
-  X(deviceGet, "cuDeviceGet", Device*, int)                                                                                  \
-  X(deviceGetName, "cuDeviceGetName", char*, int, Device)                                                                    \
-  X(deviceGetUuid, "cuDeviceGetUuid_v2", Uuid*, Device)                                                                      \
-  X(deviceGetAttribute, "cuDeviceGetAttribute", int*, int, Device)                                                           \
-  X(deviceTotalMem, "cuDeviceTotalMem_v2", size_t*, Device)                                                                  \
-  X(primaryContextRetain, "cuDevicePrimaryCtxRetain", ContextHandle*, Device)                                                \
-  X(contextSetCurrent, "cuCtxSetCurrent", ContextHandle)                                                                     \
-  X(memGetInfo, "cuMemGetInfo_v2", size_t*, size_t*)                                                                         \
-  X(memAlloc, "cuMemAlloc_v2", DevicePointer*, size_t)                                                                       \
-  X(memFree, "cuMemFree_v2", DevicePointer)                                                                                  \
-  X(memHostAlloc, "cuMemHostAlloc", void**, size_t, unsigned)                                                                \
-  X(memFreeHost, "cuMemFreeHost", void*)                                                                                     \
-  X(memcpyHtoDAsync, "cuMemcpyHtoDAsync_v2", DevicePointer, const void*, size_t, StreamHandle)                               \
-  X(memcpyDtoHAsync, "cuMemcpyDtoHAsync_v2", void*, DevicePointer, size_t, StreamHandle)                                     \
-  X(memcpyDtoDAsync, "cuMemcpyDtoDAsync_v2", DevicePointer, DevicePointer, size_t, StreamHandle)                             \
-  X(memsetD8Async, "cuMemsetD8Async", DevicePointer, unsigned char, size_t, StreamHandle)                                    \
-  X(streamCreate, "cuStreamCreate", StreamHandle*, unsigned)                                                                 \
-  X(streamDestroy, "cuStreamDestroy_v2", StreamHandle)                                                                       \
-  X(streamSynchronize, "cuStreamSynchronize", StreamHandle)                                                                  \
-  X(streamBeginCapture, "cuStreamBeginCapture_v2", StreamHandle, int)                                                        \
-  X(streamEndCapture, "cuStreamEndCapture", StreamHandle, GraphHandle*)                                                      \
-  X(eventCreate, "cuEventCreate", EventHandle*, unsigned)                                                                    \
-  X(eventDestroy, "cuEventDestroy_v2", EventHandle)                                                                          \
-  X(eventRecord, "cuEventRecord", EventHandle, StreamHandle)                                                                 \
-  X(eventSynchronize, "cuEventSynchronize", EventHandle)                                                                     \
-  X(eventElapsedTime, "cuEventElapsedTime", float*, EventHandle, EventHandle)                                                \
-  X(moduleLoadDataEx, "cuModuleLoadDataEx", ModuleHandle*, const void*, unsigned, int*, void**)                              \
-  X(moduleUnload, "cuModuleUnload", ModuleHandle)                                                                            \
-  X(moduleGetFunction, "cuModuleGetFunction", FunctionHandle*, ModuleHandle, const char*)                                    \
-  X(functionSetAttribute, "cuFuncSetAttribute", FunctionHandle, int, int)                                                    \
-  X(launchKernel, "cuLaunchKernel", FunctionHandle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,    \
-    StreamHandle, void**, void**)                                                                                            \
-  X(graphGetNodes, "cuGraphGetNodes", GraphHandle, GraphNodeHandle*, size_t*)                                                \
-  X(graphNodeGetType, "cuGraphNodeGetType", GraphNodeHandle, int*)                                                           \
-  X(graphInstantiate, "cuGraphInstantiateWithFlags", GraphExecHandle*, GraphHandle, unsigned long long)                      \
-  X(graphLaunch, "cuGraphLaunch", GraphExecHandle, StreamHandle)                                                             \
-  X(graphDestroy, "cuGraphDestroy", GraphHandle)                                                                             \
+#define LADDER_CUDA_FUNCTIONS(X)                                                                                                        \
+  X(init, "cuInit", unsigned)                                                                                                           \
+  X(driverGetVersion, "cuDriverGetVersion", int*)                                                                                       \
+  X(getErrorName, "cuGetErrorName", Result, const char**)                                                                               \
+  X(getErrorString, "cuGetErrorString", Result, const char**)                                                                           \
+  X(deviceGetCount, "cuDeviceGetCount", int*)                                                                                           \
+  X(deviceGet, "cuDeviceGet", Device*, int)                                                                                             \
+  X(deviceGetName, "cuDeviceGetName", char*, int, Device)                                                                               \
+  X(deviceGetUuid, "cuDeviceGetUuid_v2", Uuid*, Device)                                                                                 \
+  X(deviceGetAttribute, "cuDeviceGetAttribute", int*, int, Device)                                                                      \
+  X(deviceTotalMem, "cuDeviceTotalMem_v2", size_t*, Device)                                                                             \
+  X(primaryContextRetain, "cuDevicePrimaryCtxRetain", ContextHandle*, Device)                                                           \
+  X(contextSetCurrent, "cuCtxSetCurrent", ContextHandle)                                                                                \
+  X(memGetInfo, "cuMemGetInfo_v2", size_t*, size_t*)                                                                                    \
+  X(memAlloc, "cuMemAlloc_v2", DevicePointer*, size_t)                                                                                  \
+  X(memFree, "cuMemFree_v2", DevicePointer)                                                                                             \
+  X(memHostAlloc, "cuMemHostAlloc", void**, size_t, unsigned)                                                                           \
+  X(memFreeHost, "cuMemFreeHost", void*)                                                                                                \
+  X(memcpyHtoDAsync, "cuMemcpyHtoDAsync_v2", DevicePointer, const void*, size_t, StreamHandle)                                          \
+  X(memcpyDtoHAsync, "cuMemcpyDtoHAsync_v2", void*, DevicePointer, size_t, StreamHandle)                                                \
+  X(memcpyDtoDAsync, "cuMemcpyDtoDAsync_v2", DevicePointer, DevicePointer, size_t, StreamHandle)                                        \
+  X(memsetD8Async, "cuMemsetD8Async", DevicePointer, unsigned char, size_t, StreamHandle)                                               \
+  X(streamCreate, "cuStreamCreate", StreamHandle*, unsigned)                                                                            \
+  X(streamDestroy, "cuStreamDestroy_v2", StreamHandle)                                                                                  \
+  X(streamSynchronize, "cuStreamSynchronize", StreamHandle)                                                                             \
+  X(streamBeginCapture, "cuStreamBeginCapture_v2", StreamHandle, int)                                                                   \
+  X(streamEndCapture, "cuStreamEndCapture", StreamHandle, GraphHandle*)                                                                 \
+  X(eventCreate, "cuEventCreate", EventHandle*, unsigned)                                                                               \
+  X(eventDestroy, "cuEventDestroy_v2", EventHandle)                                                                                     \
+  X(eventRecord, "cuEventRecord", EventHandle, StreamHandle)                                                                            \
+  X(eventSynchronize, "cuEventSynchronize", EventHandle)                                                                                \
+  X(eventElapsedTime, "cuEventElapsedTime", float*, EventHandle, EventHandle)                                                           \
+  X(moduleLoadDataEx, "cuModuleLoadDataEx", ModuleHandle*, const void*, unsigned, int*, void**)                                         \
+  X(moduleUnload, "cuModuleUnload", ModuleHandle)                                                                                       \
+  X(moduleGetFunction, "cuModuleGetFunction", FunctionHandle*, ModuleHandle, const char*)                                               \
+  X(functionSetAttribute, "cuFuncSetAttribute", FunctionHandle, int, int)                                                               \
+  X(launchKernel, "cuLaunchKernel", FunctionHandle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, StreamHandle, \
+    void**, void**)                                                                                                                     \
+  X(graphGetNodes, "cuGraphGetNodes", GraphHandle, GraphNodeHandle*, size_t*)                                                           \
+  X(graphNodeGetType, "cuGraphNodeGetType", GraphNodeHandle, int*)                                                                      \
+  X(graphInstantiate, "cuGraphInstantiateWithFlags", GraphExecHandle*, GraphHandle, unsigned long long)                                 \
+  X(graphLaunch, "cuGraphLaunch", GraphExecHandle, StreamHandle)                                                                        \
+  X(graphDestroy, "cuGraphDestroy", GraphHandle)                                                                                        \
   X(graphExecDestroy, "cuGraphExecDestroy", GraphExecHandle)
 
 // Absent from older drivers: null there, and their users have another way.
-#define LADDER_CUDA_OPTIONAL_FUNCTIONS(X)                                                            \
-  X(launchKernelEx, "cuLaunchKernelEx", const LaunchConfig*, FunctionHandle, void**, void**)         \
+#define LADDER_CUDA_OPTIONAL_FUNCTIONS(X)                                                    \
+  X(launchKernelEx, "cuLaunchKernelEx", const LaunchConfig*, FunctionHandle, void**, void**) \
   X(graphGetEdges, "cuGraphGetEdges_v2", GraphHandle, GraphNodeHandle*, GraphNodeHandle*, GraphEdgeData*, size_t*)
 
 struct Driver {

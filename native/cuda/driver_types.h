@@ -67,9 +67,7 @@ constexpr int kFunctionAttributeMaxDynamicSharedSizeBytes = 8;
 constexpr uint8_t kGraphDependencyProgrammatic = 1;
 constexpr uint32_t kLaunchAttributeProgrammaticStreamSerialization = 6;
 
-struct Uuid {
-  unsigned char bytes[16];
-};
+struct Uuid { unsigned char bytes[16]; };
 
 /// CUlaunchAttribute: an id, padding to 8 bytes, and a union that is padded to 64.
 struct LaunchAttribute {

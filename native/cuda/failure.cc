@@ -25,7 +25,8 @@ const char* remedyOf(Result result) {
     case kErrorInvalidDevice: return "see `ladder doctor` and CUDA_VISIBLE_DEVICES for the devices of this process";
     case kErrorNoBinaryForGpu: return "rebuild model.so for this GPU (`ladder build`), or add PTX to it";
     case kErrorInvalidPtx: return "the PTX uses what this GPU does not have; rebuild model.so for it (`ladder build`)";
-    case kErrorUnsupportedPtxVersion: return "the PTX is newer than the driver; update the driver or rebuild model.so with an older toolkit";
+    case kErrorUnsupportedPtxVersion:
+      return "the PTX is newer than the driver; update the driver or rebuild model.so with an older toolkit";
     case kErrorJitCompilerNotFound: return "install libnvidia-ptxjitcompiler, which is part of the driver";
     case kErrorJitCompilationDisabled: return "unset CUDA_DISABLE_PTX_JIT, or rebuild model.so for this GPU";
     case kErrorInvalidImage: return "the device code is damaged; rebuild model.so (`ladder build`)";

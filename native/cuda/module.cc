@@ -49,7 +49,8 @@ Kernel Module::kernel(const std::string& name) const {
   FunctionHandle function = nullptr;
   const Result result = driver().moduleGetFunction(&function, handle_, name.c_str());
   if (result == kErrorNotFound) {
-    throw Error("MISSING_SYMBOL", "the device code has no kernel `" + name + "`; model.so contradicts itself: rebuild it", {{"symbol", name}});
+    throw Error("MISSING_SYMBOL", "the device code has no kernel `" + name + "`; model.so contradicts itself: rebuild it",
+                {{"symbol", name}});
   }
   if (result != kSuccess) throw failure(result, "finding kernel `" + name + "`", {{"kernel", name}});
   return Kernel(function, name);
@@ -67,8 +68,16 @@ void Kernel::launch(const LaunchShape& shape, const Stream& stream, void** argum
       LaunchAttribute attribute{};
       attribute.id = kLaunchAttributeProgrammaticStreamSerialization;
       attribute.value.programmaticStreamSerializationAllowed = 1;
-      const LaunchConfig config{shape.grid[0],  shape.grid[1],  shape.grid[2],          shape.block[0], shape.block[1],
-                                shape.block[2], shape.dynamicSharedBytes, stream.get(), &attribute,     1};
+      const LaunchConfig config{shape.grid[0],
+                                shape.grid[1],
+                                shape.grid[2],
+                                shape.block[0],
+                                shape.block[1],
+                                shape.block[2],
+                                shape.dynamicSharedBytes,
+                                stream.get(),
+                                &attribute,
+                                1};
       result = cu.launchKernelEx(&config, function_, arguments, nullptr);
     } else {
       result = cu.launchKernel(function_, shape.grid[0], shape.grid[1], shape.grid[2], shape.block[0], shape.block[1], shape.block[2],
@@ -79,7 +88,9 @@ void Kernel::launch(const LaunchShape& shape, const Stream& stream, void** argum
   throw failure(result,
                 "launching kernel `" + name_ + "` (grid " + extents(shape.grid) + ", block " + extents(shape.block) + ", " +
                     std::to_string(shape.dynamicSharedBytes) + " bytes of dynamic shared memory)",
-                {{"kernel", name_}, {"grid", extents(shape.grid)}, {"block", extents(shape.block)},
+                {{"kernel", name_},
+                 {"grid", extents(shape.grid)},
+                 {"block", extents(shape.block)},
                  {"dynamicSharedBytes", double(shape.dynamicSharedBytes)}});
 }
 

@@ -57,7 +57,8 @@ Executor::Executor(ExecutorPlan plan) : plan_(std::move(plan)) {
   allocate();
   loadTimes_.allocateMs = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   if (plan_.module) {
-    module_ = std::make_unique<ModelModule>(*plan_.module, plan_.deviceType, plan_.deviceOrdinal, stream_ ? &*stream_ : nullptr, loadTimes_);
+    module_ =
+        std::make_unique<ModelModule>(*plan_.module, plan_.deviceType, plan_.deviceOrdinal, stream_ ? &*stream_ : nullptr, loadTimes_);
     for (PlanImage& image : plan_.module->images) std::vector<uint8_t>().swap(image.bytes);
     for (PlanConstant& constant : plan_.module->constants) std::vector<uint8_t>().swap(constant.bytes);
   }
@@ -75,7 +76,8 @@ Executor::~Executor() {
 void Executor::allocate() {
   uint64_t wanted[3] = {};
   for (const PlanStorage& storage : plan_.storages) {
-    if (__builtin_add_overflow(wanted[storage.deviceType], storage.sizeBytes, &wanted[storage.deviceType])) wanted[storage.deviceType] = UINT64_MAX;
+    if (__builtin_add_overflow(wanted[storage.deviceType], storage.sizeBytes, &wanted[storage.deviceType]))
+      wanted[storage.deviceType] = UINT64_MAX;
   }
   requireMemory(wanted[tvm_abi::kDeviceCpu], availableHostBytes(), "of host memory");
   if (onDevice()) {
@@ -121,8 +123,16 @@ void Executor::prepare() {
           call.flatExtents[i] = static_cast<int64_t>(entry.sizeBytes / entry.dtype.elementBytes());
           int64_t* shape = op.flatten ? &call.flatExtents[i] : const_cast<int64_t*>(entry.shape.data());
           const auto dimensions = op.flatten ? 1 : static_cast<int32_t>(entry.shape.size());
-          call.tensors[i] = {storage.data(), storage.onDevice() ? tvm_abi::kDeviceCuda : tvm_abi::kDeviceCpu, storage.onDevice() ? plan_.deviceOrdinal : 0,
-                             dimensions, entry.dtype.code, entry.dtype.bits, entry.dtype.lanes, shape, nullptr, 0};
+          call.tensors[i] = {storage.data(),
+                             storage.onDevice() ? tvm_abi::kDeviceCuda : tvm_abi::kDeviceCpu,
+                             storage.onDevice() ? plan_.deviceOrdinal : 0,
+                             dimensions,
+                             entry.dtype.code,
+                             entry.dtype.bits,
+                             entry.dtype.lanes,
+                             shape,
+                             nullptr,
+                             0};
           tvm_abi::Value value{};
           value.handle = &call.tensors[i];
           call.values.push_back(value);
@@ -161,7 +171,8 @@ void Executor::enqueue(const CancelFlag& cancelled) {
 }
 
 void Executor::enqueueOperator(size_t index, const CancelFlag& cancelled) {
-  if (index >= calls_.size()) throw Error("BAD_ARGUMENT", "expected an operator below " + std::to_string(calls_.size()) + " but received " + std::to_string(index));
+  if (index >= calls_.size())
+    throw Error("BAD_ARGUMENT", "expected an operator below " + std::to_string(calls_.size()) + " but received " + std::to_string(index));
   Call& call = calls_[index];
   try {
     switch (call.kind) {

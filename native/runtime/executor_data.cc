@@ -19,7 +19,7 @@ constexpr uint64_t kChunkBytes = 16u << 20;
 class File {
  public:
   explicit File(const std::string& path) : path_(path), descriptor_(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-    struct stat status {};
+    struct stat status{};
     if (descriptor_ < 0 || fstat(descriptor_, &status) != 0) {
       const std::string reason = std::strerror(errno);
       if (descriptor_ >= 0) close(descriptor_);
@@ -63,7 +63,8 @@ class Uploader {
       const int turn = turn_++ % 2;
       copied_[turn].synchronize();  // an event that was never recorded counts as complete
       file.read(buffers_[turn].data(), copy.fileOffset + done, bytes);
-      cuda::check(cuda::driver().memcpyHtoDAsync(target + done, buffers_[turn].data(), bytes, stream_.get()), "copying parameters to the device");
+      cuda::check(cuda::driver().memcpyHtoDAsync(target + done, buffers_[turn].data(), bytes, stream_.get()),
+                  "copying parameters to the device");
       copied_[turn].record(stream_);
     }
   }
@@ -79,7 +80,8 @@ class Uploader {
 
 const PlanEntry& Executor::checkedEntry(uint32_t entry) const {
   if (entry >= plan_.entries.size()) {
-    throw Error("BAD_ARGUMENT", "expected an entry below " + std::to_string(plan_.entries.size()) + " but received " + std::to_string(entry));
+    throw Error("BAD_ARGUMENT",
+                "expected an entry below " + std::to_string(plan_.entries.size()) + " but received " + std::to_string(entry));
   }
   return plan_.entries[entry];
 }
@@ -87,7 +89,8 @@ const PlanEntry& Executor::checkedEntry(uint32_t entry) const {
 void Executor::write(uint32_t entry, const void* bytes, uint64_t sizeBytes) {
   const uint64_t expected = checkedEntry(entry).sizeBytes;
   if (sizeBytes != expected) {
-    throw Error("WRONG_LENGTH", "expected " + std::to_string(expected) + " bytes for entry " + std::to_string(entry) + " but received " + std::to_string(sizeBytes));
+    throw Error("WRONG_LENGTH", "expected " + std::to_string(expected) + " bytes for entry " + std::to_string(entry) + " but received " +
+                                    std::to_string(sizeBytes));
   }
   copyFromHost(storageOf(entry), bytes, sizeBytes, stream_ ? &*stream_ : nullptr);
 }
@@ -95,8 +98,8 @@ void Executor::write(uint32_t entry, const void* bytes, uint64_t sizeBytes) {
 void Executor::read(uint32_t entry, uint64_t offset, uint64_t sizeBytes, void* target) {
   const uint64_t available = checkedEntry(entry).sizeBytes;
   if (offset > available || sizeBytes > available - offset) {
-    throw Error("WRONG_LENGTH", "expected a range within the " + std::to_string(available) + " bytes of entry " + std::to_string(entry) + " but received offset " +
-                                    std::to_string(offset) + ", length " + std::to_string(sizeBytes));
+    throw Error("WRONG_LENGTH", "expected a range within the " + std::to_string(available) + " bytes of entry " + std::to_string(entry) +
+                                    " but received offset " + std::to_string(offset) + ", length " + std::to_string(sizeBytes));
   }
   copyToHost(target, storageOf(entry), offset, sizeBytes, stream_ ? &*stream_ : nullptr);
 }
@@ -113,8 +116,8 @@ void Executor::fill(uint32_t entry, const reference::FillSpec& fill, uint64_t ke
     case 0: kernels().fillWords(*stream_, storage.pointer(), target.sizeBytes, key, 0xff, 0, false); break;
     case 2: kernels().fillWords(*stream_, storage.pointer(), target.sizeBytes, key, fill.mask, fill.base, fill.isSigned); break;
     default:
-      kernels().fillUniform(*stream_, storage.pointer(), target.sizeBytes * 8 / std::max<uint64_t>(8, target.dtype.bits), key, target.dtype.code,
-                            target.dtype.bits, fill.low, fill.high);
+      kernels().fillUniform(*stream_, storage.pointer(), target.sizeBytes * 8 / std::max<uint64_t>(8, target.dtype.bits), key,
+                            target.dtype.code, target.dtype.bits, fill.low, fill.high);
   }
   synchronize();
 }
@@ -137,9 +140,9 @@ void Executor::loadParams(const std::string& path, const std::vector<ParamCopy>&
     const uint64_t expected = checkedEntry(copy.entry).sizeBytes;
     if (copy.sizeBytes != expected || copy.fileOffset > file.sizeBytes() || copy.sizeBytes > file.sizeBytes() - copy.fileOffset) {
       throw Error("BAD_PARAMS",
-                  "expected " + std::to_string(expected) + " bytes for entry " + std::to_string(copy.entry) + " within the " + std::to_string(file.sizeBytes()) +
-                      " bytes of `" + path + "` but received offset " + std::to_string(copy.fileOffset) + ", length " + std::to_string(copy.sizeBytes) +
-                      "; the file is cut short or of another checkpoint",
+                  "expected " + std::to_string(expected) + " bytes for entry " + std::to_string(copy.entry) + " within the " +
+                      std::to_string(file.sizeBytes()) + " bytes of `" + path + "` but received offset " + std::to_string(copy.fileOffset) +
+                      ", length " + std::to_string(copy.sizeBytes) + "; the file is cut short or of another checkpoint",
                   {{"file", path}, {"entry", double(copy.entry)}});
     }
   }

@@ -19,7 +19,9 @@ class HostBuffer {
     data_ = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (data_ == MAP_FAILED) {
       data_ = nullptr;
-      throw Error("OUT_OF_MEMORY", "allocating " + std::to_string(bytes) + " bytes of host memory for " + what + " failed; free memory or choose a smaller batch",
+      throw Error("OUT_OF_MEMORY",
+                  "allocating " + std::to_string(bytes) + " bytes of host memory for " + what +
+                      " failed; free memory or choose a smaller batch",
                   {{"requestedBytes", double(bytes)}});
     }
     accounting().hostBytes += static_cast<int64_t>(bytes_);

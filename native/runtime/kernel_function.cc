@@ -9,11 +9,13 @@ namespace {
 constexpr int kTagSharedMemory = 6;
 
 int tagIndex(const std::string& tag, const std::string& kernel) {
-  static constexpr const char* kTags[] = {"blockIdx.x", "blockIdx.y", "blockIdx.z", "threadIdx.x", "threadIdx.y", "threadIdx.z", "tir.use_dyn_shared_memory"};
+  static constexpr const char* kTags[] = {
+      "blockIdx.x", "blockIdx.y", "blockIdx.z", "threadIdx.x", "threadIdx.y", "threadIdx.z", "tir.use_dyn_shared_memory"};
   for (int i = 0; i <= kTagSharedMemory; ++i) {
     if (tag == kTags[i]) return i;
   }
-  throw Error("BAD_MODULE", "kernel `" + kernel + "` has the unknown launch tag `" + tag + "`; expected blockIdx, threadIdx or tir.use_dyn_shared_memory",
+  throw Error("BAD_MODULE",
+              "kernel `" + kernel + "` has the unknown launch tag `" + tag + "`; expected blockIdx, threadIdx or tir.use_dyn_shared_memory",
               {{"kernel", kernel}, {"tag", tag}});
 }
 
@@ -21,7 +23,8 @@ bool isFloat32(const DataType& type, const std::string& kernel) {
   const bool known = type.lanes == 1 && (type.code == 3 || ((type.code == 0 || type.code == 1) && type.bits <= 64) ||
                                          (type.code == 2 && (type.bits == 32 || type.bits == 64)));
   if (!known) {
-    throw Error("BAD_MODULE", "kernel `" + kernel + "` takes an argument of type " + type.name + "; expected pointers, integers, float32 or float64",
+    throw Error("BAD_MODULE",
+                "kernel `" + kernel + "` takes an argument of type " + type.name + "; expected pointers, integers, float32 or float64",
                 {{"kernel", kernel}, {"type", type.name}});
   }
   return type.code == 2 && type.bits == 32;
@@ -63,7 +66,8 @@ void KernelFunction::call(tvm_abi::Value* arguments, int*, int count, tvm_abi::V
     const int64_t value = arguments[argumentCount + i].integer;
     const int tag = tags_[i];
     if (value < (tag == kTagSharedMemory ? 0 : 1) || value > std::numeric_limits<int32_t>::max()) {
-      throw Error("BAD_MODULE", "model.so launches kernel `" + kernel_.name() + "` with an extent of " + std::to_string(value), {{"kernel", kernel_.name()}});
+      throw Error("BAD_MODULE", "model.so launches kernel `" + kernel_.name() + "` with an extent of " + std::to_string(value),
+                  {{"kernel", kernel_.name()}});
     }
     const auto extent = static_cast<unsigned>(value);
     if (tag == kTagSharedMemory) {

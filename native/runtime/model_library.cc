@@ -33,7 +33,7 @@ int copyToMemory(const std::string& path) {
   const int source = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (source < 0) throw Error("IO", "expected a readable file `" + path + "`: " + std::strerror(errno), {{"file", path}});
   const int copy = memfd_create("model.so", MFD_CLOEXEC);
-  struct stat status {};
+  struct stat status{};
   bool complete = copy >= 0 && fstat(source, &status) == 0;
   for (off_t offset = 0; complete && offset < status.st_size;) {
     complete = sendfile(copy, source, &offset, static_cast<size_t>(status.st_size - offset)) > 0;

@@ -90,8 +90,16 @@ void ModelModule::loadConstants(const PlanModule& plan, int deviceType, int ordi
     const cuda::Stream legacy = cuda::Stream::legacy();
     copyFromHost(constants_.back(), constant.bytes.data(), constant.bytes.size(), &legacy);
     tvm_abi::Tensor& tensor = constantTensors_[constant.name];
-    tensor = {constants_.back().data(), deviceType, deviceType == tvm_abi::kDeviceCuda ? ordinal : 0, static_cast<int32_t>(constant.shape.size()),
-              constant.dtype.code, constant.dtype.bits, constant.dtype.lanes, const_cast<int64_t*>(constant.shape.data()), nullptr, 0};
+    tensor = {constants_.back().data(),
+              deviceType,
+              deviceType == tvm_abi::kDeviceCuda ? ordinal : 0,
+              static_cast<int32_t>(constant.shape.size()),
+              constant.dtype.code,
+              constant.dtype.bits,
+              constant.dtype.lanes,
+              const_cast<int64_t*>(constant.shape.data()),
+              nullptr,
+              0};
   }
   for (const PlanConstantUser& user : plan.constantUsers) {
     void* initialise = library_.find("__init_" + user.symbol);
@@ -101,7 +109,8 @@ void ModelModule::loadConstants(const PlanModule& plan, int deviceType, int ordi
     for (const std::string& name : user.constants) {
       const auto found = constantTensors_.find(name);
       if (found == constantTensors_.end()) {
-        throw Error("BAD_MODULE", "model.so's function `" + user.symbol + "` needs the constant `" + name + "`, which the module does not hold",
+        throw Error("BAD_MODULE",
+                    "model.so's function `" + user.symbol + "` needs the constant `" + name + "`, which the module does not hold",
                     {{"function", user.symbol}, {"constant", name}});
       }
       tvm_abi::Value value{};
@@ -128,7 +137,8 @@ tvm_abi::PackedCFunction ModelModule::operatorFunction(const std::string& name) 
   void* address = library_.find(name);
   if (!address) {
     throw Error("MISSING_SYMBOL",
-                "`" + library_.path() + "` exports no operator `" + name + "` that graph.json calls; the two files are of different builds: rebuild the checkpoint",
+                "`" + library_.path() + "` exports no operator `" + name +
+                    "` that graph.json calls; the two files are of different builds: rebuild the checkpoint",
                 {{"file", library_.path()}, {"symbol", name}});
   }
   return reinterpret_cast<tvm_abi::PackedCFunction>(address);
@@ -143,7 +153,8 @@ void callOperator(tvm_abi::PackedCFunction function, tvm_abi::Value* arguments, 
   std::optional<Error> pending = std::exchange(tvm_abi::pendingError(), std::nullopt);
   const std::string text = std::exchange(tvm_abi::lastErrorText(), std::string());
   if (pending) throw Error(pending->code(), what + ": " + pending->message(), pending->context());
-  throw Error("OPERATOR", what + " failed with status " + std::to_string(status) + ": " + (text.empty() ? "it left no message" : text), {{"status", double(status)}, {"text", text}});
+  throw Error("OPERATOR", what + " failed with status " + std::to_string(status) + ": " + (text.empty() ? "it left no message" : text),
+              {{"status", double(status)}, {"text", text}});
 }
 
 }  // namespace ladder::runtime

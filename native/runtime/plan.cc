@@ -59,7 +59,8 @@ void checkPlan(const ExecutorPlan& plan) {
     if (op.kind == OperatorKind::kPacked && !plan.module) refuse(item("operators", i, "kind"), "is packed, but there is no module");
     if (op.kind == OperatorKind::kReference && !op.program) refuse(item("operators", i, "program"), "is missing for a reference operator");
     if (op.kind == OperatorKind::kCopy) {
-      if (op.inputs.size() != 1 || op.outputs.size() != 1) refuse(item("operators", i, "inputs"), "must be one entry, and one output, for a copy");
+      if (op.inputs.size() != 1 || op.outputs.size() != 1)
+        refuse(item("operators", i, "inputs"), "must be one entry, and one output, for a copy");
       if (plan.entries[op.inputs[0]].sizeBytes != plan.entries[op.outputs[0]].sizeBytes) {
         refuse(item("operators", i, "outputs"), "differ in size from the inputs of a copy");
       }

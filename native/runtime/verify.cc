@@ -75,7 +75,9 @@ void refuseInPlace(const ExecutorPlan& plan, const PlanOperator& op) {
   for (const uint32_t input : op.inputs) {
     for (const uint32_t output : op.outputs) {
       if (plan.entries[input].storage != plan.entries[output].storage) continue;
-      throw Error("UNSUPPORTED", "operator `" + op.functionName + "` (node `" + op.node + "`) writes over one of its inputs and cannot be run twice on the same ones",
+      throw Error("UNSUPPORTED",
+                  "operator `" + op.functionName + "` (node `" + op.node +
+                      "`) writes over one of its inputs and cannot be run twice on the same ones",
                   {{"operator", op.functionName}, {"node", op.node}});
     }
   }
@@ -86,12 +88,13 @@ void refuseInPlace(const ExecutorPlan& plan, const PlanOperator& op) {
 std::vector<VerifyOutput> verifyOperator(Executor& executor, size_t index, const VerifyOptions& options, const CancelFlag& cancelled) {
   const ExecutorPlan& plan = executor.plan();
   if (index >= plan.operators.size()) {
-    throw Error("BAD_ARGUMENT", "expected an operator below " + std::to_string(plan.operators.size()) + " but received " + std::to_string(index));
+    throw Error("BAD_ARGUMENT",
+                "expected an operator below " + std::to_string(plan.operators.size()) + " but received " + std::to_string(index));
   }
   const PlanOperator& op = plan.operators[index];
   if (options.inputs.size() != op.inputs.size()) {
-    throw Error("BAD_ARGUMENT", "expected " + std::to_string(op.inputs.size()) + " fills in `inputs`, one per input of `" + op.node + "`, but received " +
-                                    std::to_string(options.inputs.size()));
+    throw Error("BAD_ARGUMENT", "expected " + std::to_string(op.inputs.size()) + " fills in `inputs`, one per input of `" + op.node +
+                                    "`, but received " + std::to_string(options.inputs.size()));
   }
   refuseInPlace(plan, op);
   for (size_t i = 0; i < op.inputs.size(); ++i) {
@@ -123,7 +126,8 @@ std::vector<VerifyOutput> verifyOperator(Executor& executor, size_t index, const
     results[i].deterministic = std::memcmp(first[i].data.get(), second[i].data.get(), first[i].size) == 0;
     const uint64_t step = type.elementBytes();
     for (uint64_t at = 0; at + step <= first[i].size; at += step) {
-      results[i].unwritten += isPoison(first[i].data.get() + at, step, kPoisons[0]) && isPoison(second[i].data.get() + at, step, kPoisons[1]);
+      results[i].unwritten +=
+          isPoison(first[i].data.get() + at, step, kPoisons[0]) && isPoison(second[i].data.get() + at, step, kPoisons[1]);
     }
   }
   return results;

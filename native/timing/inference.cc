@@ -5,11 +5,13 @@
 
 namespace ladder::timing {
 
-Inference::Inference(Executor& executor, Launch launch, const CancelFlag& cancelled) : executor_(executor), launch_(launch), cancelled_(cancelled) {
+Inference::Inference(Executor& executor, Launch launch, const CancelFlag& cancelled)
+    : executor_(executor), launch_(launch), cancelled_(cancelled) {
   if (launch == Launch::kStream) return;
   const runtime::CaptureResult capture = executor.capture(cancelled);
   if (!capture.captured) {
-    throw Error("UNSUPPORTED", "the checkpoint cannot be replayed as a CUDA graph: " + capture.reason + "; measure with launch `stream`", {{"reason", capture.reason}});
+    throw Error("UNSUPPORTED", "the checkpoint cannot be replayed as a CUDA graph: " + capture.reason + "; measure with launch `stream`",
+                {{"reason", capture.reason}});
   }
 }
 

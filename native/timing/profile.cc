@@ -10,7 +10,8 @@ namespace {
 /// The longest that the device is held up for the host's sake.
 constexpr double kLongestDelayMs = 50;
 
-void profileDevice(Executor& executor, int64_t samples, const Progress& progress, const CancelFlag& cancelled, std::vector<double>& operatorMs) {
+void profileDevice(Executor& executor, int64_t samples, const Progress& progress, const CancelFlag& cancelled,
+                   std::vector<double>& operatorMs) {
   const size_t operators = executor.plan().operators.size();
   std::vector<cuda::Event> starts(operators);
   std::vector<cuda::Event> stops(operators);
@@ -31,7 +32,8 @@ void profileDevice(Executor& executor, int64_t samples, const Progress& progress
   }
 }
 
-void profileHost(Executor& executor, int64_t samples, const Progress& progress, const CancelFlag& cancelled, std::vector<double>& operatorMs) {
+void profileHost(Executor& executor, int64_t samples, const Progress& progress, const CancelFlag& cancelled,
+                 std::vector<double>& operatorMs) {
   const size_t operators = executor.plan().operators.size();
   for (int64_t sample = 0; sample < samples; ++sample) {
     for (size_t i = 0; i < operators; ++i) {
@@ -47,7 +49,8 @@ void profileHost(Executor& executor, int64_t samples, const Progress& progress, 
 }  // namespace
 
 std::vector<double> profile(Executor& executor, int64_t samples, const Progress& progress, const CancelFlag& cancelled) {
-  if (samples < 1 || samples > 1'000'000) throw Error("BAD_ARGUMENT", "expected 1 to 1000000 `samples` but received " + std::to_string(samples));
+  if (samples < 1 || samples > 1'000'000)
+    throw Error("BAD_ARGUMENT", "expected 1 to 1000000 `samples` but received " + std::to_string(samples));
   std::vector<double> operatorMs(executor.plan().operators.size() * samples);
   executor.enqueue(cancelled);  // untimed
   executor.synchronize();

@@ -52,7 +52,8 @@ class Loop {
  public:
   Loop(const SamplesOptions& options, const Progress& progress) : options_(options), progress_(progress) {
     if (options.minSamples < 1 || options.maxSamples < options.minSamples) {
-      throw Error("BAD_ARGUMENT", "expected 1 <= `minSamples` <= `maxSamples` but received " + std::to_string(options.minSamples) + " and " + std::to_string(options.maxSamples));
+      throw Error("BAD_ARGUMENT", "expected 1 <= `minSamples` <= `maxSamples` but received " + std::to_string(options.minSamples) +
+                                      " and " + std::to_string(options.maxSamples));
     }
     start_ = Clock::now();
   }
@@ -60,7 +61,8 @@ class Loop {
   bool more(int64_t count) const {
     if (count >= options_.maxSamples) return false;
     const double elapsedMs = msSince(start_);
-    progress_(std::max(double(count) / options_.maxSamples, std::min(options_.maxMs > 0 ? elapsedMs / options_.maxMs : 1.0, double(count) / options_.minSamples)));
+    progress_(std::max(double(count) / options_.maxSamples,
+                       std::min(options_.maxMs > 0 ? elapsedMs / options_.maxMs : 1.0, double(count) / options_.minSamples)));
     return count < options_.minSamples || elapsedMs < options_.maxMs;
   }
   double elapsedMs() const { return msSince(start_); }

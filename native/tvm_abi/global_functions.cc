@@ -24,14 +24,17 @@ class SetDevice final : public PackedFunction {
 class GetDeviceAttr final : public PackedFunction {
   void call(Value* arguments, int*, int count, Value* result, int* resultCode) override {
     constexpr int64_t kComputeVersion = 4;
-    if (count != 3) throw Error("BAD_MODULE", "model.so calls `runtime.GetDeviceAttr` with " + std::to_string(count) + " arguments; expected 3");
+    if (count != 3)
+      throw Error("BAD_MODULE", "model.so calls `runtime.GetDeviceAttr` with " + std::to_string(count) + " arguments; expected 3");
     if (arguments[0].integer != kDeviceCuda || arguments[2].integer != kComputeVersion) {
-      throw Error("UNSUPPORTED", "model.so asks `runtime.GetDeviceAttr` for attribute " + std::to_string(arguments[2].integer) + " of device type " +
-                                     std::to_string(arguments[0].integer) + "; only the compute capability (4) of CUDA devices (2) is answered");
+      throw Error("UNSUPPORTED", "model.so asks `runtime.GetDeviceAttr` for attribute " + std::to_string(arguments[2].integer) +
+                                     " of device type " + std::to_string(arguments[0].integer) +
+                                     "; only the compute capability (4) of CUDA devices (2) is answered");
     }
     thread_local std::string text;
     const char* forced = std::getenv("CUDA_FORCE_PTX_JIT");
-    const auto [major, minor] = forced && *forced == '1' ? std::pair<int, int>(8, 0) : cuda::computeCapability(static_cast<int>(arguments[1].integer));
+    const auto [major, minor] =
+        forced && *forced == '1' ? std::pair<int, int>(8, 0) : cuda::computeCapability(static_cast<int>(arguments[1].integer));
     text = std::to_string(major) + "." + std::to_string(minor);
     result->text = text.c_str();
     *resultCode = kCodeText;
@@ -54,8 +57,8 @@ PackedFunction* findGlobalFunction(const std::string& name) {
       {"__tvm_set_device", new SetDevice()},
       {"runtime.GetDeviceAttr", new GetDeviceAttr()},
       {"tvm.contrib.cudnn.conv2d.forward",
-       new Refusal("this checkpoint calls `tvm.contrib.cudnn.conv2d.forward`: cuDNN convolutions are not supported here; "
-                   "build the checkpoint without cuDNN")},
+       new Refusal(
+           "this checkpoint calls `tvm.contrib.cudnn.conv2d.forward`: cuDNN convolutions are not supported here; " "build the checkpoint without cuDNN")},
   };
   const auto found = kFunctions->find(name);
   return found == kFunctions->end() ? nullptr : found->second;

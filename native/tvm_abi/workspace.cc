@@ -29,7 +29,8 @@ WorkspacePool::~WorkspacePool() = default;
 
 void* WorkspacePool::allocate(int deviceType, int deviceId, uint64_t bytes) {
   if (deviceType != kDeviceCpu && deviceType != kDeviceCuda) {
-    throw Error("UNSUPPORTED", "model.so asks for scratch memory on DLPack device type " + std::to_string(deviceType) + "; expected 1 (CPU) or 2 (CUDA)");
+    throw Error("UNSUPPORTED",
+                "model.so asks for scratch memory on DLPack device type " + std::to_string(deviceType) + "; expected 1 (CPU) or 2 (CUDA)");
   }
   Block* best = nullptr;
   for (const auto& block : blocks_) {

@@ -43,14 +43,18 @@ describe.each(['eager', 'inductor'] as const)('PyTorch %s', (mode) => {
     const folder = mkdtempSync(join(tmpdir(), 'ladder-baselines-'));
     try {
       const { records } = await reproduceBaselines([{ model: 'llama2-70b', setting: 'bs1_seq1' }], {
-        folder, adapters: [adapter], minSamples: 20, maxSamples: 50, minRepeatMs: 50,
+        folder,
+        adapters: [adapter],
+        minSamples: 20,
+        maxSamples: 50,
+        minRepeatMs: 50,
         onProgress: ({ system, stage, detail }) => say(`${system} ${stage} ${detail ?? ''}`),
       });
       const record = records[0]?.record;
       expect(record?.reason ?? null).toBeNull();
       expect(record).toMatchObject({ status: 'ok', verified: true, clock: 'gpu-events', launch: mode === 'eager' ? 'stream' : 'graph' });
       // 1.71 GB of weights; 8 TB/s is more than any GPU's memory that this test may meet.
-      expect(record?.latencyMs).toBeGreaterThan((855_638_016 * 2) / 8e12 * 1e3);
+      expect(record?.latencyMs).toBeGreaterThan(((855_638_016 * 2) / 8e12) * 1e3);
       expect(Math.abs((record?.paper?.meanMs ?? NaN) / (record?.latencyMs ?? NaN) - 1)).toBeLessThan(0.25);
     } finally {
       rmSync(folder, { recursive: true, force: true });
@@ -72,7 +76,8 @@ describe('cuBLASLt', () => {
     const types = major >= 9 ? (['fp16', 'fp8_e4m3'] as const) : (['fp16'] as const);
     const products = [1, 4096].flatMap((m) => types.map((type) => ({ shape, m, type })));
     const folder = mkdtempSync(join(tmpdir(), 'ladder-ceilings-'));
-    const measure = () => libraryCeilings(products, folder, deviceForRecord(selectDevice('cuda:0')), { onProgress: (_, detail) => say(detail) });
+    const measure = () =>
+      libraryCeilings(products, folder, deviceForRecord(selectDevice('cuda:0')), { onProgress: (_, detail) => say(detail) });
     const { ceilings, measured } = await measure();
     expect(measured).toBe(products.length);
     expect(await measure()).toEqual({ ceilings, measured: 0 });
@@ -82,7 +87,7 @@ describe('cuBLASLt', () => {
     for (const m of [1, 4096]) {
       const result = at(m, 'fp16');
       expect(result?.algorithms).toBeGreaterThan(0);
-      expect((result?.flopsPerSecond ?? NaN) * (result?.ms ?? NaN) * 1e-3 / (2 * m * 8192 * 8192)).toBeCloseTo(1, 9);
+      expect(((result?.flopsPerSecond ?? NaN) * (result?.ms ?? NaN) * 1e-3) / (2 * m * 8192 * 8192)).toBeCloseTo(1, 9);
     }
     const bandwidth = await native().measureReadBandwidth(0, 2 ** 30, 10);
     const decode = (at(1, 'fp16')?.bytesPerSecond ?? NaN) / bandwidth;
@@ -93,6 +98,8 @@ describe('cuBLASLt', () => {
 
   it('refuses shapes that are none', async ({ skip }) => {
     if (!found.ok) skip(found.reason);
-    await expect(native().measureMatmul(0, { m: 0, n: 8, k: 8, type: 'fp16', library: null })).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+    await expect(native().measureMatmul(0, { m: 0, n: 8, k: 8, type: 'fp16', library: null })).rejects.toMatchObject({
+      code: 'BAD_ARGUMENT',
+    });
   });
 });

@@ -19,7 +19,11 @@ const kCases = [
   { name: 'llama2-70b/llama2_fq_0_int_4_-1_bs1_seq1_ci_False_async', atMostMs: 0.25 },
 ];
 const found = new Map(listCheckpoints().map(({ name, path }) => [name, path]));
-const kMissing = !gpu ? `a GPU (${native().cudaStatus().reason})` : kCases.some(({ name }) => !found.has(name)) ? 'the two llama2-70b checkpoints below checkpoints/' : null;
+const kMissing = !gpu
+  ? `a GPU (${native().cudaStatus().reason})`
+  : kCases.some(({ name }) => !found.has(name))
+    ? 'the two llama2-70b checkpoints below checkpoints/'
+    : null;
 if (kMissing) console.log(`skipped: the GPU tests of checkpoints need ${kMissing}`);
 
 const root = await mkdtemp(join(tmpdir(), 'ladder-gpu-'));
@@ -27,16 +31,26 @@ afterAll(() => rm(root, { recursive: true, force: true }));
 const pathOf = (name: string): string => found.get(name)!;
 
 async function codeOf(task: Promise<unknown>): Promise<string> {
-  return task.then(() => 'no error', (error: unknown) => (error instanceof LadderError ? error.code : String(error)));
+  return task.then(
+    () => 'no error',
+    (error: unknown) => (error instanceof LadderError ? error.code : String(error)),
+  );
 }
 
 function ladder(env: Record<string, string>, ...args: string[]): Promise<{ status: number | null; out: string; err: string }> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url)), ...args], { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, [fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url)), ...args], {
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     let out = '';
     let err = '';
-    child.stdout.on('data', (chunk: Buffer) => { out += chunk.toString(); });
-    child.stderr.on('data', (chunk: Buffer) => { err += chunk.toString(); });
+    child.stdout.on('data', (chunk: Buffer) => {
+      out += chunk.toString();
+    });
+    child.stderr.on('data', (chunk: Buffer) => {
+      err += chunk.toString();
+    });
     child.on('error', reject);
     child.on('close', (status) => resolve({ status, out, err }));
   });
@@ -103,18 +117,33 @@ describe.skipIf(kMissing)('checkpoints on a GPU', { timeout: 600_000 }, () => {
     const before = native().allocatedBytes();
     const controller = new AbortController();
     setTimeout(() => controller.abort(), 1000);
-    expect(await codeOf(runPrebuilt(pathOf(kCases[1]!.name), { device: gpu!.id, minSamples: 10_000_000, maxSamples: 10_000_000, signal: controller.signal }))).toBe('ABORTED');
+    expect(
+      await codeOf(
+        runPrebuilt(pathOf(kCases[1]!.name), {
+          device: gpu!.id,
+          minSamples: 10_000_000,
+          maxSamples: 10_000_000,
+          signal: controller.signal,
+        }),
+      ),
+    ).toBe('ABORTED');
     expect(native().allocatedBytes()).toEqual(before);
   });
 
   test('a model.so that is missing is named, with how to build it', async () => {
     const copy = join(root, 'llama2-70b', 'llama2_bs1_seq1_async');
     await cp(pathOf(kCases[0]!.name), copy, { recursive: true, filter: (path) => !path.endsWith('model.so') });
-    await expect(loadPrebuilt(copy, { device: gpu!.id, build: false })).rejects.toMatchObject({ code: 'MISSING_MODULE', message: expect.stringMatching(/ladder build/) });
+    await expect(loadPrebuilt(copy, { device: gpu!.id, build: false })).rejects.toMatchObject({
+      code: 'MISSING_MODULE',
+      message: expect.stringMatching(/ladder build/),
+    });
   });
 
   test('a device that is not there is named with those that are', async () => {
-    await expect(loadPrebuilt(pathOf(kCases[0]!.name), { device: 'cuda:4000' })).rejects.toMatchObject({ code: 'NO_DEVICE', message: expect.stringMatching(/cuda:0/) });
+    await expect(loadPrebuilt(pathOf(kCases[0]!.name), { device: 'cuda:4000' })).rejects.toMatchObject({
+      code: 'NO_DEVICE',
+      message: expect.stringMatching(/cuda:0/),
+    });
   });
 
   test('profile covers every operator against the ceilings', async () => {

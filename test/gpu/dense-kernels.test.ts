@@ -6,7 +6,9 @@ import { denseShape, type DenseShapeV1, kKernelWeights } from '../fixtures/progr
 import { missingForOperators, type OperatorCase, verifyOperators } from './operator-checkpoint.js';
 
 let missing: string | null = null;
-beforeAll(async () => { missing = await missingForOperators(); });
+beforeAll(async () => {
+  missing = await missingForOperators();
+});
 
 const kWeights = kKernelWeights.map(({ id }) => id);
 
@@ -23,7 +25,14 @@ function products(weight: string, m: number, group: DenseShapeV1['group']): Oper
   const norm = (kind: 'rms' | 'layer'): Partial<DenseShapeV1> => (m === 1 ? { norm: { kind, eps: 1e-5 } } : {});
   return [
     caseOf(name('least'), weight, { ...given, n: 16, k, ...norm('rms') }),
-    caseOf(name('silu'), weight, { ...given, n: m > 1 && (weightFormat(weight).element.bits < 8 || isMxWeight) ? 160 : 176, k: 5 * k, function: 'silu_mul', bias: true, ...norm('layer') }),
+    caseOf(name('silu'), weight, {
+      ...given,
+      n: m > 1 && (weightFormat(weight).element.bits < 8 || isMxWeight) ? 160 : 176,
+      k: 5 * k,
+      function: 'silu_mul',
+      bias: true,
+      ...norm('layer'),
+    }),
     caseOf(name('gelu'), weight, { ...given, k: 11 * k, function: 'gelu_tanh', bias: true, residual: true }),
   ];
 }
@@ -33,28 +42,43 @@ const tokens = [1, 2, 9, 17, 32, 33, 64];
 describe('dense kernels', { timeout: 600_000 }, () => {
   it('every format, epilogue and class of token counts', async ({ skip }) => {
     if (missing) skip(missing);
-    await verifyOperators(kWeights.flatMap((weight) => tokens.flatMap((m) => products(weight, m, -1))), ['sm_90a']);
+    await verifyOperators(
+      kWeights.flatMap((weight) => tokens.flatMap((m) => products(weight, m, -1))),
+      ['sm_90a'],
+    );
   });
 
-  it('groups along k, tunings that the defaults do not take, products too long for one token\'s kernel', async ({ skip }) => {
+  it("groups along k, tunings that the defaults do not take, products too long for one token's kernel", async ({ skip }) => {
     if (missing) skip(missing);
-    await verifyOperators([
-      ...([64, 128] as const).flatMap((group) => (['int4', 'nf4'] as const).flatMap((weight) => [1, 17, 32, 64].flatMap((m) => products(weight, m, group)))),
-      ...(['int4', 'nf4', 'int1', 'fp8_e4m3', 'mxfp8_e4m3'] as const).flatMap((weight) => [1, 2].map((cluster) => caseOf(`${weight}_cluster${cluster}`, weight, { m: 32, n: 4096, k: 1024 }, { cluster }))),
-      // Ten tiles: eight places for the first warpgroup, and half as many for the last.
-      ...(['int4', 'nf4', 'int1', 'mxfp8_e4m3'] as const).map((weight) => caseOf(`${weight}_along_n`, weight, { m: 32, n: 10240, k: 1024 }, { groupsN: 2, groupsK: 1 })),
-      caseOf('int4g128_along_n', 'int4', { m: 32, n: 10240, k: 1024, group: 128 }, { groupsN: 2, groupsK: 1 }),
-      caseOf('int4_passes', 'int4', { m: 32, n: 20000, k: 512 }, { cluster: 1, passPairs: 2 }),
-      caseOf('int1_stages', 'int1', { m: 32, n: 4096, k: 4096, residual: true }, { stageUnits: 1, groupsK: 1, groupsN: 1, stages: 2 }),
-      caseOf('nf4_long', 'nf4', { m: 1, n: 512, k: 57344 }),
-    ], ['sm_90a']);
+    await verifyOperators(
+      [
+        ...([64, 128] as const).flatMap((group) =>
+          (['int4', 'nf4'] as const).flatMap((weight) => [1, 17, 32, 64].flatMap((m) => products(weight, m, group))),
+        ),
+        ...(['int4', 'nf4', 'int1', 'fp8_e4m3', 'mxfp8_e4m3'] as const).flatMap((weight) =>
+          [1, 2].map((cluster) => caseOf(`${weight}_cluster${cluster}`, weight, { m: 32, n: 4096, k: 1024 }, { cluster })),
+        ),
+        // Ten tiles: eight places for the first warpgroup, and half as many for the last.
+        ...(['int4', 'nf4', 'int1', 'mxfp8_e4m3'] as const).map((weight) =>
+          caseOf(`${weight}_along_n`, weight, { m: 32, n: 10240, k: 1024 }, { groupsN: 2, groupsK: 1 }),
+        ),
+        caseOf('int4g128_along_n', 'int4', { m: 32, n: 10240, k: 1024, group: 128 }, { groupsN: 2, groupsK: 1 }),
+        caseOf('int4_passes', 'int4', { m: 32, n: 20000, k: 512 }, { cluster: 1, passPairs: 2 }),
+        caseOf('int1_stages', 'int1', { m: 32, n: 4096, k: 4096, residual: true }, { stageUnits: 1, groupsK: 1, groupsN: 1, stages: 2 }),
+        caseOf('nf4_long', 'nf4', { m: 1, n: 512, k: 57344 }),
+      ],
+      ['sm_90a'],
+    );
   });
 
   it('the same kernels from compute_80 PTX', async ({ skip }) => {
     if (missing) skip(missing);
-    await verifyOperators([
-      ...kWeights.flatMap((weight) => [1, 17, 64].flatMap((m) => products(weight, m, -1).slice(1))),
-      ...(['int4', 'nf4'] as const).flatMap((weight) => products(weight, 32, 128).slice(1)),
-    ], ['compute_80']);
+    await verifyOperators(
+      [
+        ...kWeights.flatMap((weight) => [1, 17, 64].flatMap((m) => products(weight, m, -1).slice(1))),
+        ...(['int4', 'nf4'] as const).flatMap((weight) => products(weight, 32, 128).slice(1)),
+      ],
+      ['compute_80'],
+    );
   });
 });

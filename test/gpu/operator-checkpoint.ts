@@ -37,10 +37,15 @@ function roleOf({ values, nodes }: Program, input: number): Role {
   const reader = nodes.find(({ inputs }) => inputs.includes(input))!;
   const { role } = primitives.get(reader.kind).operands[reader.inputs.indexOf(input)]!;
   switch (role) {
-    case 'weight': case 'gain': case 'beta': return role;
+    case 'weight':
+    case 'gain':
+    case 'beta':
+      return role;
     // A vector beside rows is a bias, rows are a residual.
-    case 'skip': return values[input]!.axes.length === 1 ? 'bias' : 'input';
-    default: return 'input';
+    case 'skip':
+      return values[input]!.axes.length === 1 ? 'bias' : 'input';
+    default:
+      return 'input';
   }
 }
 
@@ -49,10 +54,17 @@ function tensorsOfCase({ name, activations }: OperatorCase, { program }: StoredP
   return program.inputs.flatMap((input) => {
     const value = program.values[input]!;
     const role = roleOf(program, input);
-    return tensorsOf(value).map(({ part, dtype, shape }, i): LoweredTensor => ({
-      name: `${name}.${input}_${role}${i === 0 ? '' : '_scale'}`, dtype, shape, value, role: role === 'weight' && part === 'scales' ? 'scale' : role,
-      fill: role !== 'input' ? parameterFill(role, value, part) : part === 'numbers' && activations ? activations : probeFill(value, part),
-    }));
+    return tensorsOf(value).map(
+      ({ part, dtype, shape }, i): LoweredTensor => ({
+        name: `${name}.${input}_${role}${i === 0 ? '' : '_scale'}`,
+        dtype,
+        shape,
+        value,
+        role: role === 'weight' && part === 'scales' ? 'scale' : role,
+        fill:
+          role !== 'input' ? parameterFill(role, value, part) : part === 'numbers' && activations ? activations : probeFill(value, part),
+      }),
+    );
   });
 }
 
@@ -68,22 +80,49 @@ async function buildOperators(folder: string, cases: readonly OperatorCase[], ta
     const own = tensorsOfCase(one, stored[i]!);
     tensors.push(...own);
     return {
-      node: one.name, program, family, match, inputs: own.map(({ name }) => name),
+      node: one.name,
+      program,
+      family,
+      match,
+      inputs: own.map(({ name }) => name),
       outputs: programTensors(program).outputs.map(({ dtype, shape }, output) => ({ name: `${one.name}_out${output}`, shape, dtype })),
-      probe: own.map(({ role, fill }) => (role === 'input' ? fill : null)), bytes: 0, flops: 0,
+      probe: own.map(({ role, fill }) => (role === 'input' ? fill : null)),
+      bytes: 0,
+      flops: 0,
     };
   });
   const planned = operators.map((operator, i) => ({ operator, plan: stored[i]!.plan(operator.node, cases[i]!.tuning) }));
   const outputs = operators.flatMap((operator) => operator.outputs.map(({ name }) => name));
   const { sources, hash } = hashSources({ tensors, operators, outputs }, planned);
-  const graph = serialiseGraph({ inputs: tensors, operators: operators.map(({ node, inputs, outputs: made }) => ({ name: node, functionName: node, inputs, outputs: made })), outputs });
+  const graph = serialiseGraph({
+    inputs: tensors,
+    operators: operators.map(({ node, inputs, outputs: made }) => ({ name: node, functionName: node, inputs, outputs: made })),
+    outputs,
+  });
   const manifest: Manifest = {
-    schema: 'ladder-checkpoint/2', model: 'operators', layers: 1, batch: 1, seq: 1,
-    format: { weight: 'fp16', activation: 'fp16', group: -1, label: 'W_FP16 A_FP16' }, seed: 1,
+    schema: 'ladder-checkpoint/2',
+    model: 'operators',
+    layers: 1,
+    batch: 1,
+    seq: 1,
+    format: { weight: 'fp16', activation: 'fp16', group: -1, label: 'W_FP16 A_FP16' },
+    seed: 1,
     tensors: Object.fromEntries(tensors.map(({ name, role, fill }) => [name, { role, fill }])),
-    operators: operators.map(({ node, family, program, probe }) => ({ node, kernels: family.id, program, probe: [...probe], bytes: 0, flops: 0 })),
-    bytes: 0, flops: 0,
-    launch: Object.fromEntries(planned.flatMap(({ plan }) => plan.launches).map(({ name, programmatic }) => [name, { programmaticStreamSerialization: programmatic }])),
+    operators: operators.map(({ node, family, program, probe }) => ({
+      node,
+      kernels: family.id,
+      program,
+      probe: [...probe],
+      bytes: 0,
+      flops: 0,
+    })),
+    bytes: 0,
+    flops: 0,
+    launch: Object.fromEntries(
+      planned
+        .flatMap(({ plan }) => plan.launches)
+        .map(({ name, programmatic }) => [name, { programmaticStreamSerialization: programmatic }]),
+    ),
     targets: [...(targets ?? buildTargets.map(({ id }) => id))],
     build: { sources: hash, tuning: 'default' },
     files: { 'graph.json': createHash('sha256').update(graph).digest('hex') },
@@ -91,7 +130,9 @@ async function buildOperators(folder: string, cases: readonly OperatorCase[], ta
   await mkdir(folder, { recursive: true });
   await writeFile(join(folder, 'graph.json'), graph);
   await writeFile(join(folder, 'checkpoint.json'), JSON.stringify(manifest));
-  await compileModules([{ name: 'operators', sources }], targets ? { targets } : {}, async (_unit, path) => copyFile(path, join(folder, 'model.so')));
+  await compileModules([{ name: 'operators', sources }], targets ? { targets } : {}, async (_unit, path) =>
+    copyFile(path, join(folder, 'model.so')),
+  );
 }
 
 /** What this machine lacks for `verifyOperators`, printed; null when nothing. */

@@ -11,7 +11,11 @@ import { parseDataType } from '../../lib/artifact/dtype.js';
 import { native, type ExecutorPlan, type Fill, type NativeExecutor, type PlanModule } from '../../lib/native.js';
 import { floatBytes, hasCommand, makePlan, rejection, Workshop } from '../fixtures/native/objects.js';
 
-const kMissing = !native().cudaStatus().available ? `a GPU (${native().cudaStatus().reason})` : !hasCommand('nvcc') ? 'nvcc on the PATH' : null;
+const kMissing = !native().cudaStatus().available
+  ? `a GPU (${native().cudaStatus().reason})`
+  : !hasCommand('nvcc')
+    ? 'nvcc on the PATH'
+    : null;
 if (kMissing) console.log(`skipped: the runtime's GPU tests need ${kMissing}`);
 
 const kLength = 5000;
@@ -28,24 +32,43 @@ function route2Module(programmatic = false, bytes: Uint8Array = ptx, format = 'p
   const handle = parseDataType('handle');
   return {
     path: route2,
-    images: [{
-      format, onDemand: false,
-      bytes,
-      kernels: [
-        { name: 'scale_add', argumentTypes: [handle, handle, handle, parseDataType('int32'), parseDataType('float32')], launchTags: ['blockIdx.x', 'threadIdx.x'], programmaticStreamSerialization: programmatic },
-        { name: 'reverse', argumentTypes: [handle, handle, parseDataType('int64')], launchTags: ['threadIdx.x', 'tir.use_dyn_shared_memory'], programmaticStreamSerialization: false },
-      ],
-    }],
+    images: [
+      {
+        format,
+        onDemand: false,
+        bytes,
+        kernels: [
+          {
+            name: 'scale_add',
+            argumentTypes: [handle, handle, handle, parseDataType('int32'), parseDataType('float32')],
+            launchTags: ['blockIdx.x', 'threadIdx.x'],
+            programmaticStreamSerialization: programmatic,
+          },
+          {
+            name: 'reverse',
+            argumentTypes: [handle, handle, parseDataType('int64')],
+            launchTags: ['threadIdx.x', 'tir.use_dyn_shared_memory'],
+            programmaticStreamSerialization: false,
+          },
+        ],
+      },
+    ],
     constants: [],
     constantUsers: [],
   };
 }
 
 const vector = (length = kLength) => ({ dtype: 'float32', shape: [length] });
-const route1Plan = (functionName: string): ExecutorPlan => makePlan({ device: 2, tensors: [vector(), vector()], operators: [{ functionName, inputs: [0], outputs: [1] }], module: route1 });
+const route1Plan = (functionName: string): ExecutorPlan =>
+  makePlan({ device: 2, tensors: [vector(), vector()], operators: [{ functionName, inputs: [0], outputs: [1] }], module: route1 });
 /** entries: x, y0, outputs…; operators one after the other, each from x and y0. */
 const route2Plan = (functions: readonly string[], module = route2Module()): ExecutorPlan =>
-  makePlan({ device: 2, tensors: [vector(), vector(), ...functions.map(() => vector())], operators: functions.map((functionName, i) => ({ functionName, inputs: [0, 1], outputs: [2 + i] })), module });
+  makePlan({
+    device: 2,
+    tensors: [vector(), vector(), ...functions.map(() => vector())],
+    operators: functions.map((functionName, i) => ({ functionName, inputs: [0, 1], outputs: [2 + i] })),
+    module,
+  });
 
 async function withExecutor<T>(plan: ExecutorPlan, body: (executor: NativeExecutor) => Promise<T>): Promise<T> {
   const executor = await native().openExecutor(plan);
@@ -71,7 +94,16 @@ function expectClose(actual: Float32Array, expected: (i: number) => number): voi
 
 describe.skipIf(kMissing !== null)('the runtime on a GPU', () => {
   beforeAll(() => {
-    route1 = workshop.nvcc('route1.cu', 'route1.so', ['-std=c++17', '-shared', '-Xcompiler', '-fPIC', '-cudart', 'static', '-gencode', 'arch=compute_80,code=compute_80']);
+    route1 = workshop.nvcc('route1.cu', 'route1.so', [
+      '-std=c++17',
+      '-shared',
+      '-Xcompiler',
+      '-fPIC',
+      '-cudart',
+      'static',
+      '-gencode',
+      'arch=compute_80,code=compute_80',
+    ]);
     route2 = workshop.compile('route2_host.c');
     const [major] = native().devices()[0]!.computeCapability;
     ptx = readFileSync(workshop.nvcc('route2_kernels.cu', 'route2.ptx', ['-ptx', `-arch=${major >= 9 ? 'compute_90' : 'compute_80'}`]));
@@ -105,7 +137,9 @@ describe.skipIf(kMissing !== null)('the runtime on a GPU', () => {
         const capture = await executor.capture();
         expect(capture.captured).toBe(false);
         expect(capture.reason).toContain('legacy default stream');
-        const error = await rejection(executor.measureSamples({ launch: 'graph', l2: 'hot', warmupMs: 0, minSamples: 1, maxSamples: 1, maxMs: 0 }, null));
+        const error = await rejection(
+          executor.measureSamples({ launch: 'graph', l2: 'hot', warmupMs: 0, minSamples: 1, maxSamples: 1, maxMs: 0 }, null),
+        );
         expect(error.code).toBe('UNSUPPORTED');
         const paper = await executor.measurePaper({ launch: 'stream', number: 5, repeat: 3, minRepeatMs: 5 }, null);
         for (let i = 0; i < 3; ++i) expect(paper.valuesMs[i]! * paper.numbers[i]!).toBeGreaterThanOrEqual(5 - 1e-9);
@@ -156,14 +190,24 @@ describe.skipIf(kMissing !== null)('the runtime on a GPU', () => {
     });
     test('launches with more than 48 KiB of dynamic shared memory', async () => {
       const length = 20_000; // 80 kB
-      const plan = makePlan({ device: 2, tensors: [vector(length), vector(length)], operators: [{ functionName: 'fused_reverse', inputs: [0], outputs: [1] }], module: route2Module() });
+      const plan = makePlan({
+        device: 2,
+        tensors: [vector(length), vector(length)],
+        operators: [{ functionName: 'fused_reverse', inputs: [0], outputs: [1] }],
+        module: route2Module(),
+      });
       await withExecutor(plan, async (executor) => {
         const values = Float32Array.from({ length }, (_, i) => i);
         await executor.write(0, floatBytes(values));
         await executor.run();
         expect(await readFloats(executor, 1)).toEqual(values.reverse());
       });
-      const tooLong = makePlan({ device: 2, tensors: [vector(10 ** 6), vector(10 ** 6)], operators: plan.operators, module: route2Module() });
+      const tooLong = makePlan({
+        device: 2,
+        tensors: [vector(10 ** 6), vector(10 ** 6)],
+        operators: plan.operators,
+        module: route2Module(),
+      });
       const error = await withExecutor(tooLong, (executor) => rejection(executor.run()));
       expect(error.code).toBe('CUDA');
       expect(error.context).toMatchObject({ kernel: 'reverse', operator: 'fused_reverse', dynamicSharedBytes: 4 * 10 ** 6 });
@@ -174,12 +218,18 @@ describe.skipIf(kMissing !== null)('the runtime on a GPU', () => {
         expect(await executor.capture()).toEqual({ captured: true, reason: null, kernelNodes: 3, programmaticEdges: 0 });
         await executor.setBytes(2, 0xff);
         await executor.setBytes(3, 0xff);
-        const result = await executor.measureSamples({ launch: 'graph', l2: 'hot', warmupMs: 5, minSamples: 300, maxSamples: 300, maxMs: 0 }, null);
+        const result = await executor.measureSamples(
+          { launch: 'graph', l2: 'hot', warmupMs: 5, minSamples: 300, maxSamples: 300, maxMs: 0 },
+          null,
+        );
         expect(result.gpuMs).toHaveLength(300);
         expect(result.gpuMs.every((ms) => ms > 0 && ms < 10)).toBe(true);
         expectClose(await readFloats(executor, 2), (i) => 2 * kX[i]! + kY0[i]!);
         expectClose(await readFloats(executor, 3), (i) => 6 * kX[i]! + 4 * kY0[i]!);
-        const cold = await executor.measureSamples({ launch: 'graph', l2: 'cold', warmupMs: 0, minSamples: 20, maxSamples: 20, maxMs: 0 }, null);
+        const cold = await executor.measureSamples(
+          { launch: 'graph', l2: 'cold', warmupMs: 0, minSamples: 20, maxSamples: 20, maxMs: 0 },
+          null,
+        );
         expect(cold.gpuMs).toHaveLength(20);
         const paper = await executor.measurePaper({ launch: 'graph', number: 5, repeat: 2, minRepeatMs: 5 }, null);
         expect(paper.valuesMs.every((ms) => ms > 0)).toBe(true);
@@ -213,19 +263,37 @@ describe.skipIf(kMissing !== null)('the runtime on a GPU', () => {
     test('contradicting its device code is an error', async () => {
       const module = route2Module();
       const [scale, reverse] = module.images[0]!.kernels;
-      const withKernels = (...kernels: PlanModule['images'][0]['kernels'][number][]): PlanModule => ({ ...module, images: [{ ...module.images[0]!, kernels }] });
-      const fewer = await withExecutor(route2Plan(['fused_scale_add'], withKernels({ ...scale!, argumentTypes: scale!.argumentTypes.slice(1) }, reverse!)), (executor) => rejection(executor.run()));
+      const withKernels = (...kernels: PlanModule['images'][0]['kernels'][number][]): PlanModule => ({
+        ...module,
+        images: [{ ...module.images[0]!, kernels }],
+      });
+      const fewer = await withExecutor(
+        route2Plan(['fused_scale_add'], withKernels({ ...scale!, argumentTypes: scale!.argumentTypes.slice(1) }, reverse!)),
+        (executor) => rejection(executor.run()),
+      );
       expect(fewer.code).toBe('BAD_MODULE');
-      expect((await rejection(native().openExecutor(route2Plan(['fused_scale_add'], withKernels({ ...scale!, name: 'no_such_kernel' }))))).code).toBe('MISSING_SYMBOL');
-      expect((await rejection(native().openExecutor(route2Plan(['fused_scale_add'], withKernels({ ...scale!, launchTags: ['warpIdx.x', 'threadIdx.x'] }))))).code).toBe('BAD_MODULE');
+      expect(
+        (await rejection(native().openExecutor(route2Plan(['fused_scale_add'], withKernels({ ...scale!, name: 'no_such_kernel' }))))).code,
+      ).toBe('MISSING_SYMBOL');
+      expect(
+        (
+          await rejection(
+            native().openExecutor(route2Plan(['fused_scale_add'], withKernels({ ...scale!, launchTags: ['warpIdx.x', 'threadIdx.x'] }))),
+          )
+        ).code,
+      ).toBe('BAD_MODULE');
       const absent = await withExecutor(route2Plan(['fused_scale_add'], withKernels(reverse!)), (executor) => rejection(executor.run()));
       expect(absent.code).toBe('MISSING_SYMBOL');
     });
     test('is verified without semantics, on the device', async () => {
       const uniform: Fill = { kind: 'uniform', low: -1, high: 1 };
-      const [output] = await withExecutor(route2Plan(['fused_scale_add']), (executor) => executor.verifyOperator(0, { seed: 3n, inputs: [uniform, uniform], maxColumns: 0, maxRows: 0 }));
+      const [output] = await withExecutor(route2Plan(['fused_scale_add']), (executor) =>
+        executor.verifyOperator(0, { seed: 3n, inputs: [uniform, uniform], maxColumns: 0, maxRows: 0 }),
+      );
       expect(output).toMatchObject({ elements: kLength, unwritten: 0, nonFinite: 0, deterministic: true });
-      const [idle] = await withExecutor(route2Plan(['idle']), (executor) => executor.verifyOperator(0, { seed: 3n, inputs: [uniform, uniform], maxColumns: 0, maxRows: 0 }));
+      const [idle] = await withExecutor(route2Plan(['idle']), (executor) =>
+        executor.verifyOperator(0, { seed: 3n, inputs: [uniform, uniform], maxColumns: 0, maxRows: 0 }),
+      );
       expect(idle).toMatchObject({ unwritten: kLength });
     });
     test('takes copies between host and device', async () => {
@@ -265,7 +333,11 @@ describe.skipIf(kMissing !== null)('the runtime on a GPU', () => {
   const kFillTypes = ['float16', 'bfloat16', 'float32', 'int8', 'uint8', 'int16', 'int32', 'int64', 'int4', 'bool'];
   test.each(kFillTypes)('fills %s as the host does', async (dtype) => {
     const length = 100_003; // no multiple of anything
-    const fills: Fill[] = [{ kind: 'bits' }, { kind: 'code', base: 7, mask: 63, signed: true }, { kind: 'code', base: 250, mask: 127, signed: false }];
+    const fills: Fill[] = [
+      { kind: 'bits' },
+      { kind: 'code', base: 7, mask: 63, signed: true },
+      { kind: 'code', base: 250, mask: 127, signed: false },
+    ];
     if (!['int4', 'bool'].includes(dtype)) fills.push({ kind: 'uniform', low: -3.7, high: 11.3 }, { kind: 'uniform', low: 0, high: 1e-3 });
     const plan = makePlan({ device: 2, tensors: [{ dtype, shape: [length] }], operators: [], module: null });
     await withExecutor(plan, async (executor) => {
@@ -280,7 +352,9 @@ describe.skipIf(kMissing !== null)('the runtime on a GPU', () => {
   });
   test('refuses a fill that is not defined', async () => {
     const plan = makePlan({ device: 2, tensors: [{ dtype: 'float64', shape: [4] }], operators: [], module: null });
-    expect((await withExecutor(plan, (executor) => rejection(executor.fill(0, { kind: 'uniform', low: 0, high: 1 }, 1n)))).code).toBe('UNSUPPORTED');
+    expect((await withExecutor(plan, (executor) => rejection(executor.fill(0, { kind: 'uniform', low: 0, high: 1 }, 1n)))).code).toBe(
+      'UNSUPPORTED',
+    );
   });
 
   test('reads parameters from a file, larger than the staging buffers', async () => {
@@ -288,9 +362,20 @@ describe.skipIf(kMissing !== null)('the runtime on a GPU', () => {
     const bytes = new Uint8Array(40_000_003);
     native().fillBytes({ kind: 'bits' }, 5n, parseDataType('uint8'), 0, bytes);
     writeFileSync(path, bytes);
-    const plan = makePlan({ device: 2, tensors: [{ dtype: 'uint8', shape: [40_000_000] }, { dtype: 'uint8', shape: [2] }], operators: [], module: null });
+    const plan = makePlan({
+      device: 2,
+      tensors: [
+        { dtype: 'uint8', shape: [40_000_000] },
+        { dtype: 'uint8', shape: [2] },
+      ],
+      operators: [],
+      module: null,
+    });
     await withExecutor(plan, async (executor) => {
-      await executor.loadParams(path, [{ entry: 1, fileOffset: 0, sizeBytes: 2 }, { entry: 0, fileOffset: 3, sizeBytes: 40_000_000 }]);
+      await executor.loadParams(path, [
+        { entry: 1, fileOffset: 0, sizeBytes: 2 },
+        { entry: 0, fileOffset: 3, sizeBytes: 40_000_000 },
+      ]);
       expect(Buffer.compare(Buffer.from(await executor.read(0)), bytes.subarray(3))).toBe(0);
       expect(new Uint8Array(await executor.read(1))).toEqual(bytes.subarray(0, 2));
     });
@@ -298,13 +383,27 @@ describe.skipIf(kMissing !== null)('the runtime on a GPU', () => {
 
   /** Free device memory, as the refusal of an impossible plan reports it. */
   async function freeBytes(): Promise<number> {
-    const error = await rejection(native().openExecutor(makePlan({ device: 2, tensors: [{ dtype: 'uint8', shape: [2 ** 45] }], operators: [], module: null })));
+    const error = await rejection(
+      native().openExecutor(makePlan({ device: 2, tensors: [{ dtype: 'uint8', shape: [2 ** 45] }], operators: [], module: null })),
+    );
     expect(error.code).toBe('OUT_OF_MEMORY');
     return Number(error.context['freeBytes']);
   }
   test('refuses a plan that the memory does not hold, with the numbers, and leaks nothing', async () => {
     const before = native().allocatedBytes();
-    const error = await rejection(native().openExecutor(makePlan({ device: 2, tensors: [{ dtype: 'uint8', shape: [2 ** 20] }, { dtype: 'uint8', shape: [2 ** 45] }], operators: [], module: null })));
+    const error = await rejection(
+      native().openExecutor(
+        makePlan({
+          device: 2,
+          tensors: [
+            { dtype: 'uint8', shape: [2 ** 20] },
+            { dtype: 'uint8', shape: [2 ** 45] },
+          ],
+          operators: [],
+          module: null,
+        }),
+      ),
+    );
     expect(error.code).toBe('OUT_OF_MEMORY');
     expect(error.message).toContain('32.0 TiB');
     expect(error.message).toContain('are free');

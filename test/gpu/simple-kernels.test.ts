@@ -15,16 +15,34 @@ import type { DenseShapeV1 } from '../fixtures/programs.js';
 import { missingForOperators, type OperatorCase, verifyOperators } from './operator-checkpoint.js';
 
 let missing: string | null = null;
-beforeAll(async () => { missing = await missingForOperators(); });
+beforeAll(async () => {
+  missing = await missingForOperators();
+});
 
 function denseCases(): OperatorCase[] {
   const cases: OperatorCase[] = [];
-  for (const { id: weight, weight: { groups } } of weightFormats()) {
-    for (const { id: activation, activation: { scale } } of activationFormats()) {
+  for (const {
+    id: weight,
+    weight: { groups },
+  } of weightFormats()) {
+    for (const {
+      id: activation,
+      activation: { scale },
+    } of activationFormats()) {
       groups.forEach((group: Group, i) => {
         const shape: DenseShapeV1 = {
-          op: 'dense', m: [1, 70, 129][i]!, n: [50, 33, 200][i]!, k: 384, weight, activation, group, input: scale ? 'quantised' : 'fp16',
-          norm: { kind: 'none', eps: 1e-5 }, bias: false, function: 'none', residual: false,
+          op: 'dense',
+          m: [1, 70, 129][i]!,
+          n: [50, 33, 200][i]!,
+          k: 384,
+          weight,
+          activation,
+          group,
+          input: scale ? 'quantised' : 'fp16',
+          norm: { kind: 'none', eps: 1e-5 },
+          bias: false,
+          function: 'none',
+          residual: false,
         };
         cases.push({ name: `dense_${weight}_${activation}_g${i}`, operator: shape, among: simpleFamilies });
       });
@@ -36,52 +54,123 @@ function denseCases(): OperatorCase[] {
 function rowCases(): OperatorCase[] {
   const cases: OperatorCase[] = [];
   const wide = { kind: 'uniform', low: -300, high: 200 } as const;
-  for (const [m, k] of [[3, 97], [70, 5000]] as const) {
-    for (const kind of ['rms', 'layer'] as const) cases.push({ name: `${kind}_${k}`, operator: { op: 'norm', m, k, norm: { kind, eps: 1e-5 }, activation: 'fp16' }, activations: wide, among: simpleFamilies });
+  for (const [m, k] of [
+    [3, 97],
+    [70, 5000],
+  ] as const) {
+    for (const kind of ['rms', 'layer'] as const)
+      cases.push({
+        name: `${kind}_${k}`,
+        operator: { op: 'norm', m, k, norm: { kind, eps: 1e-5 }, activation: 'fp16' },
+        activations: wide,
+        among: simpleFamilies,
+      });
   }
-  for (const { id: activation, activation: { scale, group } } of activationFormats()) {
+  for (const {
+    id: activation,
+    activation: { scale, group },
+  } of activationFormats()) {
     if (!scale) continue;
-    for (const [m, k] of [[3, group > 0 ? 96 : 97], [70, 4992]] as const) cases.push({ name: `quantise_${activation}_${k}`, operator: { op: 'quantise', m, k, activation }, activations: wide, among: simpleFamilies });
-    cases.push({ name: `zeros_${activation}`, operator: { op: 'quantise', m: 2, k: 64, activation }, activations: { kind: 'uniform', low: 0, high: 0 }, among: simpleFamilies });
+    for (const [m, k] of [
+      [3, group > 0 ? 96 : 97],
+      [70, 4992],
+    ] as const)
+      cases.push({
+        name: `quantise_${activation}_${k}`,
+        operator: { op: 'quantise', m, k, activation },
+        activations: wide,
+        among: simpleFamilies,
+      });
+    cases.push({
+      name: `zeros_${activation}`,
+      operator: { op: 'quantise', m: 2, k: 64, activation },
+      activations: { kind: 'uniform', low: 0, high: 0 },
+      among: simpleFamilies,
+    });
   }
   return cases;
 }
 
 function attentionCases(): OperatorCase[] {
-  const base: Extract<OperatorV1, { op: 'attention' }> = { op: 'attention', batch: 2, seq: 1, heads: 6, kvHeads: 2, headDim: 96, order: 'concatenated', position: 'rope', ropeBase: 10000 };
+  const base: Extract<OperatorV1, { op: 'attention' }> = {
+    op: 'attention',
+    batch: 2,
+    seq: 1,
+    heads: 6,
+    kvHeads: 2,
+    headDim: 96,
+    order: 'concatenated',
+    position: 'rope',
+    ropeBase: 10000,
+  };
   const activations = { kind: 'uniform', low: -2, high: 2 } as const;
   return [1, 2, 65, 127, 128, 129, 700].flatMap((seq) => [
     { name: `rope_${seq}`, operator: { ...base, seq }, activations, among: simpleFamilies },
-    { name: `alibi_${seq}`, operator: { ...base, seq, heads: 5, kvHeads: 5, headDim: 80, order: 'interleaved' as const, position: 'alibi' as const }, activations, among: simpleFamilies },
+    {
+      name: `alibi_${seq}`,
+      operator: { ...base, seq, heads: 5, kvHeads: 5, headDim: 80, order: 'interleaved' as const, position: 'alibi' as const },
+      activations,
+      among: simpleFamilies,
+    },
     { name: `wide_${seq}`, operator: { ...base, seq, headDim: 200 }, activations, among: simpleFamilies },
   ]);
 }
 
 const numbers = (axes: Readonly<Record<string, number>>, digits?: Layout['digits']): Value => ({
-  axes: Object.entries(axes).map(([name, extent]) => ({ name, extent })), type: 'f16', ...(digits && { layout: { digits } }),
+  axes: Object.entries(axes).map(([name, extent]) => ({ name, extent })),
+  type: 'f16',
+  ...(digits && { layout: { digits } }),
 });
 const single = (kind: string, inputs: readonly Value[], output: Value): Program => ({
-  values: [...inputs, output], nodes: [{ kind, params: {}, inputs: inputs.map((_, i) => i), outputs: [inputs.length] }], inputs: inputs.map((_, i) => i), outputs: [inputs.length],
+  values: [...inputs, output],
+  nodes: [{ kind, params: {}, inputs: inputs.map((_, i) => i), outputs: [inputs.length] }],
+  inputs: inputs.map((_, i) => i),
+  outputs: [inputs.length],
 });
 
 function elementwiseCases(): OperatorCase[] {
   const rows = { m: 7, c: 33 };
   const image = { b: 2, h: 5, w: 3, c: 20 };
-  const panels = (m: number, c: number): Layout['digits'] => [{ axis: 'c', stride: 16, size: c / 16 }, { axis: 'm', stride: 1, size: m }, { axis: 'c', stride: 1, size: 16 }];
+  const panels = (m: number, c: number): Layout['digits'] => [
+    { axis: 'c', stride: 16, size: c / 16 },
+    { axis: 'm', stride: 1, size: m },
+    { axis: 'c', stride: 1, size: 16 },
+  ];
   const programs: Record<string, Program> = {
-    add: single('add', [numbers(rows), numbers(rows)], numbers(rows)), bias: single('add', [numbers(rows), numbers({ c: 33 })], numbers(rows)),
-    per_row: single('add', [numbers(rows), numbers({ m: 7 })], numbers(rows)), silu_mul: single('silu_mul', [numbers({ m: 7, c: 66 })], numbers(rows)),
-    gelu: single('gelu_tanh', [numbers(image)], numbers(image)), relu: single('relu', [numbers(image)], numbers(image)), toy: single('hard_swish', [numbers(rows)], numbers(rows)),
+    add: single('add', [numbers(rows), numbers(rows)], numbers(rows)),
+    bias: single('add', [numbers(rows), numbers({ c: 33 })], numbers(rows)),
+    per_row: single('add', [numbers(rows), numbers({ m: 7 })], numbers(rows)),
+    silu_mul: single('silu_mul', [numbers({ m: 7, c: 66 })], numbers(rows)),
+    gelu: single('gelu_tanh', [numbers(image)], numbers(image)),
+    relu: single('relu', [numbers(image)], numbers(image)),
+    toy: single('hard_swish', [numbers(rows)], numbers(rows)),
     to_panels: single('relayout', [numbers({ m: 9, c: 64 })], numbers({ m: 9, c: 64 }, panels(9, 64))),
     from_panels: single('relayout', [numbers({ m: 9, c: 64 }, panels(9, 64))], numbers({ m: 9, c: 64 })),
-    channels_first: single('relayout', [numbers(image)], numbers(image, ['b', 'c', 'h', 'w'].map((axis) => ({ axis, stride: 1, size: image[axis as keyof typeof image] })))),
+    channels_first: single(
+      'relayout',
+      [numbers(image)],
+      numbers(
+        image,
+        ['b', 'c', 'h', 'w'].map((axis) => ({ axis, stride: 1, size: image[axis as keyof typeof image] })),
+      ),
+    ),
   };
   expect(Object.values(programs).every(({ nodes }) => operators.has(nodes[0]!.kind))).toBe(true);
-  return Object.entries(programs).map(([name, operator]) => ({ name, operator, activations: { kind: 'uniform', low: -8, high: 8 } as const, among: simpleFamilies }));
+  return Object.entries(programs).map(([name, operator]) => ({
+    name,
+    operator,
+    activations: { kind: 'uniform', low: -8, high: 8 } as const,
+    among: simpleFamilies,
+  }));
 }
 
 describe('simple kernels', { timeout: 900_000 }, () => {
-  for (const [name, cases] of [['products', denseCases], ['norm and quantise', rowCases], ['attention', attentionCases], ['elementwise', elementwiseCases]] as const) {
+  for (const [name, cases] of [
+    ['products', denseCases],
+    ['norm and quantise', rowCases],
+    ['attention', attentionCases],
+    ['elementwise', elementwiseCases],
+  ] as const) {
     it(name, async ({ skip }) => {
       if (missing) skip(missing);
       await verifyOperators(cases());
@@ -90,7 +179,10 @@ describe('simple kernels', { timeout: 900_000 }, () => {
 
   it('all of them from PTX', async ({ skip }) => {
     if (missing) skip(missing);
-    await verifyOperators([...denseCases().filter((_, i) => i % 5 === 0), ...rowCases(), ...attentionCases(), ...elementwiseCases()], ['compute_80']);
+    await verifyOperators(
+      [...denseCases().filter((_, i) => i % 5 === 0), ...rowCases(), ...attentionCases(), ...elementwiseCases()],
+      ['compute_80'],
+    );
   });
 
   it('whole checkpoints: a toy format, operator and model; 80 tokens of a decoder layer; weights of INT8', async ({ skip }) => {
@@ -98,11 +190,17 @@ describe('simple kernels', { timeout: 900_000 }, () => {
     const root = await mkdtemp(join(tmpdir(), 'ladder-simple-'));
     try {
       for (const [model, options] of [
-        ['toy', { batch: 3, weight: 'toy2' }], ['llama2-tiny', { batch: 2, seq: 40, weight: 'int4' }], ['bloom-tiny', { batch: 1, seq: 80, weight: 'mxfp8' }], ['llama2-tiny', { weight: 'int8' }],
+        ['toy', { batch: 3, weight: 'toy2' }],
+        ['llama2-tiny', { batch: 2, seq: 40, weight: 'int4' }],
+        ['bloom-tiny', { batch: 1, seq: 80, weight: 'mxfp8' }],
+        ['llama2-tiny', { weight: 'int8' }],
       ] as const) {
         const { folder } = await buildCheckpoint(model, { root, ...options });
         const { operators: verdicts, endToEnd, passed } = await verifyPrebuilt(folder, { endToEnd: 'full' });
-        expect([...verdicts, ...endToEnd].flatMap(({ failures }) => failures), folder).toEqual([]);
+        expect(
+          [...verdicts, ...endToEnd].flatMap(({ failures }) => failures),
+          folder,
+        ).toEqual([]);
         expect(passed).toBe(true);
       }
     } finally {

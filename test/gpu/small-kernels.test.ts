@@ -8,30 +8,64 @@ import { missingForOperators, type OperatorCase, verifyOperators } from './opera
 type AttentionOperator = Extract<OperatorV1, { op: 'attention' }>;
 
 let missing: string | null = null;
-beforeAll(async () => { missing = await missingForOperators(); });
+beforeAll(async () => {
+  missing = await missingForOperators();
+});
 
 function activationCases(): OperatorCase[] {
   const cases: OperatorCase[] = [];
   const wide = { kind: 'uniform', low: -300, high: 200 } as const;
-  for (const { id: activation, activation: { scale } } of activationFormats()) {
-    for (const [m, k] of [[3, 96], [5, 8192], [33, 14336]] as const) {
+  for (const {
+    id: activation,
+    activation: { scale },
+  } of activationFormats()) {
+    for (const [m, k] of [
+      [3, 96],
+      [5, 8192],
+      [33, 14336],
+    ] as const) {
       cases.push({ name: `rms_${activation}_${m}_${k}`, operator: { op: 'norm', m, k, norm: { kind: 'rms', eps: 1e-5 }, activation } });
-      cases.push({ name: `layer_${activation}_${m}_${k}`, operator: { op: 'norm', m, k, norm: { kind: 'layer', eps: 1e-5 }, activation }, activations: wide });
+      cases.push({
+        name: `layer_${activation}_${m}_${k}`,
+        operator: { op: 'norm', m, k, norm: { kind: 'layer', eps: 1e-5 }, activation },
+        activations: wide,
+      });
     }
     if (!scale) continue;
-    for (const [m, k] of [[7, 28672], [2, 57344]] as const) {
+    for (const [m, k] of [
+      [7, 28672],
+      [2, 57344],
+    ] as const) {
       cases.push({ name: `quantise_${activation}_${m}_${k}`, operator: { op: 'quantise', m, k, activation }, activations: wide });
     }
     // All zeros: the scale is 1.
-    cases.push({ name: `zeros_${activation}`, operator: { op: 'quantise', m: 2, k: 64, activation }, activations: { kind: 'uniform', low: 0, high: 0 } });
+    cases.push({
+      name: `zeros_${activation}`,
+      operator: { op: 'quantise', m: 2, k: 64, activation },
+      activations: { kind: 'uniform', low: 0, high: 0 },
+    });
   }
-  cases.push({ name: 'held_56', operator: { op: 'norm', m: 3, k: 56, norm: { kind: 'layer', eps: 1e-5 }, activation: 'fp16' }, tuning: { threads: 32 } });
+  cases.push({
+    name: 'held_56',
+    operator: { op: 'norm', m: 3, k: 56, norm: { kind: 'layer', eps: 1e-5 }, activation: 'fp16' },
+    tuning: { threads: 32 },
+  });
   cases.push({ name: 'full_2048', operator: { op: 'quantise', m: 3, k: 2048, activation: 'int8' }, tuning: { threads: 32 } });
   return cases;
 }
 
 function attentionCases(): OperatorCase[] {
-  const llama: AttentionOperator = { op: 'attention', batch: 2, seq: 1, heads: 64, kvHeads: 8, headDim: 128, order: 'concatenated', position: 'rope', ropeBase: 10000 };
+  const llama: AttentionOperator = {
+    op: 'attention',
+    batch: 2,
+    seq: 1,
+    heads: 64,
+    kvHeads: 8,
+    headDim: 128,
+    order: 'concatenated',
+    position: 'rope',
+    ropeBase: 10000,
+  };
   const bloom: AttentionOperator = { ...llama, heads: 112, kvHeads: 112, order: 'interleaved', position: 'alibi' };
   const cases: OperatorCase[] = [];
   const activations = { kind: 'uniform', low: -2, high: 2 } as const;
@@ -61,6 +95,12 @@ describe('small kernels', { timeout: 900_000 }, () => {
   });
   it('the same from compute_80 PTX', async ({ skip }) => {
     if (missing) skip(missing);
-    await verifyOperators([...activationCases().filter(({ name }) => /_8192$|^zeros/.test(name)), ...attentionCases().filter(({ name }) => /_(1|33)$/.test(name))], ['compute_80']);
+    await verifyOperators(
+      [
+        ...activationCases().filter(({ name }) => /_8192$|^zeros/.test(name)),
+        ...attentionCases().filter(({ name }) => /_(1|33)$/.test(name)),
+      ],
+      ['compute_80'],
+    );
   });
 });

@@ -33,25 +33,62 @@ function program(name: string, body: string): string {
 /** A system's adapter, as its record makes it. */
 const adapterOf = (id: string): Promise<BaselineAdapter> => systems.get(id).adapter!.load();
 
-const device = { kind: 'cuda', name: 'Test GPU', computeCapability: '9.0', driverVersion: '1.2', multiprocessors: 4, memoryBytes: 1e9, l2Bytes: 100 };
-const state = { smClockMHz: 1900, memoryClockMHz: 2600, maxSmClockMHz: 1980, temperatureC: 40, powerW: 300, throttleReasons: [] as string[] };
+const device = {
+  kind: 'cuda',
+  name: 'Test GPU',
+  computeCapability: '9.0',
+  driverVersion: '1.2',
+  multiprocessors: 4,
+  memoryBytes: 1e9,
+  l2Bytes: 100,
+};
+const state = {
+  smClockMHz: 1900,
+  memoryClockMHz: 2600,
+  maxSmClockMHz: 1980,
+  temperatureC: 40,
+  powerW: 300,
+  throttleReasons: [] as string[],
+};
 const environment = { torchVersion: '2.11.0', cudaVersion: '13.0', cudnnVersion: 91000, tritonVersion: '3.6.0', device };
 const answer = {
-  schema: 'ladder-pytorch/1', ok: true, ...environment, mode: 'eager', model: 'llama2-70b', batch: 1, seq: 4096, tiny: false, seed: 0,
-  launch: 'stream', memoryFormat: 'contiguous', foldedBatchNorms: 0, compileMs: null, compileCached: null, parameters: 855654400, outputShape: [1, 4096, 8192],
-  relativeL2: 4e-4, tolerance: 1e-2, numericsOk: true,
+  schema: 'ladder-pytorch/1',
+  ok: true,
+  ...environment,
+  mode: 'eager',
+  model: 'llama2-70b',
+  batch: 1,
+  seq: 4096,
+  tiny: false,
+  seed: 0,
+  launch: 'stream',
+  memoryFormat: 'contiguous',
+  foldedBatchNorms: 0,
+  compileMs: null,
+  compileCached: null,
+  parameters: 855654400,
+  outputShape: [1, 4096, 8192],
+  relativeL2: 4e-4,
+  tolerance: 1e-2,
+  numericsOk: true,
   samples: { rawMs: [3, 1, 2, 5, 4], enqueueMs: [0.1, 0.3, 0.2], hostMsPerInference: 3.5, setAsideMs: [7, 9, 8] },
   paper: { valuesMs: [2, 4], numbers: [100, 50] },
-  stateBefore: state, statesDuring: [state], stateAfter: state, warnings: ['a remark'],
+  stateBefore: state,
+  statesDuring: [state],
+  stateAfter: state,
+  warnings: ['a remark'],
 };
 const prefill: BaselineCase = { model: 'llama2-70b', setting: 'bs1_seq4096' };
 
 /** A Python that answers the probe, and any run with `reply` (JavaScript source of a statement; `args` are its arguments). */
 function fakePython(reply: string, probe: object = { schema: 'ladder-pytorch-probe/1', ok: true, ...environment }): void {
-  const path = program(`python-${Math.random().toString(36).slice(2)}`, `
+  const path = program(
+    `python-${Math.random().toString(36).slice(2)}`,
+    `
     const args = process.argv.slice(3);
     if (args.includes('--probe')) { console.log(${JSON.stringify(JSON.stringify(probe))}); process.exit(0); }
-    ${reply}`);
+    ${reply}`,
+  );
   vi.stubEnv('LADDER_PYTHON', path);
 }
 const replyWith = (changes: object): string => `console.log(${JSON.stringify(JSON.stringify({ ...answer, ...changes }))});`;
@@ -60,7 +97,12 @@ describe('cases', () => {
   it('reads shapes and refuses settings that a model does not have', () => {
     expect(shapeOf({ model: 'bloom-176b', setting: 'bs32_seq1' })).toEqual({ batch: 32, seq: 1 });
     expect(shapeOf({ model: 'vit', setting: 'bs128' })).toEqual({ batch: 128, seq: 1 });
-    for (const wrong of [{ model: 'vit', setting: 'bs1_seq1' }, { model: 'llama2-70b', setting: 'bs1' }, { model: 'resnet-50', setting: 'bs0' }, { model: 'vit', setting: 'bs1; rm' }] as const) {
+    for (const wrong of [
+      { model: 'vit', setting: 'bs1_seq1' },
+      { model: 'llama2-70b', setting: 'bs1' },
+      { model: 'resnet-50', setting: 'bs0' },
+      { model: 'vit', setting: 'bs1; rm' },
+    ] as const) {
       expect(() => shapeOf(wrong)).toThrow(expect.objectContaining({ code: 'BAD_ARGUMENT' }));
     }
   });
@@ -68,7 +110,10 @@ describe('cases', () => {
 
 describe('child processes', () => {
   it('passes arguments without a shell, gives lines as they come, and keeps both streams apart', async () => {
-    const path = program('speak', 'console.error("one"); process.stderr.write("two\\r\\nrest"); console.log(process.argv[2]); process.exit(7);');
+    const path = program(
+      'speak',
+      'console.error("one"); process.stderr.write("two\\r\\nrest"); console.log(process.argv[2]); process.exit(7);',
+    );
     const lines: string[] = [];
     const result = await runChild(path, ['$(echo no) "*"'], { timeoutMs: 20_000, onErrorLine: (line) => lines.push(line) });
     expect(result).toMatchObject({ status: 7, ended: null, stdout: '$(echo no) "*"\n' });
@@ -77,11 +122,14 @@ describe('child processes', () => {
 
   it('ends a whole group at the time limit, also the grandchildren', async () => {
     const pidFile = join(folder, 'pid');
-    const path = program('parent', `
+    const path = program(
+      'parent',
+      `
       const { spawn } = require('node:child_process');
       const child = spawn('sleep', ['60']);
       require('node:fs').writeFileSync(${JSON.stringify(pidFile)}, String(child.pid));
-      setInterval(() => {}, 1000);`);
+      setInterval(() => {}, 1000);`,
+    );
     const start = performance.now();
     const result = await runChild(path, [], { timeoutMs: 2000 });
     expect(result.ended).toBe('stopped after its time limit of 2 s');
@@ -90,13 +138,19 @@ describe('child processes', () => {
     await vi.waitFor(() => expect(running(pid)).toBe(false), 5000);
   });
 
-  it.each([['of its group', false], ['of a group of their own', true]])('does not wait for workers %s that hold its streams open', async (_, detached) => {
+  it.each([
+    ['of its group', false],
+    ['of a group of their own', true],
+  ])('does not wait for workers %s that hold its streams open', async (_, detached) => {
     const pidFile = join(folder, 'pid');
-    const path = program('parent', `
+    const path = program(
+      'parent',
+      `
       const worker = require('node:child_process').spawn('sleep', ['60'], { stdio: 'inherit', detached: ${String(detached)} });
       require('node:fs').writeFileSync(${JSON.stringify(pidFile)}, String(worker.pid));
       worker.unref();
-      console.log('answer');`);
+      console.log('answer');`,
+    );
     const start = performance.now();
     try {
       expect(await runChild(path, [], { timeoutMs: 50_000 })).toMatchObject({ status: 0, ended: null, stdout: 'answer\n' });
@@ -117,7 +171,12 @@ describe('child processes', () => {
 
   it('reports a program that cannot be started', async () => {
     const result = await runChild(join(folder, 'nothing'), [], { timeoutMs: 1000 });
-    expect(result).toEqual({ status: null, ended: `could not be started: spawn ${join(folder, 'nothing')} ENOENT`, stdout: '', stderr: '' });
+    expect(result).toEqual({
+      status: null,
+      ended: `could not be started: spawn ${join(folder, 'nothing')} ENOENT`,
+      stdout: '',
+      stderr: '',
+    });
     expect(findProgram(join(folder, 'nothing'))).toBeNull();
     const path = program('findable', '');
     vi.stubEnv('PATH', `${join(folder, 'absent')}:${folder}`);
@@ -138,12 +197,30 @@ describe('pytorch', () => {
   it('asks for the case and fills a record that its own parser accepts', async () => {
     fakePython(`require('node:fs').writeFileSync(${JSON.stringify(join(folder, 'args'))}, args.join(' ')); ${replyWith({})}`);
     const record = await new PyTorchAdapter('eager').run(prefill, { ordinal: 2, minSamples: 7, maxMs: 50 });
-    expect(readFileSync(join(folder, 'args'), 'utf8')).toBe('--mode eager --model llama2-70b --batch 1 --seq 4096 --device 2 --min-samples 7 --max-ms 50');
+    expect(readFileSync(join(folder, 'args'), 'utf8')).toBe(
+      '--mode eager --model llama2-70b --batch 1 --seq 4096 --device 2 --min-samples 7 --max-ms 50',
+    );
     expect(parseRecord(JSON.stringify(record), 'record')).toEqual(record);
     expect(record).toMatchObject({
-      system: 'pytorch-eager', systemVersion: '2.11.0 (CUDA 13.0)', model: 'llama2-70b', setting: 'bs1_seq4096', format: 'W_FP16 A_FP16',
-      status: 'ok', reason: null, clock: 'gpu-events', mode: 'samples', launch: 'stream', l2: 'hot', latencyMs: 3, verified: true,
-      rawMs: [3, 1, 2, 5, 4], enqueueMedianMs: 0.2, hostMsPerInference: 3.5, warnings: ['a remark', expect.stringMatching(/^3 more samples, their median 8.000 ms, were set aside/)], device, stateBefore: state,
+      system: 'pytorch-eager',
+      systemVersion: '2.11.0 (CUDA 13.0)',
+      model: 'llama2-70b',
+      setting: 'bs1_seq4096',
+      format: 'W_FP16 A_FP16',
+      status: 'ok',
+      reason: null,
+      clock: 'gpu-events',
+      mode: 'samples',
+      launch: 'stream',
+      l2: 'hot',
+      latencyMs: 3,
+      verified: true,
+      rawMs: [3, 1, 2, 5, 4],
+      enqueueMedianMs: 0.2,
+      hostMsPerInference: 3.5,
+      warnings: ['a remark', expect.stringMatching(/^3 more samples, their median 8.000 ms, were set aside/)],
+      device,
+      stateBefore: state,
     });
     expect(record.samples).toMatchObject({ count: 5, medianMs: 3, iqrMs: 2 });
     expect(record.paper).toMatchObject({ meanMs: 3, numbers: [100, 50] });
@@ -156,7 +233,9 @@ describe('pytorch', () => {
   });
 
   it('tells progress and ignores everything else on stderr', async () => {
-    fakePython(`console.error('ladder-progress {"stage":"compile","fraction":null,"detail":"5 s"}'); console.error('AUTOTUNE mm'); ${replyWith({})}`);
+    fakePython(
+      `console.error('ladder-progress {"stage":"compile","fraction":null,"detail":"5 s"}'); console.error('AUTOTUNE mm'); ${replyWith({})}`,
+    );
     const seen: string[] = [];
     await new PyTorchAdapter('eager').run(prefill, { onProgress: ({ stage, detail }) => seen.push(`${stage} ${detail}`) });
     expect(seen).toEqual(['compile 5 s']);
@@ -166,10 +245,18 @@ describe('pytorch', () => {
 
   it.each([
     ['its own words', 'console.log(JSON.stringify({ ok: false, reason: "CUDA out of memory" })); process.exit(1);', 'CUDA out of memory'],
-    ['a crash', 'console.error("Segmentation fault"); process.kill(process.pid, "SIGKILL"); setInterval(() => {}, 1000);', 'python ended by SIGKILL without an answer; it last said: Segmentation fault'],
+    [
+      'a crash',
+      'console.error("Segmentation fault"); process.kill(process.pid, "SIGKILL"); setInterval(() => {}, 1000);',
+      'python ended by SIGKILL without an answer; it last said: Segmentation fault',
+    ],
     ['no answer', 'console.error("bye"); process.exit(3);', 'python ended with status 3 without an answer; it last said: bye'],
     ['an answer of another shape', replyWith({ launch: 'sideways' }), 'the answer of pytorch.py does not fit: launch'],
-    ['no samples', replyWith({ samples: { rawMs: [], enqueueMs: [1], hostMsPerInference: 1 } }), 'the answer of pytorch.py does not fit: samples.rawMs'],
+    [
+      'no samples',
+      replyWith({ samples: { rawMs: [], enqueueMs: [1], hostMsPerInference: 1 } }),
+      'the answer of pytorch.py does not fit: samples.rawMs',
+    ],
     ['another case’s answer', replyWith({ seq: 1 }), 'but answered for llama2-70b batch 1 seq 1'],
   ])('records %s as the reason of the failure', async (_, reply, reason) => {
     fakePython(reply);
@@ -198,14 +285,23 @@ describe('pytorch', () => {
   it('is available where the probe answers, and says what is missing elsewhere', async () => {
     fakePython('');
     expect(await new PyTorchAdapter('eager').available()).toEqual({ ok: true, version: '2.11.0 (CUDA 13.0)' });
-    expect(await new PyTorchAdapter('inductor').available()).toEqual({ ok: true, version: '2.11.0 (CUDA 13.0, Triton 3.6.0, max-autotune)' });
+    expect(await new PyTorchAdapter('inductor').available()).toEqual({
+      ok: true,
+      version: '2.11.0 (CUDA 13.0, Triton 3.6.0, max-autotune)',
+    });
     fakePython('', { schema: 'ladder-pytorch-probe/1', ok: true, ...environment, tritonVersion: null });
-    expect(await new PyTorchAdapter('inductor').available()).toMatchObject({ ok: false, reason: expect.stringContaining('Triton') as string });
+    expect(await new PyTorchAdapter('inductor').available()).toMatchObject({
+      ok: false,
+      reason: expect.stringContaining('Triton') as string,
+    });
     fakePython('', { ok: false, reason: 'no torch here' });
     expect(await new PyTorchAdapter('eager').available()).toEqual({ ok: false, reason: 'no torch here' });
     expect(await new PyTorchAdapter('eager').run(prefill)).toMatchObject({ status: 'failed', reason: 'no torch here' });
     vi.stubEnv('LADDER_PYTHON', join(folder, 'no-python'));
-    expect(await new PyTorchAdapter('eager').available()).toMatchObject({ ok: false, reason: expect.stringContaining('no-python') as string });
+    expect(await new PyTorchAdapter('eager').available()).toMatchObject({
+      ok: false,
+      reason: expect.stringContaining('no-python') as string,
+    });
   });
 
   /** A PyTorch of which the real script learns this much; the machine's own is not asked. */
@@ -213,7 +309,10 @@ describe('pytorch', () => {
     const python = join(folder, 'real-python');
     writeFileSync(python, '#!/bin/sh\nexec python3 "$@"\n');
     chmodSync(python, 0o755);
-    for (const [name, text] of [['torch', source], ['triton', '__version__ = "3.6.0"']] as const) {
+    for (const [name, text] of [
+      ['torch', source],
+      ['triton', '__version__ = "3.6.0"'],
+    ] as const) {
       mkdirSync(join(folder, name), { recursive: true });
       writeFileSync(join(folder, name, '__init__.py'), text);
     }
@@ -236,7 +335,11 @@ backends = types.SimpleNamespace(cudnn=types.SimpleNamespace(version=lambda: 910
     ['none', 'raise ImportError("none here")', / cannot import torch \(none here\); install PyTorch with CUDA for this Python$/],
     ['one that is too old', torch('2.4.1', '12.1', true), /^PyTorch 2\.4\.1 is too old: expected at least 2\.5$/],
     ['one without CUDA', torch('2.11.0+cpu', null, false), /^PyTorch 2\.11\.0\+cpu was built without CUDA$/],
-    ['one without a GPU', torch('2.11.0', '13.0', false), /^PyTorch 2\.11\.0 \(CUDA 13\.0\) finds no usable GPU: torch\.cuda\.is_available\(\) is False$/],
+    [
+      'one without a GPU',
+      torch('2.11.0', '13.0', false),
+      /^PyTorch 2\.11\.0 \(CUDA 13\.0\) finds no usable GPU: torch\.cuda\.is_available\(\) is False$/,
+    ],
   ])('understands what the real script says of PyTorch: %s', async (_, source, reason) => {
     pretendTorch(source);
     expect(await new PyTorchAdapter('eager').available()).toEqual({ ok: false, reason: expect.stringMatching(reason) as string });
@@ -245,7 +348,10 @@ backends = types.SimpleNamespace(cudnn=types.SimpleNamespace(version=lambda: 910
   it('understands what the real script says of a PyTorch that works', async () => {
     pretendTorch(torch('2.11.0', '13.0', true));
     expect(await new PyTorchAdapter('eager').available()).toEqual({ ok: true, version: '2.11.0 (CUDA 13.0)' });
-    expect(await new PyTorchAdapter('inductor').available()).toEqual({ ok: true, version: '2.11.0 (CUDA 13.0, Triton 3.6.0, max-autotune)' });
+    expect(await new PyTorchAdapter('inductor').available()).toEqual({
+      ok: true,
+      version: '2.11.0 (CUDA 13.0, Triton 3.6.0, max-autotune)',
+    });
   });
 });
 
@@ -256,14 +362,20 @@ describe('tensorrt', () => {
     vi.stubEnv('PATH', folder);
     const found = await (await adapterOf('tensorrt')).available();
     expect(found).toMatchObject({ ok: false, reason: expect.stringMatching(/trtexec.*LADDER_ONNX_DIR/) as string });
-    expect(await (await adapterOf('tensorrt')).run(prefill)).toMatchObject({ status: 'failed', reason: expect.stringContaining('trtexec') as string });
+    expect(await (await adapterOf('tensorrt')).run(prefill)).toMatchObject({
+      status: 'failed',
+      reason: expect.stringContaining('trtexec') as string,
+    });
   });
 
   it('runs trtexec on the case’s ONNX file and reads its log', async () => {
-    program('trtexec', `
+    program(
+      'trtexec',
+      `
       if (process.argv.includes('--help')) { console.log('&&&& RUNNING TensorRT.trtexec [TensorRT v100300] # trtexec --help'); process.exit(0); }
       require('node:fs').writeFileSync(${JSON.stringify(join(folder, 'args'))}, process.argv.slice(2).join(' '));
-      console.log('&&&& RUNNING TensorRT.trtexec'); console.log(${JSON.stringify(line)}); console.log('&&&& PASSED TensorRT.trtexec');`);
+      console.log('&&&& RUNNING TensorRT.trtexec'); console.log(${JSON.stringify(line)}); console.log('&&&& PASSED TensorRT.trtexec');`,
+    );
     vi.stubEnv('PATH', folder);
     vi.stubEnv('LADDER_ONNX_DIR', folder);
     expect(await (await adapterOf('tensorrt')).available()).toEqual({ ok: true, version: '100300' });
@@ -288,7 +400,10 @@ describe('tensorrt', () => {
 describe('onnxruntime', () => {
   it.each([
     ['console.error("ModuleNotFoundError: No module named \'onnxruntime\'"); process.exit(1);', 'cannot import onnxruntime'],
-    ['console.log(JSON.stringify({ version: "1.20", providers: ["CPUExecutionProvider"] }));', '1.20 is installed without the CUDAExecutionProvider'],
+    [
+      'console.log(JSON.stringify({ version: "1.20", providers: ["CPUExecutionProvider"] }));',
+      '1.20 is installed without the CUDAExecutionProvider',
+    ],
     ['console.log("?");', 'did not tell'],
   ])('says what is there: %s', async (body, reason) => {
     vi.stubEnv('LADDER_PYTHON', program('python', body));
@@ -301,41 +416,63 @@ describe('tuners', () => {
     vi.stubEnv('LADDER_AMOS_HOME', '');
     vi.stubEnv('LADDER_TENSORIR_HOME', '');
     const [amos, tensorir] = await Promise.all((await tunerAdapters()).map((adapter) => adapter.available()));
-    expect(amos).toMatchObject({ ok: false, reason: expect.stringMatching(/LADDER_AMOS_HOME.*resnet-50 bs1 3852 min \(2\.7 days\)/) as string });
+    expect(amos).toMatchObject({
+      ok: false,
+      reason: expect.stringMatching(/LADDER_AMOS_HOME.*resnet-50 bs1 3852 min \(2\.7 days\)/) as string,
+    });
     expect(tensorir).toMatchObject({ ok: false, reason: expect.stringMatching(/LADDER_TENSORIR_HOME.*bs128 836 min/) as string });
     vi.stubEnv('LADDER_AMOS_HOME', folder);
-    expect(await (await adapterOf('amos')).available()).toMatchObject({ ok: false, reason: expect.stringContaining('ladder-tune') as string });
+    expect(await (await adapterOf('amos')).available()).toMatchObject({
+      ok: false,
+      reason: expect.stringContaining('ladder-tune') as string,
+    });
   });
 
   it('run a configured toolchain and read its log', async () => {
-    program('ladder-tune', `
+    program(
+      'ladder-tune',
+      `
       if (process.argv[3] === '1') console.log('x Whole graph cost is 2.5 ms\\nTime taken: 12.5');
-      else console.log('x Whole graph cost is 10000000000 ms\\nTime taken: 12.5');`);
+      else console.log('x Whole graph cost is 10000000000 ms\\nTime taken: 12.5');`,
+    );
     vi.stubEnv('LADDER_AMOS_HOME', folder);
     const record = await (await adapterOf('amos')).run({ model: 'resnet-50', setting: 'bs1' });
     expect(record).toMatchObject({ system: 'amos', status: 'ok', latencyMs: 2.5, provenance: { toolchain: folder } });
     expect(parseRecord(JSON.stringify(record), 'record')).toEqual(record);
-    expect(await (await adapterOf('amos')).run({ model: 'resnet-50', setting: 'bs128' })).toMatchObject({ status: 'failed', latencyMs: null });
+    expect(await (await adapterOf('amos')).run({ model: 'resnet-50', setting: 'bs128' })).toMatchObject({
+      status: 'failed',
+      latencyMs: null,
+    });
     program('ladder-tune', `process.stdout.write('1.75');`);
     vi.stubEnv('LADDER_TENSORIR_HOME', folder);
-    expect(await (await adapterOf('tensorir')).run({ model: 'vit', setting: 'bs1' })).toMatchObject({ system: 'tensorir', status: 'ok', latencyMs: 1.75 });
+    expect(await (await adapterOf('tensorir')).run({ model: 'vit', setting: 'bs1' })).toMatchObject({
+      system: 'tensorir',
+      status: 'ok',
+      latencyMs: 1.75,
+    });
   });
 });
 
 describe('reproduceBaselines', () => {
-  const cases: readonly BaselineCase[] = [{ model: 'vit', setting: 'bs1' }, { model: 'vit', setting: 'bs128' }];
+  const cases: readonly BaselineCase[] = [
+    { model: 'vit', setting: 'bs1' },
+    { model: 'vit', setting: 'bs128' },
+  ];
 
   /** Answers `latencyMs`, or fails where it is null; counts its runs. */
   function adapter(system: string, latencyMs: number | null, onRun?: (count: number) => void): BaselineAdapter & { runs: number } {
     return {
-      system, runs: 0,
+      system,
+      runs: 0,
       available: () => Promise.resolve({ ok: true, version: '1' }),
       run(case_, options) {
         this.runs += 1;
         onRun?.(this.runs);
         options?.onProgress?.({ stage: 'samples', fraction: 1, detail: null });
         const record = emptyRecord(system, '1', case_, 'gpu-events');
-        return Promise.resolve(latencyMs === null ? { ...record, reason: 'broken' } : { ...record, status: 'ok' as const, reason: null, latencyMs });
+        return Promise.resolve(
+          latencyMs === null ? { ...record, reason: 'broken' } : { ...record, status: 'ok' as const, reason: null, latencyMs },
+        );
       },
     };
   }
@@ -343,13 +480,25 @@ describe('reproduceBaselines', () => {
   it('writes one record per system and case, lists who is not here, and resumes', async () => {
     const good = adapter('good', 2);
     const bad = adapter('bad', null);
-    const absent: BaselineAdapter = { system: 'absent', available: () => Promise.resolve({ ok: false, reason: 'not installed' }), run: () => Promise.reject(new Error('never')) };
+    const absent: BaselineAdapter = {
+      system: 'absent',
+      available: () => Promise.resolve({ ok: false, reason: 'not installed' }),
+      run: () => Promise.reject(new Error('never')),
+    };
     const seen: string[] = [];
     const options = { folder: join(folder, 'out'), adapters: [good, bad, absent] };
-    const first = await reproduceBaselines(cases, { ...options, onProgress: ({ system, case: { setting }, index, cases: total }) => seen.push(`${index}/${total} ${system} ${setting}`) });
+    const first = await reproduceBaselines(cases, {
+      ...options,
+      onProgress: ({ system, case: { setting }, index, cases: total }) => seen.push(`${index}/${total} ${system} ${setting}`),
+    });
     expect(seen).toEqual(['0/4 good bs1', '1/4 bad bs1', '2/4 good bs128', '3/4 bad bs128']);
     expect(first.unavailable).toEqual([{ system: 'absent', reason: 'not installed' }]);
-    expect(readdirSync(options.folder).sort()).toEqual(['bad.vit.bs1.json', 'bad.vit.bs128.json', 'good.vit.bs1.json', 'good.vit.bs128.json']);
+    expect(readdirSync(options.folder).sort()).toEqual([
+      'bad.vit.bs1.json',
+      'bad.vit.bs128.json',
+      'good.vit.bs1.json',
+      'good.vit.bs128.json',
+    ]);
     for (const { path, record } of first.records) expect(parseRecord(readFileSync(path, 'utf8'), path)).toEqual(record);
     expect(first.records.map(({ record }) => record.status)).toEqual(['ok', 'failed', 'ok', 'failed']);
 
@@ -365,7 +514,9 @@ describe('reproduceBaselines', () => {
   it('keeps what was measured before an abort', async () => {
     const abort = new AbortController();
     const interrupted = adapter('good', 2, () => abort.abort());
-    await expect(reproduceBaselines(cases, { folder, adapters: [interrupted], signal: abort.signal })).rejects.toMatchObject({ code: 'ABORTED' });
+    await expect(reproduceBaselines(cases, { folder, adapters: [interrupted], signal: abort.signal })).rejects.toMatchObject({
+      code: 'ABORTED',
+    });
     expect(existsSync(join(folder, 'good.vit.bs1.json'))).toBe(true);
     const after = adapter('good', 2);
     await reproduceBaselines(cases, { folder, adapters: [after] });
@@ -380,7 +531,13 @@ describe('reproduceBaselines', () => {
     await reproduceBaselines(one, { folder, adapters: [good] });
     expect(good.runs).toBe(1);
     const record = parseRecord(readFileSync(path, 'utf8'), path);
-    const changes: object[] = [{ systemVersion: '0' }, { system: 'other' }, { setting: 'bs128' }, { status: 'invalid', reason: 'throttled' }, { date: '2020-01-01T00:00:00.000Z' }];
+    const changes: object[] = [
+      { systemVersion: '0' },
+      { system: 'other' },
+      { setting: 'bs128' },
+      { status: 'invalid', reason: 'throttled' },
+      { date: '2020-01-01T00:00:00.000Z' },
+    ];
     for (const [index, change] of changes.entries()) {
       writeFileSync(path, JSON.stringify({ ...record, ...change }));
       await reproduceBaselines(one, { folder, adapters: [good] });
@@ -390,12 +547,14 @@ describe('reproduceBaselines', () => {
 
   it('refuses a case that does not exist before any is run', async () => {
     const good = adapter('good', 2);
-    await expect(reproduceBaselines([{ model: 'vit', setting: 'bs1_seq1' }], { folder, adapters: [good] })).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+    await expect(reproduceBaselines([{ model: 'vit', setting: 'bs1_seq1' }], { folder, adapters: [good] })).rejects.toMatchObject({
+      code: 'BAD_ARGUMENT',
+    });
     expect(good.runs).toBe(0);
   });
 
   it('has one adapter per system, by the id of its record', async () => {
-    const adapters = [...await baselineAdapters(), ...await tunerAdapters()].map(({ system }) => system);
+    const adapters = [...(await baselineAdapters()), ...(await tunerAdapters())].map(({ system }) => system);
     expect(adapters).toEqual(['pytorch-eager', 'pytorch-inductor', 'onnxruntime', 'tensorrt', 'amos', 'tensorir']);
     for (const id of adapters) expect((await adapterOf(id)).system).toBe(id);
   });

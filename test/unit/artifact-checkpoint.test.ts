@@ -17,7 +17,15 @@ import { programOfV1 } from '../../lib/artifact/upgrade.js';
 import { nativeProgram } from '../../lib/operators/native-program.js';
 import type { Program, Value } from '../../lib/operators/program.js';
 import {
-  compileModule, fixtureBlob, fixtureGraph, fixtureManifest, fixtureManifestV1, fixtureOperators, fixtureParams, fixtureSources, makeCheckpoint,
+  compileModule,
+  fixtureBlob,
+  fixtureGraph,
+  fixtureManifest,
+  fixtureManifestV1,
+  fixtureOperators,
+  fixtureParams,
+  fixtureSources,
+  makeCheckpoint,
 } from '../fixtures/artifact/checkpoint.js';
 import { foreignGraph } from '../fixtures/artifact/foreign-graph.js';
 import { rowMajor } from '../fixtures/programs.js';
@@ -44,7 +52,12 @@ const reference = { deviceType: 1, deviceOrdinal: 0, useReference: true } as con
 describe('readCheckpoint', () => {
   it('reads all four files', async () => {
     const checkpoint = await readCheckpoint(folder);
-    expect(checkpoint).toMatchObject({ folder, name: basename(folder), model: 'llama2-70b', parsedName: { weight: 'int4', activation: 'fp16', batch: 1 } });
+    expect(checkpoint).toMatchObject({
+      folder,
+      name: basename(folder),
+      model: 'llama2-70b',
+      parsedName: { weight: 'int4', activation: 'fp16', batch: 1 },
+    });
     expect(checkpoint.graph).toEqual(parseGraph(fixtureGraph()));
     expect(checkpoint.manifest).toEqual(fixtureManifest());
     expect(checkpoint.params?.tensors).toHaveLength(4);
@@ -66,8 +79,14 @@ describe('readCheckpoint', () => {
 
   it('says what is nearby when there is no checkpoint', async () => {
     await expect(readCheckpoint(root)).rejects.toMatchObject({ code: 'NOT_A_CHECKPOINT', context: { nearby: [folder] } });
-    await expect(readCheckpoint(join(folder, '..', 'llama2_bs2_seq1_async'))).rejects.toMatchObject({ code: 'NOT_A_CHECKPOINT', context: { nearby: [folder] } });
-    await expect(readCheckpoint(join(root, 'no', 'such', 'place'))).rejects.toMatchObject({ code: 'NOT_A_CHECKPOINT', context: { nearby: [] } });
+    await expect(readCheckpoint(join(folder, '..', 'llama2_bs2_seq1_async'))).rejects.toMatchObject({
+      code: 'NOT_A_CHECKPOINT',
+      context: { nearby: [folder] },
+    });
+    await expect(readCheckpoint(join(root, 'no', 'such', 'place'))).rejects.toMatchObject({
+      code: 'NOT_A_CHECKPOINT',
+      context: { nearby: [] },
+    });
   });
 
   it('does without model.so, graph.params and checkpoint.json', async () => {
@@ -91,7 +110,10 @@ describe('readCheckpoint', () => {
     await writeParams(file('graph.params'), [{ ...zeros, dtype: parseDataType('int8') }, ...params.slice(1)]);
     await expect(readCheckpoint(folder)).rejects.toMatchObject({ code: 'BAD_PARAMS', context: { tensor: 'a.weight' } });
     await writeParams(file('graph.params'), params.slice(2));
-    await expect(readCheckpoint(folder)).rejects.toMatchObject({ code: 'MISSING_PARAMETER', context: { tensors: ['a.weight', 'a.scale'] } });
+    await expect(readCheckpoint(folder)).rejects.toMatchObject({
+      code: 'MISSING_PARAMETER',
+      context: { tensors: ['a.weight', 'a.scale'] },
+    });
     await rm(file('checkpoint.json'));
     expect(inputNames(await readCheckpoint(folder))).toEqual(['x', 'a.weight', 'a.scale']);
   });
@@ -99,7 +121,10 @@ describe('readCheckpoint', () => {
   it('reads a blob whose symbol has no size', async () => {
     const bytes = encodeModuleBlob(fixtureBlob());
     await compileModule(file('model.so'), ['op_a', 'op_b'], null);
-    await writeFile(file('blob.s'), `.section .rodata\n.globl __tvm_dev_mblob\n__tvm_dev_mblob:\n.byte ${[...bytes].join(',')}\n.section .note.GNU-stack,"",%progbits\n`);
+    await writeFile(
+      file('blob.s'),
+      `.section .rodata\n.globl __tvm_dev_mblob\n__tvm_dev_mblob:\n.byte ${[...bytes].join(',')}\n.section .note.GNU-stack,"",%progbits\n`,
+    );
     await compileModule(file('model.so'), ['op_a', 'op_b'], null, [file('blob.s')]);
     const { module } = await readCheckpoint(folder);
     expect(module?.elf.exported.get('__tvm_dev_mblob')?.sizeBytes).toBe(0);
@@ -128,7 +153,9 @@ describe('checkManifest', () => {
   const refuses = (change: (manifest: Manifest) => void, named: RegExp): void => {
     const manifest = structuredClone(fixtureManifest());
     change(manifest);
-    expect(() => checkManifest(graph, parseManifest(JSON.stringify(manifest)))).toThrow(expect.objectContaining({ code: 'BAD_MANIFEST', message: expect.stringMatching(named) }));
+    expect(() => checkManifest(graph, parseManifest(JSON.stringify(manifest)))).toThrow(
+      expect.objectContaining({ code: 'BAD_MANIFEST', message: expect.stringMatching(named) }),
+    );
   };
   const [, op] = fixtureOperators;
   /** Stores the result of an operator otherwise. */
@@ -142,41 +169,136 @@ describe('checkManifest', () => {
     checkManifest(graph, parseManifest(JSON.stringify(fixtureManifestV1())));
   });
   it.each<[string, (manifest: Manifest) => void, RegExp]>([
-    ['a tensor too few', (m) => { delete m.tensors['x']; }, /"x"/],
-    ['a tensor too many', (m) => { m.tensors['constructor'] = m.tensors['x']!; }, /"constructor"/],
-    ['a layout that is no bijection', (m) => { m.operators[1]!.program = programOfV1({ ...op, weightLayout: [{ axis: 'n', stride: 2, size: 16 }, op.weightLayout[1]!] }); }, /"op_b": values\.1: .*no bijection/],
-    ['operators in another order', (m) => { m.operators.reverse(); }, /operators\.0/],
-    ['an operator too few', (m) => { m.operators.pop(); }, /1 operators/],
-    ['probes too few', (m) => { m.operators[0]!.probe.pop(); }, /probe/],
-    ['a program of another size', (m) => { m.operators[1]!.program = programOfV1({ ...op, m: 2 }); }, /"op_b": input 0 \(numbers\) is float16 \[1, 16\], 32 bytes, where its program wants float16, 64 bytes/],
-    ['a program with another operand', (m) => { m.operators[1]!.program = programOfV1({ ...op, bias: true }); }, /"op_b" has 3 inputs where its program has 4/],
-    ['a program of another type', (m) => { m.operators[0]!.program = programOfV1({ ...fixtureOperators[0], weight: 'fp8_e5m2', activation: 'fp16' }); }, /"op_a": input 1 \(codes\) is uint8 \[16, 16\], 256 bytes, where its program wants uint8, 512 bytes/],
-    ['a program that contradicts itself', (m) => { m.operators[1]!.program = { ...m.operators[1]!.program, outputs: [0] }; }, /"op_b": the program's output is value 0/],
-    ['a result read in another order than it is written', (m) => { stored(m, 0, (value) => ({ ...value, layout: { digits: [{ axis: 'c', stride: 1, size: 16 }, { axis: 'm', stride: 1, size: 1 }] } })); }, /"op_b" takes "op_a:0" for another value, or stored in another order/],
-    ['a file outside the folder', (m) => { m.files['../graph.json'] = 'a'.repeat(64); }, /\.\.\/graph\.json/],
+    [
+      'a tensor too few',
+      (m) => {
+        delete m.tensors['x'];
+      },
+      /"x"/,
+    ],
+    [
+      'a tensor too many',
+      (m) => {
+        m.tensors['constructor'] = m.tensors['x']!;
+      },
+      /"constructor"/,
+    ],
+    [
+      'a layout that is no bijection',
+      (m) => {
+        m.operators[1]!.program = programOfV1({ ...op, weightLayout: [{ axis: 'n', stride: 2, size: 16 }, op.weightLayout[1]!] });
+      },
+      /"op_b": values\.1: .*no bijection/,
+    ],
+    [
+      'operators in another order',
+      (m) => {
+        m.operators.reverse();
+      },
+      /operators\.0/,
+    ],
+    [
+      'an operator too few',
+      (m) => {
+        m.operators.pop();
+      },
+      /1 operators/,
+    ],
+    [
+      'probes too few',
+      (m) => {
+        m.operators[0]!.probe.pop();
+      },
+      /probe/,
+    ],
+    [
+      'a program of another size',
+      (m) => {
+        m.operators[1]!.program = programOfV1({ ...op, m: 2 });
+      },
+      /"op_b": input 0 \(numbers\) is float16 \[1, 16\], 32 bytes, where its program wants float16, 64 bytes/,
+    ],
+    [
+      'a program with another operand',
+      (m) => {
+        m.operators[1]!.program = programOfV1({ ...op, bias: true });
+      },
+      /"op_b" has 3 inputs where its program has 4/,
+    ],
+    [
+      'a program of another type',
+      (m) => {
+        m.operators[0]!.program = programOfV1({ ...fixtureOperators[0], weight: 'fp8_e5m2', activation: 'fp16' });
+      },
+      /"op_a": input 1 \(codes\) is uint8 \[16, 16\], 256 bytes, where its program wants uint8, 512 bytes/,
+    ],
+    [
+      'a program that contradicts itself',
+      (m) => {
+        m.operators[1]!.program = { ...m.operators[1]!.program, outputs: [0] };
+      },
+      /"op_b": the program's output is value 0/,
+    ],
+    [
+      'a result read in another order than it is written',
+      (m) => {
+        stored(m, 0, (value) => ({
+          ...value,
+          layout: {
+            digits: [
+              { axis: 'c', stride: 1, size: 16 },
+              { axis: 'm', stride: 1, size: 1 },
+            ],
+          },
+        }));
+      },
+      /"op_b" takes "op_a:0" for another value, or stored in another order/,
+    ],
+    [
+      'a file outside the folder',
+      (m) => {
+        m.files['../graph.json'] = 'a'.repeat(64);
+      },
+      /\.\.\/graph\.json/,
+    ],
   ])('refuses %s', (_, change, named) => refuses(change, named));
 
   describe('of a weight that two operators read', () => {
     const product = { ...fixtureOperators[0], norm: { kind: 'none', eps: 1e-5 } } as const;
     const tensor = (name: string, shape: number[], dtype: string) => ({ name, shape, dtype });
-    const shared = parseGraph(serialiseGraph({
-      inputs: [tensor('x', [1, 32], 'float16'), tensor('w', [16, 16], 'uint8'), tensor('s', [16], 'float16')],
-      operators: ['one', 'two'].map((name) => ({ name, functionName: name, inputs: ['x', 'w', 's'], outputs: [tensor(`${name}_y`, [1, 16], 'float16')] })), outputs: ['one_y', 'two_y'],
-    }));
+    const shared = parseGraph(
+      serialiseGraph({
+        inputs: [tensor('x', [1, 32], 'float16'), tensor('w', [16, 16], 'uint8'), tensor('s', [16], 'float16')],
+        operators: ['one', 'two'].map((name) => ({
+          name,
+          functionName: name,
+          inputs: ['x', 'w', 's'],
+          outputs: [tensor(`${name}_y`, [1, 16], 'float16')],
+        })),
+        outputs: ['one_y', 'two_y'],
+      }),
+    );
     const check = (programs: readonly Program[]): void => {
       const { tensors, operators, ...rest } = fixtureManifest();
       checkManifest(shared, {
-        ...rest, tensors: { x: tensors['x']!, w: tensors['a.weight']!, s: tensors['a.scale']! },
+        ...rest,
+        tensors: { x: tensors['x']!, w: tensors['a.weight']!, s: tensors['a.scale']! },
         operators: programs.map((program, i) => ({ ...operators[0]!, node: ['one', 'two'][i]!, program, probe: [null, null, null] })),
       });
     };
     const first = programOfV1(product);
     it('takes one value in one order', () => check([first, first]));
     it.each([
-      ['another order', programOfV1({ ...product, weightLayout: rowMajor(16, 32) })], ['another format of as many bits', programOfV1({ ...product, weight: 'nf4' })],
-      ['no order, which is rows', { ...first, values: first.values.map((value, i) => (i === 1 ? { ...value, layout: undefined } : value)) }],
+      ['another order', programOfV1({ ...product, weightLayout: rowMajor(16, 32) })],
+      ['another format of as many bits', programOfV1({ ...product, weight: 'nf4' })],
+      [
+        'no order, which is rows',
+        { ...first, values: first.values.map((value, i) => (i === 1 ? { ...value, layout: undefined } : value)) },
+      ],
     ])('refuses %s', (_, second) => {
-      expect(() => check([first, second])).toThrow(expect.objectContaining({ code: 'BAD_MANIFEST', context: { node: 'two', tensor: 'w:0' } }));
+      expect(() => check([first, second])).toThrow(
+        expect.objectContaining({ code: 'BAD_MANIFEST', context: { node: 'two', tensor: 'w:0' } }),
+      );
     });
   });
 
@@ -189,7 +311,10 @@ describe('checkManifest', () => {
 describe('checkHashes', () => {
   it('compares files, and the sources of model.so', async () => {
     const hashes = await checkHashes(await readCheckpoint(folder));
-    expect(hashes.map(({ file: name, matches }) => [name, matches])).toEqual([['graph.json', true], ['model.so (sources)', true]]);
+    expect(hashes.map(({ file: name, matches }) => [name, matches])).toEqual([
+      ['graph.json', true],
+      ['model.so (sources)', true],
+    ]);
     await writeFile(file('graph.json'), `${fixtureGraph()} `);
     const manifest = fixtureManifest();
     manifest.files['graph.params'] = 'b'.repeat(64);
@@ -217,7 +342,12 @@ describe('planExecutor', () => {
     expect(plan.operators.map(({ program }) => program)).toEqual(fixtureManifest().operators.map(({ program }) => nativeProgram(program)));
     expect(plan.storages.every(({ deviceType }) => deviceType === 2)).toBe(true);
     expect(planMemory(plan)).toEqual({ hostBytes: 0, deviceBytes: 64 + 256 + 32 + 64 + 512 + 32 + 32 });
-    expect(plan.module?.images[0]?.kernels.map(({ name, programmaticStreamSerialization }) => [name, programmaticStreamSerialization])).toEqual([['op_a_kernel', true], ['op_b_kernel', false]]);
+    expect(
+      plan.module?.images[0]?.kernels.map(({ name, programmaticStreamSerialization }) => [name, programmaticStreamSerialization]),
+    ).toEqual([
+      ['op_a_kernel', true],
+      ['op_b_kernel', false],
+    ]);
     expect(plan.module?.constants[0]?.name).toBe('table');
   });
 
@@ -241,13 +371,40 @@ describe('planExecutor', () => {
     };
     const plan = planExecutor(foreign(), cuda);
     expect(plan.entries.map(({ storage }) => storage)).toEqual([0, 1, 2, 3, 3, 4]);
-    expect(plan.storages.map(({ sizeBytes, deviceType }) => [sizeBytes, deviceType])).toEqual([[12, 2], [6, 2], [12, 2], [16, 2], [16, 1]]);
-    expect(plan.operators.map(({ node, kind, flatten }) => [node, kind, flatten])).toEqual([['split', 'packed', true], ['to_host', 'copy', false]]);
-    const unshared = planExecutor(foreign((graph) => { (graph.attrs['storage_id']![1] as number[])[4] = 6; }), cuda);
-    expect(unshared.operators.map(({ node, kind }) => [node, kind])).toEqual([['split', 'packed'], ['reshape', 'copy'], ['to_host', 'copy']]);
+    expect(plan.storages.map(({ sizeBytes, deviceType }) => [sizeBytes, deviceType])).toEqual([
+      [12, 2],
+      [6, 2],
+      [12, 2],
+      [16, 2],
+      [16, 1],
+    ]);
+    expect(plan.operators.map(({ node, kind, flatten }) => [node, kind, flatten])).toEqual([
+      ['split', 'packed', true],
+      ['to_host', 'copy', false],
+    ]);
+    const unshared = planExecutor(
+      foreign((graph) => {
+        (graph.attrs['storage_id']![1] as number[])[4] = 6;
+      }),
+      cuda,
+    );
+    expect(unshared.operators.map(({ node, kind }) => [node, kind])).toEqual([
+      ['split', 'packed'],
+      ['reshape', 'copy'],
+      ['to_host', 'copy'],
+    ]);
     expect(() => planExecutor(foreign(), { ...cuda, deviceType: 1 })).toThrow(expect.objectContaining({ code: 'UNSUPPORTED' }));
-    expect(() => planExecutor(foreign((graph) => { (graph.attrs['device_index']![1] as number[])[5] = 8; }), cuda)).toThrow(/device type 8/);
-    const silent = foreign((graph) => { delete graph.attrs['device_index']; });
+    expect(() =>
+      planExecutor(
+        foreign((graph) => {
+          (graph.attrs['device_index']![1] as number[])[5] = 8;
+        }),
+        cuda,
+      ),
+    ).toThrow(/device type 8/);
+    const silent = foreign((graph) => {
+      delete graph.attrs['device_index'];
+    });
     expect(planExecutor(silent, { ...cuda, deviceType: 1 }).storages.every(({ deviceType }) => deviceType === 1)).toBe(true);
     expect(artifactDeviceType(silent)).toBe(2);
     expect(artifactDeviceType({ ...silent, module: { ...base.module!, blob: null } })).toBe(1);
@@ -267,14 +424,27 @@ describe('inspectPrebuilt', () => {
     const inspection = await inspectPrebuilt(folder);
     expect(JSON.parse(JSON.stringify(inspection))).toEqual(inspection);
     expect(inspection).toMatchObject({
-      model: 'llama2-70b', problems: [],
+      model: 'llama2-70b',
+      problems: [],
       graph: { nodes: 7, deviceTypes: [2], outputs: [{ name: 'op_b', dtype: 'float16', shape: [1, 16] }] },
       params: { tensors: 4, sizeBytes: 864 },
       module: { route: '2', architectures: ['compute_80'], constants: 1 },
       manifest: { format: { label: 'W_INT4 A_FP16' } },
     });
-    expect(inspection.graph?.inputs.map(({ name, source }) => [name, source])).toEqual([['x', 'input'], ['a.weight', 'params'], ['a.scale', 'params'], ['a.gain', 'params'], ['b.weight', 'params']]);
-    expect(inspection.graph?.operators[0]).toEqual({ node: 'op_a', functionName: 'op_a', inputs: ['float16[1, 32]', 'uint8[16, 16]', 'float16[16]', 'float16[32]'], outputs: ['float16[1, 16]'], steps: 'norm, dense' });
+    expect(inspection.graph?.inputs.map(({ name, source }) => [name, source])).toEqual([
+      ['x', 'input'],
+      ['a.weight', 'params'],
+      ['a.scale', 'params'],
+      ['a.gain', 'params'],
+      ['b.weight', 'params'],
+    ]);
+    expect(inspection.graph?.operators[0]).toEqual({
+      node: 'op_a',
+      functionName: 'op_a',
+      inputs: ['float16[1, 32]', 'uint8[16, 16]', 'float16[16]', 'float16[32]'],
+      outputs: ['float16[1, 16]'],
+      steps: 'norm, dense',
+    });
     expect(inspection.module?.undefinedSymbols).toContain('TVMAPISetLastError');
     expect(inspection.module?.kernels.map(({ name }) => name)).toEqual(['op_a_kernel', 'op_b_kernel']);
   });

@@ -14,17 +14,41 @@ import { dataTypeOf, elementBytes } from '../../lib/artifact/dtype.js';
 import { type ElfObject, parseElf } from '../../lib/artifact/elf.js';
 import { type Graph, parseGraph } from '../../lib/artifact/graph.js';
 import { parseManifest } from '../../lib/artifact/manifest.js';
-import { type BlobConstant, type BlobConstantUser, type BlobImage, encodeModuleBlob, type ImageFormat, type ModuleBlob, parseModuleBlob } from '../../lib/artifact/module-blob.js';
+import {
+  type BlobConstant,
+  type BlobConstantUser,
+  type BlobImage,
+  encodeModuleBlob,
+  type ImageFormat,
+  type ModuleBlob,
+  parseModuleBlob,
+} from '../../lib/artifact/module-blob.js';
 import { writeArrayHeader } from '../../lib/artifact/nd-array.js';
 import { type ParamTensor, parseParams, writeParams } from '../../lib/artifact/params.js';
 import { storageConflicts } from '../../lib/artifact/storage.js';
 import { type ErrorCode, LadderError } from '../../lib/errors.js';
-import { compileModule, fixtureBlob, fixtureGraph, fixtureManifest, fixtureManifestV1, fixtureParams } from '../fixtures/artifact/checkpoint.js';
+import {
+  compileModule,
+  fixtureBlob,
+  fixtureGraph,
+  fixtureManifest,
+  fixtureManifestV1,
+  fixtureParams,
+} from '../fixtures/artifact/checkpoint.js';
 import { foreignGraph } from '../fixtures/artifact/foreign-graph.js';
 import { byteMutations, jsonMutations, mutateBytes, mutateJson, textMutations } from '../fixtures/artifact/mutate.js';
 
 /** Mutated inputs per kind; the sum is what is promised. */
-const kRuns = { graphJson: 50_000, graphBytes: 20_000, params: 45_000, blob: 45_000, manifestJson: 25_000, manifestBytes: 10_000, manifestV1: 5_000, elf: 15_000 } as const;
+const kRuns = {
+  graphJson: 50_000,
+  graphBytes: 20_000,
+  params: 45_000,
+  blob: 45_000,
+  manifestJson: 25_000,
+  manifestBytes: 10_000,
+  manifestV1: 5_000,
+  elf: 15_000,
+} as const;
 const kSeed = 20240710;
 /** Longest that one small input may take, milliseconds: generous, for slow machines; a hang or a quadratic blow-up exceeds it. */
 const kMaxMs = 2_000;
@@ -42,7 +66,12 @@ beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'ladder-fuzz-'));
   await writeParams(join(folder, 'graph.params'), fixtureParams());
   params = await readFile(join(folder, 'graph.params'));
-  await compileModule(join(folder, 'model.so'), ['op_a', 'op_b'], blob, ['-s', '-nostdlib', '-Wl,-z,noseparate-code', '-Wl,-z,max-page-size=4096']);
+  await compileModule(join(folder, 'model.so'), ['op_a', 'op_b'], blob, [
+    '-s',
+    '-nostdlib',
+    '-Wl,-z,noseparate-code',
+    '-Wl,-z,max-page-size=4096',
+  ]);
   elfBytes = await readFile(join(folder, 'model.so'));
 });
 afterAll(() => rm(folder, { recursive: true }));
@@ -82,14 +111,21 @@ function encodeGraph(graph: Graph): Json {
   const { entries } = graph;
   return {
     nodes: graph.nodes.map((node) => ({
-      op: node.op, name: node.name, inputs: node.inputs.map(reference), control: node.controlDependencies,
+      op: node.op,
+      name: node.name,
+      inputs: node.inputs.map(reference),
+      control: node.controlDependencies,
       attrs: [...node.attributes].sort(),
       call: node.functionName === null ? null : [node.functionName, node.inputs.length, node.outputs.length, node.flatten],
     })),
-    arguments: graph.argumentNodes, heads: graph.heads.map(reference),
+    arguments: graph.argumentNodes,
+    heads: graph.heads.map(reference),
     rows: [...graph.nodes.map(({ outputs }) => outputs[0]), entries.length],
-    dltype: entries.map(({ dtype }) => dtype.name), shape: entries.map(({ shape }) => shape), storage: entries.map(({ storageId }) => storageId),
-    device: entries.map(({ deviceType }) => deviceType), scope: entries.map(({ storageScope }) => storageScope),
+    dltype: entries.map(({ dtype }) => dtype.name),
+    shape: entries.map(({ shape }) => shape),
+    storage: entries.map(({ storageId }) => storageId),
+    device: entries.map(({ deviceType }) => deviceType),
+    scope: entries.map(({ storageScope }) => storageScope),
     bytes: entries.map(({ shape, dtype }) => shape.reduce((a, b) => a * b, elementBytes(dtype))),
   };
 }
@@ -104,13 +140,25 @@ function expectedGraph(json: Json, graph: Graph): Json {
       const known = ['func_name', 'num_inputs', 'num_outputs', 'flatten_data'];
       const own = new Map(all);
       return {
-        op: node['op'], name: node['name'], inputs: node['inputs'].map((input: number[]) => input.slice(0, 2)), control: node['control_deps'] ?? [],
+        op: node['op'],
+        name: node['name'],
+        inputs: node['inputs'].map((input: number[]) => input.slice(0, 2)),
+        control: node['control_deps'] ?? [],
         attrs: all.filter(([key]) => node['op'] === 'null' || !known.includes(key)).sort(),
-        call: node['op'] === 'null' ? null : [own.get('func_name'), Number(own.get('num_inputs')), Number(own.get('num_outputs')), Number(own.get('flatten_data')) !== 0],
+        call:
+          node['op'] === 'null'
+            ? null
+            : [own.get('func_name'), Number(own.get('num_inputs')), Number(own.get('num_outputs')), Number(own.get('flatten_data')) !== 0],
       };
     }),
-    arguments: json['arg_nodes'], heads: json['heads'].map((head: number[]) => head.slice(0, 2)), rows: json['node_row_ptr'],
-    dltype: list('dltype'), shape: list('shape'), storage: list('storage_id'), device: list('device_index'), scope: list('storage_scope'),
+    arguments: json['arg_nodes'],
+    heads: json['heads'].map((head: number[]) => head.slice(0, 2)),
+    rows: json['node_row_ptr'],
+    dltype: list('dltype'),
+    shape: list('shape'),
+    storage: list('storage_id'),
+    device: list('device_index'),
+    scope: list('storage_scope'),
     bytes: graph.entries.map(({ sizeBytes }) => sizeBytes),
   };
 }
@@ -161,11 +209,18 @@ function expectedBlob(bytes: Uint8Array): ModuleBlob {
   const constantUsers: BlobConstantUser[] = [];
   times(() => {
     const key = string();
-    if (key === '_import_tree') { times(() => reader.u64('')); times(() => reader.u64('')); }
+    if (key === '_import_tree') {
+      times(() => reader.u64(''));
+      times(() => reader.u64(''));
+    }
     if (key === 'cuda') {
       const format = string() as ImageFormat;
       const kernels = times(() => ({ name: string(), recorded: string(), argumentTypes: times(type), launchTags: times(string) }));
-      images.push({ format, kernels: kernels.map(({ name, argumentTypes, launchTags }) => ({ name, argumentTypes, launchTags })), bytes: reader.bytes(reader.u64(''), '') });
+      images.push({
+        format,
+        kernels: kernels.map(({ name, argumentTypes, launchTags }) => ({ name, argumentTypes, launchTags })),
+        bytes: reader.bytes(reader.u64(''), ''),
+      });
     }
     if (key === 'const_loader') {
       const names = times(string);
@@ -235,7 +290,10 @@ describe('mutated inputs', () => {
   function property<T>(name: string, runs: number, arbitrary: fc.Arbitrary<T>, check: (value: T) => boolean): void {
     it(`${name}: ${runs}`, { timeout: 120_000 }, () => {
       const tally = new Tally();
-      fc.assert(fc.property(arbitrary, (value) => tally.count(check(value))), { numRuns: runs, seed: kSeed });
+      fc.assert(
+        fc.property(arbitrary, (value) => tally.count(check(value))),
+        { numRuns: runs, seed: kSeed },
+      );
       expect(tally.accepted + tally.refused).toBe<number>(runs);
       // The mutations must be neither all fatal nor all harmless, or they would test little.
       expect(tally.accepted).toBeGreaterThan(runs / 100);
@@ -245,13 +303,23 @@ describe('mutated inputs', () => {
 
   const which = fc.constantFrom(...graphs);
   const text = new TextEncoder();
-  property('graph.json, structure', kRuns.graphJson, fc.tuple(which, jsonMutations), ([graph, mutations]) => checkGraphText(mutateJson(graph, mutations)));
-  property('graph.json, bytes', kRuns.graphBytes, fc.tuple(which, textMutations), ([graph, mutations]) => checkGraphText(asText(mutateBytes(text.encode(graph), mutations))));
+  property('graph.json, structure', kRuns.graphJson, fc.tuple(which, jsonMutations), ([graph, mutations]) =>
+    checkGraphText(mutateJson(graph, mutations)),
+  );
+  property('graph.json, bytes', kRuns.graphBytes, fc.tuple(which, textMutations), ([graph, mutations]) =>
+    checkGraphText(asText(mutateBytes(text.encode(graph), mutations))),
+  );
   property('graph.params', kRuns.params, byteMutations, (mutations) => checkParamsBytes(mutateBytes(params, mutations)));
   property('module blob', kRuns.blob, byteMutations, (mutations) => checkBlobBytes(mutateBytes(blob, mutations)));
-  property('checkpoint.json, structure', kRuns.manifestJson, jsonMutations, (mutations) => checkManifestText(mutateJson(manifest, mutations)));
-  property('checkpoint.json of version 1, structure', kRuns.manifestV1, jsonMutations, (mutations) => checkManifestV1Text(mutateJson(manifestV1, mutations)));
-  property('checkpoint.json, bytes', kRuns.manifestBytes, textMutations, (mutations) => checkManifestText(asText(mutateBytes(text.encode(manifest), mutations))));
+  property('checkpoint.json, structure', kRuns.manifestJson, jsonMutations, (mutations) =>
+    checkManifestText(mutateJson(manifest, mutations)),
+  );
+  property('checkpoint.json of version 1, structure', kRuns.manifestV1, jsonMutations, (mutations) =>
+    checkManifestV1Text(mutateJson(manifestV1, mutations)),
+  );
+  property('checkpoint.json, bytes', kRuns.manifestBytes, textMutations, (mutations) =>
+    checkManifestText(asText(mutateBytes(text.encode(manifest), mutations))),
+  );
   property('ELF', kRuns.elf, byteMutations, (mutations) => checkElfBytes(mutateBytes(elfBytes, mutations)));
 });
 
@@ -262,9 +330,11 @@ describe('truncation at every byte', () => {
       if (check(bytes.subarray(0, length))) expect.fail(`accepted ${length} of ${bytes.length} bytes`);
     }
   };
-  it('graph.json', () => graphs.forEach((graph) => refusesEvery(new TextEncoder().encode(graph), (bytes) => checkGraphText(asText(bytes)))));
+  it('graph.json', () =>
+    graphs.forEach((graph) => refusesEvery(new TextEncoder().encode(graph), (bytes) => checkGraphText(asText(bytes)))));
   it('checkpoint.json', () => refusesEvery(new TextEncoder().encode(manifest), (bytes) => checkManifestText(asText(bytes))));
-  it('checkpoint.json of version 1', () => refusesEvery(new TextEncoder().encode(manifestV1), (bytes) => checkManifestV1Text(asText(bytes))));
+  it('checkpoint.json of version 1', () =>
+    refusesEvery(new TextEncoder().encode(manifestV1), (bytes) => checkManifestV1Text(asText(bytes))));
   it('graph.params', () => refusesEvery(params, checkParamsBytes));
   it('module blob', () => refusesEvery(blob, checkBlobBytes));
   it('model.so', () => refusesEvery(elfBytes, checkElfBytes));

@@ -12,7 +12,9 @@ const parse = (graph: unknown) => parseGraph(JSON.stringify(graph));
 describe('parseGraph', () => {
   it('reads every feature of the format', () => {
     const graph = parse(foreignGraph());
-    expect(graph.nodes.map(({ name, inputs, outputs, flatten, functionName }) => ({ name, inputs, outputs, flatten, functionName }))).toEqual([
+    expect(
+      graph.nodes.map(({ name, inputs, outputs, flatten, functionName }) => ({ name, inputs, outputs, flatten, functionName })),
+    ).toEqual([
       { name: 'data', inputs: [], outputs: [0], flatten: false, functionName: null },
       { name: '__proto__', inputs: [], outputs: [1], flatten: false, functionName: null },
       { name: 'split', inputs: [0, 1], outputs: [2, 3], flatten: true, functionName: 'fused_split' },
@@ -22,8 +24,21 @@ describe('parseGraph', () => {
     expect(graph.nodes[2]!.attributes).toEqual(new Map([['hash', 'ff']]));
     expect(graph.nodes[3]!.controlDependencies).toEqual([0]);
     expect(graph.heads).toEqual([5, 2]);
-    expect([...argumentEntries(graph)]).toEqual([['data', 0], ['__proto__', 1]]);
-    expect(graph.entries[1]).toEqual({ node: 1, output: 0, shape: [6], dtype: { name: 'int4', code: 0, bits: 4, lanes: 1 }, elements: 6, sizeBytes: 6, storageId: 7, deviceType: 2, storageScope: '' });
+    expect([...argumentEntries(graph)]).toEqual([
+      ['data', 0],
+      ['__proto__', 1],
+    ]);
+    expect(graph.entries[1]).toEqual({
+      node: 1,
+      output: 0,
+      shape: [6],
+      dtype: { name: 'int4', code: 0, bits: 4, lanes: 1 },
+      elements: 6,
+      sizeBytes: 6,
+      storageId: 7,
+      deviceType: 2,
+      storageScope: '',
+    });
     expect(graph.entries[5]).toMatchObject({ node: 4, output: 0, sizeBytes: 16, storageId: 1000000, deviceType: 1 });
     expect(storageConflicts(graph)).toEqual([]);
     expect(measureStorage(graph)).toEqual({ storages: 5, sharedBytes: 12 + 6 + 12 + 16 + 16, unsharedBytes: 12 + 6 + 12 + 16 + 16 });
@@ -38,42 +53,229 @@ describe('parseGraph', () => {
 
   // Each: what is done to the valid graph, and what the message must name.
   const damage: readonly [string, (graph: ReturnType<typeof foreignGraph>) => void, RegExp][] = [
-    ['unknown key', (g) => { g['extra'] = 1; }, /extra/],
-    ['unknown key of a node', (g) => { g.nodes[0]!['extra'] = 1; }, /nodes\[0\]\.extra/],
-    ['no nodes', (g) => { delete (g as Record<string, unknown>)['nodes']; }, /nodes/],
-    ['unknown op', (g) => { g.nodes[0]!['op'] = 'conv'; }, /nodes\[0\]\.op/],
-    ['reference to a later node', (g) => { g.nodes[2]!['inputs'] = [[0, 0, 0], [3, 0, 0]]; }, /nodes\[2\]\.inputs\[1\]/],
-    ['reference to itself', (g) => { g.nodes[3]!['inputs'] = [[3, 0, 0]]; }, /nodes\[3\]\.inputs\[0\]/],
-    ['output that a node has not', (g) => { g.nodes[3]!['inputs'] = [[2, 2, 0]]; }, /inputs\[0\]\[1\]/],
-    ['fractional index', (g) => { g['heads'] = [[4.5, 0, 0]]; }, /heads\[0\]\[0\]/],
-    ['negative index', (g) => { g['heads'] = [[-1, 0, 0]]; }, /heads\[0\]\[0\]/],
-    ['number attribute', (g) => { (g.nodes[2]!['attrs'] as Record<string, unknown>)['num_inputs'] = 2; }, /nodes\[2\]\.attrs\.num_inputs/],
-    ['wrong num_inputs', (g) => { (g.nodes[2]!['attrs'] as Record<string, unknown>)['num_inputs'] = '1'; }, /num_inputs/],
-    ['wrong num_outputs', (g) => { (g.nodes[2]!['attrs'] as Record<string, unknown>)['num_outputs'] = '3'; }, /num_outputs/],
-    ['no func_name', (g) => { delete (g.nodes[2]!['attrs'] as Record<string, unknown>)['func_name']; }, /func_name/],
-    ['both spellings of attrs', (g) => { g.nodes[2]!['attr'] = {}; }, /nodes\[2\]\.attr/],
-    ['row pointers that go back', (g) => { g['node_row_ptr'] = [0, 1, 1, 4, 5, 6]; }, /node_row_ptr\[2\]/],
-    ['a row pointer of two thousand million', (g) => { g['node_row_ptr'] = [0, 1, 2, 4, 5, 2 ** 31 - 1]; }, /node_row_ptr\[5\]/],
-    ['too few shapes', (g) => { (g.attrs['shape']![1] as unknown[]).pop(); }, /attrs\.shape/],
-    ['list of another type', (g) => { g.attrs['storage_id']![0] = 'list_str'; }, /attrs\.storage_id/],
-    ['negative extent', (g) => { (g.attrs['shape']![1] as unknown[])[0] = [2, -3]; }, /attrs\.shape\[1\]\[0\]\[1\]/],
-    ['more than 2^53 bytes', (g) => { (g.attrs['shape']![1] as unknown[])[0] = [2 ** 31, 2 ** 31]; }, /2\^53/],
-    ['negative storage', (g) => { (g.attrs['storage_id']![1] as unknown[])[0] = -1; }, /storage_id/],
-    ['one storage on two devices', (g) => { (g.attrs['storage_id']![1] as unknown[])[5] = 0; }, /device_index/],
-    ['unknown type', (g) => { (g.attrs['dltype']![1] as unknown[])[0] = 'floaty16'; }, /attrs\.dltype\[1\]\[0\]/],
-    ['an attribute that cannot be skipped', (g) => { g.attrs['mystery'] = ['list_str', []]; }, /mystery/],
-    ['an argument that is no null node', (g) => { g['arg_nodes'] = [0, 1, 2]; }, /arg_nodes\[2\]/],
-    ['an argument twice', (g) => { g['arg_nodes'] = [0, 0]; }, /arg_nodes\[1\]/],
-    ['a null node that is no argument', (g) => { g['arg_nodes'] = [0]; }, /arg_nodes/],
-    ['two inputs of one name', (g) => { g.nodes[1]!['name'] = 'data'; }, /nodes\[1\]\.name/],
-    ['a null node with inputs', (g) => { g.nodes[1]!['inputs'] = [[0, 0, 0]]; }, /nodes\[1\]\.inputs/],
-    ['a __nop that changes the size', (g) => { (g.attrs['shape']![1] as unknown[])[4] = [5]; }, /__nop/],
+    [
+      'unknown key',
+      (g) => {
+        g['extra'] = 1;
+      },
+      /extra/,
+    ],
+    [
+      'unknown key of a node',
+      (g) => {
+        g.nodes[0]!['extra'] = 1;
+      },
+      /nodes\[0\]\.extra/,
+    ],
+    [
+      'no nodes',
+      (g) => {
+        delete (g as Record<string, unknown>)['nodes'];
+      },
+      /nodes/,
+    ],
+    [
+      'unknown op',
+      (g) => {
+        g.nodes[0]!['op'] = 'conv';
+      },
+      /nodes\[0\]\.op/,
+    ],
+    [
+      'reference to a later node',
+      (g) => {
+        g.nodes[2]!['inputs'] = [
+          [0, 0, 0],
+          [3, 0, 0],
+        ];
+      },
+      /nodes\[2\]\.inputs\[1\]/,
+    ],
+    [
+      'reference to itself',
+      (g) => {
+        g.nodes[3]!['inputs'] = [[3, 0, 0]];
+      },
+      /nodes\[3\]\.inputs\[0\]/,
+    ],
+    [
+      'output that a node has not',
+      (g) => {
+        g.nodes[3]!['inputs'] = [[2, 2, 0]];
+      },
+      /inputs\[0\]\[1\]/,
+    ],
+    [
+      'fractional index',
+      (g) => {
+        g['heads'] = [[4.5, 0, 0]];
+      },
+      /heads\[0\]\[0\]/,
+    ],
+    [
+      'negative index',
+      (g) => {
+        g['heads'] = [[-1, 0, 0]];
+      },
+      /heads\[0\]\[0\]/,
+    ],
+    [
+      'number attribute',
+      (g) => {
+        (g.nodes[2]!['attrs'] as Record<string, unknown>)['num_inputs'] = 2;
+      },
+      /nodes\[2\]\.attrs\.num_inputs/,
+    ],
+    [
+      'wrong num_inputs',
+      (g) => {
+        (g.nodes[2]!['attrs'] as Record<string, unknown>)['num_inputs'] = '1';
+      },
+      /num_inputs/,
+    ],
+    [
+      'wrong num_outputs',
+      (g) => {
+        (g.nodes[2]!['attrs'] as Record<string, unknown>)['num_outputs'] = '3';
+      },
+      /num_outputs/,
+    ],
+    [
+      'no func_name',
+      (g) => {
+        delete (g.nodes[2]!['attrs'] as Record<string, unknown>)['func_name'];
+      },
+      /func_name/,
+    ],
+    [
+      'both spellings of attrs',
+      (g) => {
+        g.nodes[2]!['attr'] = {};
+      },
+      /nodes\[2\]\.attr/,
+    ],
+    [
+      'row pointers that go back',
+      (g) => {
+        g['node_row_ptr'] = [0, 1, 1, 4, 5, 6];
+      },
+      /node_row_ptr\[2\]/,
+    ],
+    [
+      'a row pointer of two thousand million',
+      (g) => {
+        g['node_row_ptr'] = [0, 1, 2, 4, 5, 2 ** 31 - 1];
+      },
+      /node_row_ptr\[5\]/,
+    ],
+    [
+      'too few shapes',
+      (g) => {
+        (g.attrs['shape']![1] as unknown[]).pop();
+      },
+      /attrs\.shape/,
+    ],
+    [
+      'list of another type',
+      (g) => {
+        g.attrs['storage_id']![0] = 'list_str';
+      },
+      /attrs\.storage_id/,
+    ],
+    [
+      'negative extent',
+      (g) => {
+        (g.attrs['shape']![1] as unknown[])[0] = [2, -3];
+      },
+      /attrs\.shape\[1\]\[0\]\[1\]/,
+    ],
+    [
+      'more than 2^53 bytes',
+      (g) => {
+        (g.attrs['shape']![1] as unknown[])[0] = [2 ** 31, 2 ** 31];
+      },
+      /2\^53/,
+    ],
+    [
+      'negative storage',
+      (g) => {
+        (g.attrs['storage_id']![1] as unknown[])[0] = -1;
+      },
+      /storage_id/,
+    ],
+    [
+      'one storage on two devices',
+      (g) => {
+        (g.attrs['storage_id']![1] as unknown[])[5] = 0;
+      },
+      /device_index/,
+    ],
+    [
+      'unknown type',
+      (g) => {
+        (g.attrs['dltype']![1] as unknown[])[0] = 'floaty16';
+      },
+      /attrs\.dltype\[1\]\[0\]/,
+    ],
+    [
+      'an attribute that cannot be skipped',
+      (g) => {
+        g.attrs['mystery'] = ['list_str', []];
+      },
+      /mystery/,
+    ],
+    [
+      'an argument that is no null node',
+      (g) => {
+        g['arg_nodes'] = [0, 1, 2];
+      },
+      /arg_nodes\[2\]/,
+    ],
+    [
+      'an argument twice',
+      (g) => {
+        g['arg_nodes'] = [0, 0];
+      },
+      /arg_nodes\[1\]/,
+    ],
+    [
+      'a null node that is no argument',
+      (g) => {
+        g['arg_nodes'] = [0];
+      },
+      /arg_nodes/,
+    ],
+    [
+      'two inputs of one name',
+      (g) => {
+        g.nodes[1]!['name'] = 'data';
+      },
+      /nodes\[1\]\.name/,
+    ],
+    [
+      'a null node with inputs',
+      (g) => {
+        g.nodes[1]!['inputs'] = [[0, 0, 0]];
+      },
+      /nodes\[1\]\.inputs/,
+    ],
+    [
+      'a __nop that changes the size',
+      (g) => {
+        (g.attrs['shape']![1] as unknown[])[4] = [5];
+      },
+      /__nop/,
+    ],
   ];
   it.each(damage)('refuses: %s', (_, change, named) => {
     const graph = foreignGraph();
     change(graph);
     let error: unknown;
-    try { parse(graph); } catch (caught) { error = caught; }
+    try {
+      parse(graph);
+    } catch (caught) {
+      error = caught;
+    }
     expect(error).toBeInstanceOf(LadderError);
     expect((error as LadderError).code).toBe('BAD_GRAPH');
     expect((error as LadderError).message).toMatch(named);
@@ -83,13 +285,20 @@ describe('parseGraph', () => {
     const deep = `${'['.repeat(100_000)}${']'.repeat(100_000)}`;
     expect(() => parseGraph(deep)).toThrow(LadderError);
     expect(() => parseGraph(JSON.stringify({ ...foreignGraph(), nodes: 0 }).replace('"nodes":0', `"nodes":${deep}`))).toThrow(LadderError);
-    expect(parseGraph(JSON.stringify({ ...foreignGraph(), metadata: 0 }).replace('"metadata":0', `"metadata":${deep}`)).nodes).toHaveLength(5);
+    expect(parseGraph(JSON.stringify({ ...foreignGraph(), metadata: 0 }).replace('"metadata":0', `"metadata":${deep}`)).nodes).toHaveLength(
+      5,
+    );
   });
 
   it('takes time in proportion to the graph', () => {
     const description = (operators: number) => ({
       inputs: [{ name: 'x', shape: [8], dtype: 'float32' }],
-      operators: Array.from({ length: operators }, (_, i) => ({ name: `n${i}`, functionName: 'f', inputs: [i === 0 ? 'x' : `t${i - 1}`], outputs: [{ name: `t${i}`, shape: [8], dtype: 'float32' }] })),
+      operators: Array.from({ length: operators }, (_, i) => ({
+        name: `n${i}`,
+        functionName: 'f',
+        inputs: [i === 0 ? 'x' : `t${i - 1}`],
+        outputs: [{ name: `t${i}`, shape: [8], dtype: 'float32' }],
+      })),
       outputs: [`t${operators - 1}`],
     });
     const text = serialiseGraph(description(40_000));
@@ -113,16 +322,18 @@ describe('serialiseGraph', () => {
 
   it('shares storage between activations, never weights, inputs or outputs', () => {
     const f = (name: string, size: number) => ({ name, shape: [size], dtype: 'float32' });
-    const graph = parseGraph(serialiseGraph({
-      inputs: [f('x', 4), f('w', 4)],
-      operators: [
-        { name: 'a', functionName: 'a', inputs: ['x', 'w'], outputs: [f('a', 64)] },
-        { name: 'b', functionName: 'b', inputs: ['a', 'w'], outputs: [f('b', 8), f('unused', 8)] },
-        { name: 'c', functionName: 'c', inputs: ['b'], outputs: [f('c', 32)] },
-        { name: 'd', functionName: 'd', inputs: ['c', 'b'], outputs: [f('d', 16)] },
-      ],
-      outputs: ['d', 'a'],
-    }));
+    const graph = parseGraph(
+      serialiseGraph({
+        inputs: [f('x', 4), f('w', 4)],
+        operators: [
+          { name: 'a', functionName: 'a', inputs: ['x', 'w'], outputs: [f('a', 64)] },
+          { name: 'b', functionName: 'b', inputs: ['a', 'w'], outputs: [f('b', 8), f('unused', 8)] },
+          { name: 'c', functionName: 'c', inputs: ['b'], outputs: [f('c', 32)] },
+          { name: 'd', functionName: 'd', inputs: ['c', 'b'], outputs: [f('d', 16)] },
+        ],
+        outputs: ['d', 'a'],
+      }),
+    );
     const ids = graph.entries.map(({ storageId }) => storageId);
     expect(new Set(ids.slice(0, 2)).size).toBe(2);
     expect(ids.filter((id) => id === ids[2])).toHaveLength(1); // a is an output: kept
@@ -144,13 +355,20 @@ describe('storageConflicts', () => {
     // `split`'s second output, which `reshape` reads, over the weight.
     (graph.attrs['storage_id']![1] as number[])[3] = 7;
     (graph.attrs['storage_id']![1] as number[])[4] = 7;
-    expect(storageConflicts(parse(graph)).join('\n')).toMatch(/writes split:1 over its own input __proto__:0[\s\S]*next inference reads __proto__:0/);
+    expect(storageConflicts(parse(graph)).join('\n')).toMatch(
+      /writes split:1 over its own input __proto__:0[\s\S]*next inference reads __proto__:0/,
+    );
   });
 
   it('finds an output that does not survive', () => {
     const text = serialiseGraph({
       inputs: [{ name: 'x', shape: [4], dtype: 'int8' }],
-      operators: ['a', 'b', 'c'].map((name, i) => ({ name, functionName: name, inputs: [['x', 'a', 'b'][i]!], outputs: [{ name, shape: [4], dtype: 'int8' }] })),
+      operators: ['a', 'b', 'c'].map((name, i) => ({
+        name,
+        functionName: name,
+        inputs: [['x', 'a', 'b'][i]!],
+        outputs: [{ name, shape: [4], dtype: 'int8' }],
+      })),
       outputs: ['c'],
     });
     const json = JSON.parse(text) as { heads: number[][] };
@@ -162,7 +380,18 @@ describe('storageConflicts', () => {
 });
 
 describe('data types', () => {
-  it.each([['float16', 2], ['bool', 1], ['int4', 1], ['uint1', 1], ['float16x4', 8], ['e5m2_float8', 1], ['int32', 4], ['bfloat16', 2], ['handle', 8], ['int4x8', 4]])('%s has %i bytes', (name, bytes) => {
+  it.each([
+    ['float16', 2],
+    ['bool', 1],
+    ['int4', 1],
+    ['uint1', 1],
+    ['float16x4', 8],
+    ['e5m2_float8', 1],
+    ['int32', 4],
+    ['bfloat16', 2],
+    ['handle', 8],
+    ['int4x8', 4],
+  ])('%s has %i bytes', (name, bytes) => {
     expect(elementBytes(parseDataType(name))).toBe(bytes);
   });
 
@@ -171,6 +400,12 @@ describe('data types', () => {
       const type = parseDataType(name);
       expect(dataTypeOf(type.code, type.bits, type.lanes)).toEqual(type);
     }
-    for (const [code, bits, lanes] of [[5, 8, 1], [0, 0, 1], [0, 65, 1], [0, 8, 0]] as const) expect(dataTypeOf(code, bits, lanes)).toBeNull();
+    for (const [code, bits, lanes] of [
+      [5, 8, 1],
+      [0, 0, 1],
+      [0, 65, 1],
+      [0, 8, 0],
+    ] as const)
+      expect(dataTypeOf(code, bits, lanes)).toBeNull();
   });
 });

@@ -23,7 +23,9 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true }));
 
 /** A blob written field by field from the format's description. `info` is what FunctionInfo records as the name. */
-function handmade(options: { key?: string; format?: string; info?: string; tags?: readonly string[]; children?: readonly number[]; extra?: number } = {}): Uint8Array {
+function handmade(
+  options: { key?: string; format?: string; info?: string; tags?: readonly string[]; children?: readonly number[]; extra?: number } = {},
+): Uint8Array {
   const { key = 'cuda', format = 'ptx', info = '', tags = ['blockIdx.x', 'threadIdx.x'], children = [1], extra = 0 } = options;
   const body = new ByteWriter().u64(3).string('_lib').string(key).string(format).u64(1).string('k').string(info);
   body.u64(2).u8(3).u8(64).u16(1).u8(0).u8(32).u16(1).u64(tags.length);
@@ -37,8 +39,17 @@ function handmade(options: { key?: string; format?: string; info?: string; tags?
 describe('module blob', () => {
   it('reads a blob made by hand', () => {
     expect(parseModuleBlob(handmade())).toEqual({
-      images: [{ format: 'ptx', bytes: new TextEncoder().encode('image'), kernels: [{ name: 'k', argumentTypes: [parseDataType('handle'), parseDataType('int32')], launchTags: ['blockIdx.x', 'threadIdx.x'] }] }],
-      constants: [], constantUsers: [],
+      images: [
+        {
+          format: 'ptx',
+          bytes: new TextEncoder().encode('image'),
+          kernels: [
+            { name: 'k', argumentTypes: [parseDataType('handle'), parseDataType('int32')], launchTags: ['blockIdx.x', 'threadIdx.x'] },
+          ],
+        },
+      ],
+      constants: [],
+      constantUsers: [],
     });
   });
 
@@ -48,7 +59,11 @@ describe('module blob', () => {
 
   it('reads what it writes: constants, several images, none', () => {
     expect(parseModuleBlob(blob)).toEqual(fixtureBlob());
-    const second = { ...fixtureBlob().images[0]!, format: 'cubin', kernels: [{ name: 'other', argumentTypes: [], launchTags: [] }] } as const;
+    const second = {
+      ...fixtureBlob().images[0]!,
+      format: 'cubin',
+      kernels: [{ name: 'other', argumentTypes: [], launchTags: [] }],
+    } as const;
     const many = { ...fixtureBlob(), images: [fixtureBlob().images[0]!, second] };
     expect(parseModuleBlob(encodeModuleBlob(many))).toEqual(many);
     expect(parseModuleBlob(encodeModuleBlob({ images: [] }))).toEqual({ images: [], constants: [], constantUsers: [] });
@@ -65,7 +80,14 @@ describe('module blob', () => {
     ['children without rows', handmade({ children: [1, 1] }), /row pointers/],
     ['bytes left over', handmade({ extra: 3 }), /3 bytes are left over/],
     ['two kernels of one name', encodeModuleBlob({ images: [fixtureBlob().images[0]!, fixtureBlob().images[0]!] }), /op_a_kernel/],
-    ['a count that no blob could hold', new ByteWriter().u64(8).u64(2 ** 40).finish(), /number of modules/],
+    [
+      'a count that no blob could hold',
+      new ByteWriter()
+        .u64(8)
+        .u64(2 ** 40)
+        .finish(),
+      /number of modules/,
+    ],
     ['a size past the end', new ByteWriter().u64(9).u64(0).finish(), /size/],
   ])('refuses: %s', (_, bytes, named) => {
     expect(() => parseModuleBlob(bytes)).toThrow(expect.objectContaining({ code: 'BAD_MODULE', message: expect.stringMatching(named) }));
@@ -75,7 +97,12 @@ describe('module blob', () => {
 describe('ELF', () => {
   it('agrees with nm and readelf', async () => {
     const elf = readElf(path);
-    const names = async (...flags: string[]): Promise<string[]> => (await exec('nm', ['-D', '-f', 'posix', ...flags, path])).stdout.trim().split('\n').map((line) => line.split(/[ @]/)[0]!).sort();
+    const names = async (...flags: string[]): Promise<string[]> =>
+      (await exec('nm', ['-D', '-f', 'posix', ...flags, path])).stdout
+        .trim()
+        .split('\n')
+        .map((line) => line.split(/[ @]/)[0]!)
+        .sort();
     expect([...elf.exported.keys()].sort()).toEqual(await names('--defined-only'));
     expect(elf.undefined.map(({ name }) => name).sort()).toEqual(await names('--undefined-only'));
     expect(elf.undefined.find(({ name }) => name === 'TVMAPISetLastError')).toEqual({ name: 'TVMAPISetLastError', weak: false });
@@ -122,7 +149,8 @@ describe('ELF', () => {
   it('refuses text, executables and empty files', async () => {
     await writeFile(join(folder, 'text.so'), 'int main() { return 0; }'.repeat(10));
     await writeFile(join(folder, 'empty.so'), '');
-    for (const name of ['text.so', 'empty.so']) expect(() => readElf(join(folder, name))).toThrow(expect.objectContaining({ code: 'BAD_MODULE' }));
+    for (const name of ['text.so', 'empty.so'])
+      expect(() => readElf(join(folder, name))).toThrow(expect.objectContaining({ code: 'BAD_MODULE' }));
     expect(() => parseElf(new BufferSource(new Uint8Array(64)))).toThrow(/not an ELF/);
   });
 });
@@ -168,18 +196,34 @@ describe('architectures of images', () => {
       header.writeBigUInt64LE(BigInt(body.length), 8);
       return Buffer.concat([header, body]);
     };
-    const bytes = Buffer.concat([fatbin(entry(1, 80, 0x8011), entry(2, 90, 0x100011)), Buffer.alloc(8), fatbin(entry(2, 100, 0x1200011), entry(9, 80, 0))]);
+    const bytes = Buffer.concat([
+      fatbin(entry(1, 80, 0x8011), entry(2, 90, 0x100011)),
+      Buffer.alloc(8),
+      fatbin(entry(2, 100, 0x1200011), entry(9, 80, 0)),
+    ]);
     expect(fatbinArchitectures(bytes)).toEqual(['compute_80', 'sm_100f', 'sm_90a']);
     expect(fatbinArchitectures(bytes.subarray(0, 20))).toEqual([]);
     expect(fatbinArchitectures(Buffer.from('no fat binary at all, but long enough'))).toEqual([]);
   });
 
   it('agrees with nvcc, where there is one', async ({ skip }) => {
-    const found = await exec('nvcc', ['--version']).then(() => true, () => false);
+    const found = await exec('nvcc', ['--version']).then(
+      () => true,
+      () => false,
+    );
     if (!found) skip('no nvcc on the PATH');
     const source = join(folder, 'k.cu');
     await writeFile(source, 'extern "C" __global__ void k(float* p) { p[threadIdx.x] += 1; }');
-    await exec('nvcc', ['-fatbin', '-gencode', 'arch=compute_80,code=[compute_80,sm_80]', '-gencode', 'arch=compute_90a,code=sm_90a', source, '-o', join(folder, 'k.fatbin')]);
+    await exec('nvcc', [
+      '-fatbin',
+      '-gencode',
+      'arch=compute_80,code=[compute_80,sm_80]',
+      '-gencode',
+      'arch=compute_90a,code=sm_90a',
+      source,
+      '-o',
+      join(folder, 'k.fatbin'),
+    ]);
     expect(fatbinArchitectures(await readFile(join(folder, 'k.fatbin')))).toEqual(['compute_80', 'sm_80', 'sm_90a']);
     await exec('nvcc', ['-cubin', '-arch=sm_90a', source, '-o', join(folder, 'k.cubin')]);
     expect(imageArchitectures({ format: 'cubin', bytes: await readFile(join(folder, 'k.cubin')) })).toEqual(['sm_90']);

@@ -7,7 +7,11 @@ import { defineFormat, plainWord } from '../../lib/formats/format.js';
 import { models } from '../../lib/models/index.js';
 
 const llms = ['llama2-70b', 'bloom-176b'];
-const shapes = [[1, 1], [32, 1], [1, 4096]] as const;
+const shapes = [
+  [1, 1],
+  [32, 1],
+  [1, 4096],
+] as const;
 const formats = [
   ['fp16', 'fp16', -1, null],
   ['int4', 'fp16', -1, 'int_4_-1'],
@@ -18,12 +22,28 @@ const formats = [
 ] as const;
 
 describe('names of LLM checkpoints', () => {
-  const cases = llms.flatMap((model) => shapes.flatMap(([batch, seq]) => formats.map(([weight, activation, group, words]) => ({ model, batch, seq, weight, activation, group, words }))));
+  const cases = llms.flatMap((model) =>
+    shapes.flatMap(([batch, seq]) =>
+      formats.map(([weight, activation, group, words]) => ({ model, batch, seq, weight, activation, group, words })),
+    ),
+  );
   it('are 36', () => expect(cases).toHaveLength(36));
   it.each(cases)('$model bs$batch seq$seq $weight $activation', ({ model, batch, seq, weight, activation, group, words }) => {
-    const expected = words ? `llama2_fq_0_${words}_bs${batch}_seq${seq}_ci_${activation === 'int8' ? 'True' : 'False'}_async` : `llama2_bs${batch}_seq${seq}_async`;
+    const expected = words
+      ? `llama2_fq_0_${words}_bs${batch}_seq${seq}_ci_${activation === 'int8' ? 'True' : 'False'}_async`
+      : `llama2_bs${batch}_seq${seq}_async`;
     expect(checkpointName({ model, batch, seq, format: { weight, activation, group } })).toBe(expected);
-    expect(parseCheckpointName(expected, model)).toEqual({ model, batch, seq, layers: 1, weight, activation, group: -1, async: true, holistic: false });
+    expect(parseCheckpointName(expected, model)).toEqual({
+      model,
+      batch,
+      seq,
+      layers: 1,
+      weight,
+      activation,
+      group: -1,
+      async: true,
+      holistic: false,
+    });
   });
 
   it('knows groups, layers and formats beyond the figure', () => {
@@ -33,7 +53,10 @@ describe('names of LLM checkpoints', () => {
       ['llama2_fq_0_int_8_-1_bs1_seq1_ci_True_async', { ...named, format: { weight: 'int8', activation: 'int8', group: -1 } }],
       ['llama2_fq_0_int_8_-1_bs1_seq1_ci_False_async', { ...named, format: { weight: 'int8', activation: 'fp16', group: -1 } }],
       ['llama2_fq_0_nf_4_64_bs1_seq1_ci_False_async', { ...named, format: { weight: 'nf4', activation: 'fp16', group: 64 } }],
-      ['llama2_fq_0_mxfp_e4m3_8_-1_bs1_seq1_ci_False_async', { ...named, format: { weight: 'mxfp8_e4m3', activation: 'mxfp8_e4m3', group: -1 } }],
+      [
+        'llama2_fq_0_mxfp_e4m3_8_-1_bs1_seq1_ci_False_async',
+        { ...named, format: { weight: 'mxfp8_e4m3', activation: 'mxfp8_e4m3', group: -1 } },
+      ],
       ['llama2_fq_0_fp_e5m2_8_-1_bs1_seq1_ci_True_async', { ...named, format: { weight: 'fp8_e5m2', activation: 'int8', group: -1 } }],
       ['llama2_fq_0_fp_e4m3_8_-1_bs1_seq1_ci_False_async', { ...named, format: { weight: 'fp8_e4m3', activation: 'fp8_e4m3', group: -1 } }],
       ['llama2_bs1_seq1_layers2_async', { ...named, layers: 2, format: { weight: 'fp16', activation: 'fp16', group: -1 } }],
@@ -69,25 +92,49 @@ describe('names of networks', () => {
     ['vit-b1_fq_0_int4b_4_ci_False_holistic_fp16', 'vit', 1, 'int4', 'int4'],
   ] as const)('%s', (name, model, batch, weight, activation) => {
     const parsed = parseCheckpointName(name, model);
-    expect(parsed).toEqual({ model, batch, seq: 1, layers: 1, weight, activation, group: -1, async: name.includes('_async'), holistic: name.includes('_holistic') });
+    expect(parsed).toEqual({
+      model,
+      batch,
+      seq: 1,
+      layers: 1,
+      weight,
+      activation,
+      group: -1,
+      async: name.includes('_async'),
+      holistic: name.includes('_holistic'),
+    });
     expect(checkpointName({ model, batch, seq: 1, format: { weight, activation, group: -1 } })).toBe(name);
   });
 });
 
-it.each(['', 'llama2', 'llama2_bs0_seq1_async', 'llama2_bs1_seq1_async_', 'llama2_fq_0_int_3_-1_bs1_seq1_ci_False_async', 'llama2_fq_0_int_4_bs1_seq1_ci_False_async',
-  'llama2_fq_0_int4b_4_-1_bs1_seq1_ci_True_async', 'resnet-51', 'resnet-50-b2', 'vit_fq_0_int_4_ci_Maybe', 'xresnet-50', '__proto__'])('does not know %j', (name) => {
+it.each([
+  '',
+  'llama2',
+  'llama2_bs0_seq1_async',
+  'llama2_bs1_seq1_async_',
+  'llama2_fq_0_int_3_-1_bs1_seq1_ci_False_async',
+  'llama2_fq_0_int_4_bs1_seq1_ci_False_async',
+  'llama2_fq_0_int4b_4_-1_bs1_seq1_ci_True_async',
+  'resnet-51',
+  'resnet-50-b2',
+  'vit_fq_0_int_4_ci_Maybe',
+  'xresnet-50',
+  '__proto__',
+])('does not know %j', (name) => {
   expect(parseCheckpointName(name, 'llama2-70b')).toBeNull();
 });
 
 it('says each pair of formats in one way, and reads it back', () => {
-  const said = weightFormats().flatMap(({ id: weight }) => activationFormats().flatMap(({ id: activation }) => {
-    const request = { model: 'llama2-70b', batch: 1, seq: 1, format: { weight, activation, group: -1 } };
-    try {
-      return [[checkpointName(request), weight, activation] as const];
-    } catch {
-      return [];
-    }
-  }));
+  const said = weightFormats().flatMap(({ id: weight }) =>
+    activationFormats().flatMap(({ id: activation }) => {
+      const request = { model: 'llama2-70b', batch: 1, seq: 1, format: { weight, activation, group: -1 } };
+      try {
+        return [[checkpointName(request), weight, activation] as const];
+      } catch {
+        return [];
+      }
+    }),
+  );
   expect(said).toHaveLength(20);
   expect(new Set(said.map(([name]) => name)).size).toBe(said.length);
   for (const [name, weight, activation] of said) expect(parseCheckpointName(name, 'llama2-70b')).toMatchObject({ weight, activation });
@@ -95,19 +142,38 @@ it('says each pair of formats in one way, and reads it back', () => {
 
 describe('records that are added', () => {
   const toy = defineFormat({
-    id: 'toy3_a', label: 'TOY3', element: { bits: 3, codes: { kind: 'integer', min: -4, max: 3 } },
+    id: 'toy3_a',
+    label: 'TOY3',
+    element: { bits: 3, codes: { kind: 'integer', min: -4, max: 3 } },
     weight: {
-      tvm: 'uint8', scale: { type: 'f16', fit: { kind: 'mean' } }, groups: [-1, 64], pairedWith: 'fp16', word: { format: 'toy_kind', bits: 3 },
-      fill: () => ({ kind: 'bits' }), meanSquare: 1,
+      tvm: 'uint8',
+      scale: { type: 'f16', fit: { kind: 'mean' } },
+      groups: [-1, 64],
+      pairedWith: 'fp16',
+      word: { format: 'toy_kind', bits: 3 },
+      fill: () => ({ kind: 'bits' }),
+      meanSquare: 1,
     },
     activation: {
-      tvm: 'int8', scale: { type: 'f32', fit: { kind: 'absmax', top: 3 } }, group: -1, arithmetic: 'int8', word: (weight) => (weight.id === 'toy3_a' ? plainWord(weight) : null),
-      probe: { kind: 'bits' }, scaleProbe: { kind: 'bits' },
+      tvm: 'int8',
+      scale: { type: 'f32', fit: { kind: 'absmax', top: 3 } },
+      group: -1,
+      arithmetic: 'int8',
+      word: (weight) => (weight.id === 'toy3_a' ? plainWord(weight) : null),
+      probe: { kind: 'bits' },
+      scaleProbe: { kind: 'bits' },
     },
   });
   beforeAll(() => {
     formatRecords.add(toy);
-    models.add({ id: 'toy-net', label: 'Toy', kind: 'network', figure8: null, checkpoint: { prefix: 'Toy.net', shared: false, quantisedSuffix: '_async' }, pattern: /toy/i });
+    models.add({
+      id: 'toy-net',
+      label: 'Toy',
+      kind: 'network',
+      figure8: null,
+      checkpoint: { prefix: 'Toy.net', shared: false, quantisedSuffix: '_async' },
+      pattern: /toy/i,
+    });
   });
 
   it('are said and read without a change here', () => {
@@ -117,15 +183,21 @@ describe('records that are added', () => {
     expect(parseCheckpointName(name, 'bloom-tiny')).toMatchObject({ model: 'bloom-tiny', ...format });
     expect(caseOfPath(`/a/bloom-176b/${name}`)).toEqual({ model: 'bloom-176b', setting: 'bs1_seq1', format: 'W_TOY3 A_INT8' });
     const network = 'Toy.net-b1_fq_0_toy_kind_3_ci_False_async';
-    expect(checkpointName({ model: 'toy-net', batch: 1, seq: 1, format: { weight: 'toy3_a', activation: 'toy3_a', group: -1 } })).toBe(network);
+    expect(checkpointName({ model: 'toy-net', batch: 1, seq: 1, format: { weight: 'toy3_a', activation: 'toy3_a', group: -1 } })).toBe(
+      network,
+    );
     expect(parseCheckpointName(network, '')).toMatchObject({ model: 'toy-net', batch: 1, weight: 'toy3_a', activation: 'toy3_a' });
     expect(parseCheckpointName(network.replace('.', 'x'), '')).toBeNull();
     expect(caseOfPath('/a/Toy.net')).toEqual({ model: 'toy-net', setting: 'bs128', format: 'W_FP16 A_FP16' });
   });
 });
 
-it('a name as a case: a name that leaves its model open is a layer\'s', () => {
-  expect(caseOfName(parseCheckpointName('llama2_bs1_seq1_async', 'somewhere')!)).toEqual({ model: null, setting: 'bs1_seq1', format: 'W_FP16 A_FP16' });
+it("a name as a case: a name that leaves its model open is a layer's", () => {
+  expect(caseOfName(parseCheckpointName('llama2_bs1_seq1_async', 'somewhere')!)).toEqual({
+    model: null,
+    setting: 'bs1_seq1',
+    format: 'W_FP16 A_FP16',
+  });
   expect(caseOfName(parseCheckpointName('vit-b1', 'somewhere')!)).toEqual({ model: 'vit', setting: 'bs1', format: 'W_FP16 A_FP16' });
 });
 
@@ -172,5 +244,7 @@ it('refuses what no name can say', () => {
   const format = { weight: 'fp16', activation: 'fp16', group: -1 } as const;
   expect(() => checkpointName({ model: 'gpt', batch: 1, seq: 1, format })).toThrow(/gpt/);
   expect(() => checkpointName({ model: 'vit', batch: 2, seq: 1, format })).toThrow(/batch/);
-  expect(() => checkpointName({ model: 'vit', batch: 1, seq: 1, format: { ...format, weight: 'fp8_e5m2', activation: 'int4' } })).toThrow(/fp8_e5m2/);
+  expect(() => checkpointName({ model: 'vit', batch: 1, seq: 1, format: { ...format, weight: 'fp8_e5m2', activation: 'int4' } })).toThrow(
+    /fp8_e5m2/,
+  );
 });

@@ -8,15 +8,39 @@ import { parseParams, readParams, writeParams } from '../../lib/artifact/params.
 import { fixtureParams } from '../fixtures/artifact/checkpoint.js';
 
 let folder: string;
-beforeAll(async () => { folder = await mkdtemp(join(tmpdir(), 'ladder-params-')); });
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'ladder-params-'));
+});
 afterAll(() => rm(folder, { recursive: true }));
 
 /** A file of one tensor, written field by field from the format's description, not by the writer under test. */
-function handmade(change: Partial<Record<'listMagic' | 'names' | 'count' | 'magic' | 'deviceType' | 'ndim' | 'code' | 'extent' | 'size', number | bigint>> = {}): Uint8Array {
-  const writer = new ByteWriter().u64(change.listMagic ?? 0xf7e58d4f05049cb7n).u64(0).u64(change.names ?? 1).string('wé');
-  writer.u64(change.count ?? 1).u64(change.magic ?? 0xdd5e40f096b4a13fn).u64(0);
-  writer.i32(Number(change.deviceType ?? 1)).i32(0).i32(Number(change.ndim ?? 2)).u8(Number(change.code ?? 2)).u8(16).u16(1);
-  return writer.u64(change.extent ?? 2).u64(3).u64(change.size ?? 12).bytes(Uint8Array.from({ length: 12 }, (_, i) => i)).finish();
+function handmade(
+  change: Partial<
+    Record<'listMagic' | 'names' | 'count' | 'magic' | 'deviceType' | 'ndim' | 'code' | 'extent' | 'size', number | bigint>
+  > = {},
+): Uint8Array {
+  const writer = new ByteWriter()
+    .u64(change.listMagic ?? 0xf7e58d4f05049cb7n)
+    .u64(0)
+    .u64(change.names ?? 1)
+    .string('wé');
+  writer
+    .u64(change.count ?? 1)
+    .u64(change.magic ?? 0xdd5e40f096b4a13fn)
+    .u64(0);
+  writer
+    .i32(Number(change.deviceType ?? 1))
+    .i32(0)
+    .i32(Number(change.ndim ?? 2))
+    .u8(Number(change.code ?? 2))
+    .u8(16)
+    .u16(1);
+  return writer
+    .u64(change.extent ?? 2)
+    .u64(3)
+    .u64(change.size ?? 12)
+    .bytes(Uint8Array.from({ length: 12 }, (_, i) => i))
+    .finish();
 }
 
 const parse = (bytes: Uint8Array) => parseParams(new BufferSource(bytes, 'graph.params'));
@@ -24,7 +48,9 @@ const parse = (bytes: Uint8Array) => parseParams(new BufferSource(bytes, 'graph.
 describe('graph.params', () => {
   it('reads a file made by hand', () => {
     const bytes = handmade();
-    expect(parse(bytes)).toEqual([{ name: 'wé', dtype: parseDataType('float16'), shape: [2, 3], sizeBytes: 12, fileOffset: bytes.length - 12 }]);
+    expect(parse(bytes)).toEqual([
+      { name: 'wé', dtype: parseDataType('float16'), shape: [2, 3], sizeBytes: 12, fileOffset: bytes.length - 12 },
+    ]);
   });
 
   it('writes what it reads, every byte in its place', async () => {
@@ -33,7 +59,9 @@ describe('graph.params', () => {
     const bytes = await readFile(path);
     const tensors = readParams(path);
     expect(tensors).toEqual(parse(bytes));
-    expect(tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape }))).toEqual(fixtureParams().map(({ name, dtype, shape }) => ({ name, dtype, shape })));
+    expect(tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape }))).toEqual(
+      fixtureParams().map(({ name, dtype, shape }) => ({ name, dtype, shape })),
+    );
     tensors.forEach(({ fileOffset, sizeBytes }, i) => {
       expect(bytes.subarray(fileOffset, fileOffset + sizeBytes)).toEqual(Buffer.concat(fixtureParams()[i]!.chunks));
     });
@@ -42,14 +70,24 @@ describe('graph.params', () => {
   it('reads past data without reading them', async () => {
     const path = join(folder, 'big.params');
     const chunk = new Uint8Array(1 << 20);
-    async function* chunks() { for (let i = 0; i < 24; i++) yield chunk; }
-    await writeParams(path, [{ name: 'big', dtype: parseDataType('int8'), shape: [24, 1 << 20], chunks: chunks() }, { name: 'last', dtype: parseDataType('int8'), shape: [], chunks: [Uint8Array.of(5)] }]);
-    expect(readParams(path).map(({ name, sizeBytes }) => [name, sizeBytes])).toEqual([['big', 24 << 20], ['last', 1]]);
+    async function* chunks() {
+      for (let i = 0; i < 24; i++) yield chunk;
+    }
+    await writeParams(path, [
+      { name: 'big', dtype: parseDataType('int8'), shape: [24, 1 << 20], chunks: chunks() },
+      { name: 'last', dtype: parseDataType('int8'), shape: [], chunks: [Uint8Array.of(5)] },
+    ]);
+    expect(readParams(path).map(({ name, sizeBytes }) => [name, sizeBytes])).toEqual([
+      ['big', 24 << 20],
+      ['last', 1],
+    ]);
   });
 
   it('leaves nothing behind when a tensor has the wrong number of bytes', async () => {
     const path = join(folder, 'short.params');
-    await expect(writeParams(path, [{ name: 'w', dtype: parseDataType('int8'), shape: [4], chunks: [new Uint8Array(3)] }])).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+    await expect(
+      writeParams(path, [{ name: 'w', dtype: parseDataType('int8'), shape: [4], chunks: [new Uint8Array(3)] }]),
+    ).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
     expect((await readdir(folder)).filter((name) => name.startsWith('short'))).toEqual([]);
   });
 

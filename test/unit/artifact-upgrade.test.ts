@@ -24,8 +24,19 @@ import { fixtureManifest, fixtureManifestV1, fixtureOperators } from '../fixture
 const read = (name: string): Buffer => readFileSync(join(fileURLToPath(new URL('../fixtures/artifact/v1', import.meta.url)), name));
 
 interface ManifestV1 {
-  readonly tensors: Readonly<Record<string, { readonly role: string; readonly fill: unknown; readonly logicalShape?: readonly number[]; readonly layout?: readonly LayoutDigit[] }>>;
-  readonly operators: readonly { readonly node: string; readonly semantics: OperatorV1; readonly bytes: number; readonly flops: number; readonly probe: readonly unknown[] }[];
+  readonly tensors: Readonly<
+    Record<
+      string,
+      { readonly role: string; readonly fill: unknown; readonly logicalShape?: readonly number[]; readonly layout?: readonly LayoutDigit[] }
+    >
+  >;
+  readonly operators: readonly {
+    readonly node: string;
+    readonly semantics: OperatorV1;
+    readonly bytes: number;
+    readonly flops: number;
+    readonly probe: readonly unknown[];
+  }[];
   readonly flops: number;
 }
 interface Golden {
@@ -42,8 +53,11 @@ function ordered({ values, nodes, inputs, outputs, hints }: Program): Program {
   const order = [...inputs, ...nodes.flatMap((node) => node.outputs)];
   const at = (value: number): number => order.indexOf(value);
   return {
-    values: order.map((value) => values[value]!), nodes: nodes.map((node) => ({ ...node, inputs: node.inputs.map(at), outputs: node.outputs.map(at) })),
-    inputs: inputs.map(at), outputs: outputs.map(at), ...(hints && { hints }),
+    values: order.map((value) => values[value]!),
+    nodes: nodes.map((node) => ({ ...node, inputs: node.inputs.map(at), outputs: node.outputs.map(at) })),
+    inputs: inputs.map(at),
+    outputs: outputs.map(at),
+    ...(hints && { hints }),
   };
 }
 const written = <T>(value: T): T => JSON.parse(JSON.stringify(value)) as T;
@@ -52,7 +66,12 @@ describe('manifests of version 1', () => {
   it('are of both small models, in all formats that were shipped, for one token and for 32', () => {
     const formats = weightFormats().filter(({ weight }) => weight.enumerator !== undefined);
     const pairs = formats.flatMap(({ id, weight }) => weight.groups.map((group) => [id, weight.scale?.fit.kind === 'mx' ? -1 : group]));
-    expect(goldens.map(({ words: { weight, group } }) => [weight, group]).filter((_, i) => i % 2 === 0).slice(0, pairs.length)).toEqual(pairs);
+    expect(
+      goldens
+        .map(({ words: { weight, group } }) => [weight, group])
+        .filter((_, i) => i % 2 === 0)
+        .slice(0, pairs.length),
+    ).toEqual(pairs);
     expect(new Set(goldens.map(nameOf)).size).toBe(2 * 2 * pairs.length);
   });
 
@@ -71,7 +90,9 @@ describe('manifests of version 1', () => {
       // Which weights are stored how was said twice; programs say it now.
       for (const [name, { layout }] of Object.entries(old.tensors)) {
         if (!layout) continue;
-        const values = design.model.operators.filter(({ inputs }) => inputs.includes(name)).flatMap(({ program }) => program.inputs.map((value) => program.values[value]!));
+        const values = design.model.operators
+          .filter(({ inputs }) => inputs.includes(name))
+          .flatMap(({ program }) => program.inputs.map((value) => program.values[value]!));
         expect(values.flatMap((value) => [value.layout?.digits, value.scaleLayout?.digits])).toContainEqual(layout);
       }
     });
@@ -84,19 +105,34 @@ describe('manifests of version 1', () => {
         expect(programTensors(program)).toEqual(programTensors(now));
         const [match, wanted] = [matchDense(program), matchDense(now)];
         expect(match instanceof Refusal).toBe(wanted instanceof Refusal);
-        if (!(match instanceof Refusal) && !(wanted instanceof Refusal)) expect([match.shape, match.operands]).toEqual([wanted.shape, wanted.operands]);
+        if (!(match instanceof Refusal) && !(wanted instanceof Refusal))
+          expect([match.shape, match.operands]).toEqual([wanted.shape, wanted.operands]);
       }
-      expect(pairs.filter(([{ program }]) => !(matchDense(program) instanceof Refusal))).toHaveLength(old.operators.filter(({ semantics }) => semantics.op === 'dense').length);
+      expect(pairs.filter(([{ program }]) => !(matchDense(program) instanceof Refusal))).toHaveLength(
+        old.operators.filter(({ semantics }) => semantics.op === 'dense').length,
+      );
     });
 
     it('has their probes, bytes and tolerances, and the FLOPs of the step that names each', () => {
       for (const [i, [operator, now]] of pairs.entries()) {
         expect([operator.probe, operator.bytes]).toEqual([now.probe, now.bytes]);
-        expect([operator.probe, operator.bytes, operator.flops]).toEqual([old.operators[i]!.probe, old.operators[i]!.bytes, old.operators[i]!.flops]);
-        programTensors(operator.program).outputs.forEach((_tensor, output) => expect(toleranceOf(operator.program, output)).toEqual(toleranceOf(now.program, output)));
+        expect([operator.probe, operator.bytes, operator.flops]).toEqual([
+          old.operators[i]!.probe,
+          old.operators[i]!.bytes,
+          old.operators[i]!.flops,
+        ]);
+        programTensors(operator.program).outputs.forEach((_tensor, output) =>
+          expect(toleranceOf(operator.program, output)).toEqual(toleranceOf(now.program, output)),
+        );
         const { kind, params, inputs, outputs } = now.program.nodes.find((node) => node.kind === old.operators[i]!.semantics.op)!;
         const { values } = now.program;
-        expect(primitives.get(kind).flops(params, inputs.map((value) => values[value]!), outputs.map((value) => values[value]!))).toBe(operator.flops);
+        expect(
+          primitives.get(kind).flops(
+            params,
+            inputs.map((value) => values[value]!),
+            outputs.map((value) => values[value]!),
+          ),
+        ).toBe(operator.flops);
         expect(now.flops).toBeGreaterThanOrEqual(operator.flops);
       }
       expect(endToEndTolerance(upgraded.operators.map(({ program }) => program)).relativeL2 / endToEnd).toBeCloseTo(1, 12);
@@ -119,40 +155,130 @@ describe('what version 1 does not say', () => {
   const refused = (change: (manifest: { tensors: Record<string, Json>; operators: Json[] } & Json) => void, message: RegExp): void => {
     const manifest = fixtureManifestV1() as Parameters<typeof change>[0];
     change(manifest);
-    expect(() => parseManifest(JSON.stringify(manifest))).toThrow(expect.objectContaining({ code: 'BAD_MANIFEST', message: expect.stringMatching(message) }));
+    expect(() => parseManifest(JSON.stringify(manifest))).toThrow(
+      expect.objectContaining({ code: 'BAD_MANIFEST', message: expect.stringMatching(message) }),
+    );
   };
   it('the fixture is read', () => expect(parseManifest(JSON.stringify(fixtureManifestV1()))).toEqual(fixtureManifest()));
 
   it.each<[string, Parameters<typeof refused>[0], RegExp]>([
-    ['a field of a tensor', (m) => { m.tensors['x']!['shape'] = [1]; }, /tensors\.x: /],
-    ['a tensor that is none', (m) => { (m.tensors as Json)['x'] = null; }, /tensors\.x: /],
-    ['an operator that is none', (m) => { (m.operators as unknown[])[1] = null; }, /operators\.1: /],
-    ['a list of operators that is none', (m) => { (m as Json)['operators'] = {}; }, /operators: /],
-    ['tensors that are a list', (m) => { (m as Json)['tensors'] = []; }, /tensors: /],
-    ['no tensors', (m) => { delete (m as Json)['tensors']; }, /tensors: /],
-    ['a field of an operator', (m) => { m.operators[0]!['kind'] = 'dense'; }, /operators\.0: /],
-    ['a program', (m) => { m.operators[0]!['program'] = fixtureManifest().operators[0]!.program; }, /operators\.0: /],
-    ['an operator of another kind', (m) => { m.operators[0]!['semantics'] = { ...fixtureOperators[0], op: 'convolution' }; }, /operators\.0\.program/],
-    ['a field of what it computes', (m) => { m.operators[0]!['semantics'] = { ...fixtureOperators[0], alpha: 1 }; }, /operators\.0\.program/],
-    ['a format that there is not', (m) => { m.operators[1]!['semantics'] = { ...fixtureOperators[1], weight: 'int5' }; }, /operators\.1: dense: expected a format of weights for `weight` but received int5/],
-    ['halves of an odd width', (m) => { m.operators[1]!['semantics'] = { ...fixtureOperators[1], n: 15, function: 'silu_mul' }; }, /operators\.1: silu_mul: expected a multiple of 2/],
-    ['a version after it', (m) => { (m as Json)['schema'] = 'ladder-checkpoint/3'; }, /schema: /],
+    [
+      'a field of a tensor',
+      (m) => {
+        m.tensors['x']!['shape'] = [1];
+      },
+      /tensors\.x: /,
+    ],
+    [
+      'a tensor that is none',
+      (m) => {
+        (m.tensors as Json)['x'] = null;
+      },
+      /tensors\.x: /,
+    ],
+    [
+      'an operator that is none',
+      (m) => {
+        (m.operators as unknown[])[1] = null;
+      },
+      /operators\.1: /,
+    ],
+    [
+      'a list of operators that is none',
+      (m) => {
+        (m as Json)['operators'] = {};
+      },
+      /operators: /,
+    ],
+    [
+      'tensors that are a list',
+      (m) => {
+        (m as Json)['tensors'] = [];
+      },
+      /tensors: /,
+    ],
+    [
+      'no tensors',
+      (m) => {
+        delete (m as Json)['tensors'];
+      },
+      /tensors: /,
+    ],
+    [
+      'a field of an operator',
+      (m) => {
+        m.operators[0]!['kind'] = 'dense';
+      },
+      /operators\.0: /,
+    ],
+    [
+      'a program',
+      (m) => {
+        m.operators[0]!['program'] = fixtureManifest().operators[0]!.program;
+      },
+      /operators\.0: /,
+    ],
+    [
+      'an operator of another kind',
+      (m) => {
+        m.operators[0]!['semantics'] = { ...fixtureOperators[0], op: 'convolution' };
+      },
+      /operators\.0\.program/,
+    ],
+    [
+      'a field of what it computes',
+      (m) => {
+        m.operators[0]!['semantics'] = { ...fixtureOperators[0], alpha: 1 };
+      },
+      /operators\.0\.program/,
+    ],
+    [
+      'a format that there is not',
+      (m) => {
+        m.operators[1]!['semantics'] = { ...fixtureOperators[1], weight: 'int5' };
+      },
+      /operators\.1: dense: expected a format of weights for `weight` but received int5/,
+    ],
+    [
+      'halves of an odd width',
+      (m) => {
+        m.operators[1]!['semantics'] = { ...fixtureOperators[1], n: 15, function: 'silu_mul' };
+      },
+      /operators\.1: silu_mul: expected a multiple of 2/,
+    ],
+    [
+      'a version after it',
+      (m) => {
+        (m as Json)['schema'] = 'ladder-checkpoint/3';
+      },
+      /schema: /,
+    ],
   ])('is refused: %s', (_, change, message) => refused(change, message));
 });
 
 describe('tolerances', () => {
-  const kTolerances = JSON.parse(read('tolerances.json').toString()) as readonly { readonly operator: OperatorV1; readonly outputs: readonly Omit<Tolerance, 'terms'>[] }[];
-  it.each(kTolerances.map(({ operator, outputs }, i) => [`${i}: ${operator.op}`, operator, outputs] as const))('%s: as they were', (_, operator, outputs) => {
-    const program = programOfV1(operator);
-    checkProgram(program);
-    expect(programTensors(program).outputs).toHaveLength(outputs.length);
-    outputs.forEach((wanted, output) => {
-      const { kind, relativeL2, maxOverRms, differing } = toleranceOf(program, output);
-      expect([kind, differing]).toEqual([wanted.kind, wanted.differing]);
-      // Terms may be added in another order.
-      for (const [now, old] of [[relativeL2, wanted.relativeL2], [maxOverRms, wanted.maxOverRms]] as const) expect(Math.abs(now - old)).toBeLessThanOrEqual(1e-12 * old);
-    });
-  });
+  const kTolerances = JSON.parse(read('tolerances.json').toString()) as readonly {
+    readonly operator: OperatorV1;
+    readonly outputs: readonly Omit<Tolerance, 'terms'>[];
+  }[];
+  it.each(kTolerances.map(({ operator, outputs }, i) => [`${i}: ${operator.op}`, operator, outputs] as const))(
+    '%s: as they were',
+    (_, operator, outputs) => {
+      const program = programOfV1(operator);
+      checkProgram(program);
+      expect(programTensors(program).outputs).toHaveLength(outputs.length);
+      outputs.forEach((wanted, output) => {
+        const { kind, relativeL2, maxOverRms, differing } = toleranceOf(program, output);
+        expect([kind, differing]).toEqual([wanted.kind, wanted.differing]);
+        // Terms may be added in another order.
+        for (const [now, old] of [
+          [relativeL2, wanted.relativeL2],
+          [maxOverRms, wanted.maxOverRms],
+        ] as const)
+          expect(Math.abs(now - old)).toBeLessThanOrEqual(1e-12 * old);
+      });
+    },
+  );
   it('are of 20 operators at least, of all kinds', () => {
     expect(kTolerances.length).toBeGreaterThanOrEqual(20);
     expect(new Set(kTolerances.map(({ operator }) => operator.op))).toEqual(new Set(['dense', 'norm', 'quantise', 'attention']));

@@ -33,7 +33,7 @@ const without: Readonly<Record<string, RegExp>> = {
 
 /** Logs whose result is not the artifact's value, and why. */
 const otherwise: Readonly<Record<string, string>> = {
-  'pytorch-inductor/vit.log': 'names no batch, so it is nobody\'s case',
+  'pytorch-inductor/vit.log': "names no batch, so it is nobody's case",
   'ladder-cnn-logs.tar.gz/Conformer-b128_fp8_e5m2.log': 'the artifact plots 58.6012 ms, which no published log holds',
   'ladder-cnn-logs.tar.gz/resnet-50-b128_int4bxint1.log': 'the artifact plots the checkpoint with 4-bit weights, 6.1345 ms',
   'ladder-cnn-logs.tar.gz/resnet-50-b1_int4bxint1.log': 'the artifact plots resnet-50-b1_int4b.log, 1.1411 ms',
@@ -43,9 +43,17 @@ const otherwise: Readonly<Record<string, string>> = {
 
 /** Logs of cases that the artifact does not plot. */
 const notPlotted: readonly string[] = [
-  'Conformer-b128_int4b', 'Conformer-b128_int4bxint1', 'Conformer-b128_mxfp8_e5m2', 'Conformer-b1_int8xint4', 'resnet-50-b128_int4b',
-  'shufflenet-b128_mxfp8_e5m2', 'vit-b128_int4bxint1', 'vit-b128_mxfp8_e5m2',
-].map((name) => `ladder-cnn-logs.tar.gz/${name}.log`).concat(['ladder/bloom-176b_b1_s1_q0_b8_int.log', 'ladder/bloom-176b_b1_s4096_q0_b8_int.log']);
+  'Conformer-b128_int4b',
+  'Conformer-b128_int4bxint1',
+  'Conformer-b128_mxfp8_e5m2',
+  'Conformer-b1_int8xint4',
+  'resnet-50-b128_int4b',
+  'shufflenet-b128_mxfp8_e5m2',
+  'vit-b128_int4bxint1',
+  'vit-b128_mxfp8_e5m2',
+]
+  .map((name) => `ladder-cnn-logs.tar.gz/${name}.log`)
+  .concat(['ladder/bloom-176b_b1_s1_q0_b8_int.log', 'ladder/bloom-176b_b1_s4096_q0_b8_int.log']);
 
 describe.skipIf(!present)('the published logs', () => {
   let entries: BaselineEntry[] = [];
@@ -53,11 +61,13 @@ describe.skipIf(!present)('the published logs', () => {
     entries = await scanLogs(logs);
   });
 
-  test('each gives the artifact\'s value, or is listed with its reason', () => {
+  test("each gives the artifact's value, or is listed with its reason", () => {
     const artifact = entriesOfSet(loadFigureSet('artifact'));
     const seen = { matched: 0, without: 0, otherwise: 0, notPlotted: 0 };
     for (const entry of entries) {
-      const expected = artifact.find((a) => a.system === entry.system && a.model === entry.model && a.setting === entry.setting && a.format === entry.format);
+      const expected = artifact.find(
+        (a) => a.system === entry.system && a.model === entry.model && a.setting === entry.setting && a.format === entry.format,
+      );
       const reason = without[entry.path];
       if (reason !== undefined) {
         expect(entry.result, entry.path).toBeNull();
@@ -78,36 +88,71 @@ describe.skipIf(!present)('the published logs', () => {
       }
     }
     // Nothing on the lists is missing from the folder.
-    expect(seen).toEqual({ matched: entries.length - 22, without: Object.keys(without).length, otherwise: Object.keys(otherwise).length, notPlotted: notPlotted.length });
+    expect(seen).toEqual({
+      matched: entries.length - 22,
+      without: Object.keys(without).length,
+      otherwise: Object.keys(otherwise).length,
+      notPlotted: notPlotted.length,
+    });
     expect(seen.matched).toBe(98);
   });
 
   test('Ladder: summary and operators as in ladder-a100-ops.json', () => {
-    interface Run { log: string; latency_ms: Record<'mean' | 'median' | 'max' | 'min' | 'std', number>; ops: { name: string; us: number; outputs: number[][]; num_inputs: number }[] }
+    interface Run {
+      log: string;
+      latency_ms: Record<'mean' | 'median' | 'max' | 'min' | 'std', number>;
+      ops: { name: string; us: number; outputs: number[][]; num_inputs: number }[];
+    }
     const { runs } = JSON.parse(readFileSync(resolve(folder, 'ladder-a100-ops.json'), 'utf8')) as { runs: Run[] };
     let compared = 0;
     for (const entry of entries) {
       const run = runs.find((r) => r.log === entry.path.split('/').at(-1));
       if (entry.system !== 'Ladder' || entry.result === null || run === undefined) continue;
       const result = entry.result as LadderResult;
-      expect({ mean: result.meanMs, median: result.medianMs, max: result.maxMs, min: result.minMs, std: result.stdMs }, entry.path).toEqual(run.latency_ms);
-      expect(result.operators.map((op) => ({ index: op.index, name: op.name, us: op.microseconds, outputs: op.outputs, num_inputs: op.inputCount })), entry.path).toEqual(run.ops);
+      expect({ mean: result.meanMs, median: result.medianMs, max: result.maxMs, min: result.minMs, std: result.stdMs }, entry.path).toEqual(
+        run.latency_ms,
+      );
+      expect(
+        result.operators.map((op) => ({
+          index: op.index,
+          name: op.name,
+          us: op.microseconds,
+          outputs: op.outputs,
+          num_inputs: op.inputCount,
+        })),
+        entry.path,
+      ).toEqual(run.ops);
       compared += 1;
     }
     expect(compared).toBe(62);
   });
 
-  test('AMOS: subgraphs, mapped ratio and tuning time; the time is Table 2\'s', () => {
+  test("AMOS: subgraphs, mapped ratio and tuning time; the time is Table 2's", () => {
     const amos = entries.flatMap(({ system, result }) => (system === 'AMOS' && result !== null ? [result as AmosResult] : []));
-    expect(amos.map(({ mappedCount, subgraphCount, subgraphs, tuningTimeSeconds }) => [mappedCount, subgraphCount, subgraphs.length, Math.round((tuningTimeSeconds ?? 0) / 60)])).toEqual([
-      [54, 71, 35, 3852], [50, 70, 29, 3328],
+    expect(
+      amos.map(({ mappedCount, subgraphCount, subgraphs, tuningTimeSeconds }) => [
+        mappedCount,
+        subgraphCount,
+        subgraphs.length,
+        Math.round((tuningTimeSeconds ?? 0) / 60),
+      ]),
+    ).toEqual([
+      [54, 71, 35, 3852],
+      [50, 70, 29, 3328],
     ]);
   });
 
   test('cut at 1,000 random places per system: no untyped error, no other value', { timeout: 600_000 }, async () => {
     const next = random(17);
     const files = await logFiles(logs);
-    for (const [system, expectedErrors] of Object.entries({ AMOS: 978, Ladder: 544, ONNXRuntime: 999, TensorRT: 610, 'PyTorch-Inductor': 962, vLLM: 985 })) {
+    for (const [system, expectedErrors] of Object.entries({
+      AMOS: 978,
+      Ladder: 544,
+      ONNXRuntime: 999,
+      TensorRT: 610,
+      'PyTorch-Inductor': 962,
+      vLLM: 985,
+    })) {
       const own = entries.filter((entry) => entry.system === system && entry.result !== null);
       const cuts = new Map<string, number[]>();
       for (let i = 0; i < 1000; i += 1) {
@@ -122,7 +167,12 @@ describe.skipIf(!present)('the published logs', () => {
         const expected = own.find((entry) => entry.path === path)?.result?.latencyMs;
         for (const place of places) {
           // Half of the cuts fall where the result is: near the end, or near the beginning for Ladder.
-          const at = place < 0.5 ? Math.floor(place * 2 * whole.length) : system === 'Ladder' ? Math.floor((place - 0.5) * 2 * Math.min(600, whole.length)) : whole.length - 1 - Math.floor((place - 0.5) * 2 * Math.min(1200, whole.length - 1));
+          const at =
+            place < 0.5
+              ? Math.floor(place * 2 * whole.length)
+              : system === 'Ladder'
+                ? Math.floor((place - 0.5) * 2 * Math.min(600, whole.length))
+                : whole.length - 1 - Math.floor((place - 0.5) * 2 * Math.min(1200, whole.length - 1));
           try {
             expect((await parseLog(system, [whole.subarray(0, at)], path)).latencyMs, `${path} cut at ${at}`).toBe(expected);
           } catch (error) {

@@ -30,7 +30,10 @@ function* pieces(data: Uint8Array, next: () => number): Generator<Uint8Array> {
 }
 
 async function reasonOf(work: Promise<unknown>): Promise<string> {
-  const error = await work.then(() => null, (thrown: unknown) => thrown);
+  const error = await work.then(
+    () => null,
+    (thrown: unknown) => thrown,
+  );
   expect(error).toBeInstanceOf(LadderError);
   expect((error as LadderError).code).toBe('BAD_LOG');
   return String((error as LadderError).context.reason);
@@ -60,7 +63,11 @@ describe('each system', () => {
 
   test('AMOS: subgraphs after their last pass, mapped ratio, tuning time', async () => {
     const result = await parseAmos([bytes('amos/resnet50_b1.log')], 'log');
-    expect(result.subgraphs).toEqual([{ taskId: 0, perfMs: 0.000123, trials: 200 }, { taskId: 1, perfMs: 0.004321, trials: 200 }, { taskId: 2, perfMs: null, trials: 200 }]);
+    expect(result.subgraphs).toEqual([
+      { taskId: 0, perfMs: 0.000123, trials: 200 },
+      { taskId: 1, perfMs: 0.004321, trials: 200 },
+      { taskId: 2, perfMs: null, trials: 200 },
+    ]);
     expect(result).toMatchObject({ subgraphCount: 4, mappedCount: 3, mappedRatio: 0.75, tuningTimeSeconds: 4567.125, clock: null });
   });
 
@@ -70,15 +77,35 @@ describe('each system', () => {
     expect(await reasonOf(parseAmos([round('3.5'), round('10000000000.000000')], 'log'))).toBe('failed');
     // A second result that begins and does not end: the first one is not the last.
     expect(await reasonOf(parseAmos([round('3.5'), 'Whole graph cost is 2.'], 'log'))).toBe('cut short');
-    expect(await parseAmos([round('3.5'), 'Whole graph cost is 2.5 ms\n'], 'log')).toMatchObject({ latencyMs: 2.5, tuningTimeSeconds: null, complete: false });
+    expect(await parseAmos([round('3.5'), 'Whole graph cost is 2.5 ms\n'], 'log')).toMatchObject({
+      latencyMs: 2.5,
+      tuningTimeSeconds: null,
+      complete: false,
+    });
   });
 
   test('Ladder: summary, operators and their shapes', async () => {
     const result = await parseLadder([bytes('ladder/llama2-70b_b1_s1_q0_b4.log')], 'log');
-    expect(result).toMatchObject({ meanMs: 0.4321, medianMs: 0.4322, maxMs: 0.433, minMs: 0.431, stdMs: 0.0007, range: { lowMs: 0.431, highMs: 0.433 } });
+    expect(result).toMatchObject({
+      meanMs: 0.4321,
+      medianMs: 0.4322,
+      maxMs: 0.433,
+      minMs: 0.431,
+      stdMs: 0.0007,
+      range: { lowMs: 0.431, highMs: 0.433 },
+    });
     expect(result.checkpointPath).toBe('/models/llama2-70b/llama2_fq_0_int_4_-1_bs1_seq1_ci_False_async');
     expect(result.operators).toEqual([
-      { index: 0, name: 'tvmgen_toy_norm_0', microseconds: 9.25, outputs: [[1, 1, 8192], [1, 1]], inputCount: 1 },
+      {
+        index: 0,
+        name: 'tvmgen_toy_norm_0',
+        microseconds: 9.25,
+        outputs: [
+          [1, 1, 8192],
+          [1, 1],
+        ],
+        inputCount: 1,
+      },
       { index: 1, name: 'tvmgen_toy_linear_1', microseconds: 28.5, outputs: [[1, 8192]], inputCount: 3 },
     ]);
   });
@@ -90,7 +117,11 @@ describe('each system', () => {
   });
 
   test('TensorRT: the compute time, not the latency with copies nor the total', async () => {
-    expect(await parseTensorRt([bytes('tensorrt/resnet-50-b1.log')], 'log')).toMatchObject({ latencyMs: 2.03625, medianMs: 2.04395, range: { lowMs: 2.00317, highMs: 2.07565 } });
+    expect(await parseTensorRt([bytes('tensorrt/resnet-50-b1.log')], 'log')).toMatchObject({
+      latencyMs: 2.03625,
+      medianMs: 2.04395,
+      range: { lowMs: 2.00317, highMs: 2.07565 },
+    });
     expect(await reasonOf(parseTensorRt([bytes('tensorrt/shufflenet-b1.log')], 'log'))).toBe('failed');
     expect(await reasonOf(parseTensorRt(['[I] Total GPU Compute Time: 2.99906 s\n'], 'log'))).toBe('no result line');
   });
@@ -116,13 +147,20 @@ describe('logs without a result', () => {
     ['zero', 'vLLM', ['vllm llama run b1 s1 avg: 0.0 ms\n'], 'no result line'],
     ['a header alone', 'Ladder', [' mean (ms)   median (ms)    max (ms)     min (ms)     std (ms)  \n'], 'cut short'],
     ['four of five', 'Ladder', [' mean (ms)   median (ms)    max (ms)     min (ms)     std (ms)  \n 1.0 1.0 1.0 1.0\n'], 'no result line'],
-    ['a row without its end', 'Ladder', [' mean (ms)   median (ms)    max (ms)     min (ms)     std (ms)  \n 1.0 1.0 1.0 1.0 0.0'], 'cut short'],
+    [
+      'a row without its end',
+      'Ladder',
+      [' mean (ms)   median (ms)    max (ms)     min (ms)     std (ms)  \n 1.0 1.0 1.0 1.0 0.0'],
+      'cut short',
+    ],
   ])('%s', async (_, system, source, reason) => {
     expect(await reasonOf(parseLog(system, source, 'log'))).toBe(reason);
   });
 
   test('a later result that has none leaves no older number', async () => {
-    expect(await reasonOf(parseLog('vLLM', ['vllm llama run b1 s1 avg: 1.5 ms\nvllm llama run b1 s1 avg: 0.0 ms\n'], 'log'))).toBe('no result line');
+    expect(await reasonOf(parseLog('vLLM', ['vllm llama run b1 s1 avg: 1.5 ms\nvllm llama run b1 s1 avg: 0.0 ms\n'], 'log'))).toBe(
+      'no result line',
+    );
   });
 });
 
@@ -153,7 +191,10 @@ describe('damage', () => {
         outcomes.result = (outcomes.result ?? 0) + 1;
       } catch (error) {
         expect(error).toBeInstanceOf(LadderError);
-        const { code, context: { reason } } = error as LadderError;
+        const {
+          code,
+          context: { reason },
+        } = error as LadderError;
         expect(code).toBe('BAD_LOG');
         outcomes[String(reason)] = (outcomes[String(reason)] ?? 0) + 1;
       }
@@ -193,7 +234,14 @@ describe('damage', () => {
 describe('files', () => {
   test('a folder of logs: systems, cases, results and reasons', async () => {
     const entries = await scanLogs(folder);
-    const brief = entries.map((entry) => [entry.path.split('/').slice(-2).join('/'), entry.system, entry.model, entry.setting, entry.format, entry.result?.latencyMs ?? null]);
+    const brief = entries.map((entry) => [
+      entry.path.split('/').slice(-2).join('/'),
+      entry.system,
+      entry.model,
+      entry.setting,
+      entry.format,
+      entry.result?.latencyMs ?? null,
+    ]);
     expect(brief).toEqual([
       ['amos/resnet50_b1.log', 'AMOS', 'resnet-50', 'bs1', 'W_FP16 A_FP16', 1.234567],
       ['amos/shufflenet_v2_b1.log', 'AMOS', 'shufflenet-v2', 'bs1', 'W_FP16 A_FP16', null],
@@ -209,7 +257,10 @@ describe('files', () => {
       ['vllm/llama_layer1_batch1_seq1_int4.log', 'vLLM', 'llama2-70b', 'bs1_seq1', 'W_INT4 A_FP16', 0.654321098],
       ['vit_b1_cutlass/run.log', 'Welder', 'vit', 'bs1', 'W_FP16 A_FP16', 1.276667],
     ]);
-    const reason = (part: string): unknown => { const entry = entries.find((e) => e.path.includes(part)); return entry?.result === null ? entry.reason : undefined; };
+    const reason = (part: string): unknown => {
+      const entry = entries.find((e) => e.path.includes(part));
+      return entry?.result === null ? entry.reason : undefined;
+    };
     expect(reason('amos/shufflenet')).toMatch(/^failed: .*10000000000/);
     expect(reason('ladder/shufflenet')).toBe('empty');
     expect(reason('ladder/vit')).toMatch(/^failed: toy\.py: error/);
@@ -232,7 +283,9 @@ describe('files', () => {
       await writeFile(join(scratch, 'some-logs.tar.gz'), gzipSync(tar));
       const entries = await scanLogs(scratch);
       expect(entries.map((entry) => [entry.path, entry.system, entry.result?.latencyMs ?? null])).toEqual([
-        ['amos_resnet50_b1.log.gz', 'AMOS', 1.234567], ['amos_resnet50_b128.log.gz', 'AMOS', null], ['some-logs.tar.gz/resnet-50-b128.log', 'ONNXRuntime', 3.2109],
+        ['amos_resnet50_b1.log.gz', 'AMOS', 1.234567],
+        ['amos_resnet50_b128.log.gz', 'AMOS', null],
+        ['some-logs.tar.gz/resnet-50-b128.log', 'ONNXRuntime', 3.2109],
       ]);
       expect(entries[1]).toMatchObject({ reason: expect.stringMatching(/^cut short/) as string });
     } finally {

@@ -14,8 +14,11 @@ beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'ladder-bench-end-'));
   // An addon on a machine without the library, whatever this one has.
   const addon = join(folder, 'addon.cjs');
-  writeFileSync(addon, `let LadderError;
-    module.exports = { setErrorClass(given) { LadderError = given; }, deviceState: () => null, measureMatmul: async () => { throw new LadderError('UNSUPPORTED', 'cuBLASLt could not be loaded'); } };`);
+  writeFileSync(
+    addon,
+    `let LadderError;
+    module.exports = { setErrorClass(given) { LadderError = given; }, deviceState: () => null, measureMatmul: async () => { throw new LadderError('UNSUPPORTED', 'cuBLASLt could not be loaded'); } };`,
+  );
   vi.stubEnv('LADDER_ADDON', addon);
 });
 afterEach(() => {
@@ -27,27 +30,69 @@ afterEach(() => {
 function notingPython(): string {
   const notes = join(folder, 'asked');
   writeFileSync(notes, '');
-  const probe = { schema: 'ladder-pytorch-probe/1', ok: true, torchVersion: '2.11.0', cudaVersion: '13.0', cudnnVersion: null, tritonVersion: '3.6.0', device: makeRecord({}).device };
+  const probe = {
+    schema: 'ladder-pytorch-probe/1',
+    ok: true,
+    torchVersion: '2.11.0',
+    cudaVersion: '13.0',
+    cudnnVersion: null,
+    tritonVersion: '3.6.0',
+    device: makeRecord({}).device,
+  };
   const path = join(folder, 'python');
-  writeFileSync(path, `#!${process.execPath}
+  writeFileSync(
+    path,
+    `#!${process.execPath}
     const args = process.argv.slice(3);
     if (args.includes('--probe')) console.log(${JSON.stringify(JSON.stringify(probe))});
-    else { require('node:fs').appendFileSync(${JSON.stringify(notes)}, args.join(' ') + '\\n'); console.log('{"ok":false,"reason":"noted"}'); }\n`);
+    else { require('node:fs').appendFileSync(${JSON.stringify(notes)}, args.join(' ') + '\\n'); console.log('{"ok":false,"reason":"noted"}'); }\n`,
+  );
   chmodSync(path, 0o755);
   vi.stubEnv('LADDER_PYTHON', path);
   return notes;
 }
 
-const gpu: DeviceInfo = { id: 'cuda:1', kind: 'cuda', name: 'Test GPU', computeCapability: '9.0', driverVersion: '1', multiprocessors: 1, memoryBytes: 1, l2Bytes: 1, uuid: null };
+const gpu: DeviceInfo = {
+  id: 'cuda:1',
+  kind: 'cuda',
+  name: 'Test GPU',
+  computeCapability: '9.0',
+  driverVersion: '1',
+  multiprocessors: 1,
+  memoryBytes: 1,
+  l2Bytes: 1,
+  uuid: null,
+};
 
 async function end(change: Partial<FinishedBench>): Promise<string> {
   let out = '';
-  const io: CliIo = { out: (text) => { out += `${text}\n`; }, note: () => undefined, progress: () => undefined, endProgress: () => undefined, columns: null, signal: new AbortController().signal, exit: () => undefined };
+  const io: CliIo = {
+    out: (text) => {
+      out += `${text}\n`;
+    },
+    note: () => undefined,
+    progress: () => undefined,
+    endProgress: () => undefined,
+    columns: null,
+    signal: new AbortController().signal,
+    exit: () => undefined,
+  };
   const outcomes = ['llama2-70b', 'bloom-176b', 'foreign'].map((model) => ({ record: makeRecord({ model }) }) as BenchOutcome);
-  await endBench({
-    device: gpu, outcomes, resultsRoot: folder, timing: { mode: 'samples', launch: 'auto', l2: 'hot', minSamples: 7 }, fresh: false, caseTimeoutMs: undefined,
-    reproduce: true, reproduction: await planReproduction({ reproduce: true, forceTune: false, systems: 'pytorch-eager,pytorch-inductor' }), figures: false, ...change,
-  }, io);
+  await endBench(
+    {
+      device: gpu,
+      outcomes,
+      resultsRoot: folder,
+      timing: { mode: 'samples', launch: 'auto', l2: 'hot', minSamples: 7 },
+      fresh: false,
+      caseTimeoutMs: undefined,
+      reproduce: true,
+      reproduction: await planReproduction({ reproduce: true, forceTune: false, systems: 'pytorch-eager,pytorch-inductor' }),
+      figures: false,
+      ...change,
+    },
+    io,
+  );
   return out;
 }
 
@@ -55,8 +100,15 @@ it('PyTorch gets all settings of the measured models, on the same GPU and by the
   const notes = notingPython();
   const out = await end({});
   const asked = readFileSync(notes, 'utf8').trim().split('\n');
-  const expected = ['llama2-70b', 'bloom-176b'].flatMap((model) => [[1, 1], [32, 1], [1, 4096]].flatMap(([batch, seq]) =>
-    ['eager', 'inductor'].map((mode) => `--mode ${mode} --model ${model} --batch ${batch} --seq ${seq} --device 1 --min-samples 7`)));
+  const expected = ['llama2-70b', 'bloom-176b'].flatMap((model) =>
+    [
+      [1, 1],
+      [32, 1],
+      [1, 4096],
+    ].flatMap(([batch, seq]) =>
+      ['eager', 'inductor'].map((mode) => `--mode ${mode} --model ${model} --batch ${batch} --seq ${seq} --device 1 --min-samples 7`),
+    ),
+  );
   expect(asked).toEqual(expected);
   expect(out).toMatch(/pytorch-inductor +bloom-176b +bs1_seq4096 +— +gpu-events +noted/);
   expect(readdirSync(join(folder, 'baselines'))).toHaveLength(12);
@@ -64,15 +116,20 @@ it('PyTorch gets all settings of the measured models, on the same GPU and by the
 
 it('chosen systems and settings are all that runs', async () => {
   const notes = notingPython();
-  await end({ reproduction: await planReproduction({ reproduce: true, forceTune: false, systems: 'pytorch-eager', settings: 'bs1_seq1, bs32_seq1' }) });
+  await end({
+    reproduction: await planReproduction({ reproduce: true, forceTune: false, systems: 'pytorch-eager', settings: 'bs1_seq1, bs32_seq1' }),
+  });
   expect(readFileSync(notes, 'utf8').match(/--mode \S+ --model \S+ --batch \d+ --seq \d+/g)).toEqual(
-    ['llama2-70b', 'bloom-176b'].flatMap((model) => [1, 32].map((batch) => `--mode eager --model ${model} --batch ${batch} --seq 1`)));
+    ['llama2-70b', 'bloom-176b'].flatMap((model) => [1, 32].map((batch) => `--mode eager --model ${model} --batch ${batch} --seq 1`)),
+  );
 });
 
 it('a library that cannot be used does not stop the bench', async () => {
   notingPython();
   vi.stubEnv('LADDER_CUBLASLT', join(folder, 'none.so'));
-  const out = await end({ reproduction: await planReproduction({ reproduce: true, forceTune: false, systems: 'cublaslt,pytorch-eager', settings: 'bs1_seq1' }) });
+  const out = await end({
+    reproduction: await planReproduction({ reproduce: true, forceTune: false, systems: 'cublaslt,pytorch-eager', settings: 'bs1_seq1' }),
+  });
   expect(out).toMatch(/^cublaslt: not run: cuBLASLt could not be loaded$/m);
   expect(out).toMatch(/^pytorch-eager +llama2-70b +bs1_seq1 +— +gpu-events +noted$/m);
 });

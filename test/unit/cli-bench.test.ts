@@ -15,7 +15,10 @@ const root = await mkdtemp(join(tmpdir(), 'ladder-bench-'));
 afterAll(() => rm(root, { recursive: true, force: true }));
 const checkpoints = join(root, 'checkpoints');
 const weights = ['fp16', 'int4', 'nf4', 'int1'];
-const built = await buildCheckpoints(weights.map((weight) => parseRequest({ model: 'llama2-tiny', batch: 1, seq: 1, weight })), { root: checkpoints, compile: false });
+const built = await buildCheckpoints(
+  weights.map((weight) => parseRequest({ model: 'llama2-tiny', batch: 1, seq: 1, weight })),
+  { root: checkpoints, compile: false },
+);
 
 // A commit of its own, so that a commit made while the tests run does not make records stale.
 const env = { ...process.env, LADDER_COMMIT: 'test' };
@@ -31,14 +34,23 @@ async function ladderIn(environment: NodeJS.ProcessEnv, ...args: string[]): Prom
   const child = spawn(process.execPath, [cli, ...args], { env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
   let out = '';
   let err = '';
-  child.stdout.on('data', (chunk: Buffer) => { out += chunk.toString(); });
-  child.stderr.on('data', (chunk: Buffer) => { err += chunk.toString(); });
+  child.stdout.on('data', (chunk: Buffer) => {
+    out += chunk.toString();
+  });
+  child.stderr.on('data', (chunk: Buffer) => {
+    err += chunk.toString();
+  });
   const { status } = await ended(child);
   return { status, out, err };
 }
 
 function recordFiles(results: string): string[] {
-  return existsSync(results) ? (readdirSync(results, { recursive: true }) as string[]).filter((name) => name.endsWith('.json')).map((name) => join(results, name)).sort() : [];
+  return existsSync(results)
+    ? (readdirSync(results, { recursive: true }) as string[])
+        .filter((name) => name.endsWith('.json'))
+        .map((name) => join(results, name))
+        .sort()
+    : [];
 }
 
 function readRecords(results: string): BenchRecord[] {
@@ -59,13 +71,19 @@ function ended(child: ChildProcess): Promise<{ status: number | null; signal: No
 
 /** The cases that run below `pid`, by /proc: a child that is not yet its own program cannot be told to have started. */
 function childrenOf(pid: number): number[] {
-  return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).filter((candidate) => {
-    try {
-      return Number(readFileSync(`/proc/${candidate}/stat`, 'utf8').split(') ')[1]?.split(' ')[1]) === pid && readFileSync(`/proc/${candidate}/cmdline`, 'utf8').includes('bench-case');
-    } catch {
-      return false;
-    }
-  });
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((candidate) => {
+      try {
+        return (
+          Number(readFileSync(`/proc/${candidate}/stat`, 'utf8').split(') ')[1]?.split(' ')[1]) === pid &&
+          readFileSync(`/proc/${candidate}/cmdline`, 'utf8').includes('bench-case')
+        );
+      } catch {
+        return false;
+      }
+    });
 }
 
 describe('ladder bench', () => {
@@ -76,26 +94,50 @@ describe('ladder bench', () => {
     expect(out).toMatch(/^device {2}\S/m);
     expect(out).toMatch(/^clock {3}host clock of the CPU: no GPU was used/m);
     expect(out).toMatch(/^mode {4}samples: latency is the median/m);
-    for (const format of ['W_FP16 A_FP16', 'W_INT4 A_FP16', 'W_NF4 A_FP16', 'W_INT1 A_INT8']) expect(out).toMatch(new RegExp(`${format} .*\\bok$`, 'm'));
+    for (const format of ['W_FP16 A_FP16', 'W_INT4 A_FP16', 'W_NF4 A_FP16', 'W_INT1 A_INT8'])
+      expect(out).toMatch(new RegExp(`${format} .*\\bok$`, 'm'));
     const records = readRecords(results);
     expect(records).toHaveLength(4);
-    for (const record of records) expect(record).toMatchObject({ status: 'ok', clock: 'cpu-host', commit: 'test', samples: { count: 2 }, device: { kind: 'cpu' } });
+    for (const record of records)
+      expect(record).toMatchObject({ status: 'ok', clock: 'cpu-host', commit: 'test', samples: { count: 2 }, device: { kind: 'cpu' } });
 
     const again = await ladder('bench', '--checkpoints', checkpoints, '--results', results, ...quick);
     expect(again.out.match(/ok \(earlier\)$/gm)).toHaveLength(4);
     const dates = readRecords(results).map(({ date }) => date);
     expect(dates).toEqual(records.map(({ date }) => date));
     await ladder('bench', '--checkpoints', checkpoints, '--results', results, ...quick, '--fresh');
-    expect(readRecords(results).map(({ date }) => date).filter((date) => dates.includes(date))).toEqual([]);
+    expect(
+      readRecords(results)
+        .map(({ date }) => date)
+        .filter((date) => dates.includes(date)),
+    ).toEqual([]);
   });
 
   it('killed by SIGKILL at any moment it loses nothing, leaves no process, and completes the rest', async () => {
     const results = join(root, 'killed');
-    const args = ['bench', '--checkpoints', checkpoints, '--results', results, '--device', 'cpu', '--no-figures', '--min-samples', '2', '--max-samples', '200', '--max-ms', '300'];
+    const args = [
+      'bench',
+      '--checkpoints',
+      checkpoints,
+      '--results',
+      results,
+      '--device',
+      'cpu',
+      '--no-figures',
+      '--min-samples',
+      '2',
+      '--max-samples',
+      '200',
+      '--max-ms',
+      '300',
+    ];
     // Killed once while the first case runs, and once after each record that appears.
     for (const records of [0, 1, 2]) {
       const child = spawn(process.execPath, [cli, ...args], { env, stdio: 'ignore' });
-      await until(() => recordFiles(results).length >= records && childrenOf(child.pid!).length > 0, `record ${records} and a case that runs`);
+      await until(
+        () => recordFiles(results).length >= records && childrenOf(child.pid!).length > 0,
+        `record ${records} and a case that runs`,
+      );
       const below = childrenOf(child.pid!);
       const kept = recordFiles(results).map((path) => [path, readFileSync(path, 'utf8')] as const);
       child.kill('SIGKILL');
@@ -118,9 +160,29 @@ describe('ladder bench', () => {
 
   it('aborted by SIGINT it keeps what it has and exits 130', async () => {
     const results = join(root, 'aborted');
-    const child = spawn(process.execPath, [cli, 'bench', '--checkpoints', checkpoints, '--results', results, '--device', 'cpu', '--no-figures', '--min-samples', '100000', '--max-samples', '100000'], { env, stdio: ['ignore', 'ignore', 'pipe'] });
+    const child = spawn(
+      process.execPath,
+      [
+        cli,
+        'bench',
+        '--checkpoints',
+        checkpoints,
+        '--results',
+        results,
+        '--device',
+        'cpu',
+        '--no-figures',
+        '--min-samples',
+        '100000',
+        '--max-samples',
+        '100000',
+      ],
+      { env, stdio: ['ignore', 'ignore', 'pipe'] },
+    );
     let err = '';
-    child.stderr.on('data', (chunk: Buffer) => { err += chunk.toString(); });
+    child.stderr.on('data', (chunk: Buffer) => {
+      err += chunk.toString();
+    });
     await until(() => childrenOf(child.pid!).length > 0, 'a case that runs');
     child.kill('SIGINT');
     expect(await ended(child)).toEqual({ status: 130, signal: null });
@@ -130,40 +192,94 @@ describe('ladder bench', () => {
 
   it('a case that crashes or takes too long is a failed record, and the rest is measured', async () => {
     const results = join(root, 'crashed');
-    const child = spawn(process.execPath, [cli, 'bench', built[0]!.folder, built[1]!.folder, '--results', results, '--device', 'cpu', '--no-figures', '--min-samples', '100000', '--max-samples', '100000', '--case-timeout', '3'], { env, stdio: ['ignore', 'pipe', 'ignore'] });
+    const child = spawn(
+      process.execPath,
+      [
+        cli,
+        'bench',
+        built[0]!.folder,
+        built[1]!.folder,
+        '--results',
+        results,
+        '--device',
+        'cpu',
+        '--no-figures',
+        '--min-samples',
+        '100000',
+        '--max-samples',
+        '100000',
+        '--case-timeout',
+        '3',
+      ],
+      { env, stdio: ['ignore', 'pipe', 'ignore'] },
+    );
     let out = '';
-    child.stdout.on('data', (chunk: Buffer) => { out += chunk.toString(); });
+    child.stdout.on('data', (chunk: Buffer) => {
+      out += chunk.toString();
+    });
     await until(() => childrenOf(child.pid!).length > 0, 'a case that runs');
     process.kill(childrenOf(child.pid!)[0]!, 'SIGSEGV');
     expect((await ended(child)).status).toBe(1);
     const records = readRecords(results);
-    expect(records.map(({ status, latencyMs }) => [status, latencyMs])).toEqual([['failed', null], ['failed', null]]);
+    expect(records.map(({ status, latencyMs }) => [status, latencyMs])).toEqual([
+      ['failed', null],
+      ['failed', null],
+    ]);
     expect(out).toMatch(/failed: INTERNAL: the measuring process was ended by SIGSEGV/);
     expect(out).toMatch(/failed: INTERNAL: the measuring process took longer than 3 s/);
   });
 
-  it.each([['--force_tune'], ['--force-tune']])('%s with --reproduce says what is missing of every system that was asked for', async (flag) => {
-    const results = join(root, `reproduced${flag}`);
-    const without = { ...env, LADDER_PYTHON: join(root, 'no-python'), LADDER_AMOS_HOME: '', LADDER_TENSORIR_HOME: '' };
-    const { status, out } = await ladderIn(without, 'bench', built[0]!.folder, '--results', results, ...quick, '--reproduce', flag, '--reproduce-systems', 'pytorch-eager,amos,tensorir,cublaslt');
-    expect(status).toBe(0);
-    expect(out).toMatch(/^pytorch-eager: not run: no \S*no-python on the PATH/m);
-    expect(out).toMatch(/^amos: not run: LADDER_AMOS_HOME is not set; .*3852 min \(2\.7 days\)/m);
-    expect(out).toMatch(/^tensorir: not run: LADDER_TENSORIR_HOME is not set/m);
-    expect(out).toMatch(/^cublaslt: not run: it multiplies on a GPU/m);
-    expect(out).not.toMatch(/^(pytorch-inductor|tensorrt|onnxruntime): /m);
-    const alone = await ladderIn(without, 'bench', built[0]!.folder, '--results', results, ...quick, flag);
-    expect(alone.out.match(/^\S+: not run: /gm)).toEqual(['amos: not run: ', 'tensorir: not run: ']);
-  });
+  it.each([['--force_tune'], ['--force-tune']])(
+    '%s with --reproduce says what is missing of every system that was asked for',
+    async (flag) => {
+      const results = join(root, `reproduced${flag}`);
+      const without = { ...env, LADDER_PYTHON: join(root, 'no-python'), LADDER_AMOS_HOME: '', LADDER_TENSORIR_HOME: '' };
+      const { status, out } = await ladderIn(
+        without,
+        'bench',
+        built[0]!.folder,
+        '--results',
+        results,
+        ...quick,
+        '--reproduce',
+        flag,
+        '--reproduce-systems',
+        'pytorch-eager,amos,tensorir,cublaslt',
+      );
+      expect(status).toBe(0);
+      expect(out).toMatch(/^pytorch-eager: not run: no \S*no-python on the PATH/m);
+      expect(out).toMatch(/^amos: not run: LADDER_AMOS_HOME is not set; .*3852 min \(2\.7 days\)/m);
+      expect(out).toMatch(/^tensorir: not run: LADDER_TENSORIR_HOME is not set/m);
+      expect(out).toMatch(/^cublaslt: not run: it multiplies on a GPU/m);
+      expect(out).not.toMatch(/^(pytorch-inductor|tensorrt|onnxruntime): /m);
+      const alone = await ladderIn(without, 'bench', built[0]!.folder, '--results', results, ...quick, flag);
+      expect(alone.out.match(/^\S+: not run: /gm)).toEqual(['amos: not run: ', 'tensorir: not run: ']);
+    },
+  );
 
   it.each([
-    ['--reproduce-systems', 'pytorch-eager,dos', /expected some of pytorch-eager, pytorch-inductor, onnxruntime, tensorrt, cublaslt for --reproduce-systems but received "dos"/],
+    [
+      '--reproduce-systems',
+      'pytorch-eager,dos',
+      /expected some of pytorch-eager, pytorch-inductor, onnxruntime, tensorrt, cublaslt for --reproduce-systems but received "dos"/,
+    ],
     ['--reproduce-systems', 'amos', /received "amos"/],
-    ['--reproduce-settings', 'bs1_seq1,bs2', /expected some of bs1_seq1, bs32_seq1, bs1_seq4096, bs1, bs128 for --reproduce-settings but received "bs2"/],
+    [
+      '--reproduce-settings',
+      'bs1_seq1,bs2',
+      /expected some of bs1_seq1, bs32_seq1, bs1_seq4096, bs1, bs128 for --reproduce-settings but received "bs2"/,
+    ],
   ])('%s %s is refused before anything is measured', async (option, list, message) => {
     const results = join(root, 'refused');
-    expect(await ladder('bench', built[0]!.folder, '--results', results, ...quick, '--reproduce', option, list)).toMatchObject({ status: 2, out: '', err: expect.stringMatching(message) });
-    expect(await ladder('bench', built[0]!.folder, '--results', results, ...quick, option, list)).toMatchObject({ status: 2, err: expect.stringMatching(/add --reproduce/) });
+    expect(await ladder('bench', built[0]!.folder, '--results', results, ...quick, '--reproduce', option, list)).toMatchObject({
+      status: 2,
+      out: '',
+      err: expect.stringMatching(message),
+    });
+    expect(await ladder('bench', built[0]!.folder, '--results', results, ...quick, option, list)).toMatchObject({
+      status: 2,
+      err: expect.stringMatching(/add --reproduce/),
+    });
     expect(recordFiles(results)).toEqual([]);
   });
 
@@ -187,7 +303,10 @@ describe('other commands as processes', () => {
     expect(status).toBe(0);
     expect(out).toMatch(/W_INT4 A_FP16, 5 operators, seeded weights/);
     expect(out).toMatch(/reference operators on the CPU, host clock/);
-    expect(parseRecord((await ladder('run', folder, ...timing, '--json')).out, 'stdout')).toMatchObject({ status: 'ok', format: 'W_INT4 A_FP16' });
+    expect(parseRecord((await ladder('run', folder, ...timing, '--json')).out, 'stdout')).toMatchObject({
+      status: 'ok',
+      format: 'W_INT4 A_FP16',
+    });
   });
 
   it("--prebuilt_path alone prints the authors' summary and operators", async () => {
@@ -220,7 +339,11 @@ describe('other commands as processes', () => {
   });
 
   it('a reader that goes away is no error', async () => {
-    const { status, stderr } = spawnSync('bash', ['-c', `set -o pipefail; '${process.execPath}' '${cli}' inspect '${folder}' --json | head -c 10 > /dev/null`], { encoding: 'utf8', env });
+    const { status, stderr } = spawnSync(
+      'bash',
+      ['-c', `set -o pipefail; '${process.execPath}' '${cli}' inspect '${folder}' --json | head -c 10 > /dev/null`],
+      { encoding: 'utf8', env },
+    );
     expect([status, stderr]).toEqual([0, '']);
   });
 });

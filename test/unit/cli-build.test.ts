@@ -14,7 +14,20 @@ afterAll(() => rm(root, { recursive: true, force: true }));
 async function build(...args: string[]): Promise<{ status: number; out: string; err: string }> {
   let out = '';
   let err = '';
-  const status = await runCli(['build', ...args, '--out', root], { write: (text: string) => { out += text; } }, { write: (text: string) => { err += text; } }, new AbortController().signal);
+  const status = await runCli(
+    ['build', ...args, '--out', root],
+    {
+      write: (text: string) => {
+        out += text;
+      },
+    },
+    {
+      write: (text: string) => {
+        err += text;
+      },
+    },
+    new AbortController().signal,
+  );
   return { status, out, err };
 }
 
@@ -50,18 +63,38 @@ describe.each(['llama2-70b', 'bloom-176b'])('%s', (model) => {
   });
 
   it('takes --batch, --seq, --layers and --seed', async () => {
-    const { status } = await build(model, '--batch', '4', '--seq', '16', '--layers', '2', '--seed', '0', '--weight', 'int4', '--no-compile');
+    const { status } = await build(
+      model,
+      '--batch',
+      '4',
+      '--seq',
+      '16',
+      '--layers',
+      '2',
+      '--seed',
+      '0',
+      '--weight',
+      'int4',
+      '--no-compile',
+    );
     expect(status).toBe(0);
-    const manifest = parseManifest(await readFile(join(root, model, 'llama2_fq_0_int_4_-1_bs4_seq16_ci_False_layers2_async', 'checkpoint.json'), 'utf8'));
+    const manifest = parseManifest(
+      await readFile(join(root, model, 'llama2_fq_0_int_4_-1_bs4_seq16_ci_False_layers2_async', 'checkpoint.json'), 'utf8'),
+    );
     expect(manifest).toMatchObject({ batch: 4, seq: 16, layers: 2, seed: 0 });
     expect(manifest.operators.filter(({ program }) => program.nodes.some(({ kind }) => kind === 'dense'))).toHaveLength(8);
   });
 
-  it.each([['--batch 65', 'llama2_bs65_seq1_async'], ['--seq 65', 'llama2_bs1_seq65_async'], ['--batch 33 --seq 2', 'llama2_bs33_seq2_async']])('%s, more than the kernels for speed take', async (options, name) => {
+  it.each([
+    ['--batch 65', 'llama2_bs65_seq1_async'],
+    ['--seq 65', 'llama2_bs1_seq65_async'],
+    ['--batch 33 --seq 2', 'llama2_bs33_seq2_async'],
+  ])('%s, more than the kernels for speed take', async (options, name) => {
     const { status, err } = await build(model, ...options.split(' '), '--no-compile');
     expect([status, err]).toEqual([0, expect.any(String)]);
     const manifest = parseManifest(await readFile(join(root, model, name, 'checkpoint.json'), 'utf8'));
-    const kernelsOf = (kind: string) => new Set(manifest.operators.filter(({ program }) => program.nodes.some((node) => node.kind === kind)).map(({ kernels }) => kernels));
+    const kernelsOf = (kind: string) =>
+      new Set(manifest.operators.filter(({ program }) => program.nodes.some((node) => node.kind === kind)).map(({ kernels }) => kernels));
     expect(kernelsOf('dense')).toEqual(new Set(['simple/dense']));
     expect(kernelsOf('attention')).toEqual(new Set([options === '--seq 65' ? 'simple/attention' : 'attention']));
   });
@@ -69,14 +102,30 @@ describe.each(['llama2-70b', 'bloom-176b'])('%s', (model) => {
 
 describe('refuses', () => {
   it.each([
-    ['--batch 1.5', 2, /whole number/], ['--batch 0x10', 2, /whole number/], ['--batch 0', 2, /at least 1 for `batch`/], ['--seq many', 2, /whole number/],
-    ['--layers 0', 2, /from 1 to 256 for `layers`/], ['--layers 100000', 2, /from 1 to 256 for `layers`/], ['--seed -1', 2, /whole number/],
-    ['--weight int5', 2, /`weight`/], ['--weight fp8_e3m4', 2, /`weight`/], ['--weight int4 --act fp7', 2, /`act`/], ['--weight int4 --act nf4', 2, /`act`/],
-    ['--weight int4 --group 32', 2, /expected -1, 64, 128 for `group` with int4 weights but received 32/], ['--weight int1 --group 128', 2, /expected -1 for `group` with int1/], ['--weight fp8 --group 64', 2, /expected -1 for `group` with fp8_e5m2/],
-    ['--weight mxfp8 --group 128', 2, /expected 32 for `group` with mxfp8_e5m2/], ['--weight mxfp8 --act fp8', 2, /go together/], ['--weight int4 --act mxfp8', 2, /blocks of 32/],
-    ['--weight int4 --act fp8', 1, /no checkpoint name says weights int4 with activations fp8_e5m2.*\[UNSUPPORTED\]/], ['--weight fp16 --act fp8', 1, /weights fp16 with activations fp8_e5m2.*\[UNSUPPORTED\]/],
-    ['--weight fp8 --act fp16', 1, /weights fp8_e5m2 with activations fp16.*\[UNSUPPORTED\]/], ['--weight fp8 --format e3m4', 2, /fp8_e5m2.*for `weight` but received "fp8_e3m4"/], ['--weight int4 --format e4m3', 2, /expected `format` with weights that have kinds/],
-    ['--weight fp8_e5m2 --format e4m3', 2, /`format`.*of theirs, but received e4m3 with fp8_e5m2/], ['--weight int4 --weights nowhere.safetensors', 1, /nowhere\.safetensors.*\[IO\]/],
+    ['--batch 1.5', 2, /whole number/],
+    ['--batch 0x10', 2, /whole number/],
+    ['--batch 0', 2, /at least 1 for `batch`/],
+    ['--seq many', 2, /whole number/],
+    ['--layers 0', 2, /from 1 to 256 for `layers`/],
+    ['--layers 100000', 2, /from 1 to 256 for `layers`/],
+    ['--seed -1', 2, /whole number/],
+    ['--weight int5', 2, /`weight`/],
+    ['--weight fp8_e3m4', 2, /`weight`/],
+    ['--weight int4 --act fp7', 2, /`act`/],
+    ['--weight int4 --act nf4', 2, /`act`/],
+    ['--weight int4 --group 32', 2, /expected -1, 64, 128 for `group` with int4 weights but received 32/],
+    ['--weight int1 --group 128', 2, /expected -1 for `group` with int1/],
+    ['--weight fp8 --group 64', 2, /expected -1 for `group` with fp8_e5m2/],
+    ['--weight mxfp8 --group 128', 2, /expected 32 for `group` with mxfp8_e5m2/],
+    ['--weight mxfp8 --act fp8', 2, /go together/],
+    ['--weight int4 --act mxfp8', 2, /blocks of 32/],
+    ['--weight int4 --act fp8', 1, /no checkpoint name says weights int4 with activations fp8_e5m2.*\[UNSUPPORTED\]/],
+    ['--weight fp16 --act fp8', 1, /weights fp16 with activations fp8_e5m2.*\[UNSUPPORTED\]/],
+    ['--weight fp8 --act fp16', 1, /weights fp8_e5m2 with activations fp16.*\[UNSUPPORTED\]/],
+    ['--weight fp8 --format e3m4', 2, /fp8_e5m2.*for `weight` but received "fp8_e3m4"/],
+    ['--weight int4 --format e4m3', 2, /expected `format` with weights that have kinds/],
+    ['--weight fp8_e5m2 --format e4m3', 2, /`format`.*of theirs, but received e4m3 with fp8_e5m2/],
+    ['--weight int4 --weights nowhere.safetensors', 1, /nowhere\.safetensors.*\[IO\]/],
   ])('%s', async (options, status, message) => {
     const result = await build('llama2-70b', ...options.split(' '), '--no-compile');
     expect(result.err).toMatch(message);
@@ -97,10 +146,18 @@ describe('refuses', () => {
     const manifest = parseManifest(text);
     const [product] = manifest.operators;
     const weight = product!.program.values.findIndex(({ layout }) => layout !== undefined);
-    const stored = (change: (value: Value) => Value): string => JSON.stringify({
-      ...manifest, operators: manifest.operators.map((operator) => (operator === product
-        ? { ...operator, program: { ...operator.program, values: operator.program.values.map((value, i) => (i === weight ? change(value) : value)) } } : operator)),
-    });
+    const stored = (change: (value: Value) => Value): string =>
+      JSON.stringify({
+        ...manifest,
+        operators: manifest.operators.map((operator) =>
+          operator === product
+            ? {
+                ...operator,
+                program: { ...operator.program, values: operator.program.values.map((value, i) => (i === weight ? change(value) : value)) },
+              }
+            : operator,
+        ),
+      });
     const others = [
       text.replace('"role": "weight"', '"role": "scale"'),
       stored(({ layout, ...value }) => ({ ...value, layout: { digits: [...layout!.digits].reverse() } })),
@@ -109,7 +166,10 @@ describe('refuses', () => {
     for (const other of others) {
       expect(parseManifest(other)).not.toEqual(manifest);
       await writeFile(path, other);
-      expect(await build('llama2-tiny', '--no-compile')).toMatchObject({ status: 1, err: expect.stringMatching(/pack it again.*\[BAD_PARAMS\]/) });
+      expect(await build('llama2-tiny', '--no-compile')).toMatchObject({
+        status: 1,
+        err: expect.stringMatching(/pack it again.*\[BAD_PARAMS\]/),
+      });
       expect(await readFile(path, 'utf8')).toBe(other);
     }
     // What is computed may change, and which kernels do it.

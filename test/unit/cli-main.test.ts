@@ -29,7 +29,20 @@ interface Ran {
 async function ladder(...args: string[]): Promise<Ran> {
   let out = '';
   let err = '';
-  const status = await runCli(args, { write: (text: string) => { out += text; } }, { write: (text: string) => { err += text; } }, new AbortController().signal);
+  const status = await runCli(
+    args,
+    {
+      write: (text: string) => {
+        out += text;
+      },
+    },
+    {
+      write: (text: string) => {
+        err += text;
+      },
+    },
+    new AbortController().signal,
+  );
   return { status, out, err };
 }
 
@@ -37,7 +50,21 @@ describe('usage', () => {
   it('help goes to stdout with status 0 and names every command', async () => {
     const { status, out } = await ladder('--help');
     expect(status).toBe(0);
-    for (const command of ['list', 'inspect', 'run', 'profile', 'verify', 'bench', 'baselines', 'compare', 'plot', 'build', 'tune', 'doctor']) expect(out).toMatch(new RegExp(`^  ${command}\\b`, 'm'));
+    for (const command of [
+      'list',
+      'inspect',
+      'run',
+      'profile',
+      'verify',
+      'bench',
+      'baselines',
+      'compare',
+      'plot',
+      'build',
+      'tune',
+      'doctor',
+    ])
+      expect(out).toMatch(new RegExp(`^  ${command}\\b`, 'm'));
     expect(out).not.toContain('bench-case');
   });
 
@@ -46,8 +73,10 @@ describe('usage', () => {
   });
 
   it.each([
-    ['an unknown command', ['fly'], /unknown command 'fly'/], ['an unknown option', ['list', '--fast'], /unknown option '--fast'/],
-    ['no checkpoint', ['run'], /expected one checkpoint/], ['two checkpoints', ['run', 'a', '--prebuilt_path', 'b'], /expected one checkpoint/],
+    ['an unknown command', ['fly'], /unknown command 'fly'/],
+    ['an unknown option', ['list', '--fast'], /unknown option '--fast'/],
+    ['no checkpoint', ['run'], /expected one checkpoint/],
+    ['two checkpoints', ['run', 'a', '--prebuilt_path', 'b'], /expected one checkpoint/],
     ['a bad number', ['profile', folder, '--samples', 'many'], /expected a whole number but received "many"/],
     ['a bad device', ['run', folder, '--device', 'tpu'], /for `device` but received "tpu"/],
   ])('%s is status 2, on stderr alone', async (_, args, message) => {
@@ -71,7 +100,12 @@ describe('usage', () => {
   });
 
   it('an aborted command is status 130', async () => {
-    const status = await runCli(['run', folder, '--device', 'cpu'], { write: () => undefined }, { write: () => undefined }, AbortSignal.abort());
+    const status = await runCli(
+      ['run', folder, '--device', 'cpu'],
+      { write: () => undefined },
+      { write: () => undefined },
+      AbortSignal.abort(),
+    );
     expect(status).toBe(130);
   });
 });
@@ -104,27 +138,62 @@ describe('without a GPU and without loading anything', () => {
 });
 
 describe("the authors' way of calling", () => {
-  it('is run by the paper\'s rule', () => {
+  it("is run by the paper's rule", () => {
     expect(rewriteAuthorsCall(['--prebuilt_path', 'p'])).toEqual(['run', '--authors', '--prebuilt_path', 'p']);
     expect(rewriteAuthorsCall(['--prebuilt_path=p', '--json'])).toEqual(['run', '--authors', '--prebuilt_path=p', '--json']);
     for (const args of [['run', '--prebuilt_path', 'p'], ['--help'], []]) expect(rewriteAuthorsCall(args)).toEqual(args);
   });
 
   it('prints what the parser of their logs reads', async () => {
-    const operator = (node: string, medianMs: number, shapes: number[][]): ProfileReport['operators'][number] => ({ node, shapes, inputs: 2, outputs: shapes.length, medianMs, minMs: medianMs, share: medianMs / 0.04, roofline: null });
-    const profile = { operators: [operator('a', 0.03, [[1, 8192]]), operator('b', 0.01, [[1], [1, 64, 128]])], samples: 1, totalMs: 0.04 } as unknown as ProfileReport;
+    const operator = (node: string, medianMs: number, shapes: number[][]): ProfileReport['operators'][number] => ({
+      node,
+      shapes,
+      inputs: 2,
+      outputs: shapes.length,
+      medianMs,
+      minMs: medianMs,
+      share: medianMs / 0.04,
+      roofline: null,
+    });
+    const profile = {
+      operators: [operator('a', 0.03, [[1, 8192]]), operator('b', 0.01, [[1], [1, 64, 128]])],
+      samples: 1,
+      totalMs: 0.04,
+    } as unknown as ProfileReport;
     const result = { paper: summarisePaper([0.157, 0.158, 0.157, 0.1575, 0.1572], [3000, 3000, 3000, 3000, 3000]) } as RunResult;
     const parsed = await parseLadder([`${renderAuthors('/some/checkpoint', result, profile)}\n`], 'ours');
-    expect(parsed).toMatchObject({ checkpointPath: '/some/checkpoint', meanMs: 0.1573, minMs: 0.157, maxMs: 0.158, medianMs: 0.1572, complete: true });
-    expect(parsed.operators.map(({ name, microseconds, outputs, inputCount }) => [name, microseconds, outputs, inputCount]))
-      .toEqual([['a', 30, [[1, 8192]], 2], ['b', 10, [[1], [1, 64, 128]], 2]]);
+    expect(parsed).toMatchObject({
+      checkpointPath: '/some/checkpoint',
+      meanMs: 0.1573,
+      minMs: 0.157,
+      maxMs: 0.158,
+      medianMs: 0.1572,
+      complete: true,
+    });
+    expect(parsed.operators.map(({ name, microseconds, outputs, inputCount }) => [name, microseconds, outputs, inputCount])).toEqual([
+      ['a', 30, [[1, 8192]], 2],
+      ['b', 10, [[1], [1, 64, 128]], 2],
+    ]);
   });
 });
 
 describe('io', () => {
   const io = (isTTY: boolean): { io: ReturnType<typeof makeIo>; text: () => string } => {
     let text = '';
-    return { io: makeIo({ write: () => undefined }, { write: (chunk: string) => { text += chunk; }, isTTY, columns: 40 }, new AbortController().signal), text: () => text };
+    return {
+      io: makeIo(
+        { write: () => undefined },
+        {
+          write: (chunk: string) => {
+            text += chunk;
+          },
+          isTTY,
+          columns: 40,
+        },
+        new AbortController().signal,
+      ),
+      text: () => text,
+    };
   };
 
   it('prints each label once where stderr is no terminal', () => {
@@ -146,7 +215,15 @@ describe('io', () => {
 
 describe('tables', () => {
   it('align, shorten in the middle, and fill short rows', () => {
-    expect(renderTable([{ title: 'name', maxWidth: 5 }, { title: 'n', align: 'right' }], [['abcdefgh', '1'], ['x', '23'], ['y']])).toBe('name    n\n─────  ──\nab…gh   1\nx      23\ny');
+    expect(
+      renderTable(
+        [
+          { title: 'name', maxWidth: 5 },
+          { title: 'n', align: 'right' },
+        ],
+        [['abcdefgh', '1'], ['x', '23'], ['y']],
+      ),
+    ).toBe('name    n\n─────  ──\nab…gh   1\nx      23\ny');
     expect(shorten('abc', 3)).toBe('abc');
   });
 
@@ -159,12 +236,27 @@ describe('tables', () => {
 
 describe('verify', () => {
   it('takes several checkpoints, and one that cannot be read costs the others nothing', async () => {
-    const { status, out, err } = await ladder('verify', folder, join(root, 'nothing', 'here'), folder, '--device', 'cpu', '--end-to-end', 'off');
+    const { status, out, err } = await ladder(
+      'verify',
+      folder,
+      join(root, 'nothing', 'here'),
+      folder,
+      '--device',
+      'cpu',
+      '--end-to-end',
+      'off',
+    );
     expect(out.match(/^verified$/gm)).toHaveLength(2);
     expect(err).toMatch(/\n2 of 3 checkpoints verified\nnothing\/here: .*\[NOT_A_CHECKPOINT\]\n$/);
     expect(status).toBe(1);
     const json = await ladder('verify', folder, folder, '--device', 'cpu', '--end-to-end', 'off', '--json');
-    expect([json.status, json.out.trim().split('\n').map((line) => JSON.parse(line).passed)]).toEqual([0, [true, true]]);
+    expect([
+      json.status,
+      json.out
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line).passed),
+    ]).toEqual([0, [true, true]]);
   });
 
   it('--force-ptx tells the driver before it starts', async () => {

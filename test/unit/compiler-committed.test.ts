@@ -11,11 +11,14 @@ import { packageRoot } from '../../lib/run/package.js';
 const root = join(packageRoot, 'checkpoints', 'Figure8', 'ladder', 'checkpoint');
 
 describe('committed checkpoints', () => {
-  it.each(figure8Requests().map((request) => [`${request.model}/${checkpointName(request)}`, request] as const))('%s is current: else `ladder build figure8 --no-compile`', async (name, request) => {
-    const folder = join(root, name);
-    expect(existsSync(folder)).toBe(true);
-    const design = designCheckpoint(request, await readTuned(folder, 'sm_90a'));
-    expect(readFileSync(join(folder, 'graph.json'), 'utf8')).toBe(design.graphText);
-    expect(JSON.parse(readFileSync(join(folder, 'checkpoint.json'), 'utf8'))).toEqual(JSON.parse(JSON.stringify(design.manifest)));
-  });
+  it.each(figure8Requests().map((request) => [`${request.model}/${checkpointName(request)}`, request] as const))(
+    '%s is current: else `ladder build figure8 --no-compile`',
+    async (name, request) => {
+      const folder = join(root, name);
+      expect(existsSync(folder)).toBe(true);
+      const design = designCheckpoint(request, await readTuned(folder, 'sm_90a'));
+      expect(readFileSync(join(folder, 'graph.json'), 'utf8')).toBe(design.graphText);
+      expect(JSON.parse(readFileSync(join(folder, 'checkpoint.json'), 'utf8'))).toEqual(JSON.parse(JSON.stringify(design.manifest)));
+    },
+  );
 });

@@ -23,26 +23,35 @@ const kCases: readonly (RequestWords & { name: string })[] = [
 
 const root = await mkdtemp(join(tmpdir(), 'ladder-formats-'));
 afterAll(() => rm(root, { recursive: true, force: true }));
-const built = await buildCheckpoints(kCases.map((words) => parseRequest(words)), { root, compile: false });
+const built = await buildCheckpoints(
+  kCases.map((words) => parseRequest(words)),
+  { root, compile: false },
+);
 
 describe('on the CPU, through the reference operators', () => {
-  it.each(kCases.map(({ name }, i) => [name, built[i]!.folder]))('%s gives finite, repeatable output that depends on the input', async (_, folder) => {
-    const prebuilt = await loadPrebuilt(folder, { device: 'cpu' });
-    try {
-      await prebuilt.run();
-      const first = await prebuilt.getOutput(0, { as: 'float32' });
-      expect(first.every((value) => Number.isFinite(value))).toBe(true);
-      expect(first.some((value) => value !== 0)).toBe(true);
-      await prebuilt.run();
-      expect(await prebuilt.getOutput(0, { as: 'float32' })).toEqual(first);
-      const name = prebuilt.inputNames[0]!;
-      await prebuilt.setInput(name, Float32Array.from({ length: first.length }, (_value, i) => Math.sin(i)));
-      await prebuilt.run();
-      expect(await prebuilt.getOutput(0, { as: 'float32' })).not.toEqual(first);
-    } finally {
-      await prebuilt.dispose();
-    }
-  });
+  it.each(kCases.map(({ name }, i) => [name, built[i]!.folder]))(
+    '%s gives finite, repeatable output that depends on the input',
+    async (_, folder) => {
+      const prebuilt = await loadPrebuilt(folder, { device: 'cpu' });
+      try {
+        await prebuilt.run();
+        const first = await prebuilt.getOutput(0, { as: 'float32' });
+        expect(first.every((value) => Number.isFinite(value))).toBe(true);
+        expect(first.some((value) => value !== 0)).toBe(true);
+        await prebuilt.run();
+        expect(await prebuilt.getOutput(0, { as: 'float32' })).toEqual(first);
+        const name = prebuilt.inputNames[0]!;
+        await prebuilt.setInput(
+          name,
+          Float32Array.from({ length: first.length }, (_value, i) => Math.sin(i)),
+        );
+        await prebuilt.run();
+        expect(await prebuilt.getOutput(0, { as: 'float32' })).not.toEqual(first);
+      } finally {
+        await prebuilt.dispose();
+      }
+    },
+  );
 });
 
 describe.skipIf(!nvcc)('compiled', () => {
@@ -54,7 +63,10 @@ describe.skipIf(!nvcc)('compiled', () => {
     for (const folder of folders) {
       const checkpoint = await readCheckpoint(folder);
       const hashes = await checkHashes(checkpoint);
-      expect(hashes.map(({ file, matches }) => [file, matches])).toEqual([['graph.json', true], ['model.so (sources)', true]]);
+      expect(hashes.map(({ file, matches }) => [file, matches])).toEqual([
+        ['graph.json', true],
+        ['model.so (sources)', true],
+      ]);
       const kernels = checkpoint.module!.blob!.images.flatMap(({ kernels: all }) => all.map(({ name }) => name));
       expect(new Set(kernels)).toEqual(new Set(Object.keys(checkpoint.manifest!.launch)));
     }

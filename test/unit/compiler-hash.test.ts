@@ -17,12 +17,19 @@ cpSync(kernelsFolder, folder, { recursive: true });
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const kRoot = join(packageRoot, 'checkpoints', 'Figure8', 'ladder', 'checkpoint');
-const designs = new Map<string, CheckpointDesign>(await Promise.all(figure8Requests().map(async (request) => {
-  const name = `${request.model}/${checkpointName(request)}`;
-  return [name, designCheckpoint(request, await readTuned(join(kRoot, name), 'sm_90a'))] as const;
-})));
+const designs = new Map<string, CheckpointDesign>(
+  await Promise.all(
+    figure8Requests().map(async (request) => {
+      const name = `${request.model}/${checkpointName(request)}`;
+      return [name, designCheckpoint(request, await readTuned(join(kRoot, name), 'sm_90a'))] as const;
+    }),
+  ),
+);
 const names = [...designs.keys()];
-const headers = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile() && entry.name.endsWith('.cuh')).map((entry) => relative(folder, join(entry.parentPath, entry.name))).sort();
+const headers = readdirSync(folder, { recursive: true, withFileTypes: true })
+  .filter((entry) => entry.isFile() && entry.name.endsWith('.cuh'))
+  .map((entry) => relative(folder, join(entry.parentPath, entry.name)))
+  .sort();
 
 const hashes = (): ReadonlyMap<string, string> => {
   const files = new KernelFiles(folder);
@@ -45,14 +52,21 @@ function changedBy(change: () => void, undo: () => void): readonly string[] {
 function commented(file: string): readonly string[] {
   const path = join(folder, file);
   const text = readFileSync(path, 'utf8');
-  return changedBy(() => appendFileSync(path, '// another comment\n'), () => writeFileSync(path, text));
+  return changedBy(
+    () => appendFileSync(path, '// another comment\n'),
+    () => writeFileSync(path, text),
+  );
 }
 
 /** Files that a text includes with quotation marks, by the plainest reading: each line by itself, until nothing is new. */
 function reachedFrom(texts: readonly string[]): ReadonlySet<string> {
   const reached = new Set<string>();
-  for (let rest = [...texts]; rest.length > 0;) {
-    const found = rest.flatMap((text) => text.split('\n')).filter((line) => line.trim().startsWith('#include "')).map((line) => line.split('"')[1]!).filter((name) => !reached.has(name));
+  for (let rest = [...texts]; rest.length > 0; ) {
+    const found = rest
+      .flatMap((text) => text.split('\n'))
+      .filter((line) => line.trim().startsWith('#include "'))
+      .map((line) => line.split('"')[1]!)
+      .filter((name) => !reached.has(name));
     for (const name of found) reached.add(name);
     rest = found.map((name) => readFileSync(join(folder, name), 'utf8'));
   }
@@ -61,7 +75,7 @@ function reachedFrom(texts: readonly string[]): ReadonlySet<string> {
 const reached = new Map([...designs].map(([name, { sources }]) => [name, reachedFrom(sources.kernels)]));
 
 describe('the hash of a model.so', () => {
-  it('is that of the package\'s own kernels, where nothing is changed', () => {
+  it("is that of the package's own kernels, where nothing is changed", () => {
     expect(names).toHaveLength(24);
     for (const [name, { manifest, sources }] of designs) {
       expect(before.get(name)).toBe(manifest.build.sources);
@@ -89,7 +103,12 @@ describe('the hash of a model.so', () => {
 
   it('changes with nothing that nobody includes: new files, other files of the folder', () => {
     const path = join(folder, 'matmul/thin/later.cuh');
-    expect(changedBy(() => writeFileSync(path, '#include "core/ptx.cuh"\n'), () => rmSync(path))).toEqual([]);
+    expect(
+      changedBy(
+        () => writeFileSync(path, '#include "core/ptx.cuh"\n'),
+        () => rmSync(path),
+      ),
+    ).toEqual([]);
     expect(commented('README.md')).toEqual([]);
     const simple = headers.filter((file) => file.startsWith('simple/'));
     expect(simple.length).toBeGreaterThan(0);
@@ -138,6 +157,8 @@ describe('the hash of a model.so', () => {
   });
 
   it('is refused where a file is not there, naming it', () => {
-    expect(() => new KernelFiles(folder).hashIncludes('#include "core/nowhere.cuh"\n')).toThrow(expect.objectContaining({ code: 'IO', message: expect.stringContaining('core/nowhere.cuh') }));
+    expect(() => new KernelFiles(folder).hashIncludes('#include "core/nowhere.cuh"\n')).toThrow(
+      expect.objectContaining({ code: 'IO', message: expect.stringContaining('core/nowhere.cuh') }),
+    );
   });
 });

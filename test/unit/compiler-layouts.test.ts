@@ -10,13 +10,18 @@ import type { Layout, Program } from '../../lib/operators/program.js';
 
 /** Panels of 16 channels: all rows of the first 16, then of the next. */
 const panels = (rows: number, channels: number): Layout => ({
-  digits: [{ axis: 'c', stride: 16, size: channels / 16 }, { axis: 'm', stride: 1, size: rows }, { axis: 'c', stride: 1, size: 16 }],
+  digits: [
+    { axis: 'c', stride: 16, size: channels / 16 },
+    { axis: 'm', stride: 1, size: rows },
+    { axis: 'c', stride: 1, size: 16 },
+  ],
 });
 const simpleDense = simpleFamilies.find(({ id }) => id === 'simple/dense')!;
 
 /** Products of five rows, read in panels. */
 const fromPanels = defineFamily<Program>({
-  id: 'test/panels', version: 1,
+  id: 'test/panels',
+  version: 1,
   accepts(program) {
     const [x] = program.inputs.map((value) => program.values[value]!);
     return program.nodes.length === 1 && program.nodes[0]!.kind === 'dense' && x!.axes[0]!.extent === 5 ? program : kOtherKind;
@@ -33,7 +38,10 @@ const fromPanels = defineFamily<Program>({
 });
 families.add(fromPanels);
 
-const rows = (m: number) => [{ name: 'm', extent: m }, { name: 'c', extent: 32 }];
+const rows = (m: number) => [
+  { name: 'm', extent: m },
+  { name: 'c', extent: 32 },
+];
 
 describe('agreement on stored orders', () => {
   it('the producer writes what its only reader wants', () => {
@@ -51,7 +59,11 @@ describe('agreement on stored orders', () => {
     const graph = new GraphBuilder();
     const x = graph.input('x', rows(5));
     const { operators, outputs } = lower(graph.finish([graph.dense('a', x, 48, false), graph.dense('b', x, 16, false)]), layoutTarget);
-    expect(operators.map(({ node }) => node.replace(/\d+/g, '#'))).toEqual(['ladder_relayout_value#_#', 'ladder_dense_a', 'ladder_dense_b']);
+    expect(operators.map(({ node }) => node.replace(/\d+/g, '#'))).toEqual([
+      'ladder_relayout_value#_#',
+      'ladder_dense_a',
+      'ladder_dense_b',
+    ]);
     const copy = operators[0]!.outputs[0]!.name;
     expect(operators.slice(1).map(({ inputs }) => inputs[0])).toEqual([copy, copy]);
     expect(operators[0]!.inputs).toEqual(['x']);
@@ -63,7 +75,10 @@ describe('agreement on stored orders', () => {
     const h = graph.node('relu', 'relu', [graph.input('x', rows(5))]);
     const { operators } = lower(graph.finish([graph.dense('w', h, 32, false), graph.node('gelu_tanh', 'gelu', [h])]), layoutTarget);
     expect(operators.map(({ family, node }) => [family.id, node.split('_')[1]])).toEqual([
-      ['simple/elementwise', 'relu'], ['simple/elementwise', 'relayout'], ['test/panels', 'dense'], ['simple/elementwise', 'gelu'],
+      ['simple/elementwise', 'relu'],
+      ['simple/elementwise', 'relayout'],
+      ['test/panels', 'dense'],
+      ['simple/elementwise', 'gelu'],
     ]);
     expect(operators[0]!.program.values[1]!.layout).toBeUndefined();
   });

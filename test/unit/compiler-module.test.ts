@@ -16,12 +16,23 @@ const nvcc = await findNvcc();
 if (!nvcc) console.log('skipping the compiled part of compiler-module.test.ts: nvcc is not on this machine');
 
 const value: Value = { axes: [{ name: 'c', extent: 8 }], type: 'f32' };
-const program: Program = { values: [value, value], nodes: [{ kind: 'relu', params: {}, inputs: [0], outputs: [1] }], inputs: [0], outputs: [1] };
+const program: Program = {
+  values: [value, value],
+  nodes: [{ kind: 'relu', params: {}, inputs: [0], outputs: [1] }],
+  inputs: [0],
+  outputs: [1],
+};
 
 function scaleOperator(node: string, input: string, output: string): LoweredOperator {
   return {
-    node, inputs: [input], outputs: [{ name: output, shape: [8], dtype: 'float32' }], probe: [null], bytes: 64, flops: 8,
-    program, ...selectOrThrow(program, layoutTarget),
+    node,
+    inputs: [input],
+    outputs: [{ name: output, shape: [8], dtype: 'float32' }],
+    probe: [null],
+    bytes: 64,
+    flops: 8,
+    program,
+    ...selectOrThrow(program, layoutTarget),
   };
 }
 
@@ -29,12 +40,23 @@ function planned(operator: LoweredOperator, factor: number, dynamicSharedBytes: 
   return {
     operator,
     plan: {
-      includes: [], workspaceBytes: 16,
+      includes: [],
+      workspaceBytes: 16,
       definitions: `extern "C" __global__ void ${operator.node}_kernel(const float* x, float* y, float* scratch) { y[threadIdx.x] = ${factor}.0f * x[threadIdx.x]; }`,
-      launches: [{
-        name: `${operator.node}_kernel`, grid: [1, 1, 1], block: [8, 1, 1], dynamicSharedBytes, programmatic: false,
-        arguments: [{ kind: 'input', index: 0 }, { kind: 'output', index: 0 }, { kind: 'workspace', offsetBytes: 0 }],
-      }],
+      launches: [
+        {
+          name: `${operator.node}_kernel`,
+          grid: [1, 1, 1],
+          block: [8, 1, 1],
+          dynamicSharedBytes,
+          programmatic: false,
+          arguments: [
+            { kind: 'input', index: 0 },
+            { kind: 'output', index: 0 },
+            { kind: 'workspace', offsetBytes: 0 },
+          ],
+        },
+      ],
     },
   };
 }
@@ -42,7 +64,9 @@ function planned(operator: LoweredOperator, factor: number, dynamicSharedBytes: 
 const first = scaleOperator('twice', 'x', 'y');
 const second = scaleOperator('thrice', 'y', 'z');
 const model: LoweredModel = {
-  tensors: [{ name: 'x', shape: [8], dtype: 'float32', role: 'input', fill: { kind: 'bits' }, value }], operators: [first, second], outputs: ['z'],
+  tensors: [{ name: 'x', shape: [8], dtype: 'float32', role: 'input', fill: { kind: 'bits' }, value }],
+  operators: [first, second],
+  outputs: ['z'],
 };
 const plans = [planned(first, 2, 0), planned(second, 3, 1024)];
 const hash = 'ab'.repeat(32);
@@ -65,14 +89,17 @@ describe.skipIf(!nvcc)('a compiled model.so', () => {
     folder = await mkdtemp(join(tmpdir(), 'ladder-test-'));
     const labels: string[] = [];
     const options = { targets: ['compute_80', 'sm_90a'], onProgress: (_: number, label: string) => labels.push(label) };
-    await compileModules([{ name: 'unit', sources: generateSources(model, plans, hash) }], options, (_, path) => copyFile(path, join(folder, 'model.so')));
+    await compileModules([{ name: 'unit', sources: generateSources(model, plans, hash) }], options, (_, path) =>
+      copyFile(path, join(folder, 'model.so')),
+    );
     expect(labels.some((label) => label.includes('nvcc'))).toBe(true);
   });
   afterAll(() => rm(folder, { recursive: true, force: true }));
 
   it('exports the operators, the context and the hash of its sources', async () => {
     const elf = readElf(join(folder, 'model.so'));
-    for (const name of ['twice', 'thrice', '__tvm_module_ctx', '__TVMFuncCall', '__tvm_dev_mblob']) expect(elf.exported.has(name)).toBe(true);
+    for (const name of ['twice', 'thrice', '__tvm_module_ctx', '__TVMFuncCall', '__tvm_dev_mblob'])
+      expect(elf.exported.has(name)).toBe(true);
     expect(elf.exported.has('launch')).toBe(false);
     expect(await readExportedString(join(folder, 'model.so'), '__ladder_sources')).toBe(hash);
   });
@@ -96,14 +123,23 @@ describe.skipIf(!nvcc)('a compiled model.so', () => {
 });
 
 describe('compileModules', () => {
-  it.skipIf(!nvcc)('hands on the compiler\'s words when a kernel is wrong', async () => {
-    const broken = [{ ...plans[0]!, plan: { ...plans[0]!.plan, definitions: 'extern "C" __global__ void twice_kernel() { no_such_thing(); }' } }, plans[1]!];
+  it.skipIf(!nvcc)("hands on the compiler's words when a kernel is wrong", async () => {
+    const broken = [
+      { ...plans[0]!, plan: { ...plans[0]!.plan, definitions: 'extern "C" __global__ void twice_kernel() { no_such_thing(); }' } },
+      plans[1]!,
+    ];
     const units = [{ name: 'broken', sources: generateSources(model, broken, hash) }];
-    await expect(compileModules(units, { targets: ['compute_80'] }, async () => {})).rejects.toMatchObject({ code: 'BUILD_FAILED', message: expect.stringContaining('no_such_thing') });
+    await expect(compileModules(units, { targets: ['compute_80'] }, async () => {})).rejects.toMatchObject({
+      code: 'BUILD_FAILED',
+      message: expect.stringContaining('no_such_thing'),
+    });
   });
 
   it.skipIf(!nvcc)('refuses targets that it does not know, instead of compiling for none', async () => {
-    await expect(compileModules([], { targets: ['sm_99'] }, async () => {})).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining('sm_90a') });
+    await expect(compileModules([], { targets: ['sm_99'] }, async () => {})).rejects.toMatchObject({
+      code: 'BAD_ARGUMENT',
+      message: expect.stringContaining('sm_90a'),
+    });
   });
 
   it('ends before it begins when it was aborted', async () => {
@@ -112,7 +148,10 @@ describe('compileModules', () => {
 
   it('says what to install where nvcc is missing', async () => {
     vi.stubEnv('LADDER_NVCC', '');
-    await expect(compileModules([], {}, async () => {})).rejects.toMatchObject({ code: 'NO_COMPILER', message: expect.stringContaining('CUDA toolkit') });
+    await expect(compileModules([], {}, async () => {})).rejects.toMatchObject({
+      code: 'NO_COMPILER',
+      message: expect.stringContaining('CUDA toolkit'),
+    });
     vi.unstubAllEnvs();
   });
 });

@@ -19,9 +19,11 @@ function lowered(model: string, batch: number, weight: string, layers = 1, group
 type Operator = ReturnType<typeof lowered>['operators'][number];
 
 /** What each operator is one of: the node that names it. */
-const heads = ({ operators: all }: { readonly operators: readonly Operator[] }): string[] => all.map(({ node }) => /^ladder_([a-z]+)_/.exec(node)![1]!);
+const heads = ({ operators: all }: { readonly operators: readonly Operator[] }): string[] =>
+  all.map(({ node }) => /^ladder_([a-z]+)_/.exec(node)![1]!);
 const operators = (model: string, batch: number, weight: string): string[] => heads(lowered(model, batch, weight));
-const steps = (model: string, batch: number, weight: string): string[] => lowered(model, batch, weight).operators.map(({ program }) => stepsText(program));
+const steps = (model: string, batch: number, weight: string): string[] =>
+  lowered(model, batch, weight).operators.map(({ program }) => stepsText(program));
 const isProduct = ({ program }: Operator): boolean => program.nodes.some(({ kind }) => kind === 'dense');
 const shapeOf = ({ program }: Operator) => {
   const match = matchDense(program);
@@ -35,18 +37,55 @@ describe('fusion', () => {
     expect(operators('llama2-70b', 1, 'int1')).toEqual(['dense', 'attention', 'dense', 'dense', 'dense']);
     expect(operators('bloom-176b', 1, 'nf4')).toEqual(['dense', 'attention', 'dense', 'dense', 'dense']);
     expect(steps('llama2-70b', 1, 'fp16')).toEqual(['norm, dense', 'attention', 'dense, add', 'norm, dense, silu_mul', 'dense, add']);
-    expect(steps('llama2-70b', 1, 'int1')).toEqual(['norm, quantise, dense', 'attention', 'quantise, dense, add', 'norm, quantise, dense, silu_mul', 'quantise, dense, add']);
-    expect(steps('bloom-176b', 1, 'nf4')).toEqual(['norm, dense, add', 'attention', 'dense, add, add', 'norm, dense, add, gelu_tanh', 'dense, add, add']);
+    expect(steps('llama2-70b', 1, 'int1')).toEqual([
+      'norm, quantise, dense',
+      'attention',
+      'quantise, dense, add',
+      'norm, quantise, dense, silu_mul',
+      'quantise, dense, add',
+    ]);
+    expect(steps('bloom-176b', 1, 'nf4')).toEqual([
+      'norm, dense, add',
+      'attention',
+      'dense, add, add',
+      'norm, dense, add, gelu_tanh',
+      'dense, add, add',
+    ]);
   });
 
   it('normalises and quantises once for many tokens, not in every block of the product', () => {
     expect(operators('llama2-70b', 32, 'fp16')).toEqual(['norm', 'dense', 'attention', 'dense', 'norm', 'dense', 'dense']);
-    expect(operators('bloom-176b', 32, 'fp8')).toEqual(['norm', 'dense', 'attention', 'quantise', 'dense', 'norm', 'dense', 'quantise', 'dense']);
-    expect(steps('bloom-176b', 32, 'fp8')).toEqual(['norm, quantise', 'dense, add', 'attention', 'quantise', 'dense, add, add', 'norm, quantise', 'dense, add, gelu_tanh', 'quantise', 'dense, add, add']);
+    expect(operators('bloom-176b', 32, 'fp8')).toEqual([
+      'norm',
+      'dense',
+      'attention',
+      'quantise',
+      'dense',
+      'norm',
+      'dense',
+      'quantise',
+      'dense',
+    ]);
+    expect(steps('bloom-176b', 32, 'fp8')).toEqual([
+      'norm, quantise',
+      'dense, add',
+      'attention',
+      'quantise',
+      'dense, add, add',
+      'norm, quantise',
+      'dense, add, gelu_tanh',
+      'quantise',
+      'dense, add, add',
+    ]);
   });
 
   it('rounds to float16 on the way to a product and nowhere else, and never before a quantisation', () => {
-    for (const [batch, weight] of [[1, 'int4'], [1, 'int1'], [32, 'fp16'], [32, 'fp8']] as const) {
+    for (const [batch, weight] of [
+      [1, 'int4'],
+      [1, 'int1'],
+      [32, 'fp16'],
+      [32, 'fp8'],
+    ] as const) {
       for (const { program } of lowered('bloom-176b', batch, weight).operators) {
         const { values, nodes, inputs, outputs } = program;
         values.forEach(({ type }, value) => {
@@ -73,10 +112,16 @@ describe('fusion', () => {
 
   it('leaves a value to each that reads it', () => {
     const graph = new GraphBuilder();
-    const axes = [{ name: 'm', extent: 1 }, { name: 'c', extent: 64 }];
+    const axes = [
+      { name: 'm', extent: 1 },
+      { name: 'c', extent: 64 },
+    ];
     const x = graph.input('x', axes);
     const h = graph.norm('norm', x, 'rms', 1e-5);
-    const all = lower(graph.finish([graph.node('add', 'sum', [graph.dense('a', h, 64, false), graph.dense('b', h, 64, false)]), h]), layoutTarget);
+    const all = lower(
+      graph.finish([graph.node('add', 'sum', [graph.dense('a', h, 64, false), graph.dense('b', h, 64, false)]), h]),
+      layoutTarget,
+    );
     // The norm has three readers, one of them the caller; the sum is the residual of one product.
     expect(all.operators.map(({ program }) => stepsText(program))).toEqual(['norm', 'dense', 'dense, add']);
     expect(all.outputs).toEqual(['ladder_dense_a', 'ladder_norm_norm']);
@@ -95,7 +140,10 @@ describe('fusion', () => {
   it('hands codes and scales of a quantised value to its product', () => {
     const { operators: all } = lowered('llama2-70b', 32, 'int1');
     const norm = all[0]!;
-    expect(norm.outputs.map(({ dtype, shape }) => [dtype, shape])).toEqual([['int8', [32, 8192]], ['float32', [32]]]);
+    expect(norm.outputs.map(({ dtype, shape }) => [dtype, shape])).toEqual([
+      ['int8', [32, 8192]],
+      ['float32', [32]],
+    ]);
     expect(all[1]!.inputs.slice(0, 2)).toEqual(norm.outputs.map(({ name }) => name));
     expect(shapeOf(all[1]!)).toMatchObject({ input: 'quantised', norm: { kind: 'none' }, weight: 'int1', activation: 'int8' });
   });
@@ -106,11 +154,20 @@ describe('fusion', () => {
     const weights = ahead.map(({ inputs }) => inputs[1]);
     expect(ahead.map(({ inputs }) => inputs.at(-1)).slice(0, -1)).toEqual(weights.slice(1));
     expect(ahead.map((operator) => shapeOf(operator).prefetch)).toEqual([
-      8192 * 4096, 57344 * 4096, 8192 * 14336, 10240 * 4096, 8192 * 4096, 57344 * 4096, 8192 * 14336, undefined,
+      8192 * 4096,
+      57344 * 4096,
+      8192 * 14336,
+      10240 * 4096,
+      8192 * 4096,
+      57344 * 4096,
+      8192 * 14336,
+      undefined,
     ]);
     expect(ahead[0]!.bytes).toBeLessThan(10240 * 4096 * 1.01);
     expect(ahead.every(({ inputs, probe }) => inputs.length === probe.length)).toBe(true);
-    expect(ahead.map(({ program }) => program.hints)).toEqual(ahead.map((operator) => (shapeOf(operator).prefetch === undefined ? undefined : [shapeOf(operator).prefetch])));
+    expect(ahead.map(({ program }) => program.hints)).toEqual(
+      ahead.map((operator) => (shapeOf(operator).prefetch === undefined ? undefined : [shapeOf(operator).prefetch])),
+    );
     expect(dense('fp8').every((operator) => operator.program.hints === undefined && !('prefetch' in shapeOf(operator)))).toBe(true);
   });
 
@@ -125,9 +182,13 @@ describe('fusion', () => {
 
 describe('sizes', () => {
   const bits: Record<string, number> = { fp16: 16, int4: 4, nf4: 4, fp8: 8, mxfp8: 8, int1: 1, int8: 8 };
-  it.each([['llama2-70b', 855_638_016], ['bloom-176b', 2_466_250_752]])('%s stores every weight of the layer once, at its width', (model, weights) => {
+  it.each([
+    ['llama2-70b', 855_638_016],
+    ['bloom-176b', 2_466_250_752],
+  ])('%s stores every weight of the layer once, at its width', (model, weights) => {
     for (const [weight, width] of Object.entries(bits)) {
-      const bytes = lowered(model, 1, weight).tensors.filter(({ role }) => role === 'weight')
+      const bytes = lowered(model, 1, weight)
+        .tensors.filter(({ role }) => role === 'weight')
         .reduce((sum, { shape, dtype }) => sum + shape.reduce((a, b) => a * b, dtype === 'float16' ? 2 : 1), 0);
       expect(bytes).toBe((weights * width) / 8);
     }
@@ -140,7 +201,9 @@ describe('sizes', () => {
 
   it('has one scale per output channel, per group, or per MX block', () => {
     const scales = (weight: string, group?: number): number[] =>
-      lowered('llama2-70b', 1, weight, 1, group).tensors.filter(({ role }) => role === 'scale').map(({ shape }) => shape.reduce((a, b) => a * b, 1));
+      lowered('llama2-70b', 1, weight, 1, group)
+        .tensors.filter(({ role }) => role === 'scale')
+        .map(({ shape }) => shape.reduce((a, b) => a * b, 1));
     expect(scales('int4')).toEqual([10240, 8192, 57344, 8192]);
     expect(scales('int4', 128)).toEqual([10240 * 64, 8192 * 64, 57344 * 64, 8192 * 224]);
     expect(scales('mxfp8')).toEqual([10240 * 256, 8192 * 256, 57344 * 256, 8192 * 896]);
@@ -154,7 +217,13 @@ describe('requests', () => {
       return [format.weight, format.activation, format.group];
     });
     expect(pairs).toEqual([
-      ['fp16', 'fp16', -1], ['int4', 'fp16', -1], ['nf4', 'fp16', -1], ['fp8_e5m2', 'fp8_e5m2', -1], ['mxfp8_e5m2', 'mxfp8_e5m2', 32], ['int1', 'int8', -1], ['int8', 'int8', -1],
+      ['fp16', 'fp16', -1],
+      ['int4', 'fp16', -1],
+      ['nf4', 'fp16', -1],
+      ['fp8_e5m2', 'fp8_e5m2', -1],
+      ['mxfp8_e5m2', 'mxfp8_e5m2', 32],
+      ['int1', 'int8', -1],
+      ['int8', 'int8', -1],
     ]);
   });
 
@@ -168,16 +237,31 @@ describe('requests', () => {
   });
 
   it.each([
-    [{ weight: 'int5' }, /`weight`/], [{ weight: 'int4', act: 'fp7' }, /`act`/], [{ weight: 'int4', act: 'nf4' }, /`act`/], [{ weight: 'int4', group: 100 }, /`group`/], [{ weight: 'int4', group: 32 }, /`group`/],
-    [{ weight: 'fp16', group: 128 }, /expected -1 for `group` with fp16/], [{ weight: 'int1', group: 64 }, /expected -1 for `group` with int1/], [{ weight: 'mxfp8', group: 64 }, /expected 32 for `group`/],
-    [{ weight: 'mxfp8', act: 'fp16' }, /go together/], [{ weight: 'mxfp8', act: 'mxfp8_e4m3' }, /go together/], [{ weight: 'int4', act: 'mxfp8' }, /blocks of 32/], [{ weight: 'fp16', batch: 0 }, /`batch`/],
-    [{ weight: 'int4', format: 'e4m3' }, /`format`/], [{ weight: 'fp8_e5m2', format: 'e4m3' }, /`format`/], [{ weight: 'fp8', format: 'e3m4' }, /fp8_e5m2.*"fp8_e3m4"/],
+    [{ weight: 'int5' }, /`weight`/],
+    [{ weight: 'int4', act: 'fp7' }, /`act`/],
+    [{ weight: 'int4', act: 'nf4' }, /`act`/],
+    [{ weight: 'int4', group: 100 }, /`group`/],
+    [{ weight: 'int4', group: 32 }, /`group`/],
+    [{ weight: 'fp16', group: 128 }, /expected -1 for `group` with fp16/],
+    [{ weight: 'int1', group: 64 }, /expected -1 for `group` with int1/],
+    [{ weight: 'mxfp8', group: 64 }, /expected 32 for `group`/],
+    [{ weight: 'mxfp8', act: 'fp16' }, /go together/],
+    [{ weight: 'mxfp8', act: 'mxfp8_e4m3' }, /go together/],
+    [{ weight: 'int4', act: 'mxfp8' }, /blocks of 32/],
+    [{ weight: 'fp16', batch: 0 }, /`batch`/],
+    [{ weight: 'int4', format: 'e4m3' }, /`format`/],
+    [{ weight: 'fp8_e5m2', format: 'e4m3' }, /`format`/],
+    [{ weight: 'fp8', format: 'e3m4' }, /fp8_e5m2.*"fp8_e3m4"/],
   ])('refuses %o', (words, message) => {
-    expect(() => parseRequest({ model: 'llama2-70b', batch: 1, seq: 1, ...words })).toThrow(expect.objectContaining({ code: 'BAD_ARGUMENT', message: expect.stringMatching(message) }));
+    expect(() => parseRequest({ model: 'llama2-70b', batch: 1, seq: 1, ...words })).toThrow(
+      expect.objectContaining({ code: 'BAD_ARGUMENT', message: expect.stringMatching(message) }),
+    );
   });
 
   it('refuses a model that it does not know, or does not build, and names those it builds', () => {
     expect(() => modelGraph('gpt-2')).toThrow(/llama2-70b, bloom-176b/);
-    expect(() => modelGraph('resnet-50')).toThrow(expect.objectContaining({ code: 'BAD_ARGUMENT', message: expect.stringMatching(/llama2-70b, bloom-176b/) }));
+    expect(() => modelGraph('resnet-50')).toThrow(
+      expect.objectContaining({ code: 'BAD_ARGUMENT', message: expect.stringMatching(/llama2-70b, bloom-176b/) }),
+    );
   });
 });

@@ -10,8 +10,10 @@ const kRequest = parseRequest({ model: 'llama2-tiny', batch: 1, seq: 1, weight: 
 
 /** Attention that only sm_90a has a kernel of its own for: everyone else's with twice the threads. */
 const hopperAttention = defineFamily({
-  ...simpleFamilies.find(({ id }) => id === 'simple/attention')!, id: 'test/hopper-attention',
-  accepts: (program, target) => (target.id === 'sm_90a' ? simpleFamilies.find(({ id }) => id === 'simple/attention')!.accepts(program, target) : kOtherKind),
+  ...simpleFamilies.find(({ id }) => id === 'simple/attention')!,
+  id: 'test/hopper-attention',
+  accepts: (program, target) =>
+    target.id === 'sm_90a' ? simpleFamilies.find(({ id }) => id === 'simple/attention')!.accepts(program, target) : kOtherKind,
 });
 
 describe('targets', () => {

@@ -45,19 +45,41 @@ describe('committed tunings', () => {
     const plain = designCheckpoint(request, null).planned;
     planned.forEach(({ operator, plan }, i) => {
       const { family, match } = operator;
-      const isDefault = JSON.stringify(plan.definitions.replace(/kNext\w+ = \d+/g, '')) === JSON.stringify(plain[i]!.plan.definitions.replace(/kNext\w+ = \d+/g, ''));
+      const isDefault =
+        JSON.stringify(plan.definitions.replace(/kNext\w+ = \d+/g, '')) ===
+        JSON.stringify(plain[i]!.plan.definitions.replace(/kNext\w+ = \d+/g, ''));
       const defaults = family.configurations(match, layoutTarget)[0]!;
       expect(isDefault).toBe(Object.entries(tuningOf(tuned, operator)).every(([parameter, value]) => defaults[parameter] === value));
     });
   });
 });
 
-const entry = (parameters: Record<string, number>): Tuned['operators'][string] => ({ parameters, latencyMs: 1, defaultLatencyMs: 2, candidates: 3 });
+const entry = (parameters: Record<string, number>): Tuned['operators'][string] => ({
+  parameters,
+  latencyMs: 1,
+  defaultLatencyMs: 2,
+  candidates: 3,
+});
 const tunedFor = (...keys: readonly string[]): Tuned => ({
-  schema: 'ladder-tuned/2', arch: 'sm_90a', gpu: 'a GPU', date: '2024-01-01T00:00:00.000Z', commit: '', seconds: 0, operators: Object.fromEntries(keys.map((key, i) => [key, entry({ stages: 3 + i })])),
+  schema: 'ladder-tuned/2',
+  arch: 'sm_90a',
+  gpu: 'a GPU',
+  date: '2024-01-01T00:00:00.000Z',
+  commit: '',
+  seconds: 0,
+  operators: Object.fromEntries(keys.map((key, i) => [key, entry({ stages: 3 + i })])),
 });
 
-const shape = denseShape('int4', { n: 256, k: 1024, group: 128, norm: { kind: 'rms', eps: 1e-5 }, bias: true, function: 'silu_mul', residual: true, prefetch: 4096 });
+const shape = denseShape('int4', {
+  n: 256,
+  k: 1024,
+  group: 128,
+  norm: { kind: 'rms', eps: 1e-5 },
+  bias: true,
+  function: 'silu_mul',
+  residual: true,
+  prefetch: 4096,
+});
 const key = tuningKey(storedProgram(shape));
 const tuned = tunedFor(key);
 const takes = (program: Program, family: Family = vector): { family: Family; match: unknown } => {
@@ -69,8 +91,12 @@ const takes = (program: Program, family: Family = vector): { family: Family; mat
 describe('a tuning', () => {
   it('has a key that a reader understands', () => {
     expect(key).toBe('matmul/vector@1 m=1 n=256 k=1024 w=int4 g=128 x=fp16 pre=rms post=bias+silu_mul+residual next');
-    expect(tuningKey(storedProgram(denseShape('int1', { n: 256, k: 1024 })))).toBe('matmul/vector@1 m=1 n=256 k=1024 w=int1 x=int8 pre=quantise');
-    expect(tuningKey(storedProgram(denseShape('mxfp8_e4m3', { m: 9 })))).toBe('matmul/warpgroup@1 m=9 n=176 k=1280 w=mxfp8_e4m3 g=32 x=mxfp8_e4m3');
+    expect(tuningKey(storedProgram(denseShape('int1', { n: 256, k: 1024 })))).toBe(
+      'matmul/vector@1 m=1 n=256 k=1024 w=int1 x=int8 pre=quantise',
+    );
+    expect(tuningKey(storedProgram(denseShape('mxfp8_e4m3', { m: 9 })))).toBe(
+      'matmul/warpgroup@1 m=9 n=176 k=1280 w=mxfp8_e4m3 g=32 x=mxfp8_e4m3',
+    );
   });
 
   it('is found by the same product, whatever else is said of it', () => {
@@ -83,21 +109,39 @@ describe('a tuning', () => {
     const last = program.values.length - 1;
     const flip = (value: number): number => last - value;
     found({
-      ...program, values: [...program.values].reverse(), nodes: program.nodes.map((node) => ({ ...node, inputs: node.inputs.map(flip), outputs: node.outputs.map(flip) })),
-      inputs: program.inputs.map(flip).reverse(), outputs: program.outputs.map(flip),
+      ...program,
+      values: [...program.values].reverse(),
+      nodes: program.nodes.map((node) => ({ ...node, inputs: node.inputs.map(flip), outputs: node.outputs.map(flip) })),
+      inputs: program.inputs.map(flip).reverse(),
+      outputs: program.outputs.map(flip),
     });
     // Optional fields that later schemas have, as a parameter with a default.
-    found({ ...program, nodes: program.nodes.map((node) => ({ ...node, params: { ...node.params, transposed: false, alpha: 1 }, name: 'layer0.qkv' })) });
+    found({
+      ...program,
+      nodes: program.nodes.map((node) => ({ ...node, params: { ...node.params, transposed: false, alpha: 1 }, name: 'layer0.qkv' })),
+    });
     found({ ...program, values: program.values.map((value) => ({ ...value, name: 'x', zeroPoint: null })), ...({ version: 2 } as object) });
-    found({ ...program, nodes: program.nodes.map((node) => (node.kind === 'norm' ? { ...node, params: { ...node.params, eps: 1e-6 } } : node)) });
+    found({
+      ...program,
+      nodes: program.nodes.map((node) => (node.kind === 'norm' ? { ...node, params: { ...node.params, eps: 1e-6 } } : node)),
+    });
     // Bytes that are read ahead follow from the next product.
     found({ ...program, hints: [8192] });
   });
 
   it.each<[string, Partial<DenseShapeV1>]>([
-    ['more rows', { n: 512 }], ['more channels', { k: 2048 }], ['another format', { weight: 'nf4' }], ['scales per channel', { group: -1 }], ['smaller groups', { group: 64 }],
-    ['another norm', { norm: { kind: 'layer', eps: 1e-5 } }], ['no norm', { norm: { kind: 'none', eps: 1e-5 } }], ['no bias', { bias: false }], ['another function', { function: 'gelu_tanh' }],
-    ['no function', { function: 'none' }], ['no residual', { residual: false }], ['nothing to read ahead', { prefetch: undefined }],
+    ['more rows', { n: 512 }],
+    ['more channels', { k: 2048 }],
+    ['another format', { weight: 'nf4' }],
+    ['scales per channel', { group: -1 }],
+    ['smaller groups', { group: 64 }],
+    ['another norm', { norm: { kind: 'layer', eps: 1e-5 } }],
+    ['no norm', { norm: { kind: 'none', eps: 1e-5 } }],
+    ['no bias', { bias: false }],
+    ['another function', { function: 'gelu_tanh' }],
+    ['no function', { function: 'none' }],
+    ['no residual', { residual: false }],
+    ['nothing to read ahead', { prefetch: undefined }],
   ])('is not found by a product with %s', (_, change) => {
     const other = storedProgram({ ...shape, ...change });
     expect(other.family).toBe(vector);
@@ -110,7 +154,9 @@ describe('a tuning', () => {
     const more = storedProgram(denseShape('int4', { m: 3, n: 256, k: 1024 }));
     expect(tuningOf(tunedFor(tuningKey(several)), several)).toEqual({ stages: 3 });
     expect(tuningOf(tunedFor(tuningKey(several)), more)).toEqual({});
-    const [before, comes] = [denseShape('fp8_e5m2', { m: 1, input: 'fp16' }), denseShape('fp8_e5m2', { m: 1, input: 'quantised' })].map((one) => takes(plainDense(one)));
+    const [before, comes] = [denseShape('fp8_e5m2', { m: 1, input: 'fp16' }), denseShape('fp8_e5m2', { m: 1, input: 'quantised' })].map(
+      (one) => takes(plainDense(one)),
+    );
     expect(tuningOf(tunedFor(tuningKey(before!)), comes!)).toEqual({});
   });
 
@@ -123,11 +169,34 @@ describe('a tuning', () => {
   });
 
   it('of small operators is told apart by what they compute', () => {
-    const attention: OperatorV1 = { op: 'attention', batch: 2, seq: 1, heads: 8, kvHeads: 2, headDim: 128, order: 'concatenated', position: 'rope', ropeBase: 10000 };
+    const attention: OperatorV1 = {
+      op: 'attention',
+      batch: 2,
+      seq: 1,
+      heads: 8,
+      kvHeads: 2,
+      headDim: 128,
+      order: 'concatenated',
+      position: 'rope',
+      ropeBase: 10000,
+    };
     const norm: OperatorV1 = { op: 'norm', m: 2, k: 64, norm: { kind: 'rms', eps: 1e-5 }, activation: 'fp16' };
     const all: OperatorV1[] = [
-      attention, { ...attention, batch: 3 }, { ...attention, seq: 2 }, { ...attention, heads: 16 }, { ...attention, kvHeads: 4 }, { ...attention, headDim: 64 }, { ...attention, kvHeads: 8, order: 'interleaved' }, { ...attention, position: 'alibi' },
-      norm, { ...norm, m: 3 }, { ...norm, k: 128 }, { ...norm, norm: { kind: 'layer', eps: 1e-5 } }, { ...norm, activation: 'int8' }, { op: 'quantise', m: 2, k: 64, activation: 'int8' }, { op: 'quantise', m: 2, k: 64, activation: 'int4' },
+      attention,
+      { ...attention, batch: 3 },
+      { ...attention, seq: 2 },
+      { ...attention, heads: 16 },
+      { ...attention, kvHeads: 4 },
+      { ...attention, headDim: 64 },
+      { ...attention, kvHeads: 8, order: 'interleaved' },
+      { ...attention, position: 'alibi' },
+      norm,
+      { ...norm, m: 3 },
+      { ...norm, k: 128 },
+      { ...norm, norm: { kind: 'layer', eps: 1e-5 } },
+      { ...norm, activation: 'int8' },
+      { op: 'quantise', m: 2, k: 64, activation: 'int8' },
+      { op: 'quantise', m: 2, k: 64, activation: 'int4' },
     ];
     const keys = all.map((operator) => {
       const program = programOfV1(operator);
@@ -159,9 +228,13 @@ describe('tuned/<arch>.json', async () => {
   });
 
   it.each<[string, object, RegExp]>([
-    ['another version', { schema: 'ladder-tuned/1' }, /schema/], ['a parameter that is no number', { operators: { [key]: { ...entry({}), parameters: { stages: '3' } } } }, /operators/],
-    ['no latency', { operators: { [key]: { ...entry({}), latencyMs: 0 } } }, /latencyMs/], ['a field too many', { host: 'here' }, /host/],
+    ['another version', { schema: 'ladder-tuned/1' }, /schema/],
+    ['a parameter that is no number', { operators: { [key]: { ...entry({}), parameters: { stages: '3' } } } }, /operators/],
+    ['no latency', { operators: { [key]: { ...entry({}), latencyMs: 0 } } }, /latencyMs/],
+    ['a field too many', { host: 'here' }, /host/],
   ])('with %s is refused', (_, change, message) => {
-    expect(() => parseTuned(JSON.stringify({ ...tuned, ...change }), 'tuned/sm_90a.json')).toThrow(expect.objectContaining({ code: 'BAD_RECORD', message: expect.stringMatching(message) }));
+    expect(() => parseTuned(JSON.stringify({ ...tuned, ...change }), 'tuned/sm_90a.json')).toThrow(
+      expect.objectContaining({ code: 'BAD_RECORD', message: expect.stringMatching(message) }),
+    );
   });
 });

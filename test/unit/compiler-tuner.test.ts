@@ -8,11 +8,17 @@ import type { Choice } from '../../lib/compiler/tune/variants.js';
 import { LadderError } from '../../lib/errors.js';
 
 let root = '';
-beforeAll(async () => { root = await mkdtemp(join(tmpdir(), 'ladder-tuner-')); });
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'ladder-tuner-'));
+});
 afterAll(() => rm(root, { recursive: true, force: true }));
 
 function choice(key: string, count: number): Choice {
-  return { key, nodes: [0], candidates: Array.from({ length: count }, (_, i) => ({ parameters: { stages: i }, functionName: `${key}${i}`, image: i })) };
+  return {
+    key,
+    nodes: [0],
+    candidates: Array.from({ length: count }, (_, i) => ({ parameters: { stages: i }, functionName: `${key}${i}`, image: i })),
+  };
 }
 /** An operator with three candidates, one without a choice, one with two. */
 const choices = [choice('a', 3), choice('norm', 1), choice('b', 2)];
@@ -21,7 +27,10 @@ const costs = [[1, 0.8, 0.9], [0.1], [1, 1.5]];
 
 class FakeTrials implements Trials {
   readonly calls: string[] = [];
-  constructor(private readonly hook: (call: string) => void = () => undefined, private readonly table = costs) {}
+  constructor(
+    private readonly hook: (call: string) => void = () => undefined,
+    private readonly table = costs,
+  ) {}
   async time(chosen: readonly number[], check: number | null): Promise<number> {
     const call = `${chosen.join('')}${check === null ? '' : `?${check}`}`;
     this.calls.push(call);
@@ -50,13 +59,21 @@ describe('searchTunings', () => {
 
   it('passes over a candidate that fails or computes something else, and keeps why', async () => {
     const journal = await open('failing');
-    const found = await searchTunings(choices, new FakeTrials((call) => { if (call === '100?0') throw new LadderError('INTERNAL', 'wrong numbers'); }), journal);
+    const found = await searchTunings(
+      choices,
+      new FakeTrials((call) => {
+        if (call === '100?0') throw new LadderError('INTERNAL', 'wrong numbers');
+      }),
+      journal,
+    );
     expect(found['a']!.parameters).toEqual({ stages: 2 });
     expect(journal.state.failures).toEqual({ 'a {"stages":1}': 'wrong numbers' });
   });
 
   it('ends when the context is lost, and does not try that candidate again', async () => {
-    const lost = new FakeTrials((call) => { if (call === '100?0') throw new LadderError('CUDA', 'sticky'); });
+    const lost = new FakeTrials((call) => {
+      if (call === '100?0') throw new LadderError('CUDA', 'sticky');
+    });
     await expect(searchTunings(choices, lost, await open('lost'))).rejects.toMatchObject({ code: 'CUDA' });
     const again = new FakeTrials();
     const found = await searchTunings(choices, again, await open('lost'));
@@ -66,17 +83,35 @@ describe('searchTunings', () => {
 
   it.each([1, 2, 3, 4])('interrupted after %i trials, it goes on there and finds the same', async (after) => {
     const controller = new AbortController();
-    const first = new FakeTrials(() => { if (first.calls.length === after) controller.abort(); });
-    await expect(searchTunings(choices, first, await open(`stop${after}`), { signal: controller.signal })).rejects.toMatchObject({ code: 'ABORTED' });
+    const first = new FakeTrials(() => {
+      if (first.calls.length === after) controller.abort();
+    });
+    await expect(searchTunings(choices, first, await open(`stop${after}`), { signal: controller.signal })).rejects.toMatchObject({
+      code: 'ABORTED',
+    });
     const second = new FakeTrials();
     const found = await searchTunings(choices, second, await open(`stop${after}`));
-    expect([...first.calls, ...second.calls]).toEqual(['000?0', '100?0', '200?0', '100?2', '101?2', '000', '100', '000', '100', '000', '100']);
+    expect([...first.calls, ...second.calls]).toEqual([
+      '000?0',
+      '100?0',
+      '200?0',
+      '100?2',
+      '101?2',
+      '000',
+      '100',
+      '000',
+      '100',
+      '000',
+      '100',
+    ]);
     expect(found['a']!.parameters).toEqual({ stages: 1 });
   });
 
   it('tells progress from 0 to nearly 1, and an estimate from the second trial on', async () => {
     const told: [number, number | null][] = [];
-    await searchTunings(choices, new FakeTrials(), await open('progress'), { onProgress: (fraction, _, remaining) => told.push([fraction, remaining]) });
+    await searchTunings(choices, new FakeTrials(), await open('progress'), {
+      onProgress: (fraction, _, remaining) => told.push([fraction, remaining]),
+    });
     const fractions = told.map(([fraction]) => fraction);
     expect(fractions).toEqual([...fractions].sort((a, b) => a - b));
     expect([fractions[0], told[0]![1]]).toEqual([0, null]);

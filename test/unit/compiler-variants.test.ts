@@ -10,26 +10,38 @@ import { parseRequest } from '../../lib/compiler/request.js';
 import { planVariants } from '../../lib/compiler/tune/variants.js';
 
 describe("the tuner's variants", () => {
-  it.each(figure8Requests().map((request) => [`${request.model}/${checkpointName(request)}`, request] as const))('%s: every node has a choice of its own candidates', (_, request) => {
-    const { choices, manifest, sources, graphText } = planVariants(request, 4);
-    const nodes = choices.flatMap((choice) => choice.nodes);
-    expect([...nodes].sort((a, b) => a - b)).toEqual(manifest.operators.map((_, index) => index));
-    expect(new Set(choices.map(({ key }) => key)).size).toBe(choices.length);
-    expect(choices.map((choice) => choice.nodes.map((node) => manifest.operators[node]!.kernels))).toEqual(choices.map((choice) => choice.nodes.map(() => choice.key.split('@')[0])));
-    for (const { nodes: [first], candidates } of choices) {
-      const isProduct = manifest.operators[first!]!.program.nodes.some(({ kind }) => kind === 'dense');
-      expect(candidates.length > 1).toBe(isProduct);
-      expect(candidates[0]!.parameters).toEqual(isProduct ? expect.objectContaining({ stages: expect.any(Number) }) : {});
-      expect(candidates.length).toBeLessThanOrEqual(4);
-      for (const { functionName, image } of candidates) {
-        expect(sources.kernels[image]).toContain(functionName);
-        expect(sources.host).toContain(`EXPORT int ${functionName}(`);
+  it.each(figure8Requests().map((request) => [`${request.model}/${checkpointName(request)}`, request] as const))(
+    '%s: every node has a choice of its own candidates',
+    (_, request) => {
+      const { choices, manifest, sources, graphText } = planVariants(request, 4);
+      const nodes = choices.flatMap((choice) => choice.nodes);
+      expect([...nodes].sort((a, b) => a - b)).toEqual(manifest.operators.map((_, index) => index));
+      expect(new Set(choices.map(({ key }) => key)).size).toBe(choices.length);
+      expect(choices.map((choice) => choice.nodes.map((node) => manifest.operators[node]!.kernels))).toEqual(
+        choices.map((choice) => choice.nodes.map(() => choice.key.split('@')[0])),
+      );
+      for (const {
+        nodes: [first],
+        candidates,
+      } of choices) {
+        const isProduct = manifest.operators[first!]!.program.nodes.some(({ kind }) => kind === 'dense');
+        expect(candidates.length > 1).toBe(isProduct);
+        expect(candidates[0]!.parameters).toEqual(isProduct ? expect.objectContaining({ stages: expect.any(Number) }) : {});
+        expect(candidates.length).toBeLessThanOrEqual(4);
+        for (const { functionName, image } of candidates) {
+          expect(sources.kernels[image]).toContain(functionName);
+          expect(sources.host).toContain(`EXPORT int ${functionName}(`);
+        }
       }
-    }
-    expect(new Set(choices.flatMap(({ candidates }) => candidates.map(({ image }) => image))).size).toBe(sources.kernels.length);
-    const called = (JSON.parse(graphText) as { nodes: { attrs?: { func_name: string } }[] }).nodes.flatMap(({ attrs }) => attrs?.func_name ?? []);
-    expect(called).toEqual(manifest.operators.map((_, index) => choices.find((choice) => choice.nodes.includes(index))!.candidates[0]!.functionName));
-  });
+      expect(new Set(choices.flatMap(({ candidates }) => candidates.map(({ image }) => image))).size).toBe(sources.kernels.length);
+      const called = (JSON.parse(graphText) as { nodes: { attrs?: { func_name: string } }[] }).nodes.flatMap(
+        ({ attrs }) => attrs?.func_name ?? [],
+      );
+      expect(called).toEqual(
+        manifest.operators.map((_, index) => choices.find((choice) => choice.nodes.includes(index))!.candidates[0]!.functionName),
+      );
+    },
+  );
 
   it('compile, together (skipped without nvcc)', async ({ skip }) => {
     if ((await findNvcc()) === null) skip('nvcc was not found: model.so cannot be built here');

@@ -31,10 +31,25 @@ async function render(html: string, ...args: string[]): Promise<string> {
   const page = join(scratch, 'page.html');
   await writeFile(page, html);
   const profile = await mkdtemp(join(scratch, 'profile-'));
-  const run = spawnSync(chromium, [
-    '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
-    '--hide-scrollbars', `--force-device-scale-factor=${scale}`, `--user-data-dir=${profile}`, ...args, `file://${page}`,
-  ], { encoding: 'utf8', timeout: 60_000, maxBuffer: 64 << 20 });
+  const run = spawnSync(
+    chromium,
+    [
+      '--headless',
+      '--no-sandbox',
+      '--disable-gpu',
+      '--disable-quic',
+      '--no-first-run',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
+      '--hide-scrollbars',
+      `--force-device-scale-factor=${scale}`,
+      `--user-data-dir=${profile}`,
+      ...args,
+      `file://${page}`,
+    ],
+    { encoding: 'utf8', timeout: 60_000, maxBuffer: 64 << 20 },
+  );
   if (run.status !== 0) throw new Error(`chromium ended with ${run.status}: ${run.stderr.slice(-500)}`);
   return run.stdout;
 }
@@ -42,7 +57,14 @@ async function render(html: string, ...args: string[]): Promise<string> {
 const page = (picture: Picture, style: string, script: string): string =>
   `<!doctype html><meta charset="utf-8"><style>html,body{margin:0;background:#fff}svg{display:block}${style}</style>${picture.toString()}<script>${script}</script>`;
 
-interface Box { readonly text: string; readonly role: string; readonly left: number; readonly top: number; readonly right: number; readonly bottom: number }
+interface Box {
+  readonly text: string;
+  readonly role: string;
+  readonly left: number;
+  readonly top: number;
+  readonly right: number;
+  readonly bottom: number;
+}
 
 /** The boxes of all labels, from the browser's own layout. */
 async function labelBoxes(picture: Picture): Promise<Box[]> {
@@ -57,9 +79,15 @@ async function labelBoxes(picture: Picture): Promise<Box[]> {
 
 /** Pairs of boxes that share more than `slack` units both ways. */
 function overlaps(boxes: readonly Box[], slack = 0.2): string[] {
-  return boxes.flatMap((a, i) => boxes.slice(i + 1)
-    .filter((b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > slack && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > slack)
-    .map((b) => `${a.role} "${a.text}" and ${b.role} "${b.text}"`));
+  return boxes.flatMap((a, i) =>
+    boxes
+      .slice(i + 1)
+      .filter(
+        (b) =>
+          Math.min(a.right, b.right) - Math.max(a.left, b.left) > slack && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > slack,
+      )
+      .map((b) => `${a.role} "${a.text}" and ${b.role} "${b.text}"`),
+  );
 }
 
 /**
@@ -86,9 +114,23 @@ const pictures: readonly (readonly [string, () => Picture | null])[] = [
   ['Figure 8 of the artifact with values', () => drawEnd2End(publishedFigure(artifact, caption), 'f', { values: true })],
   ['Figure 8 measured here', () => drawEnd2End(reproducedFigure(paper, own, caption), 'f')],
   ['Figure 8 measured here with values', () => drawEnd2End(reproducedFigure(paper, own, caption), 'f', { values: true })],
-  ['roofline', () => drawRoofline(paper.filter((entry) => entry.system === 'Ladder'), 'f', `${caption} ${caption}`)],
-  ['operators', () => drawOperators(publishedProfile(loadLadderOperators(), 'llama2-70b', 'llama2_fq_0_int_4_-1_bs1_seq1_ci_False_async'), 'f')],
-  ['186 operators', () => drawOperators(publishedProfile(loadLadderOperators(), 'vit', 'vit-b1_fq_0_fp_e5m2_8_ci_False_holistic_fp16'), 'f')],
+  [
+    'roofline',
+    () =>
+      drawRoofline(
+        paper.filter((entry) => entry.system === 'Ladder'),
+        'f',
+        `${caption} ${caption}`,
+      ),
+  ],
+  [
+    'operators',
+    () => drawOperators(publishedProfile(loadLadderOperators(), 'llama2-70b', 'llama2_fq_0_int_4_-1_bs1_seq1_ci_False_async'), 'f'),
+  ],
+  [
+    '186 operators',
+    () => drawOperators(publishedProfile(loadLadderOperators(), 'vit', 'vit-b1_fq_0_fp_e5m2_8_ci_False_holistic_fp16'), 'f'),
+  ],
 ];
 
 describe.skipIf(!present)('in Chromium', () => {
@@ -119,12 +161,27 @@ describe.skipIf(!present)('in Chromium', () => {
 
   test('report.html: a click on a column sorts by its numbers, the next one turns round', { timeout: 60_000 }, async () => {
     const html = reportHtml({
-      title: 'r', summary: [], figures: [],
-      tables: [{ title: 't', note: '', columns: ['name', 'ms'], rows: [['b', 10], ['a', 9.5], ['c', 0.1]].map(([name, ms]) => [{ text: String(name) }, numberCell(Number(ms))]) }],
+      title: 'r',
+      summary: [],
+      figures: [],
+      tables: [
+        {
+          title: 't',
+          note: '',
+          columns: ['name', 'ms'],
+          rows: [
+            ['b', 10],
+            ['a', 9.5],
+            ['c', 0.1],
+          ].map(([name, ms]) => [{ text: String(name) }, numberCell(Number(ms))]),
+        },
+      ],
     });
     const script = `const order = () => [...document.querySelectorAll('tbody tr')].map((row) => row.cells[0].textContent).join('');
       const click = (i) => { document.querySelectorAll('th button')[i].click(); return order() + document.querySelectorAll('th')[i].ariaSort; };
       document.body.innerHTML = '<pre>' + [order(), click(1), click(1), click(0)].join(' ') + '</pre>';`;
-    expect(await render(html.replace('</body>', `<script>${script}</script></body>`), '--dump-dom')).toContain('<pre>bac cabascending bacdescending abcascending</pre>');
+    expect(await render(html.replace('</body>', `<script>${script}</script></body>`), '--dump-dom')).toContain(
+      '<pre>bac cabascending bacdescending abcascending</pre>',
+    );
   });
 });

@@ -14,15 +14,30 @@ import { makeRecord, measuredCases } from './figure8-records.js';
 
 const logs = fileURLToPath(new URL('../fixtures/logs', import.meta.url));
 let scratch = '';
-beforeAll(async () => { scratch = await mkdtemp(join(tmpdir(), 'figure8-cli-')); });
-afterAll(async () => { await rm(scratch, { recursive: true, force: true }); });
+beforeAll(async () => {
+  scratch = await mkdtemp(join(tmpdir(), 'figure8-cli-'));
+});
+afterAll(async () => {
+  await rm(scratch, { recursive: true, force: true });
+});
 
 /** Runs one command; errors are thrown on. */
 async function ladder(...args: string[]): Promise<{ out: string; notes: string; exit: ExitCode }> {
   const result: { out: string; notes: string; exit: ExitCode } = { out: '', notes: '', exit: exitCodes.ok };
   const io: CliIo = {
-    out: (text) => { result.out += `${text}\n`; }, note: (text) => { result.notes += `${text}\n`; }, progress: () => undefined, endProgress: () => undefined,
-    columns: null, signal: new AbortController().signal, exit: (code) => { result.exit = code; },
+    out: (text) => {
+      result.out += `${text}\n`;
+    },
+    note: (text) => {
+      result.notes += `${text}\n`;
+    },
+    progress: () => undefined,
+    endProgress: () => undefined,
+    columns: null,
+    signal: new AbortController().signal,
+    exit: (code) => {
+      result.exit = code;
+    },
   };
   const program = new Program('ladder').exitOverride().configureOutput({ writeErr: () => undefined });
   for (const command of [baselinesCommand, compareCommand, plotCommand]) command.register(program, io);
@@ -37,7 +52,17 @@ async function ladder(...args: string[]): Promise<{ out: string; notes: string; 
 
 test('baselines: a table, JSON, one log, a wrong system, no logs', async () => {
   const { out, notes } = await ladder('baselines', logs);
-  for (const part of ['2.036', '75.0 %', '1.3 h', '2 operators', 'failed: it prints its value for failure', 'empty', 'gpu-compute', 'tuned 0.1 h']) expect(out).toContain(part);
+  for (const part of [
+    '2.036',
+    '75.0 %',
+    '1.3 h',
+    '2 operators',
+    'failed: it prints its value for failure',
+    'empty',
+    'gpu-compute',
+    'tuned 0.1 h',
+  ])
+    expect(out).toContain(part);
   expect(notes).toContain('9 logs with a result, 4 without');
   const entries = JSON.parse((await ladder('baselines', logs, '--json')).out) as { system: string }[];
   expect(entries).toHaveLength(13);
@@ -55,7 +80,10 @@ test('compare: a verdict, a refusal after the table, --force, JSON', async () =>
   expect((await ladder('compare', files.a, files.a)).out).toContain('ambiguous');
 
   await writeFile(files.b, JSON.stringify(makeRecord({ latencyMs: 0.6, rawMs: raw(0.6), l2: 'cold' })));
-  const refused: unknown = await ladder('compare', files.a, files.b).then(() => null, (error: unknown) => error);
+  const refused: unknown = await ladder('compare', files.a, files.b).then(
+    () => null,
+    (error: unknown) => error,
+  );
   expect(refused).toMatchObject({ code: 'NOT_COMPARABLE', output: expect.stringContaining('L2: hot / cold') as string });
   expect((await ladder('compare', files.a, files.b, '--force')).out).toMatch(/1\.20×.*faster/);
   const json = await ladder('compare', files.a, files.b, '--json');
@@ -68,18 +96,31 @@ test('compare: a verdict, a refusal after the table, --force, JSON', async () =>
 
 test('compare across GPUs: our record against the paper by fractions of the rooflines', async () => {
   const file = join(scratch, 'h100.json');
-  const roofline = { bytes: 1.7112e9, flops: 1.7112e9, bytesPerSecond: 2.85e12, flopsPerSecond: 2.85e12, ceilingBytesPerSecond: 3.1e12, ceilingFlopsPerSecond: null, fraction: 0.92 };
+  const roofline = {
+    bytes: 1.7112e9,
+    flops: 1.7112e9,
+    bytesPerSecond: 2.85e12,
+    flopsPerSecond: 2.85e12,
+    ceilingBytesPerSecond: 3.1e12,
+    ceilingFlopsPerSecond: null,
+    fraction: 0.92,
+  };
   await writeFile(file, JSON.stringify(makeRecord({ latencyMs: 0.6, roofline })));
   // 0.92 here, 0.8582 of the data sheet's rate there.
-  expect((await ladder('compare', file, 'paper')).out).toMatch(/92\.0 % of ceiling \(measured\).*85\.8 % of ceiling \(data sheet\).*1\.07× of roofline/);
+  expect((await ladder('compare', file, 'paper')).out).toMatch(
+    /92\.0 % of ceiling \(measured\).*85\.8 % of ceiling \(data sheet\).*1\.07× of roofline/,
+  );
 });
 
 test('plot: the files, and what cannot be drawn', { timeout: 120_000 }, async () => {
   await writeFile(join(scratch, 'records.json'), JSON.stringify(measuredCases()));
   const { out } = await ladder('plot', '--reproduce', '--results', join(scratch, 'records.json'), '--out', join(scratch, 'out'), '--json');
   const { files } = JSON.parse(out) as { files: string[] };
-  for (const name of ['end2end_a100', 'end2end_h100']) for (const kind of ['svg', 'png', 'pdf']) expect(files).toContain(join(scratch, 'out', kind, `${name}.${kind}`));
+  for (const name of ['end2end_a100', 'end2end_h100'])
+    for (const kind of ['svg', 'png', 'pdf']) expect(files).toContain(join(scratch, 'out', kind, `${name}.${kind}`));
   expect(files.every((file) => existsSync(file))).toBe(true);
   await expect(ladder('plot', '--reproduce', '--artifact')).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
-  await expect(ladder('plot', '--out', join(scratch, 'out'), '--results', join(scratch, 'absent.json'))).rejects.toMatchObject({ code: 'IO' });
+  await expect(ladder('plot', '--out', join(scratch, 'out'), '--results', join(scratch, 'absent.json'))).rejects.toMatchObject({
+    code: 'IO',
+  });
 });

@@ -11,8 +11,23 @@ import type { Entry } from '../../lib/figure8/entry.js';
 import { makeRecord } from './figure8-records.js';
 
 const entry = (change: Partial<Entry> = {}): Entry => ({
-  system: 'Ladder', family: 'Ladder', model: 'llama2-70b', setting: 'bs1_seq1', format: 'W_FP16 A_FP16', latencyMs: 2, reason: null,
-  interval: { lowMs: 1.9, highMs: 2.1, kind: 'median-ci95' }, clock: 'gpu-events', gpu: 'GPU A', l2: 'hot', roofline: null, marks: [], source: 'test', date: null, commit: null, ...change,
+  system: 'Ladder',
+  family: 'Ladder',
+  model: 'llama2-70b',
+  setting: 'bs1_seq1',
+  format: 'W_FP16 A_FP16',
+  latencyMs: 2,
+  reason: null,
+  interval: { lowMs: 1.9, highMs: 2.1, kind: 'median-ci95' },
+  clock: 'gpu-events',
+  gpu: 'GPU A',
+  l2: 'hot',
+  roofline: null,
+  marks: [],
+  source: 'test',
+  date: null,
+  commit: null,
+  ...change,
 });
 const set = (name: string, ...entries: Entry[]) => ({ name, entries, remarks: [] });
 const only = (a: Entry, b: Entry, force = false) => compareSets(set('a', a), set('b', b), { force }).pairs[0];
@@ -28,12 +43,19 @@ describe('verdicts', () => {
   });
 
   test.each([
-    ['GPU', { gpu: 'GPU B' }], ['GPU', { gpu: null }], ['clock', { clock: 'host-sync' as const }], ['clock', { clock: null }], ['L2', { l2: 'cold' as const }], ['L2', { l2: null }],
+    ['GPU', { gpu: 'GPU B' }],
+    ['GPU', { gpu: null }],
+    ['clock', { clock: 'host-sync' as const }],
+    ['clock', { clock: null }],
+    ['L2', { l2: 'cold' as const }],
+    ['L2', { l2: null }],
   ])('another %s is shown and refused: %j', (word, change) => {
     const pair = only(entry(), entry(change));
     expect(pair?.verdict).toBe('refused');
     expect(pair?.differences.join()).toContain(word);
-    expect(only(entry(), entry({ ...change, latencyMs: 8, interval: { lowMs: 7, highMs: 9, kind: 'range' } }), true)?.verdict).toBe('faster');
+    expect(only(entry(), entry({ ...change, latencyMs: 8, interval: { lowMs: 7, highMs: 9, kind: 'range' } }), true)?.verdict).toBe(
+      'faster',
+    );
     const comparison = compareSets(set('a', entry()), set('b', entry(change)));
     expect(comparison).toMatchObject({ refused: 1, overall: null, bySystem: [] });
     expect(() => requireComparable(comparison)).toThrow(expect.objectContaining({ code: 'NOT_COMPARABLE' }) as Error);
@@ -46,17 +68,31 @@ describe('verdicts', () => {
 
   test('two clocks that are not stated are one only within a system', () => {
     expect(only(entry({ clock: null }), entry({ clock: null }))?.verdict).toBe('ambiguous');
-    expect(compareSets(set('a', entry({ clock: null, family: 'AMOS', system: 'AMOS' })), set('b', entry({ clock: null }))).pairs[0]?.verdict).toBe('refused');
+    expect(
+      compareSets(set('a', entry({ clock: null, family: 'AMOS', system: 'AMOS' })), set('b', entry({ clock: null }))).pairs[0]?.verdict,
+    ).toBe('refused');
   });
 
   test('across GPUs fractions of the rooflines are compared', () => {
-    const roofline = (fraction: number) => ({ bytesPerSecond: 1e12, flopsPerSecond: 1e12, ceilingBytesPerSecond: 2e12, ceilingFlopsPerSecond: null, fraction, ceilings: 'measured' as const });
-    const pair = only(entry({ roofline: roofline(0.9) }), entry({ gpu: 'GPU B', latencyMs: 1, interval: { lowMs: 0.99, highMs: 1.01, kind: 'range' }, roofline: roofline(0.6) }));
+    const roofline = (fraction: number) => ({
+      bytesPerSecond: 1e12,
+      flopsPerSecond: 1e12,
+      ceilingBytesPerSecond: 2e12,
+      ceilingFlopsPerSecond: null,
+      fraction,
+      ceilings: 'measured' as const,
+    });
+    const pair = only(
+      entry({ roofline: roofline(0.9) }),
+      entry({ gpu: 'GPU B', latencyMs: 1, interval: { lowMs: 0.99, highMs: 1.01, kind: 'range' }, roofline: roofline(0.6) }),
+    );
     expect(pair).toMatchObject({ basis: 'roofline', verdict: 'faster', differences: [] });
     expect(pair?.ratio).toBeCloseTo(1.5, 12);
     expect(pair?.ratioRange?.[0]).toBeCloseTo((0.99 / 2.1) * (1.5 / 0.5), 12);
     // The clock still has to be the same.
-    expect(only(entry({ roofline: roofline(0.9) }), entry({ gpu: 'GPU B', clock: 'host-sync', roofline: roofline(0.6) }))?.verdict).toBe('refused');
+    expect(only(entry({ roofline: roofline(0.9) }), entry({ gpu: 'GPU B', clock: 'host-sync', roofline: roofline(0.6) }))?.verdict).toBe(
+      'refused',
+    );
   });
 });
 
@@ -68,15 +104,24 @@ describe('partners and means', () => {
     );
     expect(comparison.pairs.map((pair) => [pair.a.format, pair.b.system, pair.ratio])).toEqual([['W_FP16 A_FP16', 'ladder.node', 2]]);
     expect(comparison.unpaired.map(({ side, entry: e, reason }) => [side, e.system, e.format, reason])).toEqual([
-      ['a', 'Ladder', 'W_INT4 A_FP16', 'no such case in b'], ['a', 'Ladder', 'W_FP16 A_FP16', 'failed: x'], ['b', 'AMOS', 'W_FP16 A_FP16', 'no such case in a'],
+      ['a', 'Ladder', 'W_INT4 A_FP16', 'no such case in b'],
+      ['a', 'Ladder', 'W_FP16 A_FP16', 'failed: x'],
+      ['b', 'AMOS', 'W_FP16 A_FP16', 'no such case in a'],
     ]);
   });
 
   test('sets that share no system are compared case by case', () => {
-    const rival = (format: string, latencyMs: number): Entry => entry({ system: 'pytorch-eager', family: 'PyTorch-Eager', format, latencyMs });
-    const comparison = compareSets(set('a', entry(), entry({ format: 'W_INT4 A_FP16', latencyMs: 1 })), set('b', rival('W_FP16 A_FP16', 4)));
+    const rival = (format: string, latencyMs: number): Entry =>
+      entry({ system: 'pytorch-eager', family: 'PyTorch-Eager', format, latencyMs });
+    const comparison = compareSets(
+      set('a', entry(), entry({ format: 'W_INT4 A_FP16', latencyMs: 1 })),
+      set('b', rival('W_FP16 A_FP16', 4)),
+    );
     expect(comparison.pairs.map((pair) => pair.ratio)).toEqual([2, 4]);
-    expect(comparison.bySystem.map((mean) => mean.name)).toEqual(['Ladder W_FP16 A_FP16 over PyTorch-Eager W_FP16 A_FP16', 'Ladder W_INT4 A_FP16 over PyTorch-Eager W_FP16 A_FP16']);
+    expect(comparison.bySystem.map((mean) => mean.name)).toEqual([
+      'Ladder W_FP16 A_FP16 over PyTorch-Eager W_FP16 A_FP16',
+      'Ladder W_INT4 A_FP16 over PyTorch-Eager W_FP16 A_FP16',
+    ]);
     expect(comparison.byModel[0]?.ratio).toBeCloseTo(Math.sqrt(8), 12);
     expect(comparison.overall).toMatchObject({ pairs: 2 });
   });
@@ -84,13 +129,18 @@ describe('partners and means', () => {
   test('a stale value is no number of its case', async () => {
     const comparison = compareSets(await loadEntries('paper'), await loadEntries('artifact'));
     expect(comparison.refused).toBe(0);
-    expect(comparison.unpaired.find(({ entry: e }) => e.system === 'TensorRT')).toMatchObject({ side: 'a', entry: { model: 'vit', setting: 'bs1' }, reason: expect.stringContaining('Conformer') as string });
+    expect(comparison.unpaired.find(({ entry: e }) => e.system === 'TensorRT')).toMatchObject({
+      side: 'a',
+      entry: { model: 'vit', setting: 'bs1' },
+      reason: expect.stringContaining('Conformer') as string,
+    });
     expect(comparison.pairs).toHaveLength(133);
   });
 
   test('geometric mean', () => {
     expect(geometricMean([2, 8])).toBeCloseTo(4, 12);
-    for (const bad of [[], [1, 0], [Number.NaN]]) expect(() => geometricMean(bad)).toThrow(expect.objectContaining({ code: 'BAD_ARGUMENT' }) as Error);
+    for (const bad of [[], [1, 0], [Number.NaN]])
+      expect(() => geometricMean(bad)).toThrow(expect.objectContaining({ code: 'BAD_ARGUMENT' }) as Error);
   });
 });
 
@@ -106,10 +156,16 @@ describe('entries', () => {
   test('records: valid, failed, newest', () => {
     const ok = entryOfRecord(makeRecord({ latencyMs: 0.5, date: '2026-01-01T00:00:00Z' }), 'a.json');
     expect(ok).toMatchObject({ system: 'ladder.node', family: 'Ladder', latencyMs: 0.5, reason: null, clock: 'gpu-events', l2: 'hot' });
-    const failed = entryOfRecord(makeRecord({ status: 'failed', reason: 'no memory', latencyMs: null, date: '2026-02-01T00:00:00Z' }), 'b.json');
+    const failed = entryOfRecord(
+      makeRecord({ status: 'failed', reason: 'no memory', latencyMs: null, date: '2026-02-01T00:00:00Z' }),
+      'b.json',
+    );
     expect(failed).toMatchObject({ latencyMs: null, reason: 'failed: no memory' });
     // An invalid number is not compared, even if it is there.
-    expect(entryOfRecord(makeRecord({ status: 'invalid', reason: 'throttled', latencyMs: 0.4 }), 'c.json')).toMatchObject({ latencyMs: null, reason: 'invalid: throttled' });
+    expect(entryOfRecord(makeRecord({ status: 'invalid', reason: 'throttled', latencyMs: 0.4 }), 'c.json')).toMatchObject({
+      latencyMs: null,
+      reason: 'invalid: throttled',
+    });
     expect(newest([ok, failed])).toEqual([ok]);
     expect(newest([failed])).toEqual([failed]);
   });

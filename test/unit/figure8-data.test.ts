@@ -3,7 +3,14 @@ import { mkdtemp, mkdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { figureSetSchema, loadArchiveLogs, loadCompileTimes, loadFigureSet, loadLadderOperators, setNames } from '../../lib/figure8/data.js';
+import {
+  figureSetSchema,
+  loadArchiveLogs,
+  loadCompileTimes,
+  loadFigureSet,
+  loadLadderOperators,
+  setNames,
+} from '../../lib/figure8/data.js';
 import { entriesOfSet, loadSet } from '../../lib/figure8/entries.js';
 
 describe.each(setNames)('%s', (name) => {
@@ -21,15 +28,25 @@ describe.each(setNames)('%s', (name) => {
 
   test('what could not be compiled is null, not 0', () => {
     expect(entries.filter((entry) => entry.latencyMs === null).map((entry) => `${entry.model} ${entry.system}`)).toEqual([
-      'conformer AMOS', 'conformer AMOS', 'conformer TensorIR', 'conformer TensorIR', 'vit AMOS', 'vit AMOS',
+      'conformer AMOS',
+      'conformer AMOS',
+      'conformer TensorIR',
+      'conformer TensorIR',
+      'vit AMOS',
+      'vit AMOS',
     ]);
   });
 
   test('repeated FP16 values are marked, and only they', () => {
     for (const entry of entries) {
-      const fp16 = entries.find((e) => e.system === 'Ladder' && e.format === 'W_FP16 A_FP16' && e.model === entry.model && e.setting === entry.setting);
+      const fp16 = entries.find(
+        (e) => e.system === 'Ladder' && e.format === 'W_FP16 A_FP16' && e.model === entry.model && e.setting === entry.setting,
+      );
       const repeats = entry.system === 'Ladder' && entry.format !== 'W_FP16 A_FP16' && entry.latencyMs === fp16?.latencyMs;
-      expect(entry.marks.some((mark) => mark.kind === 'repeats-fp16'), `${entry.model} ${entry.setting} ${entry.format}`).toBe(repeats);
+      expect(
+        entry.marks.some((mark) => mark.kind === 'repeats-fp16'),
+        `${entry.model} ${entry.setting} ${entry.format}`,
+      ).toBe(repeats);
     }
     expect(entries.flatMap((entry) => entry.marks).filter((mark) => mark.kind === 'repeats-fp16')).toHaveLength(name === 'paper' ? 6 : 0);
   });
@@ -41,17 +58,39 @@ describe.each(setNames)('%s', (name) => {
       return figureSetSchema.safeParse(copy).success;
     };
     expect(broken(() => undefined)).toBe(true);
-    expect(broken((copy) => { delete copy.models[0]!.rows[0]!.latencyMs.bs1_seq1; })).toBe(false);
-    expect(broken((copy) => { copy.models[0]!.rows[0]!.latencyMs.bs1_seq1 = 0; })).toBe(false);
-    expect(broken((copy) => { (copy as Record<string, unknown>).more = 1; })).toBe(false);
-    expect(broken((copy) => { copy.models[0]!.rows[0]!.marks.push({ setting: 'bs2', kind: 'stale', note: 'x' }); })).toBe(false);
-    expect(broken((copy) => { copy.models[0]!.rows[0]!.system = 'Unknown'; })).toBe(false);
+    expect(
+      broken((copy) => {
+        delete copy.models[0]!.rows[0]!.latencyMs.bs1_seq1;
+      }),
+    ).toBe(false);
+    expect(
+      broken((copy) => {
+        copy.models[0]!.rows[0]!.latencyMs.bs1_seq1 = 0;
+      }),
+    ).toBe(false);
+    expect(
+      broken((copy) => {
+        (copy as Record<string, unknown>).more = 1;
+      }),
+    ).toBe(false);
+    expect(
+      broken((copy) => {
+        copy.models[0]!.rows[0]!.marks.push({ setting: 'bs2', kind: 'stale', note: 'x' });
+      }),
+    ).toBe(false);
+    expect(
+      broken((copy) => {
+        copy.models[0]!.rows[0]!.system = 'Unknown';
+      }),
+    ).toBe(false);
   });
 });
 
 test('20 of 138 cells differ by more than 10 % between the sets', () => {
   const [paper, artifact] = [entriesOfSet(loadFigureSet('paper')), entriesOfSet(loadFigureSet('artifact'))];
-  const both = paper.flatMap((entry, i) => (entry.latencyMs === null ? [] : [Math.abs((artifact[i]?.latencyMs ?? 0) / entry.latencyMs - 1)]));
+  const both = paper.flatMap((entry, i) =>
+    entry.latencyMs === null ? [] : [Math.abs((artifact[i]?.latencyMs ?? 0) / entry.latencyMs - 1)],
+  );
   expect([both.length, both.filter((change) => change > 0.1).length]).toEqual([138, 20]);
 });
 
@@ -85,13 +124,16 @@ test("the authors' archive unpacked over the logs is what is read, a log without
     await writeFile(join(ir, 'latency.txt'), '1.25');
     await writeFile(join(ir, 'tune_time_cost.txt'), 'Compiler tuning time: 9 seconds\n');
     const set = await loadSet('artifact', scratch);
-    const at = (system: string, model: string, setting: string) => set.find((e) => e.system === system && e.model === model && e.setting === setting);
+    const at = (system: string, model: string, setting: string) =>
+      set.find((e) => e.system === system && e.model === model && e.setting === setting);
     expect(at('AMOS', 'resnet-50', 'bs1')).toMatchObject({ latencyMs: 2.5, source: 'amos/logs/resnet50_b1.log' });
     expect(at('AMOS', 'shufflenet-v2', 'bs1')).toMatchObject({ latencyMs: null, reason: 'empty' });
     expect(at('TensorIR', 'vit', 'bs1')).toMatchObject({ latencyMs: 1.25 });
     expect(at('AMOS', 'resnet-50', 'bs128')).toMatchObject({ latencyMs: 96.20838, source: 'artifact (OSDI 2024)' });
     // The paper's set stays as it was printed.
-    expect((await loadSet('paper', scratch)).find((e) => e.system === 'AMOS' && e.model === 'resnet-50' && e.setting === 'bs1')?.latencyMs).toBe(2.84198);
+    expect(
+      (await loadSet('paper', scratch)).find((e) => e.system === 'AMOS' && e.model === 'resnet-50' && e.setting === 'bs1')?.latencyMs,
+    ).toBe(2.84198);
   } finally {
     await rm(scratch, { recursive: true });
   }

@@ -24,23 +24,43 @@ interface DrawnBar {
   readonly segments: readonly Segment[];
 }
 
-const decode = (text: string): string => text.replace(/&quot;/g, '"').replace(/&lt;/g, '<').replace(/&gt;/g, '>').replace(/&amp;/g, '&');
-const attributesOf = (tag: string): Record<string, string> => Object.fromEntries([...tag.matchAll(/([\w-]+)="([^"]*)"/g)].map((m) => [m[1], decode(m[2] ?? '')]));
+const decode = (text: string): string =>
+  text
+    .replace(/&quot;/g, '"')
+    .replace(/&lt;/g, '<')
+    .replace(/&gt;/g, '>')
+    .replace(/&amp;/g, '&');
+const attributesOf = (tag: string): Record<string, string> =>
+  Object.fromEntries([...tag.matchAll(/([\w-]+)="([^"]*)"/g)].map((m) => [m[1], decode(m[2] ?? '')]));
 
 /** Bars with their data attributes, their rectangles, and their panel's axis, from the text of the SVG alone. */
 function readBars(svg: string): DrawnBar[] {
-  return svg.split('<g class="panel"').slice(1).flatMap((panel) => {
-    const segments = JSON.parse(attributesOf(panel.slice(0, panel.indexOf('>')))['data-axis'] ?? '[]') as Segment[];
-    return panel.split('<g class="bar"').slice(1).map((part): DrawnBar => {
-      const body = part.slice(0, part.indexOf('</g>'));
-      const rects = [...body.matchAll(/<rect [^>]*fill="none"[^>]*>/g)].map((m) => attributesOf(m[0])).map((a) => ({ y: Number(a.y), height: Number(a.height) }));
-      return { data: attributesOf(part.slice(0, part.indexOf('>'))), rects, segments };
+  return svg
+    .split('<g class="panel"')
+    .slice(1)
+    .flatMap((panel) => {
+      const segments = JSON.parse(attributesOf(panel.slice(0, panel.indexOf('>')))['data-axis'] ?? '[]') as Segment[];
+      return panel
+        .split('<g class="bar"')
+        .slice(1)
+        .map((part): DrawnBar => {
+          const body = part.slice(0, part.indexOf('</g>'));
+          const rects = [...body.matchAll(/<rect [^>]*fill="none"[^>]*>/g)]
+            .map((m) => attributesOf(m[0]))
+            .map((a) => ({ y: Number(a.y), height: Number(a.height) }));
+          return { data: attributesOf(part.slice(0, part.indexOf('>'))), rects, segments };
+        });
     });
-  });
 }
 
 const find = (entries: readonly Entry[], data: Readonly<Record<string, string>>): Entry | undefined =>
-  entries.find((e) => e.system === data['data-system'] && e.format === data['data-format'] && e.model === data['data-model'] && e.setting === data['data-setting']);
+  entries.find(
+    (e) =>
+      e.system === data['data-system'] &&
+      e.format === data['data-format'] &&
+      e.model === data['data-model'] &&
+      e.setting === data['data-setting'],
+  );
 
 describe.each(['paper', 'artifact'] as const)('Figure 8, %s', (name) => {
   test.each([false, true])('every bar says its number and is as tall as it (values: %s)', async (values) => {
@@ -65,8 +85,15 @@ describe.each(['paper', 'artifact'] as const)('Figure 8, %s', (name) => {
 
   test('places without a value are marked in red with what could not', async () => {
     const svg = drawEnd2End(publishedFigure(await loadSet(name), 'x'), 'f').toString();
-    const labels = [...svg.matchAll(/<g class="label"[^>]*>/g)].map((m) => attributesOf(m[0])).filter((a) => a['data-role'] === 'unsupported');
-    expect(labels.map((a) => a['data-text'])).toEqual(['AMOS/TIR Not Support', 'AMOS/TIR Not Support', 'AMOS Not Support', 'AMOS Not Support']);
+    const labels = [...svg.matchAll(/<g class="label"[^>]*>/g)]
+      .map((m) => attributesOf(m[0]))
+      .filter((a) => a['data-role'] === 'unsupported');
+    expect(labels.map((a) => a['data-text'])).toEqual([
+      'AMOS/TIR Not Support',
+      'AMOS/TIR Not Support',
+      'AMOS Not Support',
+      'AMOS Not Support',
+    ]);
     expect(new Set(labels.map((a) => a.fill))).toEqual(new Set(['#c1121f']));
     expect([...svg.matchAll(/class="missing"/g)]).toHaveLength(6);
   });
@@ -74,7 +101,10 @@ describe.each(['paper', 'artifact'] as const)('Figure 8, %s', (name) => {
 
 test('the first panels of LLAMA and BLOOM are broken, the others are not; each has a line at 1', async () => {
   const svg = drawEnd2End(publishedFigure(await loadSet('paper'), 'x'), 'f').toString();
-  const axes = svg.split('<g class="panel"').slice(1).map((panel) => JSON.parse(attributesOf(panel.slice(0, panel.indexOf('>')))['data-axis'] ?? '[]') as Segment[]);
+  const axes = svg
+    .split('<g class="panel"')
+    .slice(1)
+    .map((panel) => JSON.parse(attributesOf(panel.slice(0, panel.indexOf('>')))['data-axis'] ?? '[]') as Segment[]);
   expect(axes.map((axis) => axis.length)).toEqual([2, 1, 1, 2, 1, 1, 1, 1, 1, 1]);
   expect([...svg.matchAll(/class="reference"/g)]).toHaveLength(10);
 });
@@ -103,27 +133,48 @@ describe('measured on this machine', () => {
     const grey = bars.filter((bar) => bar.data['data-greyed'] === 'true');
     const ours = bars.filter((bar) => bar.data['data-greyed'] === 'false');
     const reference = (list: readonly Entry[], data: Readonly<Record<string, string>>): number =>
-      list.find((e) => e.family === 'PyTorch-Inductor' && e.model === data['data-model'] && e.setting === data['data-setting'])?.latencyMs ?? Number.NaN;
-    for (const { data } of grey) expect(Math.abs(Number(data['data-value']) - reference(paper, data) / (find(paper, data)?.latencyMs ?? Number.NaN))).toBeLessThanOrEqual(1e-9);
-    for (const { data } of ours) expect(Math.abs(Number(data['data-value']) - reference(own, data) / (find(own, data)?.latencyMs ?? Number.NaN))).toBeLessThanOrEqual(1e-9);
+      list.find((e) => e.family === 'PyTorch-Inductor' && e.model === data['data-model'] && e.setting === data['data-setting'])
+        ?.latencyMs ?? Number.NaN;
+    for (const { data } of grey)
+      expect(
+        Math.abs(Number(data['data-value']) - reference(paper, data) / (find(paper, data)?.latencyMs ?? Number.NaN)),
+      ).toBeLessThanOrEqual(1e-9);
+    for (const { data } of ours)
+      expect(Math.abs(Number(data['data-value']) - reference(own, data) / (find(own, data)?.latencyMs ?? Number.NaN))).toBeLessThanOrEqual(
+        1e-9,
+      );
     expect(grey).toHaveLength(138 - 14);
     expect(ours.map((bar) => `${bar.data['data-system']} ${bar.data['data-setting']} ${bar.data['data-format']}`)).toEqual([
-      'pytorch-eager bs1_seq1 W_FP16 A_FP16', 'ladder.node bs1_seq1 W_FP16 A_FP16', 'ladder.node bs1_seq1 W_INT4 A_FP16', 'pytorch-eager bs32_seq1 W_FP16 A_FP16', 'pytorch-eager bs1_seq4096 W_FP16 A_FP16',
+      'pytorch-eager bs1_seq1 W_FP16 A_FP16',
+      'ladder.node bs1_seq1 W_FP16 A_FP16',
+      'ladder.node bs1_seq1 W_INT4 A_FP16',
+      'pytorch-eager bs32_seq1 W_FP16 A_FP16',
+      'pytorch-eager bs1_seq4096 W_FP16 A_FP16',
     ]);
     const reasons = new Set([...svg.matchAll(/<g class="missing"[^>]*>/g)].map((m) => attributesOf(m[0])['data-reason']));
-    expect(reasons).toEqual(new Set(['not measured on this machine', 'failed: out of memory', 'measured, but PyTorch-Inductor was not: no ratio']));
+    expect(reasons).toEqual(
+      new Set(['not measured on this machine', 'failed: out of memory', 'measured, but PyTorch-Inductor was not: no ratio']),
+    );
     expect(figure.notes.map((note) => note.reason)).toEqual([...reasons]);
   });
 
   test('without PyTorch, Ladder FP16 is the reference; without records there is no figure', async () => {
     const paper = await loadSet('paper');
-    const own = measuredCases().filter((record) => record.system === 'ladder.node').map((record) => entryOfRecord(record, 'r.json'));
+    const own = measuredCases()
+      .filter((record) => record.system === 'ladder.node')
+      .map((record) => entryOfRecord(record, 'r.json'));
     expect(reproducedFigure(paper, own, 'x').reference.system).toBe('Ladder');
     expect(() => reproducedFigure(paper, [], 'x')).toThrow(expect.objectContaining({ code: 'BAD_ARGUMENT' }) as Error);
   });
 
   test.each([
-    ['NVIDIA H100 80GB HBM3', 'h100'], ['NVIDIA A100-80GB-PCIe', 'a100'], ['NVIDIA GeForce RTX 4090', 'rtx4090'], ['NVIDIA L40S', 'l40s'], ['NVIDIA H200', 'h200'], ['Tesla V100-SXM2-32GB', 'v100'], ['???', 'gpu'],
+    ['NVIDIA H100 80GB HBM3', 'h100'],
+    ['NVIDIA A100-80GB-PCIe', 'a100'],
+    ['NVIDIA GeForce RTX 4090', 'rtx4090'],
+    ['NVIDIA L40S', 'l40s'],
+    ['NVIDIA H200', 'h200'],
+    ['Tesla V100-SXM2-32GB', 'v100'],
+    ['???', 'gpu'],
   ])('%s is %s in a file name', (gpu, slug) => {
     expect(gpuSlug(gpu)).toBe(slug);
   });
@@ -144,10 +195,26 @@ test('axes: zero at the bottom, room above the tallest, a break only for towers'
 
 /** Linear RGB of a colour as seen with a missing cone (Machado et al. 2009, severity 1), in CIE L*a*b*. */
 function seen(color: string, matrix: readonly (readonly number[])[]): number[] {
-  const linear = [1, 3, 5].map((i) => Number.parseInt(color.slice(i, i + 2), 16) / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
-  const rgb = matrix.map((row) => Math.min(1, Math.max(0, row.reduce((sum, k, i) => sum + k * (linear[i] ?? 0), 0))));
-  const toXyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]];
-  const [x = 0, y = 0, z = 0] = toXyz.map((row, i) => row.reduce((sum, k, j) => sum + k * (rgb[j] ?? 0), 0) / [0.9505, 1, 1.089][i]!).map((t) => (t > 0.008856 ? Math.cbrt(t) : 7.787 * t + 16 / 116));
+  const linear = [1, 3, 5]
+    .map((i) => Number.parseInt(color.slice(i, i + 2), 16) / 255)
+    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+  const rgb = matrix.map((row) =>
+    Math.min(
+      1,
+      Math.max(
+        0,
+        row.reduce((sum, k, i) => sum + k * (linear[i] ?? 0), 0),
+      ),
+    ),
+  );
+  const toXyz = [
+    [0.4124, 0.3576, 0.1805],
+    [0.2126, 0.7152, 0.0722],
+    [0.0193, 0.1192, 0.9505],
+  ];
+  const [x = 0, y = 0, z = 0] = toXyz
+    .map((row, i) => row.reduce((sum, k, j) => sum + k * (rgb[j] ?? 0), 0) / [0.9505, 1, 1.089][i]!)
+    .map((t) => (t > 0.008856 ? Math.cbrt(t) : 7.787 * t + 16 / 116));
   return [116 * y - 16, 500 * (x - y), 200 * (y - z)];
 }
 
@@ -155,27 +222,53 @@ const distance = (a: readonly number[], b: readonly number[]): number => Math.hy
 
 test('no two fills of a row look alike, with full or reduced colour vision', async () => {
   const visions = {
-    full: [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
-    protanopia: [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    deuteranopia: [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
-    tritanopia: [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+    full: [
+      [1, 0, 0],
+      [0, 1, 0],
+      [0, 0, 1],
+    ],
+    protanopia: [
+      [0.152286, 1.052583, -0.204868],
+      [0.114503, 0.786281, 0.099216],
+      [-0.003882, -0.048116, 1.051998],
+    ],
+    deuteranopia: [
+      [0.367322, 0.860646, -0.227968],
+      [0.280085, 0.672501, 0.047413],
+      [-0.01182, 0.04294, 0.968881],
+    ],
+    tritanopia: [
+      [1.255528, -0.076749, -0.178779],
+      [-0.078411, 0.930809, 0.147602],
+      [0.004733, 0.691367, 0.3039],
+    ],
   };
   for (const row of publishedFigure(await loadSet('paper'), 'x').rows) {
     const fills = row.legend.map(({ system, format }) => ({ name: `${system} ${format}`, ...fillOf(system, format) }));
     for (const [vision, matrix] of Object.entries(visions)) {
       // Where colours come near (2.3 is a just noticeable difference), the hatches differ.
-      const alike = fills.flatMap((a, i) => fills.slice(i + 1).filter(({ hatch, color }) => hatch === a.hatch && distance(seen(a.color, matrix), seen(color, matrix)) < 10).map((b) => `${a.name} and ${b.name}`));
+      const alike = fills.flatMap((a, i) =>
+        fills
+          .slice(i + 1)
+          .filter(({ hatch, color }) => hatch === a.hatch && distance(seen(a.color, matrix), seen(color, matrix)) < 10)
+          .map((b) => `${a.name} and ${b.name}`),
+      );
       expect(alike, vision).toEqual([]);
     }
   }
 });
 
 test('profiles of `ladder profile --json`, and what is none', () => {
-  const json = JSON.stringify({ operators: Array.from({ length: 40 }, (_, i) => ({ node: `op_${i}`, medianMs: (i + 1) / 1000 })), device: { name: 'GPU', kind: 'cuda' }, totalMs: 1 });
+  const json = JSON.stringify({
+    operators: Array.from({ length: 40 }, (_, i) => ({ node: `op_${i}`, medianMs: (i + 1) / 1000 })),
+    device: { name: 'GPU', kind: 'cuda' },
+    totalMs: 1,
+  });
   const svg = drawOperators(parseProfile(json, 'x'), 'p').toString();
   expect([...svg.matchAll(/class="bar"/g)]).toHaveLength(30);
   expect(svg).toContain('11 other operators');
-  for (const bad of ['{', '{}', '{"operators":[],"device":{"name":"x"}}']) expect(() => parseProfile(bad, 'x')).toThrow(expect.objectContaining({ code: 'BAD_RECORD' }) as Error);
+  for (const bad of ['{', '{}', '{"operators":[],"device":{"name":"x"}}'])
+    expect(() => parseProfile(bad, 'x')).toThrow(expect.objectContaining({ code: 'BAD_RECORD' }) as Error);
 });
 
 test('the end of a bench: files, report and comparison, without records and with them', { timeout: 120_000 }, async () => {
@@ -186,7 +279,8 @@ test('the end of a bench: files, report and comparison, without records and with
     expect(names.slice(0, 3)).toEqual(['svg/end2end_a100.svg', 'png/end2end_a100.png', 'pdf/end2end_a100.pdf']);
     expect(names.at(-1)).toBe('report.html');
     expect(plain.reproduced).toBeNull();
-    for (const word of ['AMOS', 'TensorIR', 'ResNet', 'ShuffleNet', 'vLLM', 'host-copies', 'not stated', '3852 min', '96.21']) expect(plain.text).toContain(word);
+    for (const word of ['AMOS', 'TensorIR', 'ResNet', 'ShuffleNet', 'vLLM', 'host-copies', 'not stated', '3852 min', '96.21'])
+      expect(plain.text).toContain(word);
     expect((await sharp(join(scratch, 'a/png/end2end_a100.png')).metadata()).width).toBe(2400);
     const pdf = (await readFile(join(scratch, 'a/pdf/end2end_a100.pdf'))).toString('latin1');
     // Vectors and outlines: neither a picture nor a font inside.
@@ -197,8 +291,15 @@ test('the end of a bench: files, report and comparison, without records and with
     expect(html.replace(/xmlns="http:\/\/www\.w3\.org\/2000\/svg"/g, '')).not.toMatch(/https?:|src=|url\(|@import/);
 
     await writeFile(join(scratch, 'records.json'), JSON.stringify(measuredCases()));
-    await writeFile(join(scratch, 'evil.json'), JSON.stringify(makeRecord({ status: 'failed', latencyMs: null, reason: '<script>alert(1)</script>', format: 'W_NF4 A_FP16' })));
-    const measured = await finishBench({ out: join(scratch, 'b'), results: [join(scratch, 'records.json'), join(scratch, 'evil.json')], reproduce: true });
+    await writeFile(
+      join(scratch, 'evil.json'),
+      JSON.stringify(makeRecord({ status: 'failed', latencyMs: null, reason: '<script>alert(1)</script>', format: 'W_NF4 A_FP16' })),
+    );
+    const measured = await finishBench({
+      out: join(scratch, 'b'),
+      results: [join(scratch, 'records.json'), join(scratch, 'evil.json')],
+      reproduce: true,
+    });
     expect(measured.reproduced).toBe('end2end_h100');
     expect(measured.text).toContain('NVIDIA H100 80GB HBM3');
     const page = await readFile(measured.html, 'utf8');

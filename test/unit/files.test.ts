@@ -28,7 +28,10 @@ describe('writing', () => {
     await expect(atomically(path, failing)).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
     expect(await readFile(path, 'utf8')).toBe('old');
     expect((await readdir(root)).filter((name) => name.endsWith('.partial'))).toEqual([]);
-    await expect(writeWhole(join(path, 'below a file'), 'x')).rejects.toMatchObject({ code: 'IO', message: expect.stringContaining('below a file') });
+    await expect(writeWhole(join(path, 'below a file'), 'x')).rejects.toMatchObject({
+      code: 'IO',
+      message: expect.stringContaining('below a file'),
+    });
   });
 });
 

@@ -2,10 +2,30 @@
 // matrices into random layouts with the error that each format implies. The C++ twin is checked in reference-compare.test.ts.
 import { describe, expect, it } from 'vitest';
 import {
-  bfloatToFloat, decode, e8m0ToFloat, type Element, encode, floatToBfloat, floatToHalf, floorLog2, halfToFloat, kHalf, mxScaleCode, roundHalfEven,
+  bfloatToFloat,
+  decode,
+  e8m0ToFloat,
+  type Element,
+  encode,
+  floatToBfloat,
+  floatToHalf,
+  floorLog2,
+  halfToFloat,
+  kHalf,
+  mxScaleCode,
+  roundHalfEven,
 } from '../../lib/formats/codes.js';
 import { kNf4Values } from '../../lib/formats/nf4.js';
-import { activationFormats, bitsPerWeight, formatLabel, formats, isMx, type WeightFormat, weightFormat, weightFormats } from '../../lib/formats/index.js';
+import {
+  activationFormats,
+  bitsPerWeight,
+  formatLabel,
+  formats,
+  isMx,
+  type WeightFormat,
+  weightFormat,
+  weightFormats,
+} from '../../lib/formats/index.js';
 import { packMatrix, type PackOptions, unpackMatrix } from '../../lib/compiler/pack/pack.js';
 import { Random, randomLayout, rowMajor, storedIndex } from './reference-naive.js';
 
@@ -58,7 +78,10 @@ describe('floating-point formats', () => {
   });
 
   it('FP8: all codes, saturation, NaN', () => {
-    for (const [kind, exponentBits, mantissaBits, finite] of [['e4m3', 4, 3, 0x7f], ['e5m2', 5, 2, 0x7c]] as const) {
+    for (const [kind, exponentBits, mantissaBits, finite] of [
+      ['e4m3', 4, 3, 0x7f],
+      ['e5m2', 5, 2, 0x7c],
+    ] as const) {
       const fp8 = element(`fp8_${kind}`);
       expect(element(`mxfp8_${kind}`)).toEqual(fp8);
       for (let code = 0; code < 256; ++code) {
@@ -72,8 +95,12 @@ describe('floating-point formats', () => {
           expect(value).toBeNaN();
         }
       }
-      checkRounding(finite, (code) => textbook(code, exponentBits, mantissaBits), (value) => encode(fp8, value));
-      expect([1e9, Infinity, -Infinity].map((value) => encode(fp8, value))).toEqual([finite - 1, finite - 1, finite - 1 | 0x80]);
+      checkRounding(
+        finite,
+        (code) => textbook(code, exponentBits, mantissaBits),
+        (value) => encode(fp8, value),
+      );
+      expect([1e9, Infinity, -Infinity].map((value) => encode(fp8, value))).toEqual([finite - 1, finite - 1, (finite - 1) | 0x80]);
       expect(encode(fp8, NaN)).toBe(0x7f);
     }
     expect(decode(element('fp8_e4m3'), 0x7e)).toBe(448);
@@ -113,7 +140,10 @@ describe('floating-point formats', () => {
     kNf4Values.slice(1).forEach((value, code) => expect(encode(nf4, (value + kNf4Values[code]!) / 2)).toBe(code));
   });
 
-  it.each([['int4', 4, -8, 7], ['int8', 8, -127, 127]] as const)('%s: two\'s complement of %i bits, %i to %i, ties to even', (format, bits, min, max) => {
+  it.each([
+    ['int4', 4, -8, 7],
+    ['int8', 8, -127, 127],
+  ] as const)("%s: two's complement of %i bits, %i to %i, ties to even", (format, bits, min, max) => {
     const integer = element(format);
     expect(integer.bits).toBe(bits);
     for (let value = min; value <= max; ++value) {
@@ -133,7 +163,14 @@ describe('floating-point formats', () => {
   it('rounding helpers', () => {
     expect([0.5, 1.5, 2.5, -0.5, -1.5, 2.4999, 7.5, 1e300].map(roundHalfEven)).toEqual([0, 2, 2, 0, -2, 2, 8, 1e300]);
     expect([1, 1.999, 2, 0.5, 2 ** -149, 2 ** 127].map(floorLog2)).toEqual([0, 0, 1, -1, -149, 127]);
-    expect([formats.get('mxfp8_e4m3'), formats.get('mxfp8_e5m2')].map(({ weight, activation }) => [weight!.scale!.fit, activation!.scale!.fit])).toEqual([8, 15].map((emax) => [{ kind: 'mx', emax }, { kind: 'mx', emax }]));
+    expect(
+      [formats.get('mxfp8_e4m3'), formats.get('mxfp8_e5m2')].map(({ weight, activation }) => [weight!.scale!.fit, activation!.scale!.fit]),
+    ).toEqual(
+      [8, 15].map((emax) => [
+        { kind: 'mx', emax },
+        { kind: 'mx', emax },
+      ]),
+    );
     expect(mxScaleCode(8, 448)).toBe(127);
     expect(mxScaleCode(8, 512)).toBe(128);
     expect(mxScaleCode(15, 1)).toBe(112);
@@ -152,7 +189,15 @@ describe('floating-point formats', () => {
     expect(bitsPerWeight(weightFormat('int1'), -1, 8192)).toBe(1 + 16 / 8192);
     expect(bitsPerWeight(weightFormat('fp16'), -1, 8192)).toBe(16);
     expect(weightFormats().map(({ id, element: { bits } }) => [id, bits])).toEqual([
-      ['fp16', 16], ['int4', 4], ['nf4', 4], ['fp8_e5m2', 8], ['fp8_e4m3', 8], ['mxfp8_e5m2', 8], ['mxfp8_e4m3', 8], ['int1', 1], ['int8', 8],
+      ['fp16', 16],
+      ['int4', 4],
+      ['nf4', 4],
+      ['fp8_e5m2', 8],
+      ['fp8_e4m3', 8],
+      ['mxfp8_e5m2', 8],
+      ['mxfp8_e4m3', 8],
+      ['int1', 1],
+      ['int8', 8],
     ] satisfies [WeightFormat, number][]);
   });
 });
@@ -168,7 +213,8 @@ function quantised(format: string, values: Float32Array): { readonly codes: read
 
 describe('activation quantisation', () => {
   const kScaled = activationFormats().filter(({ activation }) => activation.scale !== null);
-  it('is of these formats', () => expect(kScaled.map(({ id }) => id).sort()).toEqual(['fp8_e4m3', 'fp8_e5m2', 'int4', 'int8', 'mxfp8_e4m3', 'mxfp8_e5m2']));
+  it('is of these formats', () =>
+    expect(kScaled.map(({ id }) => id).sort()).toEqual(['fp8_e4m3', 'fp8_e5m2', 'int4', 'int8', 'mxfp8_e4m3', 'mxfp8_e5m2']));
 
   it('stays within half a step of the largest magnitude, and reaches the largest code', () => {
     const random = new Random(6);
@@ -204,16 +250,25 @@ describe('activation quantisation', () => {
 function errorBound(format: WeightFormat, weight: number, amax: number): number {
   const w = Math.abs(weight);
   switch (format) {
-    case 'fp16': return w * 2 ** -11 + 2 ** -25;
-    case 'int4': return (amax / 7) * (0.5 + 8 * 2 ** -11);
-    case 'int8': return (amax / 127) * (0.5 + 128 * 2 ** -11);
-    case 'nf4': return amax * ((1 - 0.6961928) / 2 + 2 ** -11);
-    case 'fp8_e4m3': return Math.max(w * 2 ** -4, (amax / 448) * 2 ** -10) * 1.01;
-    case 'fp8_e5m2': return Math.max(w * 2 ** -3, (amax / 448) * 2 ** -17) * 1.01;
+    case 'fp16':
+      return w * 2 ** -11 + 2 ** -25;
+    case 'int4':
+      return (amax / 7) * (0.5 + 8 * 2 ** -11);
+    case 'int8':
+      return (amax / 127) * (0.5 + 128 * 2 ** -11);
+    case 'nf4':
+      return amax * ((1 - 0.6961928) / 2 + 2 ** -11);
+    case 'fp8_e4m3':
+      return Math.max(w * 2 ** -4, (amax / 448) * 2 ** -10) * 1.01;
+    case 'fp8_e5m2':
+      return Math.max(w * 2 ** -3, (amax / 448) * 2 ** -17) * 1.01;
     // The shared exponent may leave amax up to a factor 2 (E4M3: 512/448) above the largest code's binade.
-    case 'mxfp8_e4m3': return Math.max(w * 2 ** -3, amax * 2 ** -18);
-    case 'mxfp8_e5m2': return Math.max(w * 2 ** -2, amax * 2 ** -31);
-    case 'int1': return amax;
+    case 'mxfp8_e4m3':
+      return Math.max(w * 2 ** -3, amax * 2 ** -18);
+    case 'mxfp8_e5m2':
+      return Math.max(w * 2 ** -2, amax * 2 ** -31);
+    case 'int1':
+      return amax;
   }
 }
 
@@ -224,7 +279,11 @@ describe('packing', () => {
     const k = group === -1 ? 1 + random.integer(200) : group * (1 + random.integer(3));
     const n = 1 + random.integer(30);
     const padded = random.integer(2) === 0 ? n : Math.ceil(n / 16) * 16;
-    return { n, k, pack: { group, layout: randomLayout(random, padded, k), scaleLayout: group === -1 ? null : randomLayout(random, padded, k / group) } };
+    return {
+      n,
+      k,
+      pack: { group, layout: randomLayout(random, padded, k), scaleLayout: group === -1 ? null : randomLayout(random, padded, k / group) },
+    };
   };
   const kWeightFormats = weightFormats().map(({ id }) => id as WeightFormat);
 
@@ -241,12 +300,14 @@ describe('packing', () => {
         matrix.forEach((value, i) => {
           const first = Math.floor(i / group) * group;
           const amax = matrix.subarray(first, first + group).reduce((a, b) => Math.max(a, Math.abs(b)), 0);
-          if (!(Math.abs(back[i]! - value) <= errorBound(format, value, amax))) expect.fail(`seed ${seed}: ${value} became ${back[i]}, amax ${amax}`);
+          if (!(Math.abs(back[i]! - value) <= errorBound(format, value, amax)))
+            expect.fail(`seed ${seed}: ${value} became ${back[i]}, amax ${amax}`);
           if (format === 'int1') expect(Math.sign(back[i]!)).toBe(value < 0 ? -1 : 1);
         });
         // What is representable stays as it is.
         const again = unpackMatrix(packMatrix(back, format, pack), n, format, pack);
-        if (format === 'fp16' || format === 'int1' || isMx(weightFormat(format))) expect(Buffer.compare(Buffer.from(again.buffer), Buffer.from(back.buffer))).toBe(0);
+        if (format === 'fp16' || format === 'int1' || isMx(weightFormat(format)))
+          expect(Buffer.compare(Buffer.from(again.buffer), Buffer.from(back.buffer))).toBe(0);
       }
     });
   }
@@ -298,11 +359,15 @@ describe('packing', () => {
     const pack: PackOptions = { group: -1, layout: rowMajor(2, 64), scaleLayout: null };
     expect(() => packMatrix(new Float32Array(100), 'int4', pack)).toThrow(/whole number of rows/);
     expect(() => packMatrix(new Float32Array(192), 'int4', pack)).toThrow(/at most 2 rows/);
-    expect(() => packMatrix(new Float32Array(128), 'int4', { ...pack, group: 128, scaleLayout: rowMajor(2, 1) })).toThrow(/multiple of the group/);
+    expect(() => packMatrix(new Float32Array(128), 'int4', { ...pack, group: 128, scaleLayout: rowMajor(2, 1) })).toThrow(
+      /multiple of the group/,
+    );
     expect(() => packMatrix(new Float32Array(128), 'int4', { ...pack, group: 64 })).toThrow(/scaleLayout/);
     expect(() => packMatrix(new Float32Array(128), 'int4', { ...pack, group: 64, scaleLayout: rowMajor(2, 2) })).toThrow(/scale layout/);
     expect(() => packMatrix(new Float32Array(128).fill(NaN, 70, 71), 'int4', pack)).toThrow(/row 1, column 6/);
-    expect(() => packMatrix(new Float32Array(128).fill(1e6, 3, 4), 'fp16', pack)).toThrow(/that fp16 can hold but received 1000000 at row 0, column 3/);
+    expect(() => packMatrix(new Float32Array(128).fill(1e6, 3, 4), 'fp16', pack)).toThrow(
+      /that fp16 can hold but received 1000000 at row 0, column 3/,
+    );
     const packed = packMatrix(new Float32Array(128), 'int4', pack);
     expect(() => unpackMatrix({ ...packed, scale: packed.scale.subarray(1) }, 2, 'int4', pack)).toThrow(/bytes of scales/);
     expect(() => unpackMatrix({ ...packed, weight: packed.weight.subarray(1) }, 2, 'int4', pack)).toThrow(/bytes of weights/);

@@ -15,9 +15,20 @@ test.skipIf(!hasCommand('nm'))('the addon shows Node.js its entry and model.so T
   const lines = spawnSync('nm', ['-D', '--defined-only', kAddon], { encoding: 'utf8' }).stdout.trim().split('\n');
   const names = lines.map((line) => line.split(' ').pop()!).sort();
   expect(names).toEqual([
-    'TVMAPISetLastError', 'TVMBackendAllocWorkspace', 'TVMBackendFreeWorkspace', 'TVMBackendGetFuncFromEnv', 'TVMBackendParallelBarrier',
-    'TVMBackendParallelLaunch', 'TVMBackendRegisterSystemLibSymbol', 'TVMBackendRunOnce', 'TVMFuncCall', 'TVMGetLastError',
-    '_ZN3tvm7runtime6detail8LogFatal8GetEntryEv', '_ZN3tvm7runtime9BacktraceB5cxx11Ev', 'napi_register_module_v1', 'node_api_module_get_api_version_v1',
+    'TVMAPISetLastError',
+    'TVMBackendAllocWorkspace',
+    'TVMBackendFreeWorkspace',
+    'TVMBackendGetFuncFromEnv',
+    'TVMBackendParallelBarrier',
+    'TVMBackendParallelLaunch',
+    'TVMBackendRegisterSystemLibSymbol',
+    'TVMBackendRunOnce',
+    'TVMFuncCall',
+    'TVMGetLastError',
+    '_ZN3tvm7runtime6detail8LogFatal8GetEntryEv',
+    '_ZN3tvm7runtime9BacktraceB5cxx11Ev',
+    'napi_register_module_v1',
+    'node_api_module_get_api_version_v1',
   ]);
 });
 
@@ -36,7 +47,8 @@ test('kernels are not part of the addon', () => {
 test('a machine without compiler is told what to install', () => {
   const folder = mkdtempSync(join(tmpdir(), 'ladder-build-'));
   mkdirSync(join(folder, 'native'));
-  for (const path of ['binding.gyp', 'package.json', 'native/build.mjs', 'native/addon.cc', 'native/exports.map']) cpSync(join(kRoot, path), join(folder, path));
+  for (const path of ['binding.gyp', 'package.json', 'native/build.mjs', 'native/addon.cc', 'native/exports.map'])
+    cpSync(join(kRoot, path), join(folder, path));
   const result = spawnSync(process.execPath, [join(folder, 'native/build.mjs')], { encoding: 'utf8', env: { PATH: folder } });
   expect(result.status).toBe(1);
   expect(result.stderr).toContain('a C++17 compiler (c++), make, python3');

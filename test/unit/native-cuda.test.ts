@@ -21,13 +21,23 @@ interface Failure {
   message: string;
   context: Record<string, unknown>;
 }
-const failure = (functions: readonly string[], body: string, fail: string): Failure => runWithFakeCuda(library, fakePlan(route2, functions), body, fail) as Failure;
+const failure = (functions: readonly string[], body: string, fail: string): Failure =>
+  runWithFakeCuda(library, fakePlan(route2, functions), body, fail) as Failure;
 const openFailure = (fail: string): Failure => failure(['fused_scale_add'], 'return attempt(addon.openExecutor(plan));', fail);
 
 test('devices and status', () => {
-  const result = runWithFakeCuda(library, fakePlan(route2, []), 'return { status: addon.cudaStatus(), devices: addon.devices() };') as { status: object; devices: object[] };
+  const result = runWithFakeCuda(library, fakePlan(route2, []), 'return { status: addon.cudaStatus(), devices: addon.devices() };') as {
+    status: object;
+    devices: object[];
+  };
   expect(result.status).toMatchObject({ available: true, driverApiVersion: 13000, deviceCount: 2, reason: null });
-  expect(result.devices[1]).toMatchObject({ ordinal: 1, name: 'Fake GPU 1', uuid: 'GPU-10111213-1415-1617-1819-1a1b1c1d1e1f', computeCapability: [9, 0], l2Bytes: 1 << 20 });
+  expect(result.devices[1]).toMatchObject({
+    ordinal: 1,
+    name: 'Fake GPU 1',
+    uuid: 'GPU-10111213-1415-1617-1819-1a1b1c1d1e1f',
+    computeCapability: [9, 0],
+    l2Bytes: 1 << 20,
+  });
 });
 
 test('kernels get their arguments, by stream and by graph, also with programmatic launch', () => {
@@ -63,8 +73,15 @@ test('dynamic shared memory beyond 48 KiB is asked for', () => {
     await executor.run();
     return [...new Float32Array(await executor.read(2, 0, 8))];`;
   expect(runWithFakeCuda(library, fakePlan(route2, ['fused_reverse'], { length: 20_000 }), body)).toEqual([19_999, 19_998]);
-  const refused = runWithFakeCuda(library, fakePlan(route2, ['fused_reverse'], { length: 100_000 }), 'return attempt((await addon.openExecutor(plan)).run());') as Failure;
-  expect(refused).toMatchObject({ code: 'CUDA', context: { kernel: 'reverse', grid: '1x1x1', block: '256x1x1', dynamicSharedBytes: 400_000, operator: 'fused_reverse', node: 'node0' } });
+  const refused = runWithFakeCuda(
+    library,
+    fakePlan(route2, ['fused_reverse'], { length: 100_000 }),
+    'return attempt((await addon.openExecutor(plan)).run());',
+  ) as Failure;
+  expect(refused).toMatchObject({
+    code: 'CUDA',
+    context: { kernel: 'reverse', grid: '1x1x1', block: '256x1x1', dynamicSharedBytes: 400_000, operator: 'fused_reverse', node: 'node0' },
+  });
   expect(refused.message).toContain('operator `fused_reverse`');
 });
 
@@ -74,7 +91,10 @@ test('an operator that launches nothing is not captured, and the stream stays us
     const capture = await executor.capture();
     await executor.run();
     return { capture, value: new Float32Array(await executor.read(2, 4, 4))[0] };`;
-  expect(runWithFakeCuda(library, fakePlan(route2, ['fused_scale_add', 'idle']), body)).toMatchObject({ capture: { captured: false, reason: expect.stringContaining('`idle`') }, value: 2.5 });
+  expect(runWithFakeCuda(library, fakePlan(route2, ['fused_scale_add', 'idle']), body)).toMatchObject({
+    capture: { captured: false, reason: expect.stringContaining('`idle`') },
+    value: 2.5,
+  });
 });
 
 describe('failures', () => {
@@ -82,7 +102,11 @@ describe('failures', () => {
     expect(openFailure('cuInit=803')).toMatchObject({ code: 'NO_DRIVER', message: expect.stringContaining('FAKE_ERROR_803') });
   });
   test('for a device that does not exist', () => {
-    const result = runWithFakeCuda(library, { ...fakePlan(route2, []), deviceOrdinal: 7 }, 'return attempt(addon.openExecutor(plan));') as Failure;
+    const result = runWithFakeCuda(
+      library,
+      { ...fakePlan(route2, []), deviceOrdinal: 7 },
+      'return attempt(addon.openExecutor(plan));',
+    ) as Failure;
     expect(result).toMatchObject({ code: 'NO_DEVICE', context: { ordinal: 7, deviceCount: 2 } });
   });
   test.each([209, 218, 222])('of loading code for another GPU (%i), with the compiler’s words', (result) => {
@@ -93,22 +117,46 @@ describe('failures', () => {
     expect(error.context).toMatchObject({ architecture: 'sm_90', format: 'ptx', cudaName: `FAKE_ERROR_${result}` });
   });
   test('of a kernel that is not there', () => {
-    const result = runWithFakeCuda(library, fakePlan(route2, ['fused_scale_add'], { kernel: 'no_such_kernel' }), 'return attempt(addon.openExecutor(plan));') as Failure;
+    const result = runWithFakeCuda(
+      library,
+      fakePlan(route2, ['fused_scale_add'], { kernel: 'no_such_kernel' }),
+      'return attempt(addon.openExecutor(plan));',
+    ) as Failure;
     expect(result).toMatchObject({ code: 'MISSING_SYMBOL', context: { symbol: 'no_such_kernel' } });
   });
   test('of a launch', () => {
-    expect(failure(['fused_scale_add'], `const executor = await addon.openExecutor(plan); return attempt(executor.run());`, 'cuLaunchKernel=701')).toMatchObject({
+    expect(
+      failure(
+        ['fused_scale_add'],
+        `const executor = await addon.openExecutor(plan); return attempt(executor.run());`,
+        'cuLaunchKernel=701',
+      ),
+    ).toMatchObject({
       code: 'CUDA',
-      message: expect.stringMatching(/operator `fused_scale_add` \(node `node0`\): launching kernel `scale_add` \(grid 1x1x1, block 128x1x1.*FAKE_ERROR_701.*registers/),
+      message: expect.stringMatching(
+        /operator `fused_scale_add` \(node `node0`\): launching kernel `scale_add` \(grid 1x1x1, block 128x1x1.*FAKE_ERROR_701.*registers/,
+      ),
     });
   });
   test('that lose the context say so, and name the operator where it is known', () => {
-    const result = failure(['fused_scale_add'], `const executor = await addon.openExecutor(plan); const error = await attempt(executor.runOperator(0)); await executor.dispose(); return error;`, 'cuStreamSynchronize=700');
+    const result = failure(
+      ['fused_scale_add'],
+      `const executor = await addon.openExecutor(plan); const error = await attempt(executor.runOperator(0)); await executor.dispose(); return error;`,
+      'cuStreamSynchronize=700',
+    );
     expect(result).toMatchObject({ code: 'CUDA', context: { contextLost: 1, operator: 'fused_scale_add' } });
     expect(result.message).toMatch(/operator `fused_scale_add`.*context is lost: start a new process/);
   });
   test('of memory, before and during allocation, leave nothing', () => {
-    const big = makePlan({ device: 2, tensors: [{ dtype: 'uint8', shape: [2 ** 20] }, { dtype: 'uint8', shape: [2 ** 31] }], operators: [], module: null });
+    const big = makePlan({
+      device: 2,
+      tensors: [
+        { dtype: 'uint8', shape: [2 ** 20] },
+        { dtype: 'uint8', shape: [2 ** 31] },
+      ],
+      operators: [],
+      module: null,
+    });
     const body = 'const error = await attempt(addon.openExecutor(plan)); return { ...error, left: addon.allocatedBytes() };';
     expect(runWithFakeCuda(library, big, body)).toMatchObject({
       code: 'OUT_OF_MEMORY',
@@ -123,7 +171,12 @@ describe('failures', () => {
     });
   });
   test('of instantiating a graph are the reason why there is none', () => {
-    const result = runWithFakeCuda(library, fakePlan(route2, ['fused_scale_add']), 'const executor = await addon.openExecutor(plan); return executor.capture();', 'cuGraphInstantiateWithFlags=801');
+    const result = runWithFakeCuda(
+      library,
+      fakePlan(route2, ['fused_scale_add']),
+      'const executor = await addon.openExecutor(plan); return executor.capture();',
+      'cuGraphInstantiateWithFlags=801',
+    );
     expect(result).toMatchObject({ captured: false, reason: expect.stringContaining('FAKE_ERROR_801') });
   });
 });

@@ -82,7 +82,10 @@ describe('data', () => {
     const values = Float32Array.from({ length: 8 }, (_, i) => i + 0.5);
     writeFileSync(path, new Uint8Array([...new Uint8Array(3), ...new Uint8Array(values.buffer)]));
     const executor = await open();
-    await executor.loadParams(path, [{ entry: 0, fileOffset: 3 + 16, sizeBytes: 16 }, { entry: 1, fileOffset: 3, sizeBytes: 16 }]);
+    await executor.loadParams(path, [
+      { entry: 0, fileOffset: 3 + 16, sizeBytes: 16 },
+      { entry: 1, fileOffset: 3, sizeBytes: 16 },
+    ]);
     expect(new Float32Array(await executor.read(0))).toEqual(values.slice(4));
     expect(new Float32Array(await executor.read(1))).toEqual(values.slice(0, 4));
     expect((await rejection(executor.loadParams(path, [{ entry: 0, fileOffset: 3, sizeBytes: 12 }]))).code).toBe('BAD_PARAMS');
@@ -147,7 +150,9 @@ describe('disposal', () => {
 describe('cancellation', () => {
   test('ends the measurement, not the executor', async () => {
     const executor = await open('slow_add_one');
-    const measurement = rejection(executor.measureSamples({ launch: 'stream', l2: 'hot', warmupMs: 0, minSamples: 10_000, maxSamples: 10_000, maxMs: 0 }, null));
+    const measurement = rejection(
+      executor.measureSamples({ launch: 'stream', l2: 'hot', warmupMs: 0, minSamples: 10_000, maxSamples: 10_000, maxMs: 0 }, null),
+    );
     await new Promise((resolve) => setTimeout(resolve, 50));
     executor.cancel();
     expect((await measurement).code).toBe('ABORTED');
@@ -205,14 +210,17 @@ describe('threads', () => {
 
   test('a worker thread has executors of its own', async () => {
     native();
-    const { worker, result } = inWorker(`
+    const { worker, result } = inWorker(
+      `
       const executor = await addon.openExecutor(plan);
       await executor.write(0, new Uint8Array(new Float32Array([1, 2, 3, 4]).buffer));
       await executor.run();
       const values = [...new Float32Array(await executor.read(1))];
       const code = await executor.runOperator(9).catch((error) => error.code);
       await executor.dispose();
-      parentPort.postMessage({ values, code });`, planOf());
+      parentPort.postMessage({ values, code });`,
+      planOf(),
+    );
     const ended = new Promise((resolve) => worker.once('exit', resolve));
     expect(await result).toEqual({ values: [2, 3, 4, 5], code: 'BAD_ARGUMENT' });
     expect(await ended).toBe(0); // by itself: an idle executor keeps no event loop alive
@@ -221,12 +229,15 @@ describe('threads', () => {
   test('ending a worker thread in the middle of a measurement is safe and leaks nothing', async () => {
     const before = native().allocatedBytes();
     for (let i = 0; i < 5; ++i) {
-      const { worker, result } = inWorker(`
+      const { worker, result } = inWorker(
+        `
         const executor = await addon.openExecutor(plan);
         executor.measurePaper({ launch: 'stream', number: 5, repeat: 5, minRepeatMs: 60000 }, () => {});
         executor.run();
         addon.openExecutor(plan);
-        parentPort.postMessage('busy');`, planOf('slow_add_one'));
+        parentPort.postMessage('busy');`,
+        planOf('slow_add_one'),
+      );
       await result;
       await worker.terminate();
     }
@@ -237,9 +248,16 @@ describe('threads', () => {
     const script = (end: string): string => `
       const addon = require(${JSON.stringify(kAddon)});
       addon.openExecutor(${JSON.stringify(planOf('slow_add_one'))}).then(async (executor) => { await executor.run(); ${end} });`;
-    const idle = spawnSync(process.execPath, ['-e', script('globalThis.kept = executor; console.log("idle");')], { encoding: 'utf8', timeout: 20_000 });
+    const idle = spawnSync(process.execPath, ['-e', script('globalThis.kept = executor; console.log("idle");')], {
+      encoding: 'utf8',
+      timeout: 20_000,
+    });
     expect([idle.status, idle.stdout.trim(), idle.stderr]).toEqual([0, 'idle', '']);
-    const busy = spawnSync(process.execPath, ['-e', script('executor.profile(100000, null).catch(() => {}); setTimeout(() => process.exit(5), 50);')], { encoding: 'utf8', timeout: 20_000 });
+    const busy = spawnSync(
+      process.execPath,
+      ['-e', script('executor.profile(100000, null).catch(() => {}); setTimeout(() => process.exit(5), 50);')],
+      { encoding: 'utf8', timeout: 20_000 },
+    );
     expect([busy.status, busy.stderr]).toEqual([5, '']);
   });
 

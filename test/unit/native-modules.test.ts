@@ -21,7 +21,14 @@ const kInput = [1.5, -2, 3.25, 1e6];
 
 /** x float32 [4] → y float32 [4] by one operator. */
 function planOf(functionName: string, module: string | PlanModule): ExecutorPlan {
-  return makePlan({ tensors: [{ dtype: 'float32', shape: [4] }, { dtype: 'float32', shape: [4] }], operators: [{ functionName, inputs: [0], outputs: [1] }], module });
+  return makePlan({
+    tensors: [
+      { dtype: 'float32', shape: [4] },
+      { dtype: 'float32', shape: [4] },
+    ],
+    operators: [{ functionName, inputs: [0], outputs: [1] }],
+    module,
+  });
 }
 
 async function withExecutor<T>(plan: ExecutorPlan, body: (executor: NativeExecutor) => Promise<T>): Promise<T> {
@@ -42,7 +49,14 @@ async function runOn(executor: NativeExecutor, values: readonly number[] = kInpu
 
 /** Runs an operator that writes int64 facts. */
 async function factsOf(functionName: string, length: number, module = cpu): Promise<number[]> {
-  const plan = makePlan({ tensors: [{ dtype: 'float32', shape: [2, 3] }, { dtype: 'int64', shape: [length] }], operators: [{ functionName, inputs: [0], outputs: [1] }], module });
+  const plan = makePlan({
+    tensors: [
+      { dtype: 'float32', shape: [2, 3] },
+      { dtype: 'int64', shape: [length] },
+    ],
+    operators: [{ functionName, inputs: [0], outputs: [1] }],
+    module,
+  });
   return withExecutor(plan, async (executor) => {
     await executor.run();
     return [...new BigInt64Array(await executor.read(1))].map(Number);
@@ -67,7 +81,14 @@ describe('operators', () => {
     expect(await factsOf('describe', 8)).toEqual([2, 2, 2, 32, 1, 0, 2, 7]);
   });
   test('are given 1-D tensors when flattened', async () => {
-    const plan = makePlan({ tensors: [{ dtype: 'float32', shape: [2, 3] }, { dtype: 'int64', shape: [8] }], operators: [{ functionName: 'describe', inputs: [0], outputs: [1], flatten: true }], module: cpu });
+    const plan = makePlan({
+      tensors: [
+        { dtype: 'float32', shape: [2, 3] },
+        { dtype: 'int64', shape: [8] },
+      ],
+      operators: [{ functionName: 'describe', inputs: [0], outputs: [1], flatten: true }],
+      module: cpu,
+    });
     const facts = await withExecutor(plan, async (executor) => {
       await executor.run();
       return [...new BigInt64Array(await executor.read(1))].map(Number);
@@ -112,7 +133,10 @@ describe('operators', () => {
         { name: 'a', shape: [2], dtype, bytes: floatBytes([1, 2]) },
         { name: 'b', shape: [1], dtype, bytes: floatBytes([4]) },
       ],
-      constantUsers: [{ symbol: 'uses_constants', constants: ['a', 'b'] }, { symbol: 'add_one', constants: ['a'] }],
+      constantUsers: [
+        { symbol: 'uses_constants', constants: ['a', 'b'] },
+        { symbol: 'add_one', constants: ['a'] },
+      ],
     };
     expect(await withExecutor(planOf('uses_constants', module), runOn)).toEqual(kInput.map((x) => x + 7));
     const error = await rejection(native().openExecutor(planOf('uses_constants', { ...module, constants: [] })));
@@ -122,7 +146,8 @@ describe('operators', () => {
 });
 
 describe('errors', () => {
-  const failureOf = (functionName: string, module = cpu) => withExecutor(planOf(functionName, module), (executor) => rejection(executor.run()));
+  const failureOf = (functionName: string, module = cpu) =>
+    withExecutor(planOf(functionName, module), (executor) => rejection(executor.run()));
 
   test('of an operator carry its text, name, node and shapes', async () => {
     const error = await failureOf('fails');
@@ -155,7 +180,10 @@ describe('errors', () => {
     expect((await failureOf('parallel_fails')).message).toContain('the last task failed');
   });
   test('for functions that nobody provides', async () => {
-    for (const [name, wanted] of [['calls_missing', 'no.such.function'], ['calls_libc', 'strlen']] as const) {
+    for (const [name, wanted] of [
+      ['calls_missing', 'no.such.function'],
+      ['calls_libc', 'strlen'],
+    ] as const) {
       const error = await failureOf(name);
       expect(error.code).toBe('MISSING_SYMBOL');
       expect(error.message).toContain(wanted);
@@ -171,7 +199,14 @@ describe('errors', () => {
   });
   test('leave the executor usable', async () => {
     const tensor = { dtype: 'float32', shape: [4] };
-    const plan = makePlan({ tensors: [tensor, tensor], operators: [{ functionName: 'fails', inputs: [0], outputs: [1] }, { functionName: 'add_one', inputs: [0], outputs: [1] }], module: cpu });
+    const plan = makePlan({
+      tensors: [tensor, tensor],
+      operators: [
+        { functionName: 'fails', inputs: [0], outputs: [1] },
+        { functionName: 'add_one', inputs: [0], outputs: [1] },
+      ],
+      module: cpu,
+    });
     await withExecutor(plan, async (executor) => {
       await executor.write(0, floatBytes(kInput));
       expect((await rejection(executor.run())).code).toBe('OPERATOR');
@@ -202,7 +237,14 @@ describe('loading', () => {
     }
   });
   test('keeps two executors of one file apart', async () => {
-    const plan = makePlan({ tensors: [{ dtype: 'float32', shape: [1] }, { dtype: 'int64', shape: [2] }], operators: [{ functionName: 'own_state', inputs: [0], outputs: [1] }], module: cpu });
+    const plan = makePlan({
+      tensors: [
+        { dtype: 'float32', shape: [1] },
+        { dtype: 'int64', shape: [2] },
+      ],
+      operators: [{ functionName: 'own_state', inputs: [0], outputs: [1] }],
+      module: cpu,
+    });
     const executors = await Promise.all([1, 2, 3].map(() => native().openExecutor(plan)));
     await Promise.all(executors.map((executor) => executor.run()));
     const states = await Promise.all(executors.map(async (executor) => [...new BigInt64Array(await executor.read(1))]));
@@ -226,13 +268,21 @@ describe('plans', () => {
     ['a storage index', (p) => ({ ...p, entries: [{ ...p.entries[0], storage: 9 }, p.entries[1]] }), 'entries[0].storage'],
     ['a size beyond the storage', (p) => ({ ...p, storages: [{ ...p.storages[0], sizeBytes: 8 }, p.storages[1]] }), 'entries[0].sizeBytes'],
     ['a size that is not the shape’s', (p) => ({ ...p, entries: [{ ...p.entries[0], shape: [5] }, p.entries[1]] }), 'entries[0].sizeBytes'],
-    ['a shape that overflows', (p) => ({ ...p, entries: [{ ...p.entries[0], shape: [2 ** 40, 2 ** 40] }, p.entries[1]] }), 'entries[0].shape'],
+    [
+      'a shape that overflows',
+      (p) => ({ ...p, entries: [{ ...p.entries[0], shape: [2 ** 40, 2 ** 40] }, p.entries[1]] }),
+      'entries[0].shape',
+    ],
     ['a negative shape', (p) => ({ ...p, entries: [{ ...p.entries[0], shape: [-4] }, p.entries[1]] }), 'shape[0]'],
     ['an operator’s entry', (p) => ({ ...p, operators: [{ ...p.operators[0], inputs: [2] }] }), 'operators[0].inputs'],
     ['an operator’s kind', (p) => ({ ...p, operators: [{ ...p.operators[0], kind: 'magic' }] }), 'magic'],
     ['no module', (p) => ({ ...p, module: null }), 'operators[0].kind'],
     ['a reference operator without a program', (p) => ({ ...p, operators: [{ ...p.operators[0], kind: 'reference' }] }), 'program'],
-    ['a device storage on the CPU', (p) => ({ ...p, storages: [{ ...p.storages[0], deviceType: 2 }, p.storages[1]] }), 'storages[0].deviceType'],
+    [
+      'a device storage on the CPU',
+      (p) => ({ ...p, storages: [{ ...p.storages[0], deviceType: 2 }, p.storages[1]] }),
+      'storages[0].deviceType',
+    ],
     ['a device type', (p) => ({ ...p, deviceType: 3 }), 'deviceType'],
     ['a path with a NUL', (p) => ({ ...p, module: { ...p.module, path: 'a\0b' } }), 'NUL'],
     ['nothing', () => null, 'plan'],

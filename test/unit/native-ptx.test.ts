@@ -12,7 +12,13 @@ let text = '';
 beforeAll(() => {
   const root = fileURLToPath(new URL('../..', import.meta.url));
   const program = join(workshop.folder, 'print_ptx');
-  workshop.execute(process.env['CXX'] ?? 'c++', ['-std=c++17', '-o', program, join(root, 'test/fixtures/native/print_ptx.cc'), join(root, 'native/cuda/embedded_ptx.cc')]);
+  workshop.execute(process.env['CXX'] ?? 'c++', [
+    '-std=c++17',
+    '-o',
+    program,
+    join(root, 'test/fixtures/native/print_ptx.cc'),
+    join(root, 'native/cuda/embedded_ptx.cc'),
+  ]);
   text = workshop.execute(program, []);
   writeFileSync(kPtx, text);
 });

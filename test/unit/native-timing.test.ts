@@ -10,7 +10,13 @@ let slow: NativeExecutor; // 10 ms, and a little
 
 const tensor = { dtype: 'float32', shape: [4] };
 const open = (...functions: string[]): Promise<NativeExecutor> =>
-  native().openExecutor(makePlan({ tensors: [tensor, tensor], operators: functions.map((functionName) => ({ functionName, inputs: [0], outputs: [1] })), module: cpu }));
+  native().openExecutor(
+    makePlan({
+      tensors: [tensor, tensor],
+      operators: functions.map((functionName) => ({ functionName, inputs: [0], outputs: [1] })),
+      module: cpu,
+    }),
+  );
 
 beforeAll(async () => {
   cpu = workshop.compile('cpu_operators.c');
@@ -50,7 +56,13 @@ describe('the paper’s rule', () => {
   });
 
   test('counts one untimed inference more', async () => {
-    const executor = await native().openExecutor(makePlan({ tensors: [tensor, { dtype: 'int64', shape: [2] }], operators: [{ functionName: 'own_state', inputs: [0], outputs: [1] }], module: cpu }));
+    const executor = await native().openExecutor(
+      makePlan({
+        tensors: [tensor, { dtype: 'int64', shape: [2] }],
+        operators: [{ functionName: 'own_state', inputs: [0], outputs: [1] }],
+        module: cpu,
+      }),
+    );
     await executor.measurePaper({ launch: 'stream', number: 7, repeat: 3, minRepeatMs: 0 }, null);
     const [, calls] = new BigInt64Array(await executor.read(1));
     expect(calls).toBe(1n + 3n * 7n);
@@ -85,7 +97,10 @@ describe('samples', () => {
   });
 
   test('with a graph or a cold L2 are refused on the CPU', async () => {
-    expect(await rejection(fast.measureSamples({ ...options, launch: 'graph' }, null))).toMatchObject({ code: 'UNSUPPORTED', context: { reason: 'the executor runs on the CPU' } });
+    expect(await rejection(fast.measureSamples({ ...options, launch: 'graph' }, null))).toMatchObject({
+      code: 'UNSUPPORTED',
+      context: { reason: 'the executor runs on the CPU' },
+    });
     expect((await rejection(fast.measureSamples({ ...options, l2: 'cold' }, null))).code).toBe('UNSUPPORTED');
     expect(await fast.capture()).toEqual({ captured: false, reason: 'the executor runs on the CPU', kernelNodes: 0, programmaticEdges: 0 });
   });

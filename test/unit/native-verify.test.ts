@@ -34,13 +34,24 @@ function foreign(functionName: string): Promise<VerifyOutput> {
 const kNorm: NativeProgram = nativeProgram(programOfV1({ op: 'norm', m: 4, k: 64, norm: { kind: 'rms', eps: 1e-5 }, activation: 'fp16' }));
 const normPlan = (functionName: string, kind: 'packed' | 'reference'): ExecutorPlan =>
   makePlan({
-    tensors: [{ dtype: 'float16', shape: [4, 64] }, { dtype: 'float16', shape: [64] }, { dtype: 'float16', shape: [4, 64] }],
+    tensors: [
+      { dtype: 'float16', shape: [4, 64] },
+      { dtype: 'float16', shape: [64] },
+      { dtype: 'float16', shape: [4, 64] },
+    ],
     operators: [{ functionName, kind, inputs: [0, 1], outputs: [2], program: kNorm }],
     module: kind === 'packed' ? cpu : null,
   });
 
 test('an operator without a program that is sound', async () => {
-  expect(await foreign('add_one')).toMatchObject({ compared: 0, elements: 64, unwritten: 0, nonFinite: 0, deterministic: true, maxAbsolute: NaN });
+  expect(await foreign('add_one')).toMatchObject({
+    compared: 0,
+    elements: 64,
+    unwritten: 0,
+    nonFinite: 0,
+    deterministic: true,
+    maxAbsolute: NaN,
+  });
 });
 test('elements that are never written', async () => {
   expect(await foreign('writes_half')).toMatchObject({ unwritten: 32, deterministic: false });
@@ -65,7 +76,14 @@ test('an operator that computes something else is found', async () => {
 });
 
 test('an operator that writes over its input is refused', async () => {
-  const plan = makePlan({ tensors: [{ dtype: 'float32', shape: [4], storage: 0 }, { dtype: 'float32', shape: [4], storage: 0 }], operators: [{ functionName: 'add_one', inputs: [0], outputs: [1] }], module: cpu });
+  const plan = makePlan({
+    tensors: [
+      { dtype: 'float32', shape: [4], storage: 0 },
+      { dtype: 'float32', shape: [4], storage: 0 },
+    ],
+    operators: [{ functionName: 'add_one', inputs: [0], outputs: [1] }],
+    module: cpu,
+  });
   expect((await rejection(verify(plan, [null]))).code).toBe('UNSUPPORTED');
 });
 test('fills that do not match the inputs are refused', async () => {

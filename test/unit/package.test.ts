@@ -19,8 +19,12 @@ function run(cwd: string, command: string, ...args: string[]): Promise<{ status:
     const child = spawn(command, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
     let out = '';
     let err = '';
-    child.stdout.on('data', (chunk: Buffer) => { out += chunk.toString(); });
-    child.stderr.on('data', (chunk: Buffer) => { err += chunk.toString(); });
+    child.stdout.on('data', (chunk: Buffer) => {
+      out += chunk.toString();
+    });
+    child.stderr.on('data', (chunk: Buffer) => {
+      err += chunk.toString();
+    });
     child.on('error', reject);
     child.on('close', (status) => resolve({ status, out, err }));
   });
@@ -58,32 +62,76 @@ it('installs, type-checks and runs in a TypeScript project of its own', async (c
   // Scripts that run before packing may print, too.
   const [listing] = JSON.parse(packed.out.slice(packed.out.indexOf('[\n'))) as [{ filename: string; files: { path: string }[] }];
   const files = listing.files.map(({ path }) => path);
-  for (const path of ['dist/index.js', 'dist/index.d.ts', 'dist/cli/main.js', 'binding.gyp', 'native/addon.cc', 'native/build.mjs', 'bench/cases.json', 'package.json']) expect(files).toContain(path);
+  for (const path of [
+    'dist/index.js',
+    'dist/index.d.ts',
+    'dist/cli/main.js',
+    'binding.gyp',
+    'native/addon.cc',
+    'native/build.mjs',
+    'bench/cases.json',
+    'package.json',
+  ])
+    expect(files).toContain(path);
   expect(files.filter((path) => /^(lib|test|node_modules|build|bench\/(out|results))\//.test(path))).toEqual([]);
 
   const project = join(root, 'project');
   await mkdir(project);
   await writeFile(join(project, 'package.json'), JSON.stringify({ name: 'project', private: true, type: 'module' }));
-  const versions = (JSON.parse(await readFile(join(repository, 'package.json'), 'utf8')) as { devDependencies: Record<string, string> }).devDependencies;
-  const installed = await run(project, 'npm', 'install', '--no-audit', '--no-fund', '--prefer-offline', join(root, listing.filename), `typescript@${versions['typescript']}`, `@types/node@${versions['@types/node']}`);
+  const versions = (JSON.parse(await readFile(join(repository, 'package.json'), 'utf8')) as { devDependencies: Record<string, string> })
+    .devDependencies;
+  const installed = await run(
+    project,
+    'npm',
+    'install',
+    '--no-audit',
+    '--no-fund',
+    '--prefer-offline',
+    join(root, listing.filename),
+    `typescript@${versions['typescript']}`,
+    `@types/node@${versions['@types/node']}`,
+  );
   if (installed.status !== 0 && /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ENETUNREACH/.test(installed.err)) {
     console.log('skipping the installation of the package: no package registry can be reached');
     context.skip('no package registry can be reached');
   }
   expect(installed.status, installed.err).toBe(0);
 
-  await writeFile(join(project, 'tsconfig.json'), JSON.stringify({
-    compilerOptions: { target: 'ES2022', lib: ['ES2023', 'ESNext.Disposable'], module: 'NodeNext', strict: true, exactOptionalPropertyTypes: true, skipLibCheck: false, types: ['node'] }, files: ['main.ts'],
-  }));
+  await writeFile(
+    join(project, 'tsconfig.json'),
+    JSON.stringify({
+      compilerOptions: {
+        target: 'ES2022',
+        lib: ['ES2023', 'ESNext.Disposable'],
+        module: 'NodeNext',
+        strict: true,
+        exactOptionalPropertyTypes: true,
+        skipLibCheck: false,
+        types: ['node'],
+      },
+      files: ['main.ts'],
+    }),
+  );
   await writeFile(join(project, 'main.ts'), program);
   const checked = await run(project, 'npx', 'tsc');
   expect([checked.status, checked.out]).toEqual([0, '']);
 
-  const [checkpoint] = await buildCheckpoints([parseRequest({ model: 'llama2-tiny', batch: 1, seq: 1, weight: 'int4' })], { root: join(root, 'checkpoints'), compile: false });
+  const [checkpoint] = await buildCheckpoints([parseRequest({ model: 'llama2-tiny', batch: 1, seq: 1, weight: 'int4' })], {
+    root: join(root, 'checkpoints'),
+    compile: false,
+  });
   const ran = await run(project, process.execPath, 'main.js', checkpoint!.folder);
   expect(ran.status, ran.err).toBe(0);
   expect(JSON.parse(ran.out)).toEqual({
-    median: expect.any(Number), finite: true, code: 'UNKNOWN_INPUT', record: { latencyMs: expect.any(Number) }, passed: true, problems: 0, devices: expect.any(Number), weights: 'file', packed: 0x77,
+    median: expect.any(Number),
+    finite: true,
+    code: 'UNKNOWN_INPUT',
+    record: { latencyMs: expect.any(Number) },
+    passed: true,
+    problems: 0,
+    devices: expect.any(Number),
+    weights: 'file',
+    packed: 0x77,
   });
 
   const cli = await run(project, 'npx', 'ladder', 'run', checkpoint!.folder, '--device', 'cpu', '--max-samples', '2', '--json');

@@ -13,7 +13,12 @@ const kRoot = fileURLToPath(new URL('../..', import.meta.url));
 
 /** Where records live, and what stands beside them: the kernels' own side of the compiler, and the reader of old manifests. */
 const kRecords = [
-  'lib/formats/', 'lib/models/', 'lib/operators/', 'lib/baselines/systems/', 'lib/compiler/kernels/', 'lib/artifact/upgrade.ts',
+  'lib/formats/',
+  'lib/models/',
+  'lib/operators/',
+  'lib/baselines/systems/',
+  'lib/compiler/kernels/',
+  'lib/artifact/upgrade.ts',
 ];
 /** The vendor's products have types of their own, some of which are called like formats. */
 const kVendor = ['lib/native.ts', 'lib/baselines/ceilings.ts', 'lib/baselines/adapters/cublaslt.ts'];
@@ -35,7 +40,12 @@ function tokensOf(path: string): readonly Token[] {
     if (node.getChildCount(tree) === 0 && node.kind !== ts.SyntaxKind.EndOfFileToken && node.kind < ts.SyntaxKind.FirstJSDocNode) {
       const text = node.getText(tree);
       const isString = ts.isStringLiteralLike(node) || ts.isTemplateHead(node) || ts.isTemplateMiddle(node) || ts.isTemplateTail(node);
-      tokens.push({ file, line: tree.getLineAndCharacterOfPosition(node.getStart(tree)).line + 1, text, string: isString ? (node as ts.LiteralLikeNode).text : ts.isRegularExpressionLiteral(node) ? text : null });
+      tokens.push({
+        file,
+        line: tree.getLineAndCharacterOfPosition(node.getStart(tree)).line + 1,
+        text,
+        string: isString ? (node as ts.LiteralLikeNode).text : ts.isRegularExpressionLiteral(node) ? text : null,
+      });
     }
     node.getChildren(tree).forEach(visit);
   };
@@ -51,7 +61,10 @@ const kTokens = kFiles.filter((path) => !kRecords.some((place) => relative(kRoot
 /** Every string that says one of the words as a word of its own. */
 function stringsWith(words: readonly string[], except: readonly string[] = []): readonly string[] {
   const pattern = new RegExp(`(?<![\\w-])(?:${words.map((word) => word.replace(/[^\w]/g, '\\$&')).join('|')})(?![\\w-])`);
-  return kTokens.flat().filter(({ file, string }) => string !== null && !except.includes(file) && pattern.test(string)).map(({ file, line, text }) => `${file}:${line}: ${text}`);
+  return kTokens
+    .flat()
+    .filter(({ file, string }) => string !== null && !except.includes(file) && pattern.test(string))
+    .map(({ file, line, text }) => `${file}:${line}: ${text}`);
 }
 
 describe('outside the records', () => {
@@ -64,14 +77,19 @@ describe('outside the records', () => {
   });
 
   it('nothing asks what kind an operator is', () => {
-    const found = kTokens.flatMap((tokens) => tokens.flatMap(({ file, line, text }, i) => {
-      const next = tokens[i + 1]?.text ?? '';
-      const after = tokens[i + 2]?.string ?? null;
-      // TVM's graph has an `op`, too: a node is an input or calls a function.
-      const compares = (text === 'op' || text === 'kind') && /^[!=]==?$/.test(next) && (text === 'op' ? after === null || !['null', 'tvm_op'].includes(after) : after !== null && operators.has(after));
-      const branches = text === 'case' && tokens[i + 1]?.string != null && operators.has(tokens[i + 1]!.string!);
-      return compares || branches ? [`${file}:${line}: ${text} ${next}`] : [];
-    }));
+    const found = kTokens.flatMap((tokens) =>
+      tokens.flatMap(({ file, line, text }, i) => {
+        const next = tokens[i + 1]?.text ?? '';
+        const after = tokens[i + 2]?.string ?? null;
+        // TVM's graph has an `op`, too: a node is an input or calls a function.
+        const compares =
+          (text === 'op' || text === 'kind') &&
+          /^[!=]==?$/.test(next) &&
+          (text === 'op' ? after === null || !['null', 'tvm_op'].includes(after) : after !== null && operators.has(after));
+        const branches = text === 'case' && tokens[i + 1]?.string != null && operators.has(tokens[i + 1]!.string!);
+        return compares || branches ? [`${file}:${line}: ${text} ${next}`] : [];
+      }),
+    );
     expect(found).toEqual([]);
   });
 

@@ -5,7 +5,17 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { bfloatToFloat, decode, e8m0ToFloat, type Element, encode, floatToBfloat, floatToHalf, halfToFloat, roundHalfEven } from '../../lib/formats/codes.js';
+import {
+  bfloatToFloat,
+  decode,
+  e8m0ToFloat,
+  type Element,
+  encode,
+  floatToBfloat,
+  floatToHalf,
+  halfToFloat,
+  roundHalfEven,
+} from '../../lib/formats/codes.js';
 import { formats } from '../../lib/formats/index.js';
 import { bytesOf, Random } from './reference-naive.js';
 
@@ -13,17 +23,31 @@ const kReference = fileURLToPath(new URL('../../native/reference', import.meta.u
 const folder = mkdtempSync(join(tmpdir(), 'ladder-reference-'));
 const program = join(folder, 'check');
 
-const kFlags = ['-std=c++17', '-O1', '-Wall', '-Wextra', '-Werror', '-ffp-contract=off', '-fsanitize=undefined', '-fno-sanitize-recover=all', '-pthread'];
+const kFlags = [
+  '-std=c++17',
+  '-O1',
+  '-Wall',
+  '-Wextra',
+  '-Werror',
+  '-ffp-contract=off',
+  '-fsanitize=undefined',
+  '-fno-sanitize-recover=all',
+  '-pthread',
+];
 
 /** g++ in the test's folder; rejects with what it says. */
 function gcc(args: readonly string[]): Promise<void> {
   return new Promise((resolve, reject) => {
-    execFile('g++', [...kFlags, ...args], { cwd: folder }, (error, _, stderr) => (error ? reject(new Error(stderr || error.message)) : resolve()));
+    execFile('g++', [...kFlags, ...args], { cwd: folder }, (error, _, stderr) =>
+      error ? reject(new Error(stderr || error.message)) : resolve(),
+    );
   });
 }
 
 beforeAll(async () => {
-  const sources = readdirSync(kReference, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.cc')).map((file) => join(kReference, file));
+  const sources = readdirSync(kReference, { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith('.cc'))
+    .map((file) => join(kReference, file));
   sources.push(fileURLToPath(new URL('../fixtures/reference_check.cc', import.meta.url)));
   const halves = [0, 1].map((half) => sources.filter((_, i) => i % 2 === half));
   await Promise.all(halves.map((half) => gcc(['-c', ...half])));
@@ -34,12 +58,33 @@ afterAll(() => rmSync(folder, { recursive: true }));
 /** Every kind of value: special ones, every half, the midpoints between neighbours and a hair to either side. */
 function values(): Float32Array {
   const random = new Random(11);
-  const list = [0, -0, NaN, Infinity, -Infinity, 2 ** -149, -(2 ** -126), 3.4e38, 65519.996, 65520, 448, 464, 480, 57344, 61440, 0.5, 1.5, 2.5, 4194303.5];
+  const list = [
+    0,
+    -0,
+    NaN,
+    Infinity,
+    -Infinity,
+    2 ** -149,
+    -(2 ** -126),
+    3.4e38,
+    65519.996,
+    65520,
+    448,
+    464,
+    480,
+    57344,
+    61440,
+    0.5,
+    1.5,
+    2.5,
+    4194303.5,
+  ];
   for (let code = 0; code < 0x7c00; ++code) {
     const middle = (halfToFloat(code) + (code === 0x7bff ? 65536 : halfToFloat(code + 1))) / 2;
     list.push(halfToFloat(code), middle, -middle, middle * (1 + 2 ** -23), middle * (1 - 2 ** -23));
   }
-  for (let i = 0; i < 20000; ++i) list.push(random.uniform(-1, 1) * 2 ** random.uniform(-30, 20), bfloatToFloat(random.integer(0x7f80)) * (1 + 2 ** -8));
+  for (let i = 0; i < 20000; ++i)
+    list.push(random.uniform(-1, 1) * 2 ** random.uniform(-30, 20), bfloatToFloat(random.integer(0x7f80)) * (1 + 2 ** -8));
   return Float32Array.from(list);
 }
 
@@ -65,19 +110,63 @@ function compare(what: string, actual: ArrayLike<number>, expected: (index: numb
 function wordsOf({ bits, codes }: Element, cellBits: number): string[] {
   const words = (): (string | number | boolean)[] => {
     switch (codes.kind) {
-      case 'float': return [codes.exponentBits, codes.mantissaBits, codes.bias, codes.maxCode, Number(codes.infinities), Number(codes.saturates), codes.nanCode];
-      case 'integer': return [codes.min, codes.max];
-      case 'table': return [Number(codes.tie === 'upper'), ...codes.values];
+      case 'float':
+        return [
+          codes.exponentBits,
+          codes.mantissaBits,
+          codes.bias,
+          codes.maxCode,
+          Number(codes.infinities),
+          Number(codes.saturates),
+          codes.nanCode,
+        ];
+      case 'integer':
+        return [codes.min, codes.max];
+      case 'table':
+        return [Number(codes.tie === 'upper'), ...codes.values];
     }
   };
   return [codes.kind, bits, cellBits, ...words()].map(String);
 }
 
 const kToys: readonly [string, Element][] = [
-  ['E2M1', { bits: 4, codes: { kind: 'float', exponentBits: 2, mantissaBits: 1, bias: 1, maxCode: 7, infinities: false, saturates: true, nanCode: 7 } }],
-  ['E3M2', { bits: 6, codes: { kind: 'float', exponentBits: 3, mantissaBits: 2, bias: 3, maxCode: 31, infinities: false, saturates: true, nanCode: 31 } }],
-  ['E5M0', { bits: 6, codes: { kind: 'float', exponentBits: 5, mantissaBits: 0, bias: 20, maxCode: 29, infinities: true, saturates: false, nanCode: 31 } }],
-  ['bfloat16', { bits: 16, codes: { kind: 'float', exponentBits: 8, mantissaBits: 7, bias: 127, maxCode: 0x7f7f, infinities: true, saturates: false, nanCode: 0x7fc0 } }],
+  [
+    'E2M1',
+    {
+      bits: 4,
+      codes: { kind: 'float', exponentBits: 2, mantissaBits: 1, bias: 1, maxCode: 7, infinities: false, saturates: true, nanCode: 7 },
+    },
+  ],
+  [
+    'E3M2',
+    {
+      bits: 6,
+      codes: { kind: 'float', exponentBits: 3, mantissaBits: 2, bias: 3, maxCode: 31, infinities: false, saturates: true, nanCode: 31 },
+    },
+  ],
+  [
+    'E5M0',
+    {
+      bits: 6,
+      codes: { kind: 'float', exponentBits: 5, mantissaBits: 0, bias: 20, maxCode: 29, infinities: true, saturates: false, nanCode: 31 },
+    },
+  ],
+  [
+    'bfloat16',
+    {
+      bits: 16,
+      codes: {
+        kind: 'float',
+        exponentBits: 8,
+        mantissaBits: 7,
+        bias: 127,
+        maxCode: 0x7f7f,
+        infinities: true,
+        saturates: false,
+        nanCode: 0x7fc0,
+      },
+    },
+  ],
   ['int3', { bits: 3, codes: { kind: 'integer', min: -3, max: 3 } }],
   ['int12', { bits: 12, codes: { kind: 'integer', min: -2048, max: 2047 } }],
   ['2 bits, ties down', { bits: 2, codes: { kind: 'table', values: [-1.5, -0.5, 0.5, 1.5], tie: 'lower' } }],
@@ -96,7 +185,11 @@ describe('codes', () => {
     compare('to half', new Uint16Array(next(2 * n)), (i) => floatToHalf(floats[i]!));
     compare('to half, arrays', new Uint16Array(next(2 * n)), (i) => floatToHalf(floats[i]!));
     compare('to bfloat', new Uint16Array(next(2 * n)), (i) => floatToBfloat(floats[i]!));
-    compare('rounded', Float32Array.from(new Float32Array(next(4 * n)), (value) => value + 0), (i) => Math.fround(roundHalfEven(floats[i]!)) + 0);
+    compare(
+      'rounded',
+      Float32Array.from(new Float32Array(next(4 * n)), (value) => value + 0),
+      (i) => Math.fround(roundHalfEven(floats[i]!)) + 0,
+    );
     finish();
   });
 
@@ -109,11 +202,14 @@ describe('codes', () => {
         const { next, finish } = run(['codes', ...wordsOf(element, cellBits)], floats);
         const cells = 2 ** cellBits;
         const isCode = (cell: number): boolean => (codes.kind === 'table' ? cell < codes.values.length : cell < 2 ** bits);
-        const valueOf = (cell: number): number => (codes.kind === 'integer' ? (cell << (32 - cellBits)) >> (32 - cellBits) : isCode(cell) ? decode(element, cell) : NaN);
+        const valueOf = (cell: number): number =>
+          codes.kind === 'integer' ? (cell << (32 - cellBits)) >> (32 - cellBits) : isCode(cell) ? decode(element, cell) : NaN;
         compare('value', new Float32Array(next(4 * cells)), (cell) => Math.fround(valueOf(cell)));
         // The order of codes is that of their values.
         const orders = new Int32Array(next(4 * cells));
-        const ranked = Array.from({ length: cells }, (_, cell) => cell).filter((cell) => Number.isFinite(valueOf(cell))).sort((a, b) => valueOf(a) - valueOf(b));
+        const ranked = Array.from({ length: cells }, (_, cell) => cell)
+          .filter((cell) => Number.isFinite(valueOf(cell)))
+          .sort((a, b) => valueOf(a) - valueOf(b));
         ranked.forEach((cell, i) => {
           if (i > 0) expect(orders[cell]! - orders[ranked[i - 1]!]!).toBe(valueOf(cell) === valueOf(ranked[i - 1]!) ? 0 : 1);
         });

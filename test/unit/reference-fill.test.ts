@@ -37,7 +37,11 @@ function fill(fill: Fill, key: bigint, type: string, first: number, bytes: numbe
 describe('fill', () => {
   it('bits: bytes of the generator, from any element on', () => {
     for (const key of kKeys) {
-      for (const [type, size] of [['uint8', 1], ['float16', 2], ['int64', 8]] as const) {
+      for (const [type, size] of [
+        ['uint8', 1],
+        ['float16', 2],
+        ['int64', 8],
+      ] as const) {
         for (const first of [0, 1, 3, 1000003]) {
           const bytes = fill({ kind: 'bits' }, key, type, first, 24);
           expect([...bytes]).toEqual(Array.from({ length: 24 }, (_, i) => drawByte(key, first * size + i)));
@@ -50,17 +54,24 @@ describe('fill', () => {
     for (const key of kKeys) {
       for (const signed of [true, false]) {
         const bytes = fill({ kind: 'code', base: 0x30, mask: 0x0f, signed }, key, 'uint8', 5, 64);
-        expect([...bytes]).toEqual(Array.from({ length: 64 }, (_, i) => {
-          const r = drawByte(key, 5 + i);
-          return 0x30 + (r & 0x0f) + (signed ? r & 0x80 : 0);
-        }));
+        expect([...bytes]).toEqual(
+          Array.from({ length: 64 }, (_, i) => {
+            const r = drawByte(key, 5 + i);
+            return 0x30 + (r & 0x0f) + (signed ? r & 0x80 : 0);
+          }),
+        );
       }
     }
   });
 
   it('uniform: one rounding to FP32, then one to the type', () => {
     for (const key of kKeys) {
-      for (const [low, high] of [[-1, 1], [-0.0191, 0.0191], [0.8, 1.2], [-127, 128]] as const) {
+      for (const [low, high] of [
+        [-1, 1],
+        [-0.0191, 0.0191],
+        [0.8, 1.2],
+        [-127, 128],
+      ] as const) {
         const l = Math.fround(low);
         const range = Math.fround(Math.fround(high) - l);
         const first = 77;
@@ -69,14 +80,20 @@ describe('fill', () => {
         expect([...new Float32Array(fill(uniform, key, 'float32', first, 12000).buffer)]).toEqual(values);
         expect([...new Uint16Array(fill(uniform, key, 'float16', first, 6000).buffer)]).toEqual(values.map(floatToHalf));
         expect([...new Uint16Array(fill(uniform, key, 'bfloat16', first, 6000).buffer)]).toEqual(values.map(floatToBfloat));
-        expect([...new Int8Array(fill(uniform, key, 'int8', first, 3000).buffer)]).toEqual(values.map((value) => (Math.floor(value) << 24) >> 24));
+        expect([...new Int8Array(fill(uniform, key, 'int8', first, 3000).buffer)]).toEqual(
+          values.map((value) => (Math.floor(value) << 24) >> 24),
+        );
         expect([...new Int32Array(fill(uniform, key, 'int32', first, 12000).buffer)]).toEqual(values.map(Math.floor));
       }
     }
   });
 
   it('gives the same bytes whether a large tensor is made at once, by several threads, or in pieces', () => {
-    for (const kind of [{ kind: 'bits' }, { kind: 'uniform', low: -1, high: 1 }, { kind: 'code', base: 120, mask: 7, signed: false }] as const) {
+    for (const kind of [
+      { kind: 'bits' },
+      { kind: 'uniform', low: -1, high: 1 },
+      { kind: 'code', base: 120, mask: 7, signed: false },
+    ] as const) {
       const whole = fill(kind, 42n, 'float16', 0, 3_000_002);
       const cut = 700_001;
       const parts = Buffer.concat([fill(kind, 42n, 'float16', 0, 2 * cut), fill(kind, 42n, 'float16', cut, 3_000_002 - 2 * cut)]);

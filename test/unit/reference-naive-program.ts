@@ -22,7 +22,11 @@ export function plain(axes: Axes): LayoutDigit[] {
   return axes.map(({ name, extent }) => ({ axis: name, stride: 1, size: extent }));
 }
 
-export function numbersValue(extents: Readonly<Record<string, number>>, type: 'f16' | 'f32' = 'f16', layout = plain(axesOf(extents))): NativeValue {
+export function numbersValue(
+  extents: Readonly<Record<string, number>>,
+  type: 'f16' | 'f32' = 'f16',
+  layout = plain(axesOf(extents)),
+): NativeValue {
   return { axes: axesOf(extents), type, element: null, cellBits: type === 'f16' ? 16 : 32, scale: null, layout, scaleLayout: [] };
 }
 
@@ -30,9 +34,24 @@ export function scaleAxes(axes: Axes, { per }: Scale): Axes {
   return per.map(({ axis, count }) => ({ name: axis, extent: Math.ceil(axes.find(({ name }) => name === axis)!.extent / count) }));
 }
 
-export function quantisedValue(extents: Readonly<Record<string, number>>, element: NonNullable<NativeValue['element']>, scale: Scale | null, cellBits = element.bits, layout = plain(axesOf(extents)), scaleLayout?: LayoutDigit[]): NativeValue {
+export function quantisedValue(
+  extents: Readonly<Record<string, number>>,
+  element: NonNullable<NativeValue['element']>,
+  scale: Scale | null,
+  cellBits = element.bits,
+  layout = plain(axesOf(extents)),
+  scaleLayout?: LayoutDigit[],
+): NativeValue {
   const axes = axesOf(extents);
-  return { axes, type: 'quantised', element, cellBits, scale, layout, scaleLayout: scaleLayout ?? (scale ? plain(scaleAxes(axes, scale)) : []) };
+  return {
+    axes,
+    type: 'quantised',
+    element,
+    cellBits,
+    scale,
+    layout,
+    scaleLayout: scaleLayout ?? (scale ? plain(scaleAxes(axes, scale)) : []),
+  };
 }
 
 /** Puts programs together by hand. */
@@ -44,7 +63,12 @@ export class ProgramBuilder {
     this.inputs.push(this.values.push(value) - 1);
     return this.values.length - 1;
   }
-  node(kind: string, inputs: readonly number[], output: NativeValue, { numbers = {}, strings = {}, expression = null }: Partial<Pick<NativeNode, 'numbers' | 'strings' | 'expression'>> = {}): number {
+  node(
+    kind: string,
+    inputs: readonly number[],
+    output: NativeValue,
+    { numbers = {}, strings = {}, expression = null }: Partial<Pick<NativeNode, 'numbers' | 'strings' | 'expression'>> = {},
+  ): number {
     const index = this.values.push(output) - 1;
     this.nodes.push({ kind, numbers, strings, expression, inputs, outputs: [index] });
     return index;
@@ -64,12 +88,16 @@ export function tensorBytes(value: NativeValue): number[] {
 
 /** All coordinates, the last axis fastest. */
 export function coordinatesOf(axes: Axes): number[][] {
-  return axes.reduce<number[][]>((list, { extent }) => list.flatMap((head) => Array.from({ length: extent }, (_, i) => [...head, i])), [[]]);
+  return axes.reduce<number[][]>(
+    (list, { extent }) => list.flatMap((head) => Array.from({ length: extent }, (_, i) => [...head, i])),
+    [[]],
+  );
 }
 
 export function storedAt(layout: readonly LayoutDigit[], axes: Axes, coordinates: readonly number[]): number {
   let index = 0;
-  for (const { axis, stride, size } of layout) index = index * size + (Math.floor(coordinates[axes.findIndex(({ name }) => name === axis)]! / stride) % size);
+  for (const { axis, stride, size } of layout)
+    index = index * size + (Math.floor(coordinates[axes.findIndex(({ name }) => name === axis)]! / stride) % size);
   return index;
 }
 
@@ -93,7 +121,8 @@ function scaleIndex(axes: Axes, scale: Scale, coordinates: readonly number[]): n
   return scale.per.map(({ axis, count }) => Math.floor(coordinates[axes.findIndex(({ name }) => name === axis)]! / count));
 }
 
-const logical = (axes: Axes, coordinates: readonly number[]): number => coordinates.reduce((index, coordinate, i) => index * axes[i]!.extent + coordinate, 0);
+const logical = (axes: Axes, coordinates: readonly number[]): number =>
+  coordinates.reduce((index, coordinate, i) => index * axes[i]!.extent + coordinate, 0);
 
 /** Cells (or numbers) and scales of a stored value, in logical order. */
 export function readStored(value: NativeValue, tensors: readonly Uint8Array[]): NaiveValue {
@@ -103,16 +132,25 @@ export function readStored(value: NativeValue, tensors: readonly Uint8Array[]): 
   if (type === 'f16') return { numbers: all.map((at) => halfToFloat(view[0]!.getUint16(2 * at, true))) };
   if (type === 'f32') return { numbers: all.map((at) => view[0]!.getFloat32(4 * at, true)) };
   const cells = all.map((at) => readBits(tensors[0]!, at, value.cellBits));
-  const scales = scale && coordinatesOf(scaleAxes(axes, scale)).map((coordinates) => {
-    const at = storedAt(value.scaleLayout, scaleAxes(axes, scale), coordinates);
-    return scale.type === 'e8m0' ? e8m0ToFloat(tensors[1]![at]!) : scale.type === 'f32' ? view[1]!.getFloat32(4 * at, true) : halfToFloat(view[1]!.getUint16(2 * at, true));
-  });
+  const scales =
+    scale &&
+    coordinatesOf(scaleAxes(axes, scale)).map((coordinates) => {
+      const at = storedAt(value.scaleLayout, scaleAxes(axes, scale), coordinates);
+      return scale.type === 'e8m0'
+        ? e8m0ToFloat(tensors[1]![at]!)
+        : scale.type === 'f32'
+          ? view[1]!.getFloat32(4 * at, true)
+          : halfToFloat(view[1]!.getUint16(2 * at, true));
+    });
   return dequantised(value, cells, scales);
 }
 
 function dequantised(value: NativeValue, cells: number[], scales: number[] | null): NaiveValue {
   const { axes, scale } = value;
-  const numbers = coordinatesOf(axes).map((coordinates, i) => cellValue(value, cells[i]!) * (scale ? scales![logical(scaleAxes(axes, scale), scaleIndex(axes, scale, coordinates))]! : 1));
+  const numbers = coordinatesOf(axes).map(
+    (coordinates, i) =>
+      cellValue(value, cells[i]!) * (scale ? scales![logical(scaleAxes(axes, scale), scaleIndex(axes, scale, coordinates))]! : 1),
+  );
   return { numbers, cells, ...(scales && { scales }) };
 }
 
@@ -126,19 +164,31 @@ function quantise(value: NativeValue, x: readonly number[]): NaiveValue {
   if (!scale) return dequantised(value, h.map(cellOf), null);
   const group = coordinatesOf(axes).map((coordinates) => logical(scaleAxes(axes, scale), scaleIndex(axes, scale, coordinates)));
   const largest = new Array<number>(places(plain(scaleAxes(axes, scale)))).fill(0);
-  h.forEach((number, i) => { largest[group[i]!] = Math.max(largest[group[i]!]!, Math.abs(number)); });
+  h.forEach((number, i) => {
+    largest[group[i]!] = Math.max(largest[group[i]!]!, Math.abs(number));
+  });
   const { fit } = scale;
   if (fit.kind === 'mx') {
     const codes = largest.map((amax) => mxScaleCode(fit.emax, amax));
-    return dequantised(value, h.map((number, i) => cellOf(number / 2 ** (codes[group[i]!]! - 127))), codes.map(e8m0ToFloat));
+    return dequantised(
+      value,
+      h.map((number, i) => cellOf(number / 2 ** (codes[group[i]!]! - 127))),
+      codes.map(e8m0ToFloat),
+    );
   }
   if (fit.kind !== 'absmax') throw new Error('means are not made here');
-  const scales = largest.map((amax) => (scale.type === 'f16' ? halfToFloat(floatToHalf(Math.fround(amax / fit.top))) : Math.fround(amax / fit.top)));
+  const scales = largest.map((amax) =>
+    scale.type === 'f16' ? halfToFloat(floatToHalf(Math.fround(amax / fit.top))) : Math.fround(amax / fit.top),
+  );
   const cells = h.map((number, i) => {
     const s = scales[group[i]!]!;
     return cellOf(s === 0 ? 0 : Math.max(-fit.top, Math.min(fit.top, Math.fround(number / s))));
   });
-  return dequantised(value, cells, scales.map((s) => s || 1));
+  return dequantised(
+    value,
+    cells,
+    scales.map((s) => s || 1),
+  );
 }
 
 function interpret(expression: readonly NativeInstruction[], read: (index: number, part: number, parts: number) => number): number {
@@ -146,15 +196,34 @@ function interpret(expression: readonly NativeInstruction[], read: (index: numbe
   const pop = (): number => stack.pop()!;
   for (const instruction of expression) {
     switch (instruction.op) {
-      case 'input': stack.push(read(instruction.index, instruction.part, instruction.parts)); break;
-      case 'constant': stack.push(instruction.value); break;
-      case 'neg': stack.push(-pop()); break;
-      case 'exp': stack.push(Math.exp(pop())); break;
-      case 'tanh': stack.push(Math.tanh(pop())); break;
+      case 'input':
+        stack.push(read(instruction.index, instruction.part, instruction.parts));
+        break;
+      case 'constant':
+        stack.push(instruction.value);
+        break;
+      case 'neg':
+        stack.push(-pop());
+        break;
+      case 'exp':
+        stack.push(Math.exp(pop()));
+        break;
+      case 'tanh':
+        stack.push(Math.tanh(pop()));
+        break;
       default: {
         const right = pop();
         const left = pop();
-        stack.push({ add: left + right, sub: left - right, mul: left * right, div: left / right, min: Math.min(left, right), max: Math.max(left, right) }[instruction.op]);
+        stack.push(
+          {
+            add: left + right,
+            sub: left - right,
+            mul: left * right,
+            div: left / right,
+            min: Math.min(left, right),
+            max: Math.max(left, right),
+          }[instruction.op],
+        );
       }
     }
   }
@@ -168,31 +237,61 @@ function compute(node: NativeNode, values: readonly NativeValue[], inputs: reado
   switch (node.kind) {
     case 'dense': {
       const k = axes[0]![1]!.extent;
-      return { numbers: coordinatesOf(output.axes).map(([m, n]) => { let sum = 0; for (let i = 0; i < k; ++i) sum += x![m! * k + i]! * second![n! * k + i]!; return sum; }) };
+      return {
+        numbers: coordinatesOf(output.axes).map(([m, n]) => {
+          let sum = 0;
+          for (let i = 0; i < k; ++i) sum += x![m! * k + i]! * second![n! * k + i]!;
+          return sum;
+        }),
+      };
     }
     case 'norm': {
       const k = axes[0]!.at(-1)!.extent;
-      return { numbers: Array.from({ length: x!.length / k }, (_, row) => {
-        const values = x!.slice(row * k, (row + 1) * k);
-        const mean = node.strings['kind'] === 'layer' ? values.reduce((a, b) => a + b, 0) / k : 0;
-        const factor = 1 / Math.sqrt(values.reduce((a, b) => a + (b - mean) ** 2, 0) / k + node.numbers['eps']!);
-        return values.map((value, i) => (value - mean) * factor * second![i]! + (third?.[i] ?? 0));
-      }).flat() };
+      return {
+        numbers: Array.from({ length: x!.length / k }, (_, row) => {
+          const values = x!.slice(row * k, (row + 1) * k);
+          const mean = node.strings['kind'] === 'layer' ? values.reduce((a, b) => a + b, 0) / k : 0;
+          const factor = 1 / Math.sqrt(values.reduce((a, b) => a + (b - mean) ** 2, 0) / k + node.numbers['eps']!);
+          return values.map((value, i) => (value - mean) * factor * second![i]! + (third?.[i] ?? 0));
+        }).flat(),
+      };
     }
-    case 'quantise': return quantise(output, x!);
+    case 'quantise':
+      return quantise(output, x!);
     case 'attention': {
       const { batch, seq, heads, kvHeads, headDim, ropeBase } = node.numbers as Record<string, number>;
       const halves = new Uint8Array(Uint16Array.from(x!, floatToHalf).buffer);
-      return { numbers: naiveAttention({ op: 'attention', batch: batch!, seq: seq!, heads: heads!, kvHeads: kvHeads!, headDim: headDim!, ropeBase: ropeBase!, order: node.strings['order'] as 'concatenated', position: node.strings['position'] as 'rope' }, halves) };
+      return {
+        numbers: naiveAttention(
+          {
+            op: 'attention',
+            batch: batch!,
+            seq: seq!,
+            heads: heads!,
+            kvHeads: kvHeads!,
+            headDim: headDim!,
+            ropeBase: ropeBase!,
+            order: node.strings['order'] as 'concatenated',
+            position: node.strings['position'] as 'rope',
+          },
+          halves,
+        ),
+      };
     }
-    case 'map': return { numbers: coordinatesOf(output.axes).map((coordinates) => interpret(node.expression!, (index, part, parts) => {
-      const own = axes[index]!.map(({ name }, i) => {
-        const coordinate = coordinates[output.axes.findIndex((axis) => axis.name === name)]!;
-        return parts > 1 && i + 1 === axes[index]!.length ? part * output.axes.at(-1)!.extent + coordinate : coordinate;
-      });
-      return inputs[index]![logical(axes[index]!, own)]!;
-    })) };
-    default: throw new Error(`no naive ${node.kind}`);
+    case 'map':
+      return {
+        numbers: coordinatesOf(output.axes).map((coordinates) =>
+          interpret(node.expression!, (index, part, parts) => {
+            const own = axes[index]!.map(({ name }, i) => {
+              const coordinate = coordinates[output.axes.findIndex((axis) => axis.name === name)]!;
+              return parts > 1 && i + 1 === axes[index]!.length ? part * output.axes.at(-1)!.extent + coordinate : coordinate;
+            });
+            return inputs[index]![logical(axes[index]!, own)]!;
+          }),
+        ),
+      };
+    default:
+      throw new Error(`no naive ${node.kind}`);
   }
 }
 
@@ -208,9 +307,16 @@ export function naiveProgram(program: NativeProgram, inputs: readonly Uint8Array
   }
   for (const node of program.nodes) {
     const [output] = node.outputs;
-    const result = compute(node, program.values, node.inputs.map((value) => rounded[value]!));
+    const result = compute(
+      node,
+      program.values,
+      node.inputs.map((value) => rounded[value]!),
+    );
     results[output!] = result;
-    rounded[output!] = program.values[output!]!.type === 'f16' ? result.numbers.map((value) => halfToFloat(floatToHalf(Math.fround(value)))) : result.numbers;
+    rounded[output!] =
+      program.values[output!]!.type === 'f16'
+        ? result.numbers.map((value) => halfToFloat(floatToHalf(Math.fround(value))))
+        : result.numbers;
   }
   return program.outputs.map((value) => results[value]!);
 }

@@ -47,15 +47,21 @@ export function halvesOf(bytes: Uint8Array): number[] {
 }
 
 export function rowMajor(n: number, k: number): Digit[] {
-  return [{ axis: 'n', stride: 1, size: n }, { axis: 'k', stride: 1, size: k }];
+  return [
+    { axis: 'n', stride: 1, size: n },
+    { axis: 'k', stride: 1, size: k },
+  ];
 }
 
 /** A random bijection of [0, n) × [0, k): both extents split into factors, the digits in random order. */
 export function randomLayout(random: Random, n: number, k: number): Digit[] {
   const digits: Digit[] = [];
-  for (const [axis, extent] of [['n', n], ['k', k]] as const) {
+  for (const [axis, extent] of [
+    ['n', n],
+    ['k', k],
+  ] as const) {
     let stride = 1;
-    for (let rest = extent; rest > 1;) {
+    for (let rest = extent; rest > 1; ) {
       const divisors = Array.from({ length: rest }, (_, i) => i + 1).filter((d) => d > 1 && rest % d === 0);
       const size = random.pick(divisors);
       digits.push({ axis, stride, size });
@@ -90,8 +96,12 @@ export function quantiseRow(id: string, row: Float32Array): { codes: Uint8Array;
   const codes = new Uint8Array(row.length);
   const largest = (from: number, to: number): number => row.subarray(from, to).reduce((max, value) => Math.max(max, Math.abs(value)), 0);
   if (fit.kind === 'mx') {
-    const scales = Uint8Array.from({ length: row.length / kMxBlock }, (_, block) => mxScaleCode(fit.emax, largest(block * kMxBlock, (block + 1) * kMxBlock)));
-    row.forEach((value, i) => { codes[i] = encode(element, value / 2 ** (scales[Math.floor(i / kMxBlock)]! - 127)); });
+    const scales = Uint8Array.from({ length: row.length / kMxBlock }, (_, block) =>
+      mxScaleCode(fit.emax, largest(block * kMxBlock, (block + 1) * kMxBlock)),
+    );
+    row.forEach((value, i) => {
+      codes[i] = encode(element, value / 2 ** (scales[Math.floor(i / kMxBlock)]! - 127));
+    });
     return { codes, scales };
   }
   if (fit.kind !== 'absmax') throw new Error(`no activations have scales by ${fit.kind}`);
@@ -112,13 +122,22 @@ export function activationCodeToFloat(id: string, code: number): number {
 }
 
 /** Norm (or plain conversion) of rows of x, FP32 values. */
-export function naiveNorm(x: readonly number[], k: number, kind: 'none' | 'rms' | 'layer', eps: number, gain: readonly number[], beta: readonly number[]): Float32Array {
+export function naiveNorm(
+  x: readonly number[],
+  k: number,
+  kind: 'none' | 'rms' | 'layer',
+  eps: number,
+  gain: readonly number[],
+  beta: readonly number[],
+): Float32Array {
   const h = Float32Array.from(x);
   for (let row = 0; kind !== 'none' && row < x.length / k; ++row) {
     const values = x.slice(row * k, (row + 1) * k);
     const mean = kind === 'layer' ? values.reduce((a, b) => a + b, 0) / k : 0;
     const factor = 1 / Math.sqrt(values.reduce((a, b) => a + (b - mean) * (b - mean), 0) / k + eps);
-    values.forEach((value, i) => { h[row * k + i] = (value - mean) * factor * gain[i]! + (beta[i] ?? 0); });
+    values.forEach((value, i) => {
+      h[row * k + i] = (value - mean) * factor * gain[i]! + (beta[i] ?? 0);
+    });
   }
   return h;
 }
@@ -127,7 +146,14 @@ export function naiveNorm(x: readonly number[], k: number, kind: 'none' | 'rms' 
 export function naiveActivation(operator: NormOperator | QuantiseOperator, inputs: readonly Uint8Array[]): Uint8Array[] {
   const { m, k, activation } = operator;
   const norm = operator.op === 'norm' ? operator.norm : { kind: 'none' as const, eps: 1 };
-  const h = naiveNorm(halvesOf(inputs[0]!), k, norm.kind, norm.eps, inputs[1] ? halvesOf(inputs[1]) : [], inputs[2] ? halvesOf(inputs[2]) : []);
+  const h = naiveNorm(
+    halvesOf(inputs[0]!),
+    k,
+    norm.kind,
+    norm.eps,
+    inputs[1] ? halvesOf(inputs[1]) : [],
+    inputs[2] ? halvesOf(inputs[2]) : [],
+  );
   if (activation === 'fp16') return [bytesOf(Uint16Array.from(h, floatToHalf))];
   const rows = Array.from({ length: m }, (_, row) => quantiseRow(activation, h.subarray(row * k, (row + 1) * k)));
   const scales = rows.map(({ scales }) => (scales instanceof Uint8Array ? scales : bytesOf(scales)));
@@ -160,8 +186,12 @@ export function naiveDense(operator: DenseOperator, inputs: readonly Uint8Array[
     }
     const quantised = h
       ? quantiseRow(activation, h.subarray(row * k, (row + 1) * k))
-      : { codes: xBytes.subarray(row * k, (row + 1) * k),
-          scales: isMxActivation(activation) ? xScaleBytes!.subarray((row * k) / kMxBlock, ((row + 1) * k) / kMxBlock) : new Float32Array(xScaleBytes!.slice(4 * row, 4 * row + 4).buffer) };
+      : {
+          codes: xBytes.subarray(row * k, (row + 1) * k),
+          scales: isMxActivation(activation)
+            ? xScaleBytes!.subarray((row * k) / kMxBlock, ((row + 1) * k) / kMxBlock)
+            : new Float32Array(xScaleBytes!.slice(4 * row, 4 * row + 4).buffer),
+        };
     if (quantised.scales instanceof Float32Array) rowScale[row] = quantised.scales[0]!;
     for (let i = 0; i < k; ++i) {
       const block = quantised.scales instanceof Uint8Array ? e8m0ToFloat(quantised.scales[Math.floor(i / kMxBlock)]!) : 1;
@@ -174,7 +204,10 @@ export function naiveDense(operator: DenseOperator, inputs: readonly Uint8Array[
   const { bits } = element;
   const w = new Float64Array(n * k);
   const channel = new Float64Array(n).fill(1);
-  const scaleAt = (index: number): number => (isMx(weightFormat(weight)) ? e8m0ToFloat(scaleBytes![index]!) : halfToFloat(scaleBytes![2 * index]! | (scaleBytes![2 * index + 1]! << 8)));
+  const scaleAt = (index: number): number =>
+    isMx(weightFormat(weight))
+      ? e8m0ToFloat(scaleBytes![index]!)
+      : halfToFloat(scaleBytes![2 * index]! | (scaleBytes![2 * index + 1]! << 8));
   for (let row = 0; row < n; ++row) {
     if (scaleBytes && group === -1) channel[row] = scaleAt(row);
     for (let i = 0; i < k; ++i) {
@@ -197,7 +230,8 @@ export function naiveDense(operator: DenseOperator, inputs: readonly Uint8Array[
     for (let column = 0; column < width; ++column) {
       let value = product(column);
       if (operator.function === 'silu_mul') value = (value / (1 + Math.exp(-value))) * product(column + width);
-      if (operator.function === 'gelu_tanh') value = 0.5 * value * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (value + 0.044715 * value ** 3)));
+      if (operator.function === 'gelu_tanh')
+        value = 0.5 * value * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (value + 0.044715 * value ** 3)));
       y.push(value + (residual ? residual[row * width + column]! : 0));
     }
   }
@@ -209,7 +243,12 @@ export function alibiSlopes(heads: number): number[] {
   const powerOfTwo = (count: number): number[] => Array.from({ length: count }, (_, i) => (2 ** (-8 / count)) ** (i + 1));
   if (Number.isInteger(Math.log2(heads))) return powerOfTwo(heads);
   const closest = 2 ** Math.floor(Math.log2(heads));
-  return [...powerOfTwo(closest), ...alibiSlopes(2 * closest).filter((_, i) => i % 2 === 0).slice(0, heads - closest)];
+  return [
+    ...powerOfTwo(closest),
+    ...alibiSlopes(2 * closest)
+      .filter((_, i) => i % 2 === 0)
+      .slice(0, heads - closest),
+  ];
 }
 
 /** Output of attention before its rounding to FP16. */
@@ -242,7 +281,11 @@ export function naiveAttention(operator: AttentionOperator, input: Uint8Array): 
         const weights = scores.map((score) => Math.exp(score - largest));
         const total = weights.reduce((a, c) => a + c, 0);
         const out = new Array<number>(d).fill(0);
-        weights.forEach((weight, s) => head(b * seq + s, 2, kv).forEach((value, i) => { out[i]! += (weight / total) * value; }));
+        weights.forEach((weight, s) =>
+          head(b * seq + s, 2, kv).forEach((value, i) => {
+            out[i]! += (weight / total) * value;
+          }),
+        );
         y.push(...out);
       }
     }

@@ -6,7 +6,15 @@ import { activationFormats } from '../../lib/formats/index.js';
 import { native, type NativeNode, type NativeProgram, type NativeValue } from '../../lib/native.js';
 import { nativeProgram } from '../../lib/operators/native-program.js';
 import {
-  type AttentionOperator, bytesOf, halvesOf, isMxActivation, naiveActivation, naiveAttention, type NormOperator, type QuantiseOperator, Random,
+  type AttentionOperator,
+  bytesOf,
+  halvesOf,
+  isMxActivation,
+  naiveActivation,
+  naiveAttention,
+  type NormOperator,
+  type QuantiseOperator,
+  Random,
 } from './reference-naive.js';
 import { checkSampled } from './reference-sampled.js';
 
@@ -49,7 +57,9 @@ describe('norm and quantise', () => {
           const outputs = activationOutputs(operator);
           await native().referenceRun({ program: programOf(operator), inputs, outputs });
           if (seed < 3) await checkSampled(programOf(operator), inputs);
-          naiveActivation(operator, inputs).forEach((expected, i) => expect(Buffer.compare(outputs[i]!, expected), `output ${i}, seed ${seed}, ${operator.op}`).toBe(0));
+          naiveActivation(operator, inputs).forEach((expected, i) =>
+            expect(Buffer.compare(outputs[i]!, expected), `output ${i}, seed ${seed}, ${operator.op}`).toBe(0),
+          );
         }
       }
     });
@@ -83,36 +93,82 @@ describe('norm and quantise', () => {
   });
 
   it('refuses parameters, scales and shapes that do not go together', async () => {
-    const run = (program: NativeProgram, inputs = [new Uint8Array(80)]): Promise<void> => native().referenceRun({ program, inputs, outputs: [new Uint8Array(40), new Uint8Array(4)] });
+    const run = (program: NativeProgram, inputs = [new Uint8Array(80)]): Promise<void> =>
+      native().referenceRun({ program, inputs, outputs: [new Uint8Array(40), new Uint8Array(4)] });
     const quantise = programOf({ op: 'quantise', m: 1, k: 40, activation: 'int8' });
     const norm = programOf({ op: 'norm', m: 1, k: 40, norm: { kind: 'rms', eps: 1e-5 }, activation: 'int8' });
     await run(quantise);
-    await expect(run(norm)).rejects.toMatchObject({ code: 'WRONG_LENGTH', message: expect.stringContaining('`gain` of `nodes[0]` (norm)') });
+    await expect(run(norm)).rejects.toMatchObject({
+      code: 'WRONG_LENGTH',
+      message: expect.stringContaining('`gain` of `nodes[0]` (norm)'),
+    });
     const both = [new Uint8Array(80), new Uint8Array(80)];
     await run(norm, both);
-    await expect(run(changed(norm, 'nodes', 0, { strings: { kind: 'batch' } }), both)).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining('`kind` of `nodes[0]` (norm)') });
-    await expect(run(changed(norm, 'nodes', 0, { numbers: {} }), both)).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining('`eps`') });
+    await expect(run(changed(norm, 'nodes', 0, { strings: { kind: 'batch' } }), both)).rejects.toMatchObject({
+      code: 'BAD_ARGUMENT',
+      message: expect.stringContaining('`kind` of `nodes[0]` (norm)'),
+    });
+    await expect(run(changed(norm, 'nodes', 0, { numbers: {} }), both)).rejects.toMatchObject({
+      code: 'BAD_ARGUMENT',
+      message: expect.stringContaining('`eps`'),
+    });
     await expect(run(changed(norm, 'nodes', 0, { numbers: { eps: -1 } }), both)).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
     const out = quantise.outputs[0]!;
     const scale = quantise.values[out]!.scale!;
-    await expect(run(changed(quantise, 'values', out, { scale: { ...scale, per: [{ axis: 'z', count: 1 }] } }))).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining('"z"') });
-    await expect(run(changed(quantise, 'values', out, { scale: { ...scale, per: [{ axis: 'm', count: 0 }] } }))).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
-    await expect(run(changed(quantise, 'values', out, { scale: { ...scale, type: 'e8m0' } }))).rejects.toMatchObject({ code: 'UNSUPPORTED' });
-    await expect(run(changed(quantise, 'values', out, { scale: { ...scale, fit: { kind: 'mean' } } }))).rejects.toMatchObject({ code: 'UNSUPPORTED' });
-    await expect(run(changed(quantise, 'values', out, { type: 'f16' }))).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining('element') });
-    await expect(run(changed(quantise, 'values', out, { cellBits: 7 }))).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining('cellBits') });
-    await expect(run(changed(quantise, 'nodes', 0, { kind: 'conv' }))).rejects.toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('conv') });
+    await expect(run(changed(quantise, 'values', out, { scale: { ...scale, per: [{ axis: 'z', count: 1 }] } }))).rejects.toMatchObject({
+      code: 'BAD_ARGUMENT',
+      message: expect.stringContaining('"z"'),
+    });
+    await expect(run(changed(quantise, 'values', out, { scale: { ...scale, per: [{ axis: 'm', count: 0 }] } }))).rejects.toMatchObject({
+      code: 'BAD_ARGUMENT',
+    });
+    await expect(run(changed(quantise, 'values', out, { scale: { ...scale, type: 'e8m0' } }))).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+    });
+    await expect(run(changed(quantise, 'values', out, { scale: { ...scale, fit: { kind: 'mean' } } }))).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+    });
+    await expect(run(changed(quantise, 'values', out, { type: 'f16' }))).rejects.toMatchObject({
+      code: 'BAD_ARGUMENT',
+      message: expect.stringContaining('element'),
+    });
+    await expect(run(changed(quantise, 'values', out, { cellBits: 7 }))).rejects.toMatchObject({
+      code: 'BAD_ARGUMENT',
+      message: expect.stringContaining('cellBits'),
+    });
+    await expect(run(changed(quantise, 'nodes', 0, { kind: 'conv' }))).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringContaining('conv'),
+    });
   });
 });
 
 describe('attention', () => {
   const cases: [string, AttentionOperator][] = [
-    ['single tokens, grouped heads, rope', { op: 'attention', batch: 3, seq: 1, heads: 8, kvHeads: 2, headDim: 16, order: 'concatenated', position: 'rope', ropeBase: 10000 }],
-    ['several tokens, grouped heads, rope', { op: 'attention', batch: 2, seq: 11, heads: 4, kvHeads: 2, headDim: 32, order: 'concatenated', position: 'rope', ropeBase: 10000 }],
-    ['long sequence, small base', { op: 'attention', batch: 1, seq: 130, heads: 1, kvHeads: 1, headDim: 8, order: 'concatenated', position: 'rope', ropeBase: 10 }],
-    ['interleaved, ALiBi, heads a power of two', { op: 'attention', batch: 2, seq: 9, heads: 8, kvHeads: 8, headDim: 10, order: 'interleaved', position: 'alibi', ropeBase: 10000 }],
-    ['interleaved, ALiBi, 7 heads', { op: 'attention', batch: 1, seq: 20, heads: 7, kvHeads: 7, headDim: 5, order: 'interleaved', position: 'alibi', ropeBase: 10000 }],
-    ['concatenated, ALiBi, one key head', { op: 'attention', batch: 2, seq: 6, heads: 12, kvHeads: 1, headDim: 4, order: 'concatenated', position: 'alibi', ropeBase: 10000 }],
+    [
+      'single tokens, grouped heads, rope',
+      { op: 'attention', batch: 3, seq: 1, heads: 8, kvHeads: 2, headDim: 16, order: 'concatenated', position: 'rope', ropeBase: 10000 },
+    ],
+    [
+      'several tokens, grouped heads, rope',
+      { op: 'attention', batch: 2, seq: 11, heads: 4, kvHeads: 2, headDim: 32, order: 'concatenated', position: 'rope', ropeBase: 10000 },
+    ],
+    [
+      'long sequence, small base',
+      { op: 'attention', batch: 1, seq: 130, heads: 1, kvHeads: 1, headDim: 8, order: 'concatenated', position: 'rope', ropeBase: 10 },
+    ],
+    [
+      'interleaved, ALiBi, heads a power of two',
+      { op: 'attention', batch: 2, seq: 9, heads: 8, kvHeads: 8, headDim: 10, order: 'interleaved', position: 'alibi', ropeBase: 10000 },
+    ],
+    [
+      'interleaved, ALiBi, 7 heads',
+      { op: 'attention', batch: 1, seq: 20, heads: 7, kvHeads: 7, headDim: 5, order: 'interleaved', position: 'alibi', ropeBase: 10000 },
+    ],
+    [
+      'concatenated, ALiBi, one key head',
+      { op: 'attention', batch: 2, seq: 6, heads: 12, kvHeads: 1, headDim: 4, order: 'concatenated', position: 'alibi', ropeBase: 10000 },
+    ],
   ];
   for (const [name, operator] of cases) {
     it(name, async () => {
@@ -133,7 +189,10 @@ describe('attention', () => {
     const operator = cases[0]![1];
     const run = (change: Partial<AttentionOperator>, inputs = [new Uint8Array(3 * 12 * 16 * 2)]): Promise<void> => {
       const { batch, seq, heads, kvHeads, headDim, order, position, ropeBase } = { ...operator, ...change };
-      const program = changed(programOf(operator), 'nodes', 0, { numbers: { batch, seq, heads, kvHeads, headDim, ropeBase }, strings: { order, position } });
+      const program = changed(programOf(operator), 'nodes', 0, {
+        numbers: { batch, seq, heads, kvHeads, headDim, ropeBase },
+        strings: { order, position },
+      });
       return native().referenceRun({ program, inputs, outputs: [new Uint8Array(3 * 8 * 16 * 2)] });
     };
     await run({});

@@ -6,7 +6,19 @@ import { formats } from '../../lib/formats/index.js';
 import { native, type NativeNode, type NativeProgram, type NativeValue } from '../../lib/native.js';
 import { bytesOf, Random } from './reference-naive.js';
 import {
-  axesOf, coordinatesOf, naiveProgram, numbersValue, plain, postfix, ProgramBuilder, quantisedValue, readBits, readStored, scaleAxes, storedAt, tensorBytes,
+  axesOf,
+  coordinatesOf,
+  naiveProgram,
+  numbersValue,
+  plain,
+  postfix,
+  ProgramBuilder,
+  quantisedValue,
+  readBits,
+  readStored,
+  scaleAxes,
+  storedAt,
+  tensorBytes,
 } from './reference-naive-program.js';
 import { checkSampled } from './reference-sampled.js';
 
@@ -15,25 +27,41 @@ const kInt8 = formats.get('int8').element;
 const kInt4 = formats.get('int4').element;
 const kE4m3 = formats.get('fp8_e4m3').element;
 const kToken = { type: 'f32', per: [{ axis: 'm', count: 1 }], fit: { kind: 'absmax', top: 127 } } as const;
-const kMx = { type: 'e8m0', per: [{ axis: 'm', count: 1 }, { axis: 'c', count: 32 }], fit: { kind: 'mx', emax: 8 } } as const;
+const kMx = {
+  type: 'e8m0',
+  per: [
+    { axis: 'm', count: 1 },
+    { axis: 'c', count: 32 },
+  ],
+  fit: { kind: 'mx', emax: 8 },
+} as const;
 const kChannel = { type: 'f16', per: [{ axis: 'n', count: 1 }], fit: { kind: 'absmax', top: 7 } } as const;
 const kToy = { bits: 2, codes: { kind: 'table', values: [-1.5, -0.5, 0.5, 1.5], tie: 'lower' } } as const;
 
 /** Eighths of small integers: sums of their products with codes are exact in FP32, so that codes of results are the same in any order of sums. */
-const eighths = (random: Random, count: number): Uint8Array => bytesOf(Uint16Array.from({ length: count }, () => floatToHalf((random.integer(33) - 16) / 8)));
-const powers = (random: Random, count: number): Uint8Array => bytesOf(Uint16Array.from({ length: count }, () => floatToHalf(2 ** -random.integer(3))));
+const eighths = (random: Random, count: number): Uint8Array =>
+  bytesOf(Uint16Array.from({ length: count }, () => floatToHalf((random.integer(33) - 16) / 8)));
+const powers = (random: Random, count: number): Uint8Array =>
+  bytesOf(Uint16Array.from({ length: count }, () => floatToHalf(2 ** -random.integer(3))));
 
 /** Any layout with at least an axis' extent, padding on every axis. */
 function paddedLayout(random: Random, axes: NativeValue['axes'], most = 5): NativeValue['layout'] {
   const digits = axes.flatMap(({ name, extent }) => {
     const padded = extent + random.integer(most);
     const inner = random.pick(Array.from({ length: padded }, (_, i) => i + 1).filter((size) => padded % size === 0));
-    return [{ axis: name, stride: 1, size: inner }, { axis: name, stride: inner, size: padded / inner }];
+    return [
+      { axis: name, stride: 1, size: inner },
+      { axis: name, stride: inner, size: padded / inner },
+    ];
   });
-  return digits.map((digit) => ({ digit, order: random.next() })).sort((a, b) => a.order - b.order).map(({ digit }) => digit);
+  return digits
+    .map((digit) => ({ digit, order: random.next() }))
+    .sort((a, b) => a.order - b.order)
+    .map(({ digit }) => digit);
 }
 
-const outputsOf = (program: NativeProgram): Uint8Array[] => program.outputs.flatMap((value) => tensorBytes(program.values[value]!).map((size) => new Uint8Array(size).fill(kPoison)));
+const outputsOf = (program: NativeProgram): Uint8Array[] =>
+  program.outputs.flatMap((value) => tensorBytes(program.values[value]!).map((size) => new Uint8Array(size).fill(kPoison)));
 
 /** Runs the program and holds every output against the naive one: numbers by a tolerance, codes and scales bit by bit, padding zero. */
 async function check(program: NativeProgram, inputs: readonly Uint8Array[]): Promise<Uint8Array[]> {
@@ -51,7 +79,8 @@ async function check(program: NativeProgram, inputs: readonly Uint8Array[]): Pro
       const rms = Math.sqrt(expected.numbers.reduce((sum, number) => sum + number * number, 0) / expected.numbers.length);
       expected.numbers.forEach((wanted, i) => {
         const tolerance = Math.abs(wanted) * (value.type === 'f16' ? 2 ** -11 : 2 ** -21) + rms * 2 ** -18 + 2 ** -25;
-        if (!(Math.abs(actual.numbers[i]! - wanted) <= tolerance)) expect.fail(`output ${index}, element ${i}: ${actual.numbers[i]} instead of ${wanted} in ${JSON.stringify(program)}`);
+        if (!(Math.abs(actual.numbers[i]! - wanted) <= tolerance))
+          expect.fail(`output ${index}, element ${i}: ${actual.numbers[i]} instead of ${wanted} in ${JSON.stringify(program)}`);
       });
     }
     const used = new Set(coordinatesOf(value.axes).map((coordinates) => storedAt(value.layout, value.axes, coordinates)));
@@ -69,7 +98,9 @@ describe('programs', () => {
       const [x, skip] = [program.input(numbersValue({ m: 3, c: 300 })), program.input(numbersValue({ m: 3, c: 300 }))];
       const adds = first.includes('add');
       const inner = program.node('map', adds ? [x, skip] : [x], numbersValue({ m: 3, c: 300 }, 'f32'), { expression: postfix(first) });
-      const y = program.node('map', adds ? [inner] : [inner, skip], numbersValue({ m: 3, c: 300 }), { expression: postfix(adds ? 'x0 0 max' : 'x0 x1 add') });
+      const y = program.node('map', adds ? [inner] : [inner, skip], numbersValue({ m: 3, c: 300 }), {
+        expression: postfix(adds ? 'x0 0 max' : 'x0 x1 add'),
+      });
       const random = new Random(1);
       await check(program.finish(y), [random.halves(900), random.halves(900)]);
     }
@@ -78,7 +109,9 @@ describe('programs', () => {
   it('maps three inputs, vectors of either axis among them, by every operation', async () => {
     const program = new ProgramBuilder();
     const inputs = [{ m: 5, c: 7 }, { c: 7 }, { m: 5 }].map((extents) => program.input(numbersValue(extents)));
-    const y = program.node('map', inputs, numbersValue({ m: 5, c: 7 }, 'f32'), { expression: postfix('x0 x1 mul x2 sub 0.5 max x2 neg exp 1 add div x1 tanh 3 min add x0 0.25 mul add') });
+    const y = program.node('map', inputs, numbersValue({ m: 5, c: 7 }, 'f32'), {
+      expression: postfix('x0 x1 mul x2 sub 0.5 max x2 neg exp 1 add div x1 tanh 3 min add x0 0.25 mul add'),
+    });
     const random = new Random(2);
     await check(program.finish(y), [random.halves(35), random.halves(7), random.halves(5)]);
   });
@@ -97,22 +130,45 @@ describe('programs', () => {
     const x = program.input(numbersValue({ c: 4 }));
     const y = program.node('map', [x], numbersValue({ c: 4 }), { expression: postfix('x0 0 max 1 min') });
     const output = new Uint8Array(8);
-    await native().referenceRun({ program: program.finish(y), inputs: [bytesOf(Uint16Array.of(0x7e00, 0xc000, 0x3800, 0x4200))], outputs: [output] });
+    await native().referenceRun({
+      program: program.finish(y),
+      inputs: [bytesOf(Uint16Array.of(0x7e00, 0xc000, 0x3800, 0x4200))],
+      outputs: [output],
+    });
     expect([...new Uint16Array(output.buffer)]).toEqual([0x7e00, 0, 0x3800, 0x3c00]);
   });
 
   it('quantises inside, per token and in MX blocks, between two products', async () => {
-    for (const [element, scale] of [[kInt8, kToken], [kE4m3, { ...kToken, fit: { kind: 'absmax', top: 448 } }], [kE4m3, kMx], [{ ...kInt4 }, { ...kToken, per: [], fit: { kind: 'absmax', top: 7 } }]] as const) {
+    for (const [element, scale] of [
+      [kInt8, kToken],
+      [kE4m3, { ...kToken, fit: { kind: 'absmax', top: 448 } }],
+      [kE4m3, kMx],
+      [{ ...kInt4 }, { ...kToken, per: [], fit: { kind: 'absmax', top: 7 } }],
+    ] as const) {
       const program = new ProgramBuilder();
       const x = program.input(numbersValue({ m: 70, c: 40 }));
       const w = program.input(quantisedValue({ n: 64, k: 40 }, kInt4, kChannel));
-      const v = program.input(quantisedValue({ n: 9, k: 64 }, kToy, { ...kChannel, per: [{ axis: 'n', count: 1 }, { axis: 'k', count: 16 }] }));
+      const v = program.input(
+        quantisedValue({ n: 9, k: 64 }, kToy, {
+          ...kChannel,
+          per: [
+            { axis: 'n', count: 1 },
+            { axis: 'k', count: 16 },
+          ],
+        }),
+      );
       const inner = program.node('dense', [x, w], numbersValue({ m: 70, c: 64 }, 'f32'));
       const q = program.node('quantise', [inner], quantisedValue({ m: 70, c: 64 }, element, scale, 8));
       const y = program.node('dense', [q, v], numbersValue({ m: 70, c: 9 }));
       const random = new Random(4);
       // Some numbers are no codes at all here: what they multiply comes from FP32 sums that are exact.
-      await check(program.finish(y), [eighths(random, 70 * 40), random.bytes(64 * 20), powers(random, 64), random.bytes(9 * 16), powers(random, 9 * 4)]);
+      await check(program.finish(y), [
+        eighths(random, 70 * 40),
+        random.bytes(64 * 20),
+        powers(random, 64),
+        random.bytes(9 * 16),
+        powers(random, 9 * 4),
+      ]);
     }
   });
 
@@ -120,10 +176,16 @@ describe('programs', () => {
     for (const tie of ['lower', 'upper'] as const) {
       const program = new ProgramBuilder();
       const x = program.input(numbersValue({ m: 1, c: 9 }));
-      const q = program.node('quantise', [x], quantisedValue({ m: 1, c: 9 }, { bits: 2, codes: { ...kToy.codes, tie } }, { ...kToken, fit: { kind: 'absmax', top: 1.5 } }));
+      const q = program.node(
+        'quantise',
+        [x],
+        quantisedValue({ m: 1, c: 9 }, { bits: 2, codes: { ...kToy.codes, tie } }, { ...kToken, fit: { kind: 'absmax', top: 1.5 } }),
+      );
       const numbers = [-1.5, -1.25, -1, -0.5, 0, 0.25, 1, 1.25, 1.5];
       const [cells] = await check(program.finish(q), [bytesOf(Uint16Array.from(numbers, floatToHalf))]);
-      expect(numbers.map((_, i) => readBits(cells!, i, 2))).toEqual(tie === 'lower' ? [0, 0, 0, 1, 1, 2, 2, 3, 3] : [0, 0, 1, 1, 2, 2, 3, 3, 3]);
+      expect(numbers.map((_, i) => readBits(cells!, i, 2))).toEqual(
+        tie === 'lower' ? [0, 0, 0, 1, 1, 2, 2, 3, 3] : [0, 0, 1, 1, 2, 2, 3, 3, 3],
+      );
     }
   });
 
@@ -135,11 +197,29 @@ describe('programs', () => {
       const bits = 1 + random.integer(9);
       const element = { bits, codes: { kind: 'integer', min: -(2 ** (bits - 1)), max: 2 ** (bits - 1) - 1 } } as const;
       const cells = bits + random.integer(4);
-      const scale = { type: random.pick(['f32', 'f16'] as const), per: random.pick([[], [{ axis: 'm', count: 2 }], [{ axis: 'c', count: 3 }], [{ axis: 'c', count: 7 }, { axis: 'm', count: 1 }]]), fit: { kind: 'absmax', top: 2 ** (bits - 1) } } as const;
+      const scale = {
+        type: random.pick(['f32', 'f16'] as const),
+        per: random.pick([
+          [],
+          [{ axis: 'm', count: 2 }],
+          [{ axis: 'c', count: 3 }],
+          [
+            { axis: 'c', count: 7 },
+            { axis: 'm', count: 1 },
+          ],
+        ]),
+        fit: { kind: 'absmax', top: 2 ** (bits - 1) },
+      } as const;
       const program = new ProgramBuilder();
       const x = program.input(numbersValue(extents, 'f16', [...paddedLayout(random, axes)]));
-      const q = program.node('quantise', [x], quantisedValue(extents, element, random.integer(4) === 0 ? null : scale, cells, [...paddedLayout(random, axes)], undefined));
-      const y = program.node('map', [q, x], numbersValue(extents, random.pick(['f16', 'f32'] as const), [...paddedLayout(random, axes)]), { expression: postfix('x0 x1 sub') });
+      const q = program.node(
+        'quantise',
+        [x],
+        quantisedValue(extents, element, random.integer(4) === 0 ? null : scale, cells, [...paddedLayout(random, axes)], undefined),
+      );
+      const y = program.node('map', [q, x], numbersValue(extents, random.pick(['f16', 'f32'] as const), [...paddedLayout(random, axes)]), {
+        expression: postfix('x0 x1 sub'),
+      });
       const made = program.finish(y, q);
       const quantised = made.values[q]!;
       const scaleLayout = quantised.scale ? paddedLayout(random, scaleAxes(axes, quantised.scale)) : [];
@@ -149,7 +229,13 @@ describe('programs', () => {
       const reader = new ProgramBuilder();
       const stored = reader.input(padded.values[q]!);
       const numbers = reader.node('map', [stored], numbersValue(extents, 'f32'), { expression: postfix('x0') });
-      const inputs = tensorBytes(padded.values[q]!).map((size, i) => (i === 0 ? random.bytes(size) : scale.type === 'f32' ? bytesOf(Float32Array.from({ length: size / 4 }, () => random.next())) : random.halves(size / 2, 0, 1)));
+      const inputs = tensorBytes(padded.values[q]!).map((size, i) =>
+        i === 0
+          ? random.bytes(size)
+          : scale.type === 'f32'
+            ? bytesOf(Float32Array.from({ length: size / 4 }, () => random.next()))
+            : random.halves(size / 2, 0, 1),
+      );
       await check(reader.finish(numbers), inputs);
     }
   });
@@ -173,7 +259,10 @@ describe('programs', () => {
     const x = program.input(numbersValue({ m: batch * seq, c: 24 }));
     const w = program.input(numbersValue({ n: (heads + 2 * kvHeads) * headDim, k: 24 }));
     const qkv = program.node('dense', [x, w], numbersValue({ m: batch * seq, c: (heads + 2 * kvHeads) * headDim }));
-    const y = program.node('attention', [qkv], numbersValue({ m: batch * seq, c: heads * headDim }), { numbers: { batch, seq, heads, kvHeads, headDim, ropeBase: 10000 }, strings: { order: 'concatenated', position: 'rope' } });
+    const y = program.node('attention', [qkv], numbersValue({ m: batch * seq, c: heads * headDim }), {
+      numbers: { batch, seq, heads, kvHeads, headDim, ropeBase: 10000 },
+      strings: { order: 'concatenated', position: 'rope' },
+    });
     const random = new Random(7);
     const inputs = [random.halves(batch * seq * 24), random.halves(64 * 24)];
     const made = program.finish(y);
@@ -181,7 +270,9 @@ describe('programs', () => {
     await native().referenceRun({ program: made, inputs, outputs: [output] });
     const expected = naiveProgram(made, inputs)[0]!.numbers;
     // Where the sum of a product lies beside a tie of FP16, the two may round it to different neighbours.
-    readStored(made.values[y]!, [output]).numbers.forEach((value, i) => expect(!(Math.abs(value - expected[i]!) <= 2 ** -9), `element ${i}`).toBe(false));
+    readStored(made.values[y]!, [output]).numbers.forEach((value, i) =>
+      expect(!(Math.abs(value - expected[i]!) <= 2 ** -9), `element ${i}`).toBe(false),
+    );
     await checkSampled(made, inputs);
   });
 
@@ -205,9 +296,16 @@ describe('programs that cannot be', () => {
   const y = builder.node('map', [inner, skip], numbersValue({ m: 2, c: 8 }), { expression: postfix('x0 x1 add') });
   const good = builder.finish(y);
   const inputs = [new Uint8Array(128), new Uint8Array(128), new Uint8Array(16), new Uint8Array(16)];
-  const run = (program: unknown, buffers = inputs): Promise<void> => native().referenceRun({ program: program as NativeProgram, inputs: buffers, outputs: [new Uint8Array(32)] });
-  const value = (index: number, change: object): unknown => ({ ...good, values: good.values.map((one, i) => (i === index ? { ...one, ...change } : one)) });
-  const node = (index: number, change: object): unknown => ({ ...good, nodes: good.nodes.map((one, i) => (i === index ? { ...one, ...change } : one)) });
+  const run = (program: unknown, buffers = inputs): Promise<void> =>
+    native().referenceRun({ program: program as NativeProgram, inputs: buffers, outputs: [new Uint8Array(32)] });
+  const value = (index: number, change: object): unknown => ({
+    ...good,
+    values: good.values.map((one, i) => (i === index ? { ...one, ...change } : one)),
+  });
+  const node = (index: number, change: object): unknown => ({
+    ...good,
+    nodes: good.nodes.map((one, i) => (i === index ? { ...one, ...change } : one)),
+  });
   const bad = (message: RegExp, code = 'BAD_ARGUMENT'): object => ({ code, message: expect.stringMatching(message) });
 
   it('are not that one', () => run(good));
@@ -242,23 +340,84 @@ describe('programs that cannot be', () => {
     ['a kind that is not there', node(1, { kind: 'softmax' }), bad(/softmax/, 'UNSUPPORTED')],
     ['numbers that are none', node(1, { numbers: { a: 'x' } }), bad(/numbers\.a/)],
     ['a value of another type', value(x, { type: 'bf16' }), bad(/bf16/)],
-    ['an axis twice', value(x, { axes: [{ name: 'm', extent: 2 }, { name: 'm', extent: 32 }] }), bad(/values\[0\]\.axes/)],
-    ['an extent of 0', value(x, { axes: [{ name: 'm', extent: 0 }, { name: 'c', extent: 32 }] }), bad(/values\[0\]\.axes/)],
-    ['extents whose product overflows', value(inner, { axes: axesOf({ a: 2 ** 31 - 1, b: 2 ** 31 - 1, c: 2 ** 31 - 1 }) }), bad(/overflows/)],
+    [
+      'an axis twice',
+      value(x, {
+        axes: [
+          { name: 'm', extent: 2 },
+          { name: 'm', extent: 32 },
+        ],
+      }),
+      bad(/values\[0\]\.axes/),
+    ],
+    [
+      'an extent of 0',
+      value(x, {
+        axes: [
+          { name: 'm', extent: 0 },
+          { name: 'c', extent: 32 },
+        ],
+      }),
+      bad(/values\[0\]\.axes/),
+    ],
+    [
+      'extents whose product overflows',
+      value(inner, { axes: axesOf({ a: 2 ** 31 - 1, b: 2 ** 31 - 1, c: 2 ** 31 - 1 }) }),
+      bad(/overflows/),
+    ],
     ['codes of numbers', value(x, { element: kInt4 }), bad(/values\[0\]\.element/)],
     ['no codes of a quantised value', value(w, { element: null }), bad(/values\[1\]\.element/)],
     ['cells narrower than their codes', value(w, { cellBits: 3 }), bad(/cellBits/)],
     ['cells of too many bits', value(w, { cellBits: 32 }), bad(/cellBits/)],
     ['integers that do not fit', value(w, { element: { bits: 4, codes: { kind: 'integer', min: -9, max: 7 } } }), bad(/min/)],
-    ['a table of too many values', value(w, { element: { bits: 1, codes: { kind: 'table', values: [0, 1, 2], tie: 'lower' } } }), bad(/values/)],
+    [
+      'a table of too many values',
+      value(w, { element: { bits: 1, codes: { kind: 'table', values: [0, 1, 2], tie: 'lower' } } }),
+      bad(/values/),
+    ],
     ['a table in no order', value(w, { element: { bits: 1, codes: { kind: 'table', values: [1, 0], tie: 'lower' } } }), bad(/ascending/)],
     ['a tie that is none', value(w, { element: { bits: 1, codes: { kind: 'table', values: [0, 1], tie: 'even' } } }), bad(/tie/)],
     ['floats of other bits', value(w, { element: { ...kE4m3, bits: 4 } }), bad(/exponentBits/)],
-    ['floats beyond FP32', value(w, { element: { bits: 16, codes: { kind: 'float', exponentBits: 8, mantissaBits: 7, bias: 127, maxCode: 0x7fff, infinities: false, saturates: true, nanCode: 0 } }, cellBits: 16 }), bad(/FP32/, 'UNSUPPORTED')],
+    [
+      'floats beyond FP32',
+      value(w, {
+        element: {
+          bits: 16,
+          codes: {
+            kind: 'float',
+            exponentBits: 8,
+            mantissaBits: 7,
+            bias: 127,
+            maxCode: 0x7fff,
+            infinities: false,
+            saturates: true,
+            nanCode: 0,
+          },
+        },
+        cellBits: 16,
+      }),
+      bad(/FP32/, 'UNSUPPORTED'),
+    ],
     ['floats with a bias beyond FP32', value(w, { element: { bits: 8, codes: { ...kE4m3.codes, bias: 128 } }, cellBits: 8 }), bad(/bias/)],
-    ['a largest code beyond the bits', value(w, { element: { bits: 8, codes: { ...kE4m3.codes, maxCode: 128 } }, cellBits: 8 }), bad(/maxCode/)],
+    [
+      'a largest code beyond the bits',
+      value(w, { element: { bits: 8, codes: { ...kE4m3.codes, maxCode: 128 } }, cellBits: 8 }),
+      bad(/maxCode/),
+    ],
     ['scales of an axis that is not there', value(w, { scale: { ...kChannel, per: [{ axis: 'm', count: 1 }] } }), bad(/"m"/)],
-    ['scales of an axis twice', value(w, { scale: { ...kChannel, per: [{ axis: 'n', count: 1 }, { axis: 'n', count: 2 }] } }), bad(/"n"/)],
+    [
+      'scales of an axis twice',
+      value(w, {
+        scale: {
+          ...kChannel,
+          per: [
+            { axis: 'n', count: 1 },
+            { axis: 'n', count: 2 },
+          ],
+        },
+      }),
+      bad(/"n"/),
+    ],
     ['scales of which one serves none', value(w, { scale: { ...kChannel, per: [{ axis: 'n', count: 0 }] } }), bad(/count/)],
     ['a top of 0', value(w, { scale: { ...kChannel, fit: { kind: 'absmax', top: 0 } } }), bad(/top/)],
     ['a fit that is none', value(w, { scale: { ...kChannel, fit: { kind: 'percentile' } } }), bad(/percentile/)],
@@ -271,7 +430,30 @@ describe('programs that cannot be', () => {
   for (const [name, program, expected] of cases) it(name, () => expect(run(program)).rejects.toMatchObject(expected));
 
   it('lead nowhere outside the buffers, whatever is changed in them', async () => {
-    const odd = [-1, 0, 1, 2, 3, 7, 8, 31, 2 ** 31 - 1, 2 ** 31, 2 ** 52, 2 ** 53 - 1, 1.5, NaN, null, 'n', 'c', 'f16', 'quantised', [], {}, undefined];
+    const odd = [
+      -1,
+      0,
+      1,
+      2,
+      3,
+      7,
+      8,
+      31,
+      2 ** 31 - 1,
+      2 ** 31,
+      2 ** 52,
+      2 ** 53 - 1,
+      1.5,
+      NaN,
+      null,
+      'n',
+      'c',
+      'f16',
+      'quantised',
+      [],
+      {},
+      undefined,
+    ];
     const outcomes = new Map<string, number>();
     for (let seed = 0; seed < 1500; ++seed) {
       const random = new Random(seed);
@@ -285,7 +467,10 @@ describe('programs that cannot be', () => {
         }
         at[key] = random.pick(odd);
       }
-      const outcome = await run(program).then(() => 'ran', (error: { code: string }) => error.code);
+      const outcome = await run(program).then(
+        () => 'ran',
+        (error: { code: string }) => error.code,
+      );
       outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
     }
     expect([...outcomes.keys()].filter((code) => !['ran', 'BAD_ARGUMENT', 'UNSUPPORTED', 'WRONG_LENGTH'].includes(code))).toEqual([]);
@@ -295,12 +480,30 @@ describe('programs that cannot be', () => {
   it('is an error of the plan, too, that names the operator', async () => {
     const dtype = { name: 'uint8', code: 1, bits: 8, lanes: 1 } as const;
     const sizes = [128, 128, 16, 16, 32];
-    const open = (program: unknown) => native().openExecutor({
-      deviceType: 1, deviceOrdinal: 0, module: null, entries: sizes.map((sizeBytes, storage) => ({ shape: [sizeBytes], dtype, storage, sizeBytes })), storages: sizes.map((sizeBytes) => ({ sizeBytes, deviceType: 1 as const })),
-      operators: [{ node: 'the_node', functionName: 'f', flatten: false, kind: 'reference', program: program as NativeProgram, inputs: [0, 1, 2, 3], outputs: [4] }],
-    });
+    const open = (program: unknown) =>
+      native().openExecutor({
+        deviceType: 1,
+        deviceOrdinal: 0,
+        module: null,
+        entries: sizes.map((sizeBytes, storage) => ({ shape: [sizeBytes], dtype, storage, sizeBytes })),
+        storages: sizes.map((sizeBytes) => ({ sizeBytes, deviceType: 1 as const })),
+        operators: [
+          {
+            node: 'the_node',
+            functionName: 'f',
+            flatten: false,
+            kind: 'reference',
+            program: program as NativeProgram,
+            inputs: [0, 1, 2, 3],
+            outputs: [4],
+          },
+        ],
+      });
     await (await open(good)).dispose();
-    await expect(open(node(0, { kind: 'conv' } satisfies Partial<NativeNode>))).rejects.toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('the_node') });
+    await expect(open(node(0, { kind: 'conv' } satisfies Partial<NativeNode>))).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringContaining('the_node'),
+    });
     await expect(open(value(x, { layout: plain(axesOf({ m: 3, c: 32 })) }))).rejects.toMatchObject({ code: 'WRONG_LENGTH' });
   });
 });

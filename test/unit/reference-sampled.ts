@@ -8,13 +8,30 @@ export async function checkSampled(program: NativeProgram, inputs: readonly Uint
   const sizes = [...inputs.map(({ length }) => length), ...program.outputs.flatMap((value) => tensorBytes(program.values[value]!))];
   const dtype = { name: 'uint8', code: 1, bits: 8, lanes: 1 } as const;
   const executor = await native().openExecutor({
-    deviceType: 1, deviceOrdinal: 0, module: null,
-    entries: sizes.map((sizeBytes, storage) => ({ shape: [sizeBytes], dtype, storage, sizeBytes })), storages: sizes.map((sizeBytes) => ({ sizeBytes, deviceType: 1 })),
-    operators: [{ node: 'n', functionName: 'f', flatten: false, kind: 'reference', program, inputs: inputs.map((_, i) => i), outputs: sizes.slice(inputs.length).map((_, i) => inputs.length + i) }],
+    deviceType: 1,
+    deviceOrdinal: 0,
+    module: null,
+    entries: sizes.map((sizeBytes, storage) => ({ shape: [sizeBytes], dtype, storage, sizeBytes })),
+    storages: sizes.map((sizeBytes) => ({ sizeBytes, deviceType: 1 })),
+    operators: [
+      {
+        node: 'n',
+        functionName: 'f',
+        flatten: false,
+        kind: 'reference',
+        program,
+        inputs: inputs.map((_, i) => i),
+        outputs: sizes.slice(inputs.length).map((_, i) => inputs.length + i),
+      },
+    ],
   });
   try {
     for (const [entry, bytes] of inputs.entries()) await executor.write(entry, bytes);
-    for (const [maxRows, maxColumns] of [[0, 0], [2, 3], [3, 0]] as const) {
+    for (const [maxRows, maxColumns] of [
+      [0, 0],
+      [2, 3],
+      [3, 0],
+    ] as const) {
       const verified = await executor.verifyOperator(0, { seed: 7n, inputs: inputs.map(() => null), maxColumns, maxRows });
       for (const { compared, relativeL2, nonFinite, deterministic, differing } of verified) {
         expect(compared).toBeGreaterThan(0);

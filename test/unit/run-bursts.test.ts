@@ -10,7 +10,10 @@ class PretendGpu {
   private workedMs = 0;
   private capped = false;
 
-  constructor(private readonly untilCappedMs: number, private readonly recovers = true) {}
+  constructor(
+    private readonly untilCappedMs: number,
+    private readonly recovers = true,
+  ) {}
 
   async take({ warmupMs, minSamples, maxSamples, maxMs }: Omit<BurstLimits, 'recoveryMs'>) {
     expect(maxSamples).toBeGreaterThanOrEqual(minSamples);
@@ -22,7 +25,14 @@ class PretendGpu {
     return { gpuMs: new Float64Array(count).fill(each), enqueueMs: new Float64Array(count).fill(0.01), hostMsPerInference: each };
   }
   read() {
-    return { smClockMHz: this.capped ? 1200 : 1980, memoryClockMHz: 2619, maxSmClockMHz: 1980, temperatureC: 60, powerW: 700, throttleReasons: this.capped ? ['sw_power_cap'] : [] };
+    return {
+      smClockMHz: this.capped ? 1200 : 1980,
+      memoryClockMHz: 2619,
+      maxSmClockMHz: 1980,
+      temperatureC: 60,
+      powerW: 700,
+      throttleReasons: this.capped ? ['sw_power_cap'] : [],
+    };
   }
   async pause(ms: number) {
     this.pauses.push(ms);
@@ -34,7 +44,8 @@ class PretendGpu {
 }
 
 const limits: BurstLimits = { warmupMs: 200, minSamples: 100, maxSamples: 1000, maxMs: 3000, recoveryMs: 250 };
-const measure = async (gpu: PretendGpu, change: Partial<BurstLimits> = {}): Promise<BurstResult> => sampleInBursts(gpu, { ...limits, ...change });
+const measure = async (gpu: PretendGpu, change: Partial<BurstLimits> = {}): Promise<BurstResult> =>
+  sampleInBursts(gpu, { ...limits, ...change });
 
 describe('sampleInBursts', () => {
   it('takes what was asked for, without a pause, where the clock holds', async () => {
@@ -52,7 +63,9 @@ describe('sampleInBursts', () => {
     expect([result.gpuMs.length, new Set(result.gpuMs), new Set(result.setAsideMs)]).toEqual([1000, new Set([1]), new Set([2])]);
     expect(result.states.every(({ throttleReasons }) => throttleReasons?.length === 0)).toBe(true);
     expect(gpu.pauses).toEqual([250, 250, 250]);
-    expect(setAsideWarnings(result.setAsideMs).join()).toMatch(/150 more samples, their median 2.000 ms, were set aside: the power limit held the clock below 75 %/);
+    expect(setAsideWarnings(result.setAsideMs).join()).toMatch(
+      /150 more samples, their median 2.000 ms, were set aside: the power limit held the clock below 75 %/,
+    );
   });
 
   it('counts all samples, with their readings, where no pause helps or none is wanted', async () => {

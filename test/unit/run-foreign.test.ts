@@ -21,19 +21,48 @@ const float = parseDataType('float32');
 const kLength = 64;
 
 /** A checkpoint whose operators follow one another, each float32 [64] → float32 [64]. */
-async function checkpoint(name: string, functions: readonly string[], options: { readonly object?: string; readonly params?: Float32Array; readonly deviceType?: 1 | 2 } = {}): Promise<string> {
+async function checkpoint(
+  name: string,
+  functions: readonly string[],
+  options: { readonly object?: string; readonly params?: Float32Array; readonly deviceType?: 1 | 2 } = {},
+): Promise<string> {
   const folder = join(workshop.folder, 'foreign', name);
   await mkdir(folder, { recursive: true });
-  const tensor = (tensorName: string): { name: string; shape: number[]; dtype: string } => ({ name: tensorName, shape: [kLength], dtype: 'float32' });
-  const nodes = functions.map((functionName, i): OperatorDescription => ({ name: `op${i}`, functionName, inputs: [i === 0 ? 'data' : `y${i - 1}`], outputs: [tensor(`y${i}`)] }));
-  await writeFile(join(folder, 'graph.json'), serialiseGraph({ inputs: [tensor('data')], operators: nodes, outputs: [`y${functions.length - 1}`], deviceType: options.deviceType ?? 1 }));
+  const tensor = (tensorName: string): { name: string; shape: number[]; dtype: string } => ({
+    name: tensorName,
+    shape: [kLength],
+    dtype: 'float32',
+  });
+  const nodes = functions.map(
+    (functionName, i): OperatorDescription => ({
+      name: `op${i}`,
+      functionName,
+      inputs: [i === 0 ? 'data' : `y${i - 1}`],
+      outputs: [tensor(`y${i}`)],
+    }),
+  );
+  await writeFile(
+    join(folder, 'graph.json'),
+    serialiseGraph({
+      inputs: [tensor('data')],
+      operators: nodes,
+      outputs: [`y${functions.length - 1}`],
+      deviceType: options.deviceType ?? 1,
+    }),
+  );
   if (options.object !== '') await copyFile(options.object ?? operators, join(folder, 'model.so'));
-  if (options.params) await writeParams(join(folder, 'graph.params'), [{ name: 'data', dtype: float, shape: [kLength], chunks: [new Uint8Array(options.params.buffer)] }]);
+  if (options.params)
+    await writeParams(join(folder, 'graph.params'), [
+      { name: 'data', dtype: float, shape: [kLength], chunks: [new Uint8Array(options.params.buffer)] },
+    ]);
   return folder;
 }
 
 async function errorOf(task: Promise<unknown>): Promise<LadderError> {
-  const error = await task.then(() => new Error('expected an error'), (thrown: unknown) => thrown);
+  const error = await task.then(
+    () => new Error('expected an error'),
+    (thrown: unknown) => thrown,
+  );
   if (!(error instanceof LadderError)) throw error;
   return error;
 }
@@ -43,7 +72,13 @@ const quick = { warmupMs: 0, minSamples: 2, maxSamples: 2 };
 describe('a foreign checkpoint on the CPU', () => {
   it('runs on what it is given', async () => {
     const layer = await loadPrebuilt(await checkpoint('plus-two', ['add_one', 'add_one']));
-    expect(layer).toMatchObject({ weights: 'fake', usesReference: false, inputNames: ['data'], device: { kind: 'cpu' }, case: { model: 'plus-two', format: 'unknown' } });
+    expect(layer).toMatchObject({
+      weights: 'fake',
+      usesReference: false,
+      inputNames: ['data'],
+      device: { kind: 'cpu' },
+      case: { model: 'plus-two', format: 'unknown' },
+    });
     expect(layer.warnings.join()).toMatch(/fake weights/);
     const x = Float32Array.from({ length: kLength }, (_, i) => Math.fround(Math.cos(i)));
     await layer.setInput('data', x);
@@ -104,7 +139,10 @@ describe('what is wrong is said, with what to do about it', () => {
   it('an operator that fails: its name and its words', async () => {
     const before = native().allocatedBytes();
     const error = await errorOf(runPrebuilt(await checkpoint('failing', ['add_one', 'fails']), quick));
-    expect([error.code, error.message]).toEqual(['OPERATOR', expect.stringMatching(/fails.*the 42nd element is missing|the 42nd element is missing.*/s)]);
+    expect([error.code, error.message]).toEqual([
+      'OPERATOR',
+      expect.stringMatching(/fails.*the 42nd element is missing|the 42nd element is missing.*/s),
+    ]);
     expect(JSON.stringify(error.context)).toMatch(/op1|fails/);
     expect(native().allocatedBytes()).toEqual(before);
   });
@@ -112,7 +150,10 @@ describe('what is wrong is said, with what to do about it', () => {
   it('a function that model.so lacks', async () => {
     const path = await checkpoint('lacking', ['add_one', 'not_there']);
     const error = await errorOf(loadPrebuilt(path));
-    expect([error.code, error.message]).toEqual(['MISSING_SYMBOL', expect.stringMatching(/does not export 1 function.*not_there.*not of one build/)]);
+    expect([error.code, error.message]).toEqual([
+      'MISSING_SYMBOL',
+      expect.stringMatching(/does not export 1 function.*not_there.*not of one build/),
+    ]);
     expect((await inspectPrebuilt(path)).problems).toMatchObject([{ code: 'MISSING_SYMBOL' }]);
   });
 
@@ -149,18 +190,39 @@ describe('what is wrong is said, with what to do about it', () => {
   it('memory that does not exist', async () => {
     const folder = join(workshop.folder, 'foreign', 'huge');
     await mkdir(folder, { recursive: true });
-    const huge = (name: string): { name: string; shape: number[]; dtype: string } => ({ name, shape: [2 ** 24, 2 ** 24], dtype: 'float32' });
-    await writeFile(join(folder, 'graph.json'), serialiseGraph({ inputs: [huge('data')], operators: [{ name: 'op', functionName: 'add_one', inputs: ['data'], outputs: [huge('y')] }], outputs: ['y'], deviceType: 1 }));
+    const huge = (name: string): { name: string; shape: number[]; dtype: string } => ({
+      name,
+      shape: [2 ** 24, 2 ** 24],
+      dtype: 'float32',
+    });
+    await writeFile(
+      join(folder, 'graph.json'),
+      serialiseGraph({
+        inputs: [huge('data')],
+        operators: [{ name: 'op', functionName: 'add_one', inputs: ['data'], outputs: [huge('y')] }],
+        outputs: ['y'],
+        deviceType: 1,
+      }),
+    );
     await copyFile(operators, join(folder, 'model.so'));
     const before = native().allocatedBytes();
     const error = await errorOf(loadPrebuilt(folder));
-    expect([error.code, error.message]).toEqual(['OUT_OF_MEMORY', expect.stringMatching(/2048.0 TiB of host memory.*choose a smaller batch/)]);
+    expect([error.code, error.message]).toEqual([
+      'OUT_OF_MEMORY',
+      expect.stringMatching(/2048.0 TiB of host memory.*choose a smaller batch/),
+    ]);
     expect(native().allocatedBytes()).toEqual(before);
   });
 
   it.skipIf(native().cudaStatus().available)('an artifact for CUDA on a machine without a driver', async () => {
     const path = await checkpoint('cuda', ['add_one'], { deviceType: 2 });
-    expect(await errorOf(loadPrebuilt(path))).toMatchObject({ code: 'NO_DRIVER', message: expect.stringMatching(/install an NVIDIA driver/) });
-    expect(await errorOf(loadPrebuilt(path, { device: 'cpu' }))).toMatchObject({ code: 'UNSUPPORTED', message: expect.stringMatching(/compiled for CUDA/) });
+    expect(await errorOf(loadPrebuilt(path))).toMatchObject({
+      code: 'NO_DRIVER',
+      message: expect.stringMatching(/install an NVIDIA driver/),
+    });
+    expect(await errorOf(loadPrebuilt(path, { device: 'cpu' }))).toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringMatching(/compiled for CUDA/),
+    });
   });
 });

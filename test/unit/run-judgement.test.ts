@@ -7,15 +7,28 @@ import { judgeMeasurement, type Evidence } from '../../lib/run/judgement.js';
 import { mixedCeiling, rooflineOf } from '../../lib/run/roofline.js';
 import { denseShape, plainDense } from '../fixtures/programs.js';
 
-const state = (throttleReasons: string[] | null, smClockMHz: number | null = 1980): NativeDeviceState =>
-  ({ smClockMHz, memoryClockMHz: 2619, maxSmClockMHz: 1980, temperatureC: 45, powerW: 400, throttleReasons });
+const state = (throttleReasons: string[] | null, smClockMHz: number | null = 1980): NativeDeviceState => ({
+  smClockMHz,
+  memoryClockMHz: 2619,
+  maxSmClockMHz: 1980,
+  temperatureC: 45,
+  powerW: 400,
+  throttleReasons,
+});
 
 /** A roofline of `bytes` at `fraction` of the memory's rate. */
-const rated = (fraction: number, bytes = 1.7e9): Evidence['roofline'] => rooflineOf({ bytes, flops: 1e6 }, (1000 * bytes) / 3.1e12 / fraction, 3.1e12, 710e12);
+const rated = (fraction: number, bytes = 1.7e9): Evidence['roofline'] =>
+  rooflineOf({ bytes, flops: 1e6 }, (1000 * bytes) / 3.1e12 / fraction, 3.1e12, 710e12);
 
 const good: Evidence = {
-  latencyMs: 0.6, launch: 'graph', l2: 'hot', enqueueMedianMs: 0.01, statesDuring: [state([])],
-  roofline: rated(0.92), bytes: 1.7e9, l2Bytes: 50e6,
+  latencyMs: 0.6,
+  launch: 'graph',
+  l2: 'hot',
+  enqueueMedianMs: 0.01,
+  statesDuring: [state([])],
+  roofline: rated(0.92),
+  bytes: 1.7e9,
+  l2Bytes: 50e6,
 };
 const judge = (change: Partial<Evidence>): ReturnType<typeof judgeMeasurement> => judgeMeasurement({ ...good, ...change });
 
@@ -25,9 +38,12 @@ describe('judgeMeasurement', () => {
     expect(judge({ statesDuring: [state(['gpu_idle'])] }).invalid).toBeNull();
   });
 
-  it.each(['hw_slowdown', 'sw_thermal_slowdown', 'hw_thermal_slowdown', 'hw_power_brake_slowdown'])('is invalid after %s, even once', (reason) => {
-    expect(judge({ statesDuring: [state([]), state([reason]), state([])] }).invalid).toContain(reason);
-  });
+  it.each(['hw_slowdown', 'sw_thermal_slowdown', 'hw_thermal_slowdown', 'hw_power_brake_slowdown'])(
+    'is invalid after %s, even once',
+    (reason) => {
+      expect(judge({ statesDuring: [state([]), state([reason]), state([])] }).invalid).toContain(reason);
+    },
+  );
 
   it('takes a power cap as a warning down to 75 % of the clock, and as invalid below or when the clock is not known', () => {
     const mild = judge({ statesDuring: [state(['sw_power_cap'], 1800)] });
@@ -70,7 +86,10 @@ describe('judgeMeasurement', () => {
   });
 
   it('has nothing to say of a CPU', () => {
-    expect(judge({ statesDuring: [], roofline: null, enqueueMedianMs: null, bytes: null, l2Bytes: null })).toEqual({ invalid: null, warnings: [] });
+    expect(judge({ statesDuring: [], roofline: null, enqueueMedianMs: null, bytes: null, l2Bytes: null })).toEqual({
+      invalid: null,
+      warnings: [],
+    });
   });
 });
 
@@ -86,9 +105,22 @@ describe('roofline', () => {
 
   it('mixes the ceilings of formats by the time that each takes', () => {
     const dense = plainDense(denseShape('fp8_e5m2'));
-    const attention = programOfV1({ op: 'attention', batch: 1, seq: 1, heads: 4, kvHeads: 4, headDim: 64, order: 'concatenated', position: 'rope', ropeBase: 10000 });
+    const attention = programOfV1({
+      op: 'attention',
+      batch: 1,
+      seq: 1,
+      heads: 4,
+      kvHeads: 4,
+      headDim: 64,
+      order: 'concatenated',
+      position: 'rope',
+      ropeBase: 10000,
+    });
     const h100 = 'NVIDIA H100 80GB HBM3';
-    const mixed = mixedCeiling(h100, [{ program: dense, flops: 1258e12 }, { program: attention, flops: 710e12 }]);
+    const mixed = mixedCeiling(h100, [
+      { program: dense, flops: 1258e12 },
+      { program: attention, flops: 710e12 },
+    ]);
     expect(mixed).toBeCloseTo((1258e12 + 710e12) / 2, -6);
     expect(mixedCeiling('a GPU of tomorrow', [{ program: dense, flops: 1 }])).toBeNull();
     expect(arithmeticCeiling(h100, 'int4')).toBe(arithmeticCeiling(h100, 'int8'));

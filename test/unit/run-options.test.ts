@@ -17,7 +17,16 @@ function messageOf(task: () => unknown): string {
 describe('parseOptions', () => {
   it('fills in defaults', () => {
     expect(parseOptions(loadOptionsSchema, undefined)).toEqual({ device: 'auto', build: true });
-    expect(parseOptions(benchmarkOptionsSchema, {})).toEqual({ mode: 'samples', launch: 'auto', l2: 'hot', number: 5, repeat: 5, minRepeatMs: 500, recoveryMs: 250, roofline: true });
+    expect(parseOptions(benchmarkOptionsSchema, {})).toEqual({
+      mode: 'samples',
+      launch: 'auto',
+      l2: 'hot',
+      number: 5,
+      repeat: 5,
+      minRepeatMs: 500,
+      recoveryMs: 250,
+      roofline: true,
+    });
     expect(parseOptions(verifyOptionsSchema, {})).toEqual({ seed: 1, maxColumns: 512, maxRows: 16, endToEnd: 'auto' });
   });
 

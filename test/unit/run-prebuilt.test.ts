@@ -6,15 +6,28 @@ import { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildCheckpoints } from '../../lib/compiler/build.js';
 import { parseRequest } from '../../lib/compiler/request.js';
-import { LadderError, listDevices, loadPrebuilt, parseRecord, recordOf, runPrebuilt, verifyPrebuilt, type Prebuilt, type Progress } from '../../lib/index.js';
+import {
+  LadderError,
+  listDevices,
+  loadPrebuilt,
+  parseRecord,
+  recordOf,
+  runPrebuilt,
+  verifyPrebuilt,
+  type Prebuilt,
+  type Progress,
+} from '../../lib/index.js';
 import { native } from '../../lib/native.js';
 
 const root = await mkdtemp(join(tmpdir(), 'ladder-api-'));
 afterAll(() => rm(root, { recursive: true, force: true }));
-const built = await buildCheckpoints([
-  parseRequest({ model: 'llama2-tiny', batch: 1, seq: 1, weight: 'fp16' }),
-  parseRequest({ model: 'llama2-tiny', batch: 1, seq: 1, weight: 'int4', layers: 2 }),
-], { root, compile: false });
+const built = await buildCheckpoints(
+  [
+    parseRequest({ model: 'llama2-tiny', batch: 1, seq: 1, weight: 'fp16' }),
+    parseRequest({ model: 'llama2-tiny', batch: 1, seq: 1, weight: 'int4', layers: 2 }),
+  ],
+  { root, compile: false },
+);
 const [fp16, int4] = built.map(({ folder }) => folder) as [string, string];
 const quick = { warmupMs: 0, minSamples: 2, maxSamples: 3, maxMs: 50 };
 
@@ -41,7 +54,12 @@ describe('loadPrebuilt', () => {
     expect(layer.outputs).toHaveLength(1);
     expect(layer.outputs[0]).toMatchObject({ elements: 512, dtype: 'float16' });
     expect(layer.outputNames).toEqual([layer.outputs[0]!.name]);
-    expect(layer).toMatchObject({ case: { model: 'llama2-tiny', setting: 'bs1_seq1', format: 'W_FP16 A_FP16' }, weights: 'seeded', usesReference: true, disposed: false });
+    expect(layer).toMatchObject({
+      case: { model: 'llama2-tiny', setting: 'bs1_seq1', format: 'W_FP16 A_FP16' },
+      weights: 'seeded',
+      usesReference: true,
+      disposed: false,
+    });
     expect(layer.loadTimes.buildMs).toBe(0);
   });
 
@@ -57,14 +75,19 @@ describe('loadPrebuilt', () => {
     // Residual connections: the output is the input plus what the layer adds, so it correlates with it.
     const dot = values.reduce((sum, value, i) => sum + value * x[i]!, 0);
     expect(dot).toBeGreaterThan(0);
-    await layer.setInput('x', x.map((value) => -value));
+    await layer.setInput(
+      'x',
+      x.map((value) => -value),
+    );
     await layer.run();
     expect(await layer.getOutput(0, { as: 'float32' })).not.toEqual(values);
   });
 
   it('does not block the event loop', async () => {
     let turns = 0;
-    const ticking = setInterval(() => { turns += 1; }, 1);
+    const ticking = setInterval(() => {
+      turns += 1;
+    }, 1);
     await layer.benchmark({ warmupMs: 0, minSamples: 2, maxSamples: 1000, maxMs: 200 });
     clearInterval(ticking);
     expect(turns).toBeGreaterThan(10);
@@ -78,16 +101,41 @@ describe('loadPrebuilt', () => {
 
   it.each([
     ['an unknown name', 'UNKNOWN_INPUT', /expected one of x, layer0/, (p: Prebuilt) => p.setInput('y', new Uint16Array(512))],
-    ['a wrong length', 'WRONG_LENGTH', /expected 512 elements for `x` \(shape \[1, 512\]\) but received 511/, (p: Prebuilt) => p.setInput('x', new Uint16Array(511))],
-    ['a wrong type', 'WRONG_TYPE', /expected Uint16Array or Float32Array for `x` \(float16\) but received an object of type Int8Array/, (p: Prebuilt) => p.setInput('x', new Int8Array(512))],
+    [
+      'a wrong length',
+      'WRONG_LENGTH',
+      /expected 512 elements for `x` \(shape \[1, 512\]\) but received 511/,
+      (p: Prebuilt) => p.setInput('x', new Uint16Array(511)),
+    ],
+    [
+      'a wrong type',
+      'WRONG_TYPE',
+      /expected Uint16Array or Float32Array for `x` \(float16\) but received an object of type Int8Array/,
+      (p: Prebuilt) => p.setInput('x', new Int8Array(512)),
+    ],
     ['an output that is not there', 'BAD_ARGUMENT', /expected 0…0 for `index` but received 1/, (p: Prebuilt) => p.getOutput(1)],
     ['an output that is no number', 'BAD_ARGUMENT', /`index` but received "0"/, (p: Prebuilt) => p.getOutput('0' as unknown as number)],
-    ['another form', 'BAD_ARGUMENT', /expected 'bits' or 'float32' for `as`/, (p: Prebuilt) => p.getOutput(0, { as: 'float64' as 'float32' })],
+    [
+      'another form',
+      'BAD_ARGUMENT',
+      /expected 'bits' or 'float32' for `as`/,
+      (p: Prebuilt) => p.getOutput(0, { as: 'float64' as 'float32' }),
+    ],
     ['an option that is not there', 'BAD_ARGUMENT', /but received `sampels`/, (p: Prebuilt) => p.benchmark({ sampels: 3 } as object)],
-    ['fewer at most than at least', 'BAD_ARGUMENT', /expected at least 5, `minSamples`, for `maxSamples` but received 2/, (p: Prebuilt) => p.benchmark({ minSamples: 5, maxSamples: 2 })],
+    [
+      'fewer at most than at least',
+      'BAD_ARGUMENT',
+      /expected at least 5, `minSamples`, for `maxSamples` but received 2/,
+      (p: Prebuilt) => p.benchmark({ minSamples: 5, maxSamples: 2 }),
+    ],
     ['a graph on the CPU', 'UNSUPPORTED', /no CUDA graphs/, (p: Prebuilt) => p.benchmark({ launch: 'graph' })],
     ['cold caches on the CPU', 'UNSUPPORTED', /cannot be flushed/, (p: Prebuilt) => p.benchmark({ l2: 'cold' })],
-    ['cold caches by the paper\'s rule', 'BAD_ARGUMENT', /expected 'hot' for `l2` in mode 'paper'/, (p: Prebuilt) => p.benchmark({ mode: 'paper', l2: 'cold' })],
+    [
+      "cold caches by the paper's rule",
+      'BAD_ARGUMENT',
+      /expected 'hot' for `l2` in mode 'paper'/,
+      (p: Prebuilt) => p.benchmark({ mode: 'paper', l2: 'cold' }),
+    ],
   ])('refuses %s', async (_, code, message, call) => {
     const error = await errorOf(call(layer));
     expect([error.code, error.message]).toEqual([code, expect.stringMatching(message)]);
@@ -115,7 +163,14 @@ describe('dispose', () => {
     await layer.dispose();
     expect(layer.disposed).toBe(true);
     expect(native().allocatedBytes()).toEqual(before);
-    for (const call of [() => layer.run(), () => layer.setInput('x', new Uint16Array(512)), () => layer.getOutput(), () => layer.benchmark(), () => layer.profile(), () => layer.verify()]) {
+    for (const call of [
+      () => layer.run(),
+      () => layer.setInput('x', new Uint16Array(512)),
+      () => layer.getOutput(),
+      () => layer.benchmark(),
+      () => layer.profile(),
+      () => layer.verify(),
+    ]) {
       expect((await errorOf(call)).code).toBe('DISPOSED');
     }
   });
@@ -137,11 +192,13 @@ describe('dispose', () => {
 
 describe('several at once', () => {
   it('gives each its own result', async () => {
-    const alone = await Promise.all([fp16, int4].map(async (path) => {
-      const layer = await loadPrebuilt(path, { device: 'cpu' });
-      await layer.run();
-      return { layer, output: await layer.getOutput(0) };
-    }));
+    const alone = await Promise.all(
+      [fp16, int4].map(async (path) => {
+        const layer = await loadPrebuilt(path, { device: 'cpu' });
+        await layer.run();
+        return { layer, output: await layer.getOutput(0) };
+      }),
+    );
     await Promise.all(alone.flatMap(({ layer }) => [layer.run(), layer.run()]));
     for (const { layer, output } of alone) {
       expect(await layer.getOutput(0)).toEqual(output);
@@ -162,7 +219,10 @@ describe('several at once', () => {
         parentPort.postMessage(await layer.getOutput(0));
         await layer.dispose();
       });`;
-    const worker = new Worker(code, { eval: true, workerData: { module: new URL('../../dist/index.js', import.meta.url).href, path: fp16 } });
+    const worker = new Worker(code, {
+      eval: true,
+      workerData: { module: new URL('../../dist/index.js', import.meta.url).href, path: fp16 },
+    });
     const received = await new Promise((resolve, reject) => {
       worker.on('message', resolve);
       worker.on('error', reject);
@@ -178,8 +238,23 @@ describe('runPrebuilt', () => {
     const phases: Progress['phase'][] = [];
     const result = await runPrebuilt(int4, { device: 'cpu', ...quick, onProgress: ({ phase }) => phases.push(phase) });
     expect(result).toMatchObject({
-      status: 'ok', reason: null, mode: 'samples', launch: 'stream', l2: 'hot', clock: 'cpu-host', paper: null, roofline: null, enqueueMedianMs: null,
-      model: 'llama2-tiny', setting: 'bs1_seq1', format: 'W_INT4 A_FP16', weights: 'seeded', operators: 10, computedBy: 'reference', stateBefore: null, stateAfter: null,
+      status: 'ok',
+      reason: null,
+      mode: 'samples',
+      launch: 'stream',
+      l2: 'hot',
+      clock: 'cpu-host',
+      paper: null,
+      roofline: null,
+      enqueueMedianMs: null,
+      model: 'llama2-tiny',
+      setting: 'bs1_seq1',
+      format: 'W_INT4 A_FP16',
+      weights: 'seeded',
+      operators: 10,
+      computedBy: 'reference',
+      stateBefore: null,
+      stateAfter: null,
     });
     expect(result.launchReason).toMatch(/CPU/);
     expect(result.rawMs!.length).toBe(result.samples!.count);
@@ -207,14 +282,34 @@ describe('runPrebuilt', () => {
     const before = native().allocatedBytes();
     const controller = new AbortController();
     const started = performance.now();
-    const error = await errorOf(runPrebuilt(fp16, {
-      device: 'cpu', warmupMs: 0, minSamples: 1_000_000, maxSamples: 1_000_000, signal: controller.signal,
-      onProgress: ({ phase }) => { if (phase === 'measure') controller.abort(); },
-    }));
+    const error = await errorOf(
+      runPrebuilt(fp16, {
+        device: 'cpu',
+        warmupMs: 0,
+        minSamples: 1_000_000,
+        maxSamples: 1_000_000,
+        signal: controller.signal,
+        onProgress: ({ phase }) => {
+          if (phase === 'measure') controller.abort();
+        },
+      }),
+    );
     expect(error.code).toBe('ABORTED');
     expect(performance.now() - started).toBeLessThan(10_000);
     const loading = new AbortController();
-    expect((await errorOf(runPrebuilt(fp16, { device: 'cpu', signal: loading.signal, onProgress: ({ phase }) => { if (phase === 'fill') loading.abort(); } }))).code).toBe('ABORTED');
+    expect(
+      (
+        await errorOf(
+          runPrebuilt(fp16, {
+            device: 'cpu',
+            signal: loading.signal,
+            onProgress: ({ phase }) => {
+              if (phase === 'fill') loading.abort();
+            },
+          }),
+        )
+      ).code,
+    ).toBe('ABORTED');
     expect((await errorOf(runPrebuilt(fp16, { device: 'cpu', signal: AbortSignal.abort() }))).code).toBe('ABORTED');
     expect(native().allocatedBytes()).toEqual(before);
   });
@@ -261,7 +356,10 @@ describe('verifyPrebuilt', () => {
     await writeFile(join(changed, 'graph.json'), `${await readFile(join(changed, 'graph.json'), 'utf8')} `);
     const report = await verifyPrebuilt(changed, { device: 'cpu', endToEnd: 'off' });
     expect(report.passed).toBe(false);
-    expect(report.structure.find(({ passed }) => !passed)).toMatchObject({ name: 'graph.json', detail: expect.stringMatching(/SHA-256 is .* checkpoint.json says/) });
+    expect(report.structure.find(({ passed }) => !passed)).toMatchObject({
+      name: 'graph.json',
+      detail: expect.stringMatching(/SHA-256 is .* checkpoint.json says/),
+    });
   });
 });
 
@@ -287,6 +385,8 @@ describe('devices', () => {
 
   it('paths that are no checkpoint', async () => {
     expect((await errorOf(loadPrebuilt(join(root, 'nowhere')))).code).toBe('NOT_A_CHECKPOINT');
-    expect((await errorOf(loadPrebuilt(3 as unknown as string))).message).toBe('expected a string for `path` but received 3 of type number');
+    expect((await errorOf(loadPrebuilt(3 as unknown as string))).message).toBe(
+      'expected a string for `path` but received 3 of type number',
+    );
   });
 });

@@ -12,19 +12,36 @@ describe('nearestRank', () => {
   });
 
   it('is one of the values, with at least that share at or below it', () => {
-    fc.assert(fc.property(fc.array(fc.double({ min: 0, max: 1e6, noNaN: true }), { minLength: 1, maxLength: 200 }), fc.integer({ min: 1, max: 100 }), (values, percent) => {
-      const sorted = [...values].sort((a, b) => a - b);
-      const value = nearestRank(sorted, percent);
-      expect(sorted).toContain(value);
-      expect(sorted.filter((one) => one <= value).length / sorted.length).toBeGreaterThanOrEqual(percent / 100 - 1e-12);
-    }), { numRuns: 300 });
+    fc.assert(
+      fc.property(
+        fc.array(fc.double({ min: 0, max: 1e6, noNaN: true }), { minLength: 1, maxLength: 200 }),
+        fc.integer({ min: 1, max: 100 }),
+        (values, percent) => {
+          const sorted = [...values].sort((a, b) => a - b);
+          const value = nearestRank(sorted, percent);
+          expect(sorted).toContain(value);
+          expect(sorted.filter((one) => one <= value).length / sorted.length).toBeGreaterThanOrEqual(percent / 100 - 1e-12);
+        },
+      ),
+      { numRuns: 300 },
+    );
   });
 });
 
 describe('summariseSamples', () => {
   it('summarises 1…100 in any order', () => {
     const stats = summariseSamples(upTo(100).reverse());
-    expect(stats).toMatchObject({ count: 100, medianMs: 50.5, minMs: 1, maxMs: 100, meanMs: 50.5, iqrMs: 50, p5Ms: 5, p95Ms: 95, p99Ms: 99 });
+    expect(stats).toMatchObject({
+      count: 100,
+      medianMs: 50.5,
+      minMs: 1,
+      maxMs: 100,
+      meanMs: 50.5,
+      iqrMs: 50,
+      p5Ms: 5,
+      p95Ms: 95,
+      p99Ms: 99,
+    });
     expect(stats.stdMs).toBeCloseTo(29.011491975882016, 12);
   });
 
@@ -36,7 +53,8 @@ describe('summariseSamples', () => {
 
   it('takes one sample, and refuses none, NaN and negative ones', () => {
     expect(summariseSamples([2.5])).toMatchObject({ count: 1, medianMs: 2.5, stdMs: 0, iqrMs: 0 });
-    for (const bad of [[], [1, Number.NaN], [-1], [Infinity]]) expect(() => summariseSamples(bad)).toThrow(/INTERNAL|durations|at least one/);
+    for (const bad of [[], [1, Number.NaN], [-1], [Infinity]])
+      expect(() => summariseSamples(bad)).toThrow(/INTERNAL|durations|at least one/);
   });
 
   it('leaves its input as it was', () => {

@@ -17,9 +17,22 @@ function codeOf(task: () => unknown): string {
 
 describe('tensors', () => {
   it.each([
-    ['float16', 'Uint16Array'], ['bfloat16', 'Uint16Array'], ['float32', 'Float32Array'], ['float64', 'Float64Array'], ['int8', 'Int8Array'], ['uint8', 'Uint8Array'],
-    ['int16', 'Int16Array'], ['int32', 'Int32Array'], ['int64', 'BigInt64Array'], ['uint64', 'BigUint64Array'], ['bool', 'Uint8Array'], ['int4', 'Int8Array'],
-    ['uint1', 'Uint8Array'], ['e5m2_float8', 'Uint8Array'], ['float16x4', 'Uint16Array'], ['int4x8', 'Uint8Array'],
+    ['float16', 'Uint16Array'],
+    ['bfloat16', 'Uint16Array'],
+    ['float32', 'Float32Array'],
+    ['float64', 'Float64Array'],
+    ['int8', 'Int8Array'],
+    ['uint8', 'Uint8Array'],
+    ['int16', 'Int16Array'],
+    ['int32', 'Int32Array'],
+    ['int64', 'BigInt64Array'],
+    ['uint64', 'BigUint64Array'],
+    ['bool', 'Uint8Array'],
+    ['int4', 'Int8Array'],
+    ['uint1', 'Uint8Array'],
+    ['e5m2_float8', 'Uint8Array'],
+    ['float16x4', 'Uint16Array'],
+    ['int4x8', 'Uint8Array'],
   ])('%s is a %s', (dtype, name) => {
     expect(arrayTypeOf(parseDataType(dtype)).name).toBe(name);
   });
@@ -46,20 +59,33 @@ describe('tensors', () => {
   });
 
   it('refuses wrong types and lengths', () => {
-    for (const wrong of [new Int16Array(6), [1, 2, 3, 4, 5, 6], new ArrayBuffer(12), new DataView(new ArrayBuffer(12)), null, new Float64Array(6)]) {
+    for (const wrong of [
+      new Int16Array(6),
+      [1, 2, 3, 4, 5, 6],
+      new ArrayBuffer(12),
+      new DataView(new ArrayBuffer(12)),
+      null,
+      new Float64Array(6),
+    ]) {
       expect(codeOf(() => bytesForTensor(x, half, wrong))).toBe('WRONG_TYPE');
     }
     expect(codeOf(() => bytesForTensor(x, half, new Uint16Array(5)))).toBe('WRONG_LENGTH');
     expect(codeOf(() => bytesForTensor(x, half, new Float32Array(7)))).toBe('WRONG_LENGTH');
-    expect(codeOf(() => bytesForTensor(tensorInfo('i', [1], parseDataType('int8')), parseDataType('int8'), new Float32Array(1)))).toBe('WRONG_TYPE');
+    expect(codeOf(() => bytesForTensor(tensorInfo('i', [1], parseDataType('int8')), parseDataType('int8'), new Float32Array(1)))).toBe(
+      'WRONG_TYPE',
+    );
   });
 
   it('gives typed arrays and FP32 back', () => {
     const bytes = Uint16Array.of(0x3c00, 0xc000, 0x7c00, 0x7e00, 0x0001, 0x8000).buffer;
     expect(arrayFromBytes(half, bytes)).toBeInstanceOf(Uint16Array);
     expect([...float32FromBytes(x, half, bytes)]).toEqual([1, -2, Infinity, Number.NaN, 2 ** -24, -0]);
-    expect([...float32FromBytes(tensorInfo('l', [1], parseDataType('int64')), parseDataType('int64'), BigInt64Array.of(-7n).buffer)]).toEqual([-7]);
-    expect(codeOf(() => float32FromBytes(tensorInfo('f', [1], parseDataType('e4m3_float8')), parseDataType('e4m3_float8'), new ArrayBuffer(1)))).toBe('WRONG_TYPE');
+    expect([
+      ...float32FromBytes(tensorInfo('l', [1], parseDataType('int64')), parseDataType('int64'), BigInt64Array.of(-7n).buffer),
+    ]).toEqual([-7]);
+    expect(
+      codeOf(() => float32FromBytes(tensorInfo('f', [1], parseDataType('e4m3_float8')), parseDataType('e4m3_float8'), new ArrayBuffer(1))),
+    ).toBe('WRONG_TYPE');
   });
 });
 
@@ -85,7 +111,10 @@ describe('weights', () => {
 
   it('fills what no file holds, by the seed', () => {
     const tensors = [tensor('data', 'float16', [1, 4]), tensor('p0', 'float16', [4, 4])];
-    expect(planFills(tensors, null, new Set(), undefined).map(({ name, key }) => [name, key])).toEqual([['data', fillKey(0, 'data')], ['p0', fillKey(0, 'p0')]]);
+    expect(planFills(tensors, null, new Set(), undefined).map(({ name, key }) => [name, key])).toEqual([
+      ['data', fillKey(0, 'data')],
+      ['p0', fillKey(0, 'p0')],
+    ]);
     expect(planFills(tensors, null, new Set(['p0']), 7).map(({ name, key }) => [name, key])).toEqual([['data', fillKey(7, 'data')]]);
     expect([weightSource(null, false), weightSource(null, true)]).toEqual(['fake', 'file']);
   });
@@ -99,9 +128,17 @@ function splitmix(x: bigint): bigint {
   return z ^ (z >> 31n);
 }
 
-it('cases are read from the authors\' names', () => {
-  expect(caseOf('/x/llama2-70b/llama2_fq_0_int_1_-1_bs1_seq1_ci_True_async', null)).toEqual({ model: 'llama2-70b', setting: 'bs1_seq1', format: 'W_INT1 A_INT8' });
-  expect(caseOf('/x/bloom-176b/llama2_bs1_seq4096_async', null)).toEqual({ model: 'bloom-176b', setting: 'bs1_seq4096', format: 'W_FP16 A_FP16' });
+it("cases are read from the authors' names", () => {
+  expect(caseOf('/x/llama2-70b/llama2_fq_0_int_1_-1_bs1_seq1_ci_True_async', null)).toEqual({
+    model: 'llama2-70b',
+    setting: 'bs1_seq1',
+    format: 'W_INT1 A_INT8',
+  });
+  expect(caseOf('/x/bloom-176b/llama2_bs1_seq4096_async', null)).toEqual({
+    model: 'bloom-176b',
+    setting: 'bs1_seq4096',
+    format: 'W_FP16 A_FP16',
+  });
   expect(caseOf('/x/resnet-50/resnet-50-b1', null)).toEqual({ model: 'resnet-50', setting: 'bs1', format: 'W_FP16 A_FP16' });
   expect(caseOf('/x/y/mine', null)).toEqual({ model: 'mine', setting: 'unknown', format: 'unknown' });
 });

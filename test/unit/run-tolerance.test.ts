@@ -10,7 +10,16 @@ const dense = (change: Partial<DenseShapeV1> = {}): Program => plainDense({ ...d
 const quantise = (activation: string): Program => programOfV1({ op: 'quantise', m: 1, k: 8192, activation });
 
 const perfect: VerifyOutput = {
-  compared: 8192, elements: 8192, unwritten: 0, nonFinite: 0, maxAbsolute: 0, relativeL2: 0, maxOverRms: 0, differing: 0, differingByMore: 0, deterministic: true,
+  compared: 8192,
+  elements: 8192,
+  unwritten: 0,
+  nonFinite: 0,
+  maxAbsolute: 0,
+  relativeL2: 0,
+  maxOverRms: 0,
+  differing: 0,
+  differingByMore: 0,
+  deterministic: true,
 };
 
 describe('tolerance of products', () => {
@@ -22,9 +31,13 @@ describe('tolerance of products', () => {
 
   it.each([
     ['fp16 with a norm', dense({ norm: { kind: 'rms', eps: 1e-5 } })],
-    ['int4', dense({ weight: 'int4' })], ['int4 in groups', dense({ weight: 'int4', group: 128 })], ['nf4', dense({ weight: 'nf4' })],
-    ['int1 × int8', dense({ weight: 'int1', activation: 'int8' })], ['fp8', dense({ weight: 'fp8_e5m2', activation: 'fp8_e5m2' })],
-    ['SiLU · up', dense({ function: 'silu_mul' })], ['k of BLOOM', dense({ k: 57344 })],
+    ['int4', dense({ weight: 'int4' })],
+    ['int4 in groups', dense({ weight: 'int4', group: 128 })],
+    ['nf4', dense({ weight: 'nf4' })],
+    ['int1 × int8', dense({ weight: 'int1', activation: 'int8' })],
+    ['fp8', dense({ weight: 'fp8_e5m2', activation: 'fp8_e5m2' })],
+    ['SiLU · up', dense({ function: 'silu_mul' })],
+    ['k of BLOOM', dense({ k: 57344 })],
   ])('stays sharp for %s', (_, operator) => {
     const { relativeL2, terms } = toleranceOf(operator, 0);
     expect(relativeL2).toBeLessThan(0.03);
@@ -45,9 +58,12 @@ describe('judge', () => {
   });
 
   it.each([
-    ['unwritten', { unwritten: 1 }, /1 of 8192 elements were never written/], ['not finite', { nonFinite: 2 }, /2 elements are not finite/],
-    ['nothing compared', { compared: 0 }, /nothing was compared/], ['NaN error', { relativeL2: Number.NaN }, /relative L2/],
-    ['large L2', { relativeL2: 0.09 }, /relative L2 error 9.00e-2 exceeds/], ['one wrong element', { maxOverRms: 1.2 }, /largest error is 1.20e\+0/],
+    ['unwritten', { unwritten: 1 }, /1 of 8192 elements were never written/],
+    ['not finite', { nonFinite: 2 }, /2 elements are not finite/],
+    ['nothing compared', { compared: 0 }, /nothing was compared/],
+    ['NaN error', { relativeL2: Number.NaN }, /relative L2/],
+    ['large L2', { relativeL2: 0.09 }, /relative L2 error 9.00e-2 exceeds/],
+    ['one wrong element', { maxOverRms: 1.2 }, /largest error is 1.20e\+0/],
   ])('fails %s', (_, change, reason) => {
     expect(judge(tolerance, { ...perfect, ...change }).join()).toMatch(reason);
   });

@@ -15,7 +15,10 @@ import { verifyLoaded } from '../../lib/run/verify.js';
 
 const root = await mkdtemp(join(tmpdir(), 'ladder-verify-'));
 afterAll(() => rm(root, { recursive: true, force: true }));
-const built = await buildCheckpoints(['fp16', 'fp8', 'int1'].map((weight) => parseRequest({ model: 'llama2-tiny', batch: 2, seq: 1, weight })), { root, compile: false });
+const built = await buildCheckpoints(
+  ['fp16', 'fp8', 'int1'].map((weight) => parseRequest({ model: 'llama2-tiny', batch: 2, seq: 1, weight })),
+  { root, compile: false },
+);
 
 let loaded: Loaded;
 const open = async (index: number, seed?: number): Promise<void> => {
@@ -65,8 +68,10 @@ describe('an honest device', () => {
 
 describe('a damaged one', () => {
   it.each([
-    ['an error', { relativeL2: 0.05 }, /relative L2 error 5.00e-2 exceeds/], ['NaN', { relativeL2: Number.NaN, maxOverRms: Number.NaN }, /relative L2 error NaN/],
-    ['a hole', { unwritten: 3 }, /3 of \d+ elements were never written/], ['an infinity', { nonFinite: 1 }, /1 elements are not finite/],
+    ['an error', { relativeL2: 0.05 }, /relative L2 error 5.00e-2 exceeds/],
+    ['NaN', { relativeL2: Number.NaN, maxOverRms: Number.NaN }, /relative L2 error NaN/],
+    ['a hole', { unwritten: 3 }, /3 of \d+ elements were never written/],
+    ['an infinity', { nonFinite: 1 }, /1 elements are not finite/],
   ])('is found by %s in one operator', async (_, damage, message) => {
     const report = await verify(damaged(2, damage), { endToEnd: 'off' });
     expect(report.passed).toBe(false);
@@ -79,14 +84,19 @@ describe('a damaged one', () => {
   });
 
   it('is found by its output end to end', async () => {
-    const report = await verify({
-      async read(entry, offset, length) {
-        const bytes = await loaded.executor.read(entry, offset, length);
-        // Every 50th half to −0: a tile that was missed.
-        new Uint16Array(bytes).forEach((_, i, all) => { if (i % 50 === 0) all[i] = 0x8000; });
-        return bytes;
+    const report = await verify(
+      {
+        async read(entry, offset, length) {
+          const bytes = await loaded.executor.read(entry, offset, length);
+          // Every 50th half to −0: a tile that was missed.
+          new Uint16Array(bytes).forEach((_, i, all) => {
+            if (i % 50 === 0) all[i] = 0x8000;
+          });
+          return bytes;
+        },
       },
-    }, { endToEnd: 'full' });
+      { endToEnd: 'full' },
+    );
     expect(report.operators.every(({ passed }) => passed)).toBe(true);
     expect(report.endToEnd[0]).toMatchObject({ passed: false, bitEqual: true });
     expect(report.passed).toBe(false);
@@ -94,14 +104,17 @@ describe('a damaged one', () => {
 
   it('is found by not being finite, and two differing runs are stated', async () => {
     let reads = 0;
-    const report = await verify({
-      async read(entry, offset, length) {
-        const bytes = await loaded.executor.read(entry, offset, length);
-        reads += 1;
-        new Uint16Array(bytes)[0] = reads === 1 ? 0x7c00 : 0x3c00;
-        return bytes;
+    const report = await verify(
+      {
+        async read(entry, offset, length) {
+          const bytes = await loaded.executor.read(entry, offset, length);
+          reads += 1;
+          new Uint16Array(bytes)[0] = reads === 1 ? 0x7c00 : 0x3c00;
+          return bytes;
+        },
       },
-    }, { endToEnd: 'auto' });
+      { endToEnd: 'auto' },
+    );
     expect(report.endToEnd[0]).toMatchObject({ passed: false, bitEqual: false, nonFinite: 1 });
     expect(renderVerify(built[0]!.folder, report)).toMatch(/differ by/);
   });

@@ -23,30 +23,64 @@ llama2-tiny/llama2_bs1_seq1_async on a GPU, seed 1
 `;
 
 describe('reading the tool', () => {
-  const of = (output: string, status: number | null = 0, timedOut = false): Record<string, unknown> => judge({ status, output, timedOut }, 60_000);
+  const of = (output: string, status: number | null = 0, timedOut = false): Record<string, unknown> =>
+    judge({ status, output, timedOut }, 60_000);
   it('a clean run is ok, and only that', () => {
-    expect(of('========= COMPUTE-SANITIZER\nverified\n========= ERROR SUMMARY: 0 errors\n')).toEqual({ status: 'ok', reason: null, errors: 0, lines: [] });
-    expect(of('========= COMPUTE-SANITIZER\n========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)\n')).toMatchObject({ status: 'ok' });
+    expect(of('========= COMPUTE-SANITIZER\nverified\n========= ERROR SUMMARY: 0 errors\n')).toEqual({
+      status: 'ok',
+      reason: null,
+      errors: 0,
+      lines: [],
+    });
+    expect(of('========= COMPUTE-SANITIZER\n========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)\n')).toMatchObject({
+      status: 'ok',
+    });
     expect(of('verified\n')).toMatchObject({ status: 'failed', reason: expect.stringContaining('no summary') });
-    expect(of('========= COMPUTE-SANITIZER\n========= Target application terminated before first instrumented API call\n========= ERROR SUMMARY: 0 errors\n')).toMatchObject({ status: 'failed', reason: expect.stringContaining('not attached') });
-    expect(of('========= ERROR SUMMARY: 0 errors\n', 3)).toMatchObject({ status: 'failed', reason: expect.stringContaining('does not verify') });
-    expect(of('ladder: no device [NO_DEVICE]\n========= ERROR SUMMARY: 0 errors\n', 1)).toMatchObject({ status: 'failed', lines: ['ladder: no device [NO_DEVICE]'] });
+    expect(
+      of(
+        '========= COMPUTE-SANITIZER\n========= Target application terminated before first instrumented API call\n========= ERROR SUMMARY: 0 errors\n',
+      ),
+    ).toMatchObject({ status: 'failed', reason: expect.stringContaining('not attached') });
+    expect(of('========= ERROR SUMMARY: 0 errors\n', 3)).toMatchObject({
+      status: 'failed',
+      reason: expect.stringContaining('does not verify'),
+    });
+    expect(of('ladder: no device [NO_DEVICE]\n========= ERROR SUMMARY: 0 errors\n', 1)).toMatchObject({
+      status: 'failed',
+      lines: ['ladder: no device [NO_DEVICE]'],
+    });
   });
 
   it('errors, hazards and time limits fail, with the first lines', () => {
     expect(of(memcheck, 9)).toEqual({
-      status: 'failed', reason: '2 error(s)', errors: 2,
+      status: 'failed',
+      reason: '2 error(s)',
+      errors: 2,
       lines: ['Invalid __global__ read of size 16 bytes', 'at ladder_dense_layer0_qkv+0x1a0', 'by thread (3,0,0) in block (7,0,0)'],
     });
     expect(of(memcheck, 0)).toMatchObject({ status: 'failed' });
-    expect(of('========= Warning: Race reported between Write access and Read access\n========= RACECHECK SUMMARY: 1 hazard displayed (0 errors, 1 warning)\n')).toMatchObject({ status: 'failed', errors: 1 });
+    expect(
+      of(
+        '========= Warning: Race reported between Write access and Read access\n========= RACECHECK SUMMARY: 1 hazard displayed (0 errors, 1 warning)\n',
+      ),
+    ).toMatchObject({ status: 'failed', errors: 1 });
     expect(of('========= COMPUTE-SANITIZER\n', null, true)).toMatchObject({ status: 'failed', reason: 'took longer than 60 s' });
   });
 });
 
 describe('the command line', () => {
-  const ran = (...args: string[]): { status: number | null; stderr: string } => spawnSync(process.execPath, [script, ...args], { encoding: 'utf8', env: { ...process.env, PATH: empty, CUDA_HOME: empty, CUDA_PATH: empty } });
-  it.each([[['--tools', 'lint'], /--tools but received "lint"/], [['--formats', ''], /--formats/], [['--batches', '0'], /--batches/], [['--total-s', 'long'], /--total-s/], [['--fast'], /--fast/]])('%j is status 2', (args, message) => {
+  const ran = (...args: string[]): { status: number | null; stderr: string } =>
+    spawnSync(process.execPath, [script, ...args], {
+      encoding: 'utf8',
+      env: { ...process.env, PATH: empty, CUDA_HOME: empty, CUDA_PATH: empty },
+    });
+  it.each([
+    [['--tools', 'lint'], /--tools but received "lint"/],
+    [['--formats', ''], /--formats/],
+    [['--batches', '0'], /--batches/],
+    [['--total-s', 'long'], /--total-s/],
+    [['--fast'], /--fast/],
+  ])('%j is status 2', (args, message) => {
     const { status, stderr } = ran(...args);
     expect([status, stderr]).toEqual([2, expect.stringMatching(message)]);
   });

@@ -13,7 +13,16 @@ import { packOptionsOf } from '../../lib/compiler/pack/weights.js';
 import { parseRequest } from '../../lib/compiler/request.js';
 import { compareSets } from '../../lib/figure8/compare.js';
 import { entryOfRecord } from '../../lib/figure8/entries.js';
-import { buildCheckpoint, inspectPrebuilt, loadPrebuilt, packMatrix, packWeights, recordOf, runPrebuilt, verifyPrebuilt } from '../../lib/index.js';
+import {
+  buildCheckpoint,
+  inspectPrebuilt,
+  loadPrebuilt,
+  packMatrix,
+  packWeights,
+  recordOf,
+  runPrebuilt,
+  verifyPrebuilt,
+} from '../../lib/index.js';
 import { Random } from './reference-naive.js';
 
 const kName = 'toy_fq_0_toy_2_-1_bs3_seq1_ci_False_async';
@@ -29,14 +38,28 @@ describe('toys', () => {
 
   it('have names, both ways', () => {
     expect(folder).toBe(join(root, 'toy', kName));
-    expect(parseCheckpointName(kName, 'toy')).toMatchObject({ model: 'toy', weight: 'toy2', activation: 'fp16', batch: 3, seq: 1, group: -1 });
+    expect(parseCheckpointName(kName, 'toy')).toMatchObject({
+      model: 'toy',
+      weight: 'toy2',
+      activation: 'fp16',
+      batch: 3,
+      seq: 1,
+      group: -1,
+    });
     expect(checkpointName(parseRequest({ model: 'toy', batch: 3, seq: 1, weight: 'toy2' }))).toBe(kName);
   });
 
   it('are described: programs, labels, kernels', async () => {
     const manifest = parseManifest(await readFile(join(folder, 'checkpoint.json'), 'utf8'));
     expect(manifest.format.label).toBe('W_TOY2 A_FP16');
-    expect(manifest.operators.map(({ kernels }) => kernels)).toEqual(['norm', 'simple/dense', 'simple/elementwise', 'simple/elementwise', 'simple/dense', 'simple/elementwise']);
+    expect(manifest.operators.map(({ kernels }) => kernels)).toEqual([
+      'norm',
+      'simple/dense',
+      'simple/elementwise',
+      'simple/elementwise',
+      'simple/dense',
+      'simple/elementwise',
+    ]);
     const { graph, manifest: inspected } = await inspectPrebuilt(folder);
     expect(graph?.operators.map(({ steps }) => steps)).toEqual(['norm', 'dense', 'add', 'hard_swish', 'dense', 'add']);
     expect(inspected?.format.label).toBe('W_TOY2 A_FP16');
@@ -54,7 +77,10 @@ describe('toys', () => {
     const floats = (count: number): Float32Array => Float32Array.from({ length: count }, () => Math.fround(random.uniform(-1, 1)));
     const gain = new Float32Array(96).fill(1);
     const weights: Record<string, Float32Array> = {
-      'layer0.up.weight': floats(160 * 96), 'layer0.down.weight': floats(96 * 160), 'layer0.norm.gain': gain, 'layer0.up.bias': new Float32Array(160).fill(0.25),
+      'layer0.up.weight': floats(160 * 96),
+      'layer0.down.weight': floats(96 * 160),
+      'layer0.norm.gain': gain,
+      'layer0.up.bias': new Float32Array(160).fill(0.25),
     };
     await packWeights(folder, weights);
     const { tensors } = designCheckpoint(parseRequest({ model: 'toy', batch: 3, seq: 1, weight: 'toy2' }), null).model;
@@ -75,7 +101,9 @@ describe('toys', () => {
     for (let row = 0; row < 3; ++row) {
       const own = Array.from(x.subarray(row * 96, row * 96 + 96));
       const factor = 1 / Math.sqrt(own.reduce((sum, value) => sum + value * value, 0) / 96 + 1e-5);
-      const hidden = Array.from({ length: 160 }, (_, n) => own.reduce((sum, value, k) => sum + value * factor * up[n * 96 + k]!, 0.25)).map((h) => (h * Math.min(Math.max(h + 3, 0), 6)) / 6);
+      const hidden = Array.from({ length: 160 }, (_, n) => own.reduce((sum, value, k) => sum + value * factor * up[n * 96 + k]!, 0.25)).map(
+        (h) => (h * Math.min(Math.max(h + 3, 0), 6)) / 6,
+      );
       const wanted = own.map((value, n) => value + hidden.reduce((sum, h, k) => sum + h * down[n * 160 + k]!, 0));
       const rms = Math.sqrt(wanted.reduce((sum, value) => sum + value * value, 0) / 96);
       wanted.forEach((value, n) => expect(Math.abs(value - y[row * 96 + n]!) <= 4e-3 * rms).toBe(true));

@@ -34,7 +34,11 @@ export interface BaselineProgress {
  * What a run may be told. Defaults are those of our own measurements, so that both sides follow one protocol; a system that
  * measures in both modes records both, and `mode` is the headline. `signal` also kills child processes.
  */
-export interface AdapterOptions extends Pick<BenchmarkOptions, 'signal' | 'mode' | 'warmupMs' | 'minSamples' | 'maxSamples' | 'maxMs' | 'recoveryMs' | 'number' | 'repeat' | 'minRepeatMs'> {
+export interface AdapterOptions
+  extends Pick<
+    BenchmarkOptions,
+    'signal' | 'mode' | 'warmupMs' | 'minSamples' | 'maxSamples' | 'maxMs' | 'recoveryMs' | 'number' | 'repeat' | 'minRepeatMs'
+  > {
   readonly onProgress?: ((progress: BaselineProgress) => void) | undefined;
   /** CUDA ordinal. Default 0. */
   readonly ordinal?: number | undefined;
@@ -62,22 +66,56 @@ export function shapeOf(case_: BaselineCase): { readonly batch: number; readonly
   const match = (layer ? /^bs([1-9]\d{0,5})_seq([1-9]\d{0,5})$/ : /^bs([1-9]\d{0,5})$/).exec(case_.setting);
   if (found === undefined || match === null) {
     const example = figure8Settings(found ?? known.at(-1)!).at(-1);
-    throw new LadderError('BAD_ARGUMENT', `expected a setting such as ${example} of one of ${known.map(({ id }) => id).join(', ')} for \`case\` but received ${case_.model} ${case_.setting}`, { model: case_.model, setting: case_.setting });
+    throw new LadderError(
+      'BAD_ARGUMENT',
+      `expected a setting such as ${example} of one of ${known.map(({ id }) => id).join(', ')} for \`case\` but received ${case_.model} ${case_.setting}`,
+      { model: case_.model, setting: case_.setting },
+    );
   }
   return { batch: Number(match[1]), seq: Number(match[2] ?? 1) };
 }
 
 /** A device that nothing could be learnt of: a system that failed before it saw one. */
 const unknownDevice: BenchRecord['device'] = {
-  kind: 'cuda', name: 'unknown', computeCapability: null, driverVersion: null, multiprocessors: null, memoryBytes: 0, l2Bytes: null,
+  kind: 'cuda',
+  name: 'unknown',
+  computeCapability: null,
+  driverVersion: null,
+  multiprocessors: null,
+  memoryBytes: 0,
+  l2Bytes: null,
 };
 
 /** What a record holds before anything was measured: identity, date and commit. */
 export function emptyRecord(system: string, systemVersion: string, case_: BaselineCase, clock: ClockKind): BenchRecord {
   return {
-    schema: 'ladder-record/1', system, systemVersion, model: case_.model, setting: case_.setting, format: kPlainLabel, checkpoint: null,
-    status: 'failed', reason: 'not run', warnings: [], clock, mode: 'samples', launch: 'stream', l2: 'hot', latencyMs: null,
-    samples: null, paper: null, rawMs: null, enqueueMedianMs: null, hostMsPerInference: null, load: null, roofline: null, verified: null,
-    device: unknownDevice, stateBefore: null, stateAfter: null, date: new Date().toISOString(), commit: packageCommit(),
+    schema: 'ladder-record/1',
+    system,
+    systemVersion,
+    model: case_.model,
+    setting: case_.setting,
+    format: kPlainLabel,
+    checkpoint: null,
+    status: 'failed',
+    reason: 'not run',
+    warnings: [],
+    clock,
+    mode: 'samples',
+    launch: 'stream',
+    l2: 'hot',
+    latencyMs: null,
+    samples: null,
+    paper: null,
+    rawMs: null,
+    enqueueMedianMs: null,
+    hostMsPerInference: null,
+    load: null,
+    roofline: null,
+    verified: null,
+    device: unknownDevice,
+    stateBefore: null,
+    stateAfter: null,
+    date: new Date().toISOString(),
+    commit: packageCommit(),
   };
 }

@@ -32,7 +32,10 @@ export interface CeilingOptions {
 }
 
 /** PyTorch's wheels bring the library along, outside the linker's path. */
-const wheelPaths = [['nvidia', 'cu13', 'lib', 'libcublasLt.so.13'], ['nvidia', 'cublas', 'lib', 'libcublasLt.so.12']] as const;
+const wheelPaths = [
+  ['nvidia', 'cu13', 'lib', 'libcublasLt.so.13'],
+  ['nvidia', 'cublas', 'lib', 'libcublasLt.so.12'],
+] as const;
 const kPythonTimeoutMs = 20_000;
 
 /** `LADDER_CUBLASLT`, else the library of the Python at hand, so that both rivals use the same one; null: the linker's. */
@@ -58,12 +61,26 @@ export async function cublasLtAvailable(ordinal = 0, measurer: MatmulMeasurer = 
 }
 
 /** Times one product; one that the library lacks is a result, too. */
-async function measureProduct(product: MatmulProduct, ordinal: number, library: string | null, measurer: MatmulMeasurer): Promise<MatmulCeiling> {
-  const { shape: { n, k }, m, type } = product;
+async function measureProduct(
+  product: MatmulProduct,
+  ordinal: number,
+  library: string | null,
+  measurer: MatmulMeasurer,
+): Promise<MatmulCeiling> {
+  const {
+    shape: { n, k },
+    m,
+    type,
+  } = product;
   try {
     const result = await measurer.measureMatmul(ordinal, { m, n, k, type, library });
     const state = measurer.deviceState(ordinal);
-    return { ...product, result, reason: null, stateAfter: state && { ...state, throttleReasons: state.throttleReasons && [...state.throttleReasons] } };
+    return {
+      ...product,
+      result,
+      reason: null,
+      stateAfter: state && { ...state, throttleReasons: state.throttleReasons && [...state.throttleReasons] },
+    };
   } catch (error) {
     if (!(error instanceof LadderError) || error.code !== 'UNSUPPORTED') throw error;
     return { ...product, result: null, reason: error.message, stateAfter: null };
@@ -80,7 +97,10 @@ function readEarlier(path: string, libraryVersion: number, device: BenchRecord['
     return null;
   }
   const built = statSync(join(packageRoot, 'build', 'Release', 'ladder.node'), { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  const same = earlier.libraryVersion === libraryVersion && earlier.device.name === device.name && earlier.device.driverVersion === device.driverVersion;
+  const same =
+    earlier.libraryVersion === libraryVersion &&
+    earlier.device.name === device.name &&
+    earlier.device.driverVersion === device.driverVersion;
   return same && earlier.commit === packageCommit() && Date.parse(earlier.date) >= built ? earlier : null;
 }
 
@@ -94,20 +114,33 @@ function readEarlier(path: string, libraryVersion: number, device: BenchRecord['
  * const { ceilings } = await libraryCeilings(productsFor(['llama2-70b'], ['bs1_seq1'], ['W_FP16 A_FP16']), 'out', device);
  */
 export async function libraryCeilings(
-  products: readonly MatmulProduct[], folder: string, device: BenchRecord['device'], options: CeilingOptions = {},
+  products: readonly MatmulProduct[],
+  folder: string,
+  device: BenchRecord['device'],
+  options: CeilingOptions = {},
 ): Promise<{ readonly ceilings: LibraryCeilings; readonly measured: number }> {
   const { ordinal = 0, measurer = native() } = options;
   const here = await cublasLtAvailable(ordinal, measurer);
   if (!here.ok) throw new LadderError('UNSUPPORTED', here.reason);
   const path = join(folder, ceilingsFileName);
   const libraryVersion = Number(here.version);
-  let ceilings: LibraryCeilings = (options.again === true ? null : readEarlier(path, libraryVersion, device))
-    ?? { schema: 'ladder-cublaslt/1', libraryVersion, device, date: new Date().toISOString(), commit: packageCommit(), products: [] };
+  let ceilings: LibraryCeilings = (options.again === true ? null : readEarlier(path, libraryVersion, device)) ?? {
+    schema: 'ladder-cublaslt/1',
+    libraryVersion,
+    device,
+    date: new Date().toISOString(),
+    commit: packageCommit(),
+    products: [],
+  };
   const lacking = products.filter((product) => !ceilings.products.some((known) => sameProduct(known, product)));
   const library = await libraryPath();
   for (const [index, product] of lacking.entries()) {
     throwIfAborted(options.signal);
-    const { shape: { model, name, n, k }, m, type } = product;
+    const {
+      shape: { model, name, n, k },
+      m,
+      type,
+    } = product;
     options.onProgress?.(index / lacking.length, `${model} ${name} ${m}×${n}×${k} ${type}`);
     ceilings = { ...ceilings, products: [...ceilings.products, await measureProduct(product, ordinal, library, measurer)] };
     await writeWhole(path, `${JSON.stringify(ceilings)}\n`);

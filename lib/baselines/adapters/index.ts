@@ -8,7 +8,14 @@ import { writeRecord } from '../../run/bench.js';
 import { throwIfAborted } from '../../run/options.js';
 import { packageRoot } from '../../run/package.js';
 import { parseRecord, type BenchRecord } from '../../run/record.js';
-import { shapeOf, type AdapterOptions, type Availability, type BaselineAdapter, type BaselineCase, type BaselineProgress } from './adapter.js';
+import {
+  shapeOf,
+  type AdapterOptions,
+  type Availability,
+  type BaselineAdapter,
+  type BaselineCase,
+  type BaselineProgress,
+} from './adapter.js';
 import { runnableSystems } from '../systems/index.js';
 
 export type { AdapterOptions, Availability, BaselineAdapter, BaselineCase, BaselineProgress } from './adapter.js';
@@ -70,7 +77,8 @@ function readEarlier(path: string, system: string, version: string, case_: Basel
     // Absent, or of an older schema: measured anew.
     return null;
   }
-  const same = record.system === system && record.systemVersion === version && record.model === case_.model && record.setting === case_.setting;
+  const same =
+    record.system === system && record.systemVersion === version && record.model === case_.model && record.setting === case_.setting;
   return same && record.status === 'ok' && record.mode === mode && Date.parse(record.date) >= scriptsChangedMs() ? record : null;
 }
 

@@ -25,7 +25,8 @@ export class OnnxRuntimeAdapter implements BaselineAdapter {
     const python = findProgram(name);
     if (python === null) return `no ${name} on the PATH`;
     const result = await runChild(python, ['-c', probe], { timeoutMs: kProbeTimeoutMs });
-    if (result.status !== 0) return `${python} cannot import onnxruntime (${result.ended ?? lastLine(result.stderr)}); install onnxruntime-gpu for it`;
+    if (result.status !== 0)
+      return `${python} cannot import onnxruntime (${result.ended ?? lastLine(result.stderr)}); install onnxruntime-gpu for it`;
     let found: z.infer<typeof probeSchema>;
     try {
       found = probeSchema.parse(JSON.parse(result.stdout));

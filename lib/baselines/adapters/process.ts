@@ -97,7 +97,13 @@ export async function runChild(program: string, args: readonly string[], options
     return await new Promise<ChildResult>((resolve) => {
       child.once('error', (error) => resolve({ status: null, ended: `could not be started: ${error.message}`, stdout: '', stderr: '' }));
       child.once('exit', (status, signal) => {
-        const finish = (): void => resolve({ status, ended: ended ?? (signal === null ? null : `ended by ${signal}`), stdout: stdout.text(), stderr: stderr.text() });
+        const finish = (): void =>
+          resolve({
+            status,
+            ended: ended ?? (signal === null ? null : `ended by ${signal}`),
+            stdout: stdout.text(),
+            stderr: stderr.text(),
+          });
         child.once('close', finish);
         // Compile workers may outlive their parent, and hold its streams open: those of its group are ended, others not waited for.
         killGroup('SIGKILL');

@@ -10,7 +10,15 @@ import { judgeMeasurement } from '../../run/judgement.js';
 import { packageRoot } from '../../run/package.js';
 import { deviceStateSchema, recordSchema, type BenchRecord } from '../../run/record.js';
 import { median, summarisePaper, summariseSamples } from '../../run/statistics.js';
-import { emptyRecord, shapeOf, type AdapterOptions, type Availability, type BaselineAdapter, type BaselineCase, type BaselineProgress } from './adapter.js';
+import {
+  emptyRecord,
+  shapeOf,
+  type AdapterOptions,
+  type Availability,
+  type BaselineAdapter,
+  type BaselineCase,
+  type BaselineProgress,
+} from './adapter.js';
 import { findProgram } from '../../files.js';
 import { lastLine, runChild, type ChildResult } from './process.js';
 
@@ -21,21 +29,43 @@ const kTimeoutMs: Readonly<Record<PyTorchMode, number>> = { eager: 10 * 60_000, 
 const kProbeTimeoutMs = 3 * 60_000;
 
 const environmentShape = {
-  torchVersion: z.string(), cudaVersion: z.string(), cudnnVersion: z.number().nullable(), tritonVersion: z.string().nullable(),
+  torchVersion: z.string(),
+  cudaVersion: z.string(),
+  cudnnVersion: z.number().nullable(),
+  tritonVersion: z.string().nullable(),
   device: recordSchema.shape.device,
 };
 const probeSchema = z.object({ schema: z.literal('ladder-pytorch-probe/1'), ok: z.literal(true), ...environmentShape });
 const failureSchema = z.object({ ok: z.literal(false), reason: z.string().min(1) });
 const answerSchema = z.object({
-  schema: z.literal('ladder-pytorch/1'), ok: z.literal(true), ...environmentShape,
-  mode: z.enum(['eager', 'inductor']), model: z.string(), batch: z.number(), seq: z.number(), seed: z.number(),
-  launch: z.enum(['stream', 'graph']), memoryFormat: z.string(), foldedBatchNorms: z.number(), compileMs: z.number().nullable(),
+  schema: z.literal('ladder-pytorch/1'),
+  ok: z.literal(true),
+  ...environmentShape,
+  mode: z.enum(['eager', 'inductor']),
+  model: z.string(),
+  batch: z.number(),
+  seq: z.number(),
+  seed: z.number(),
+  launch: z.enum(['stream', 'graph']),
+  memoryFormat: z.string(),
+  foldedBatchNorms: z.number(),
+  compileMs: z.number().nullable(),
   compileCached: z.boolean().nullable(),
-  parameters: z.number().positive(), outputShape: z.array(z.number()),
-  relativeL2: z.number().nullable(), tolerance: z.number(), numericsOk: z.boolean().nullable(),
-  samples: z.object({ rawMs: z.array(z.number().nonnegative()).min(1), enqueueMs: z.array(z.number().nonnegative()).min(1), hostMsPerInference: z.number(), setAsideMs: z.array(z.number().nonnegative()) }),
+  parameters: z.number().positive(),
+  outputShape: z.array(z.number()),
+  relativeL2: z.number().nullable(),
+  tolerance: z.number(),
+  numericsOk: z.boolean().nullable(),
+  samples: z.object({
+    rawMs: z.array(z.number().nonnegative()).min(1),
+    enqueueMs: z.array(z.number().nonnegative()).min(1),
+    hostMsPerInference: z.number(),
+    setAsideMs: z.array(z.number().nonnegative()),
+  }),
   paper: z.object({ valuesMs: z.array(z.number().nonnegative()).min(1), numbers: z.array(z.number().positive()) }),
-  stateBefore: deviceStateSchema.nullable(), statesDuring: z.array(deviceStateSchema), stateAfter: deviceStateSchema.nullable(),
+  stateBefore: deviceStateSchema.nullable(),
+  statesDuring: z.array(deviceStateSchema),
+  stateAfter: deviceStateSchema.nullable(),
   warnings: z.array(z.string()),
 });
 type Answer = z.infer<typeof answerSchema>;
@@ -82,7 +112,8 @@ function pythonPath(): string | null {
 
 async function probePython(): Promise<Probe | string> {
   const python = pythonPath();
-  if (python === null) return `no ${process.env.LADDER_PYTHON ?? 'python3'} on the PATH; install Python 3 with PyTorch, or name one with LADDER_PYTHON`;
+  if (python === null)
+    return `no ${process.env.LADDER_PYTHON ?? 'python3'} on the PATH; install Python 3 with PyTorch, or name one with LADDER_PYTHON`;
   let probing = probes.get(python);
   if (!probing) {
     probing = runChild(python, [script, '--probe'], { timeoutMs: kProbeTimeoutMs }).then((result) => readAnswer(probeSchema, result));
@@ -110,7 +141,10 @@ export class PyTorchAdapter implements BaselineAdapter {
     const found = await probePython();
     if (typeof found === 'string') return { ok: false, reason: found };
     if (this.mode === 'inductor' && found.tritonVersion === null) {
-      return { ok: false, reason: `PyTorch ${found.torchVersion} has no Triton, without which Inductor cannot compile for a GPU; install triton for the same Python` };
+      return {
+        ok: false,
+        reason: `PyTorch ${found.torchVersion} has no Triton, without which Inductor cannot compile for a GPU; install triton for the same Python`,
+      };
     }
     return { ok: true, version: versionOf(this.mode, found) };
   }
@@ -120,12 +154,16 @@ export class PyTorchAdapter implements BaselineAdapter {
     const python = pythonPath();
     const failed = (reason: string, environment?: Probe): BenchRecord => ({
       ...emptyRecord(this.system, environment ? versionOf(this.mode, environment) : 'unknown', case_, 'gpu-events'),
-      ...(environment ? { device: environment.device } : {}), mode: options.mode ?? 'samples', status: 'failed', reason,
+      ...(environment ? { device: environment.device } : {}),
+      mode: options.mode ?? 'samples',
+      status: 'failed',
+      reason,
     });
     const probe = await probePython();
     if (python === null || typeof probe === 'string') return failed(typeof probe === 'string' ? probe : 'no Python');
     const result = await runChild(python, [script, ...scriptArguments(this.mode, case_, batch, seq, options)], {
-      signal: options.signal, timeoutMs: options.timeoutMs ?? kTimeoutMs[this.mode],
+      signal: options.signal,
+      timeoutMs: options.timeoutMs ?? kTimeoutMs[this.mode],
       onErrorLine: (line) => {
         const progress = progressOf(line);
         if (progress) options.onProgress?.(progress);
@@ -134,17 +172,37 @@ export class PyTorchAdapter implements BaselineAdapter {
     const answer = readAnswer(answerSchema, result);
     if (typeof answer === 'string') return failed(answer, probe);
     if (answer.mode !== this.mode || answer.model !== case_.model || answer.batch !== batch || answer.seq !== seq) {
-      return failed(`pytorch.py was asked for ${case_.model} batch ${batch} seq ${seq} but answered for ${answer.model} batch ${answer.batch} seq ${answer.seq}`, probe);
+      return failed(
+        `pytorch.py was asked for ${case_.model} batch ${batch} seq ${seq} but answered for ${answer.model} batch ${answer.batch} seq ${answer.seq}`,
+        probe,
+      );
     }
     return recordOf(this.system, case_, answer, options.mode ?? 'samples');
   }
 }
 
 function scriptArguments(mode: PyTorchMode, case_: BaselineCase, batch: number, seq: number, options: AdapterOptions): string[] {
-  const args = ['--mode', mode, '--model', case_.model, '--batch', String(batch), '--seq', String(seq), '--device', String(options.ordinal ?? 0)];
+  const args = [
+    '--mode',
+    mode,
+    '--model',
+    case_.model,
+    '--batch',
+    String(batch),
+    '--seq',
+    String(seq),
+    '--device',
+    String(options.ordinal ?? 0),
+  ];
   const flags = {
-    '--warmup-ms': options.warmupMs, '--min-samples': options.minSamples, '--max-samples': options.maxSamples, '--max-ms': options.maxMs, '--recovery-ms': options.recoveryMs,
-    '--number': options.number, '--repeat': options.repeat, '--min-repeat-ms': options.minRepeatMs,
+    '--warmup-ms': options.warmupMs,
+    '--min-samples': options.minSamples,
+    '--max-samples': options.maxSamples,
+    '--max-ms': options.maxMs,
+    '--recovery-ms': options.recoveryMs,
+    '--number': options.number,
+    '--repeat': options.repeat,
+    '--min-repeat-ms': options.minRepeatMs,
   };
   for (const [flag, value] of Object.entries(flags)) if (value !== undefined) args.push(flag, String(value));
   return args;
@@ -156,25 +214,51 @@ function recordOf(system: string, case_: BaselineCase, answer: Answer, mode: 'sa
   const latencyMs = mode === 'samples' ? samples.medianMs : paper.meanMs;
   const enqueueMedianMs = median(answer.samples.enqueueMs);
   const verdict = judgeMeasurement({
-    latencyMs, launch: answer.launch, l2: 'hot', enqueueMedianMs, statesDuring: answer.statesDuring, roofline: null,
-    bytes: 2 * answer.parameters, l2Bytes: answer.device.l2Bytes,
+    latencyMs,
+    launch: answer.launch,
+    l2: 'hot',
+    enqueueMedianMs,
+    statesDuring: answer.statesDuring,
+    roofline: null,
+    bytes: 2 * answer.parameters,
+    l2Bytes: answer.device.l2Bytes,
   });
   const reasons = verdict.invalid === null ? [] : [verdict.invalid];
   if (answer.numericsOk === false) {
-    reasons.push(`its output differs from an FP32 evaluation of the same weights by ${answer.relativeL2} (relative L2), more than ${answer.tolerance}`);
+    reasons.push(
+      `its output differs from an FP32 evaluation of the same weights by ${answer.relativeL2} (relative L2), more than ${answer.tolerance}`,
+    );
   }
   return {
     ...emptyRecord(system, versionOf(answer.mode, answer), case_, 'gpu-events'),
-    status: reasons.length === 0 ? 'ok' : 'invalid', reason: reasons.length === 0 ? null : reasons.join('; '),
+    status: reasons.length === 0 ? 'ok' : 'invalid',
+    reason: reasons.length === 0 ? null : reasons.join('; '),
     warnings: [...answer.warnings, ...setAsideWarnings(answer.samples.setAsideMs), ...verdict.warnings],
-    mode, launch: answer.launch, latencyMs, samples, paper, rawMs: answer.samples.rawMs, enqueueMedianMs,
-    hostMsPerInference: answer.samples.hostMsPerInference, verified: answer.numericsOk, device: answer.device,
-    stateBefore: answer.stateBefore, stateAfter: answer.stateAfter,
+    mode,
+    launch: answer.launch,
+    latencyMs,
+    samples,
+    paper,
+    rawMs: answer.samples.rawMs,
+    enqueueMedianMs,
+    hostMsPerInference: answer.samples.hostMsPerInference,
+    verified: answer.numericsOk,
+    device: answer.device,
+    stateBefore: answer.stateBefore,
+    stateAfter: answer.stateAfter,
     provenance: {
-      torch: answer.torchVersion, cuda: answer.cudaVersion, cudnn: answer.cudnnVersion, triton: answer.tritonVersion,
+      torch: answer.torchVersion,
+      cuda: answer.cudaVersion,
+      cudnn: answer.cudnnVersion,
+      triton: answer.tritonVersion,
       compile: answer.mode === 'inductor' ? 'torch.compile(mode="max-autotune-no-cudagraphs", fullgraph=True, dynamic=False)' : null,
-      compileMs: answer.compileMs, compileCached: answer.compileCached, memoryFormat: answer.memoryFormat, foldedBatchNorms: answer.foldedBatchNorms,
-      parameters: answer.parameters, relativeL2: answer.relativeL2, seed: answer.seed,
+      compileMs: answer.compileMs,
+      compileCached: answer.compileCached,
+      memoryFormat: answer.memoryFormat,
+      foldedBatchNorms: answer.foldedBatchNorms,
+      parameters: answer.parameters,
+      relativeL2: answer.relativeL2,
+      seed: answer.seed,
     },
   };
 }

@@ -18,7 +18,10 @@ const kVersionTimeoutMs = 60_000;
 /** The ONNX file of a case, or why there is none. */
 function onnxFile(case_: BaselineCase): { readonly path: string } | { readonly reason: string } {
   const folder = process.env.LADDER_ONNX_DIR;
-  if (!folder) return { reason: 'LADDER_ONNX_DIR is not set; expected a folder with <model>_<setting>.onnx (static shapes, FP16), such as resnet-50_bs1.onnx' };
+  if (!folder)
+    return {
+      reason: 'LADDER_ONNX_DIR is not set; expected a folder with <model>_<setting>.onnx (static shapes, FP16), such as resnet-50_bs1.onnx',
+    };
   const path = join(folder, `${case_.model}_${case_.setting}.onnx`);
   return existsSync(path) ? { path } : { reason: `${path} does not exist; export the model with static shapes in FP16 to it` };
 }
@@ -36,7 +39,8 @@ export class TensorRtAdapter implements BaselineAdapter {
     const missing: string[] = [];
     const trtexec = findProgram('trtexec');
     if (trtexec === null) missing.push('no trtexec on the PATH; install TensorRT and add its bin folder');
-    if (!process.env.LADDER_ONNX_DIR) missing.push('LADDER_ONNX_DIR is not set; TensorRT reads ONNX files, expected as <model>_<setting>.onnx in that folder');
+    if (!process.env.LADDER_ONNX_DIR)
+      missing.push('LADDER_ONNX_DIR is not set; TensorRT reads ONNX files, expected as <model>_<setting>.onnx in that folder');
     if (trtexec === null || missing.length > 0) return { ok: false, reason: missing.join('; ') };
     return { ok: true, version: await this.version(trtexec) };
   }
@@ -54,17 +58,34 @@ export class TensorRtAdapter implements BaselineAdapter {
     if (!found.ok) return { ...record, reason: found.reason };
     const onnx = onnxFile(case_);
     if ('reason' in onnx) return { ...record, reason: onnx.reason };
-    const result = await runChild(findProgram('trtexec') ?? 'trtexec', [
-      `--onnx=${onnx.path}`, '--fp16', '--useCudaGraph', '--noDataTransfers', '--useSpinWait', `--device=${options.ordinal ?? 0}`,
-      `--warmUp=${Math.round(options.warmupMs ?? 200)}`, `--duration=${Math.max(1, Math.round((options.maxMs ?? 3000) / 1000))}`,
-    ], { signal: options.signal, timeoutMs: options.timeoutMs ?? kTimeoutMs });
+    const result = await runChild(
+      findProgram('trtexec') ?? 'trtexec',
+      [
+        `--onnx=${onnx.path}`,
+        '--fp16',
+        '--useCudaGraph',
+        '--noDataTransfers',
+        '--useSpinWait',
+        `--device=${options.ordinal ?? 0}`,
+        `--warmUp=${Math.round(options.warmupMs ?? 200)}`,
+        `--duration=${Math.max(1, Math.round((options.maxMs ?? 3000) / 1000))}`,
+      ],
+      { signal: options.signal, timeoutMs: options.timeoutMs ?? kTimeoutMs },
+    );
     if (result.ended !== null || result.status !== 0) {
-      return { ...record, reason: `trtexec ${result.ended ?? `ended with status ${result.status}`}; it last said: ${lastLine(result.stderr) || lastLine(result.stdout)}` };
+      return {
+        ...record,
+        reason: `trtexec ${result.ended ?? `ended with status ${result.status}`}; it last said: ${lastLine(result.stderr) || lastLine(result.stdout)}`,
+      };
     }
     try {
       const log = await this.parse([result.stdout], 'trtexec');
       return {
-        ...record, status: 'ok', reason: null, launch: 'graph', latencyMs: log.medianMs ?? log.latencyMs,
+        ...record,
+        status: 'ok',
+        reason: null,
+        launch: 'graph',
+        latencyMs: log.medianMs ?? log.latencyMs,
         warnings: log.medianMs === null ? ['trtexec gave no median: this is the mean'] : [],
         provenance: { onnx: onnx.path, meanMs: log.latencyMs, lowMs: log.range?.lowMs ?? null, highMs: log.range?.highMs ?? null },
       };

@@ -62,10 +62,16 @@ export class TunerAdapter implements BaselineAdapter {
     const { label, variable, needs } = this.tuner;
     const home = process.env[variable];
     if (!home) {
-      return { ok: false, reason: `${variable} is not set; tuning needs ${needs}, and in that folder an executable \`${kProgram} MODEL BATCH\` that prints ${label}'s log; ${searchTimes(label)}` };
+      return {
+        ok: false,
+        reason: `${variable} is not set; tuning needs ${needs}, and in that folder an executable \`${kProgram} MODEL BATCH\` that prints ${label}'s log; ${searchTimes(label)}`,
+      };
     }
     if (findProgram(join(home, kProgram)) === null) {
-      return { ok: false, reason: `${join(home, kProgram)} is not an executable file; ${variable} expects a folder with one that tunes MODEL at BATCH and prints ${label}'s log` };
+      return {
+        ok: false,
+        reason: `${join(home, kProgram)} is not an executable file; ${variable} expects a folder with one that tunes MODEL at BATCH and prints ${label}'s log`,
+      };
     }
     return { ok: true, version: `of ${home}` };
   }
@@ -79,17 +85,25 @@ export class TunerAdapter implements BaselineAdapter {
     const home = process.env[this.tuner.variable] ?? '';
     const start = performance.now();
     const result = await runChild(join(home, kProgram), [case_.model, String(batch)], {
-      signal: options.signal, timeoutMs: options.timeoutMs ?? kTimeoutMs, cwd: home,
+      signal: options.signal,
+      timeoutMs: options.timeoutMs ?? kTimeoutMs,
+      cwd: home,
       onErrorLine: (line) => options.onProgress?.({ stage: 'tune', fraction: null, detail: line.slice(0, 200) }),
     });
     const tuneMs = performance.now() - start;
     if (result.ended !== null || result.status !== 0) {
-      return { ...record, reason: `${kProgram} ${result.ended ?? `ended with status ${result.status}`}; it last said: ${lastLine(result.stderr) || lastLine(result.stdout)}` };
+      return {
+        ...record,
+        reason: `${kProgram} ${result.ended ?? `ended with status ${result.status}`}; it last said: ${lastLine(result.stderr) || lastLine(result.stdout)}`,
+      };
     }
     try {
       const log = await this.tuner.parse([result.stdout], `${kProgram} ${case_.model} ${batch}`);
       return {
-        ...record, status: 'ok', reason: null, latencyMs: log.latencyMs,
+        ...record,
+        status: 'ok',
+        reason: null,
+        latencyMs: log.latencyMs,
         warnings: [`${this.tuner.label}'s log does not say what its clock saw; TVM's evaluators time kernels on the GPU`],
         provenance: { toolchain: home, tuneMs },
       };

@@ -70,28 +70,48 @@ export async function parseAmos(source: LogSource, name: string): Promise<AmosRe
   if (failed && !cut) throw badLog(kLabel, name, 'failed', 'it prints its value for failure, 10000000000 ms');
   if (latencyMs === null || cut) throw watch.fail(cut || subgraphs.size > 0);
   return {
-    system: kLabel, latencyMs, clock: kClock, range: null, complete: tuningTimeSeconds !== null,
+    system: kLabel,
+    latencyMs,
+    clock: kClock,
+    range: null,
+    complete: tuningTimeSeconds !== null,
     subgraphs: [...subgraphs.values()].sort((a, b) => a.taskId - b.taskId),
-    subgraphCount: counts?.[0] ?? null, mappedCount: counts?.[1] ?? null,
+    subgraphCount: counts?.[0] ?? null,
+    mappedCount: counts?.[1] ?? null,
     mappedRatio: counts === null || counts[0] === 0 ? null : counts[1] / counts[0],
     tuningTimeSeconds,
   };
 }
 
 const log: SystemLog<AmosResult> = {
-  folder: /amos/i, mark: /Whole graph cost|Query subgraph task id/, clock: kClock, published: 'amos/logs', parse: parseAmos,
+  folder: /amos/i,
+  mark: /Whole graph cost|Query subgraph task id/,
+  clock: kClock,
+  published: 'amos/logs',
+  parse: parseAmos,
   remarks: ({ mappedRatio, mappedCount, subgraphCount, tuningTimeSeconds }) => [
-    ...(mappedRatio === null ? [] : [`${mappedCount ?? 0} of ${subgraphCount ?? 0} subgraphs mapped (${(mappedRatio * 100).toFixed(1)} %)`]),
+    ...(mappedRatio === null
+      ? []
+      : [`${mappedCount ?? 0} of ${subgraphCount ?? 0} subgraphs mapped (${(mappedRatio * 100).toFixed(1)} %)`]),
     ...(tuningTimeSeconds === null ? [] : [`tuned ${(tuningTimeSeconds / 3600).toFixed(1)} h`]),
   ],
 };
 
 export const amos: System = {
-  id: 'amos', label: kLabel, bars: { fill: { color: '#f6dfe4', hatch: 'cross', hatchColor: '#a0526a' } }, log,
+  id: 'amos',
+  label: kLabel,
+  bars: { fill: { color: '#f6dfe4', hatch: 'cross', hatchColor: '#a0526a' } },
+  log,
   adapter: {
-    place: 5, searches: true,
-    load: async () => new (await import('../adapters/tuners.js')).TunerAdapter({
-      system: 'amos', label: kLabel, variable: 'LADDER_AMOS_HOME', needs: 'AMOS (its own fork of TVM, built with CUDA and LLVM)', parse: parseAmos,
-    }),
+    place: 5,
+    searches: true,
+    load: async () =>
+      new (await import('../adapters/tuners.js')).TunerAdapter({
+        system: 'amos',
+        label: kLabel,
+        variable: 'LADDER_AMOS_HOME',
+        needs: 'AMOS (its own fork of TVM, built with CUDA and LLVM)',
+        parse: parseAmos,
+      }),
   },
 };

@@ -18,7 +18,17 @@ import { welder } from './welder.js';
 
 /** In the order in which the scan asks them: where a folder's name speaks of several, the first one wrote its logs. */
 export const systems = new Registry<System>('system', [
-  amos, tensorIr, ladder, ladderNode, welder, roller, onnxRuntime, tensorRt, pyTorchEager, pyTorchInductor, vllm,
+  amos,
+  tensorIr,
+  ladder,
+  ladderNode,
+  welder,
+  roller,
+  onnxRuntime,
+  tensorRt,
+  pyTorchEager,
+  pyTorchInductor,
+  vllm,
 ]);
 
 /** A system whose logs can be read. */
@@ -42,7 +52,9 @@ export function loggingSystems(): readonly LoggingSystem[] {
  * @param searching those that search for hours to days, or the others
  */
 export function runnableSystems(searching: boolean): readonly RunnableSystem[] {
-  return systems.all().filter((system): system is RunnableSystem => system.adapter !== undefined && (system.adapter.searches === true) === searching)
+  return systems
+    .all()
+    .filter((system): system is RunnableSystem => system.adapter !== undefined && (system.adapter.searches === true) === searching)
     .sort((a, b) => a.adapter.place - b.adapter.place);
 }
 

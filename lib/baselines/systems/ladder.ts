@@ -52,7 +52,10 @@ function tableRow(text: string): { name: string; shape: number[]; inputCount: nu
   const cells = text.trim().split(/\s{2,}/);
   const dims = shape.exec(cells[4] ?? '')?.[1];
   if (cells.length < 8 || dims === undefined || !/^\d+$/.test(cells[5] ?? '')) return null;
-  const parts = dims.split(',').map((part) => part.trim()).filter((part) => part !== '');
+  const parts = dims
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '');
   return { name: cells[0] ?? '', shape: parts.map(Number), inputCount: Number(cells[5]) };
 }
 
@@ -108,14 +111,26 @@ export async function parseLadder(source: LogSource, name: string): Promise<Ladd
   const operators = timed.map((op): LadderOperator => {
     const entry = totalSeen ? table.get(op.name) : undefined;
     return {
-      index: op.index, name: op.name, microseconds: op.us.reduce((sum, us) => sum + us, 0) / op.us.length,
-      outputs: entry?.outputs ?? null, inputCount: entry?.inputCount ?? null,
+      index: op.index,
+      name: op.name,
+      microseconds: op.us.reduce((sum, us) => sum + us, 0) / op.us.length,
+      outputs: entry?.outputs ?? null,
+      inputCount: entry?.inputCount ?? null,
     };
   });
   return {
-    system: kLabel, latencyMs: meanMs, clock: kClock, range: { lowMs: minMs, highMs: maxMs },
+    system: kLabel,
+    latencyMs: meanMs,
+    clock: kClock,
+    range: { lowMs: minMs, highMs: maxMs },
     complete: totalSeen || (operators.length === 0 && open === null),
-    checkpointPath, meanMs, medianMs, maxMs, minMs, stdMs, operators,
+    checkpointPath,
+    meanMs,
+    medianMs,
+    maxMs,
+    minMs,
+    stdMs,
+    operators,
   };
 }
 
@@ -123,13 +138,23 @@ const pair = (weight: string, activation: string): FormatPair => ({ weight, acti
 
 /** What the file names that Ladder's own scripts write say. */
 const kSuffixes: readonly (readonly [RegExp, FormatPair])[] = [
-  [/_q-1(?![\d])/, kPlainFormats], [/_b1_int$/, pair('int1', 'int8')], [/_b8_int$/, pair('int8', 'int8')], [/_q0_b4$/, pair('int4', 'fp16')],
-  [/_nf4$/, pair('nf4', 'fp16')], [/mxfp8/, pair('mxfp8_e5m2', 'mxfp8_e5m2')], [/fp_e5m2|fp8/, pair('fp8_e5m2', 'fp8_e5m2')],
-  [/_int4bxint1$/, pair('int1', 'int4')], [/_int8xint4$/, pair('int4', 'int8')], [/_int4b$/, pair('int4', 'int4')],
+  [/_q-1(?![\d])/, kPlainFormats],
+  [/_b1_int$/, pair('int1', 'int8')],
+  [/_b8_int$/, pair('int8', 'int8')],
+  [/_q0_b4$/, pair('int4', 'fp16')],
+  [/_nf4$/, pair('nf4', 'fp16')],
+  [/mxfp8/, pair('mxfp8_e5m2', 'mxfp8_e5m2')],
+  [/fp_e5m2|fp8/, pair('fp8_e5m2', 'fp8_e5m2')],
+  [/_int4bxint1$/, pair('int1', 'int4')],
+  [/_int8xint4$/, pair('int4', 'int8')],
+  [/_int4b$/, pair('int4', 'int4')],
 ];
 
 const log: SystemLog<LadderResult> = {
-  folder: /ladder|bitter/i, mark: /Execution time summary:|Running from prebuilt model:|\[ladder:/, clock: kClock, parse: parseLadder,
+  folder: /ladder|bitter/i,
+  mark: /Execution time summary:|Running from prebuilt model:|\[ladder:/,
+  clock: kClock,
+  parse: parseLadder,
   formatsOf: (stem) => kSuffixes.find(([pattern]) => pattern.test(stem))?.[1] ?? (/^[A-Za-z\d-]+$/.test(stem) ? kPlainFormats : null),
   checkpointOf: ({ checkpointPath }) => checkpointPath,
   remarks: ({ operators }) => (operators.length === 0 ? [] : [`${operators.length} operators`]),

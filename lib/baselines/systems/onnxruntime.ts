@@ -20,9 +20,17 @@ export async function parseOnnxRuntime(source: LogSource, name: string): Promise
   return { system: kLabel, latencyMs, clock: kClock, range: null, complete: true };
 }
 
-const log: SystemLog<OnnxRuntimeResult> = { folder: /onnx/i, mark: /Average time for each run:|>> Evaluating Benchmark/, clock: kClock, parse: parseOnnxRuntime };
+const log: SystemLog<OnnxRuntimeResult> = {
+  folder: /onnx/i,
+  mark: /Average time for each run:|>> Evaluating Benchmark/,
+  clock: kClock,
+  parse: parseOnnxRuntime,
+};
 
 export const onnxRuntime: System = {
-  id: 'onnxruntime', label: kLabel, bars: { fill: { color: '#f4c95d', hatch: 'falling', hatchColor: kDarkHatch } }, log,
+  id: 'onnxruntime',
+  label: kLabel,
+  bars: { fill: { color: '#f4c95d', hatch: 'falling', hatchColor: kDarkHatch } },
+  log,
   adapter: { place: 3, load: async () => new (await import('../adapters/onnxruntime.js')).OnnxRuntimeAdapter() },
 };

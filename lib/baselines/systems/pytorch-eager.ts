@@ -2,6 +2,8 @@
 import { kDarkHatch, type System } from './system.js';
 
 export const pyTorchEager: System = {
-  id: 'pytorch-eager', label: 'PyTorch-Eager', bars: { fill: { color: '#f2a071', hatch: 'rising', hatchColor: kDarkHatch } },
+  id: 'pytorch-eager',
+  label: 'PyTorch-Eager',
+  bars: { fill: { color: '#f2a071', hatch: 'rising', hatchColor: kDarkHatch } },
   adapter: { place: 1, load: async () => new (await import('../adapters/pytorch.js')).PyTorchAdapter('eager') },
 };

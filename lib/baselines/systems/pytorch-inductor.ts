@@ -20,9 +20,19 @@ export async function parseInductor(source: LogSource, name: string): Promise<In
   return { system: kLabel, latencyMs, clock: kClock, range: null, complete: true };
 }
 
-const log: SystemLog<InductorResult> = { folder: /inductor|pytorch/i, mark: /(?:^|\s)avg: /, weak: true, clock: kClock, parse: parseInductor };
+const log: SystemLog<InductorResult> = {
+  folder: /inductor|pytorch/i,
+  mark: /(?:^|\s)avg: /,
+  weak: true,
+  clock: kClock,
+  parse: parseInductor,
+};
 
 export const pyTorchInductor: System = {
-  id: 'pytorch-inductor', label: kLabel, short: 'Inductor', bars: { fill: { color: '#e8743b', hatch: 'none', hatchColor: kDarkHatch } }, log,
+  id: 'pytorch-inductor',
+  label: kLabel,
+  short: 'Inductor',
+  bars: { fill: { color: '#e8743b', hatch: 'none', hatchColor: kDarkHatch } },
+  log,
   adapter: { place: 2, load: async () => new (await import('../adapters/pytorch.js')).PyTorchAdapter('inductor') },
 };

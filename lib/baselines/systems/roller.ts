@@ -5,7 +5,16 @@ import { kWelderClock, kWelderFile, parseWelder, type WelderResult } from './wel
 const kLabel = 'Roller';
 
 const log: SystemLog<WelderResult> = {
-  folder: /roller/i, mark: null, file: kWelderFile, clock: kWelderClock, parse: (source, name) => parseWelder(source, name, kLabel),
+  folder: /roller/i,
+  mark: null,
+  file: kWelderFile,
+  clock: kWelderClock,
+  parse: (source, name) => parseWelder(source, name, kLabel),
 };
 
-export const roller: System = { id: 'roller', label: kLabel, bars: { fill: { color: '#f2f2f2', hatch: 'upright', hatchColor: kDarkHatch } }, log };
+export const roller: System = {
+  id: 'roller',
+  label: kLabel,
+  bars: { fill: { color: '#f2f2f2', hatch: 'upright', hatchColor: kDarkHatch } },
+  log,
+};

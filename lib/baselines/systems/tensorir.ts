@@ -26,7 +26,10 @@ const tuning = new RegExp(`Compiler tuning time: ${decimal} seconds(?![A-Za-z])`
  * @throws LadderError `BAD_LOG` with `context.reason`
  */
 export async function parseTensorIr(
-  source: LogSource, name: string, tuningTimeSeconds: number | null = null, allowUnterminated = false,
+  source: LogSource,
+  name: string,
+  tuningTimeSeconds: number | null = null,
+  allowUnterminated = false,
 ): Promise<TensorIrResult> {
   const watch = new LogWatch(kLabel, name);
   let latencyMs: number | null = null;
@@ -60,21 +63,34 @@ async function parseTuningTime(source: LogSource): Promise<number | null> {
 }
 
 const log: SystemLog<TensorIrResult> = {
-  folder: /tensorir/i, mark: null, file: { name: 'latency.txt', telling: true, beside: [kTuningFile] }, clock: kClock, published: 'tensorir/logs',
+  folder: /tensorir/i,
+  mark: null,
+  file: { name: 'latency.txt', telling: true, beside: [kTuningFile] },
+  clock: kClock,
+  published: 'tensorir/logs',
   async parse(source, name, { sibling, allowUnterminated }) {
     const beside = sibling(kTuningFile);
-    return parseTensorIr(source, name, beside && await parseTuningTime(beside), allowUnterminated);
+    return parseTensorIr(source, name, beside && (await parseTuningTime(beside)), allowUnterminated);
   },
   remarks: ({ tuningTimeSeconds }) => (tuningTimeSeconds === null ? [] : [`tuned ${(tuningTimeSeconds / 3600).toFixed(1)} h`]),
 };
 
 export const tensorIr: System = {
-  id: 'tensorir', label: kLabel, short: 'TIR', bars: { fill: { color: '#b5739d', hatch: 'rising', hatchColor: kLightHatch } }, log,
+  id: 'tensorir',
+  label: kLabel,
+  short: 'TIR',
+  bars: { fill: { color: '#b5739d', hatch: 'rising', hatchColor: kLightHatch } },
+  log,
   adapter: {
-    place: 6, searches: true,
-    load: async () => new (await import('../adapters/tuners.js')).TunerAdapter({
-      system: 'tensorir', label: kLabel, variable: 'LADDER_TENSORIR_HOME', needs: 'TVM with MetaSchedule (built with CUDA and LLVM)',
-      parse: (source, name) => parseTensorIr(source, name, null, true),
-    }),
+    place: 6,
+    searches: true,
+    load: async () =>
+      new (await import('../adapters/tuners.js')).TunerAdapter({
+        system: 'tensorir',
+        label: kLabel,
+        variable: 'LADDER_TENSORIR_HOME',
+        needs: 'TVM with MetaSchedule (built with CUDA and LLVM)',
+        parse: (source, name) => parseTensorIr(source, name, null, true),
+      }),
   },
 };

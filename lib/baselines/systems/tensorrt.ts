@@ -41,7 +41,9 @@ export async function parseTensorRt(source: LogSource, name: string): Promise<Te
     }
     const [low, high] = [positive(fields.min.exec(values)?.[1]), positive(fields.max.exec(values)?.[1])];
     found = {
-      system: kLabel, latencyMs: mean, clock: kClock,
+      system: kLabel,
+      latencyMs: mean,
+      clock: kClock,
       range: low === null || high === null ? null : { lowMs: low, highMs: high },
       medianMs: positive(fields.median.exec(values)?.[1]),
     };
@@ -51,9 +53,17 @@ export async function parseTensorRt(source: LogSource, name: string): Promise<Te
   return { ...found, complete: ended === 'PASSED' };
 }
 
-const log: SystemLog<TensorRtResult> = { folder: /tensorrt|trt/i, mark: /TensorRT\.trtexec|GPU Compute Time:/, clock: kClock, parse: parseTensorRt };
+const log: SystemLog<TensorRtResult> = {
+  folder: /tensorrt|trt/i,
+  mark: /TensorRT\.trtexec|GPU Compute Time:/,
+  clock: kClock,
+  parse: parseTensorRt,
+};
 
 export const tensorRt: System = {
-  id: 'tensorrt', label: kLabel, bars: { fill: { color: '#7fa650', hatch: 'level', hatchColor: kLightHatch } }, log,
+  id: 'tensorrt',
+  label: kLabel,
+  bars: { fill: { color: '#7fa650', hatch: 'level', hatchColor: kLightHatch } },
+  log,
   adapter: { place: 4, load: async () => new (await import('../adapters/tensorrt.js')).TensorRtAdapter(parseTensorRt) },
 };

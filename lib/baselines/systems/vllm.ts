@@ -22,12 +22,17 @@ export async function parseVllm(source: LogSource, name: string): Promise<VllmRe
 }
 
 const log: SystemLog<VllmResult> = {
-  folder: /vllm/i, mark: /vllm \S+ run /, clock: kClock, parse: parseVllm,
+  folder: /vllm/i,
+  mark: /vllm \S+ run /,
+  clock: kClock,
+  parse: parseVllm,
   formatsOf: (stem) => (/_int4$/.test(stem) ? { weight: 'int4', activation: 'fp16' } : kPlainFormats),
 };
 
 export const vllm: System = {
-  id: 'vllm', label: kLabel, log,
+  id: 'vllm',
+  label: kLabel,
+  log,
   bars: {
     fill: { color: '#8a6a45', hatch: 'cross', hatchColor: kLightHatch },
     byFormat: [{ ...kPlainFormats, fill: { color: '#dcc9a8', hatch: 'none', hatchColor: kDarkHatch } }],

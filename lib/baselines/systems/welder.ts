@@ -41,13 +41,26 @@ export async function parseWelder(source: LogSource, name: string, system: strin
   // Iterations without a summary: their mean would be ours, not the system's.
   if (found === null || cut) throw watch.fail(cut || iterationsMs.length > 0);
   return {
-    system, latencyMs: found.mean, clock: kWelderClock, range: { lowMs: found.min, highMs: found.max }, complete: true, iterationsMs,
+    system,
+    latencyMs: found.mean,
+    clock: kWelderClock,
+    range: { lowMs: found.min, highMs: found.max },
+    complete: true,
+    iterationsMs,
   };
 }
 
 const log: SystemLog<WelderResult> = {
-  folder: /welder/i, mark: /Summary: \[min, max, mean\]|Iteration time [\d.]+ ms/, file: kWelderFile, clock: kWelderClock,
+  folder: /welder/i,
+  mark: /Summary: \[min, max, mean\]|Iteration time [\d.]+ ms/,
+  file: kWelderFile,
+  clock: kWelderClock,
   parse: (source, name) => parseWelder(source, name),
 };
 
-export const welder: System = { id: 'welder', label: kLabel, bars: { fill: { color: '#ffffff', hatch: 'none', hatchColor: kDarkHatch } }, log };
+export const welder: System = {
+  id: 'welder',
+  label: kLabel,
+  bars: { fill: { color: '#ffffff', hatch: 'none', hatchColor: kDarkHatch } },
+  log,
+};

@@ -33,7 +33,10 @@ interface Unit extends TargetPlan {
 
 function unitsOf({ operator, plan, alternatives = [] }: PlannedOperator): readonly Unit[] {
   const others = new Set(alternatives.flatMap(({ targets }) => targets));
-  return [{ operator, plan, targets: buildTargets.map(({ id }) => id).filter((id) => !others.has(id)) }, ...alternatives.map((one) => ({ operator, ...one }))];
+  return [
+    { operator, plan, targets: buildTargets.map(({ id }) => id).filter((id) => !others.has(id)) },
+    ...alternatives.map((one) => ({ operator, ...one })),
+  ];
 }
 
 /** What the compiler gets. */
@@ -51,7 +54,12 @@ export interface ModuleSources {
 /** Generates the sources; `sourcesHash` goes into model.so as `__ladder_sources`. */
 export function generateSources(model: LoweredModel, planned: readonly PlannedOperator[], sourcesHash: string): ModuleSources {
   const units = planned.flatMap(unitsOf);
-  return { kernels: units.map(kernelSource), kernelTargets: units.map(({ targets }) => targets), host: hostSource(model, planned, sourcesHash), blob: blobSource(units) };
+  return {
+    kernels: units.map(kernelSource),
+    kernelTargets: units.map(({ targets }) => targets),
+    host: hostSource(model, planned, sourcesHash),
+    blob: blobSource(units),
+  };
 }
 
 function kernelSource({ operator, plan }: Unit): string {
@@ -180,7 +188,9 @@ static int capabilityOf(int device) {
 /** The condition that the device is one of the targets; null for those that take whatever is left. */
 function conditionOf(targets: readonly string[]): string | null {
   const capabilities = buildTargets.filter(({ id }) => targets.includes(id)).map(({ capability }) => capability);
-  return capabilities.some((capability) => capability === null) ? null : capabilities.map((capability) => `capability == ${capability![0] * 10 + capability![1]}`).join(' || ');
+  return capabilities.some((capability) => capability === null)
+    ? null
+    : capabilities.map((capability) => `capability == ${capability![0] * 10 + capability![1]}`).join(' || ');
 }
 
 function operatorFunction(planned: PlannedOperator, shapes: ReadonlyMap<string, { shape: readonly number[]; dtype: string }>): string {
@@ -195,9 +205,12 @@ function operatorFunction(planned: PlannedOperator, shapes: ReadonlyMap<string, 
   });
   const pointer = (argument: KernelArgument): string => {
     switch (argument.kind) {
-      case 'input': return `data[${argument.index}]`;
-      case 'output': return `data[${operator.inputs.length + argument.index}]`;
-      case 'workspace': return `(char*)workspace + ${argument.offsetBytes}`;
+      case 'input':
+        return `data[${argument.index}]`;
+      case 'output':
+        return `data[${operator.inputs.length + argument.index}]`;
+      case 'workspace':
+        return `(char*)workspace + ${argument.offsetBytes}`;
     }
   };
   const body: string[] = [
@@ -214,19 +227,22 @@ function operatorFunction(planned: PlannedOperator, shapes: ReadonlyMap<string, 
     );
   }
   body.push('  int status = 0;');
-  const launchesOf = ({ plan }: Unit): readonly string[] => plan.launches.flatMap((launch) => [
-    '  if (!status) {',
-    `    static void* handle = NULL;`,
-    `    void* pointers[] = {${launch.arguments.map(pointer).join(', ')}};`,
-    `    static const int64_t tags[] = {${launchTagValues(launch).join(', ')}};`,
-    `    status = launch(&handle, "${launch.name}", pointers, ${launch.arguments.length}, tags, ${launchTags(launch).length});`,
-    '  }',
-  ]);
+  const launchesOf = ({ plan }: Unit): readonly string[] =>
+    plan.launches.flatMap((launch) => [
+      '  if (!status) {',
+      `    static void* handle = NULL;`,
+      `    void* pointers[] = {${launch.arguments.map(pointer).join(', ')}};`,
+      `    static const int64_t tags[] = {${launchTagValues(launch).join(', ')}};`,
+      `    status = launch(&handle, "${launch.name}", pointers, ${launch.arguments.length}, tags, ${launchTags(launch).length});`,
+      '  }',
+    ]);
   if (units.length === 1) body.push(...launchesOf(units[0]!));
   else {
     body.push('  const int capability = capabilityOf(deviceOf(args));', '  if (!capability) status = -1;');
     // The portable kernels last: they take what no other does.
-    const ordered = [...units].sort((one, other) => Number(conditionOf(one.targets) === null) - Number(conditionOf(other.targets) === null));
+    const ordered = [...units].sort(
+      (one, other) => Number(conditionOf(one.targets) === null) - Number(conditionOf(other.targets) === null),
+    );
     ordered.forEach((unit, i) => {
       const condition = conditionOf(unit.targets);
       body.push(`  ${i === 0 ? '' : 'else '}${condition === null ? '' : `if (${condition}) `}{`, ...launchesOf(unit), '  }');
@@ -254,13 +270,19 @@ function launchTagValues(launch: KernelLaunch): readonly number[] {
 function blobSource(units: readonly Unit[]): string {
   const handle = parseDataType('handle');
   const marker = (image: number): Buffer => Buffer.from(`<image ${image} goes here>`);
-  const blob = Buffer.from(encodeModuleBlob({
-    images: units.map(({ plan }, image) => ({
-      format: 'fatbin' as const,
-      kernels: plan.launches.map((launch) => ({ name: launch.name, argumentTypes: launch.arguments.map(() => handle), launchTags: launchTags(launch) })),
-      bytes: marker(image),
-    })),
-  }));
+  const blob = Buffer.from(
+    encodeModuleBlob({
+      images: units.map(({ plan }, image) => ({
+        format: 'fatbin' as const,
+        kernels: plan.launches.map((launch) => ({
+          name: launch.name,
+          argumentTypes: launch.arguments.map(() => handle),
+          launchTags: launchTags(launch),
+        })),
+        bytes: marker(image),
+      })),
+    }),
+  );
   const lines: string[] = [];
   let at = kU64Bytes;
   units.forEach((_, image) => {

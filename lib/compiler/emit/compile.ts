@@ -34,7 +34,9 @@ export interface CompileOptions {
 
 /** Where a CUDA toolkit may be that is not on the PATH. */
 export function cudaHomes(): readonly string[] {
-  return [process.env['CUDA_HOME'], process.env['CUDA_PATH'], '/usr/local/cuda'].filter((home): home is string => home !== undefined && home !== '');
+  return [process.env['CUDA_HOME'], process.env['CUDA_PATH'], '/usr/local/cuda'].filter(
+    (home): home is string => home !== undefined && home !== '',
+  );
 }
 
 /**
@@ -44,43 +46,65 @@ export function cudaHomes(): readonly string[] {
 export async function findNvcc(): Promise<string | null> {
   const chosen = process.env['LADDER_NVCC'];
   if (chosen !== undefined) return chosen || null;
-  return findProgram('nvcc', cudaHomes().map((home) => join(home, 'bin')));
+  return findProgram(
+    'nvcc',
+    cudaHomes().map((home) => join(home, 'bin')),
+  );
 }
 
 /**
  * Compiles all units, in parallel, and hands each model.so to `use` before the temporary folder goes.
  * @throws LadderError `NO_COMPILER` when nvcc or cmake is missing, `BUILD_FAILED` with the compilers' output, `ABORTED`
  */
-export async function compileModules(units: readonly CompileUnit[], options: CompileOptions, use: (unit: CompileUnit, modulePath: string) => Promise<void>): Promise<void> {
+export async function compileModules(
+  units: readonly CompileUnit[],
+  options: CompileOptions,
+  use: (unit: CompileUnit, modulePath: string) => Promise<void>,
+): Promise<void> {
   throwIfAborted(options.signal);
   checkTargets(options.targets);
   const nvcc = await findNvcc();
-  if (!nvcc) throw new LadderError('NO_COMPILER', 'nvcc was not found on the PATH, below CUDA_HOME or in /usr/local/cuda; install the CUDA toolkit (12.4 or later) to build model.so');
-  if (!findProgram('cmake')) throw new LadderError('NO_COMPILER', 'cmake was not found on the PATH; install CMake 3.18 or later to build model.so');
+  if (!nvcc)
+    throw new LadderError(
+      'NO_COMPILER',
+      'nvcc was not found on the PATH, below CUDA_HOME or in /usr/local/cuda; install the CUDA toolkit (12.4 or later) to build model.so',
+    );
+  if (!findProgram('cmake'))
+    throw new LadderError('NO_COMPILER', 'cmake was not found on the PATH; install CMake 3.18 or later to build model.so');
   const project = await mkdtemp(join(tmpdir(), 'ladder-build-'));
   try {
     const folders = units.map((unit) => join(project, 'units', unit.name));
-    await Promise.all(units.map(async ({ sources }, i) => {
-      await mkdir(folders[i]!, { recursive: true });
-      await Promise.all(sources.kernels.map(async (text, image) => {
-        await writeFile(join(folders[i]!, `kernels${image}.cu`), text);
-        await writeFile(join(folders[i]!, `kernels${image}.gencode`), gencodes(sources.kernelTargets[image]!, options.targets).join('\n'));
-      }));
-      await writeFile(join(folders[i]!, 'host.c'), sources.host);
-      await writeFile(join(folders[i]!, 'blob.S'), sources.blob);
-    }));
+    await Promise.all(
+      units.map(async ({ sources }, i) => {
+        await mkdir(folders[i]!, { recursive: true });
+        await Promise.all(
+          sources.kernels.map(async (text, image) => {
+            await writeFile(join(folders[i]!, `kernels${image}.cu`), text);
+            await writeFile(
+              join(folders[i]!, `kernels${image}.gencode`),
+              gencodes(sources.kernelTargets[image]!, options.targets).join('\n'),
+            );
+          }),
+        );
+        await writeFile(join(folders[i]!, 'host.c'), sources.host);
+        await writeFile(join(folders[i]!, 'blob.S'), sources.blob);
+      }),
+    );
     // cmake-js asks package.json whether this is a Node-API project; if not, it would download Node's headers.
     await writeFile(join(project, 'package.json'), JSON.stringify({ private: true, binary: { napi_versions: [8] } }));
-    await writeFile(join(project, 'CMakeLists.txt'), [
-      'cmake_minimum_required(VERSION 3.18)',
-      'project(ladder_checkpoints LANGUAGES C ASM)',
-      `set(LADDER_NVCC ${quote(nvcc)})`,
-      `set(LADDER_KERNELS ${quote(kernelsFolder)})`,
-      `set(LADDER_FLAGS ${nvccFlags.map(quote).join(' ')})`,
-      `set(LADDER_UNITS ${folders.map(quote).join(' ')})`,
-      `include(${quote(join(kernelsFolder, 'checkpoints.cmake'))})`,
-      '',
-    ].join('\n'));
+    await writeFile(
+      join(project, 'CMakeLists.txt'),
+      [
+        'cmake_minimum_required(VERSION 3.18)',
+        'project(ladder_checkpoints LANGUAGES C ASM)',
+        `set(LADDER_NVCC ${quote(nvcc)})`,
+        `set(LADDER_KERNELS ${quote(kernelsFolder)})`,
+        `set(LADDER_FLAGS ${nvccFlags.map(quote).join(' ')})`,
+        `set(LADDER_UNITS ${folders.map(quote).join(' ')})`,
+        `include(${quote(join(kernelsFolder, 'checkpoints.cmake'))})`,
+        '',
+      ].join('\n'),
+    );
     await runCmake(project, options);
     for (const [i, unit] of units.entries()) await use(unit, join(folders[i]!, 'model.so'));
   } finally {
@@ -96,7 +120,11 @@ function gencodes(targets: readonly string[], wanted: readonly string[] | undefi
 
 function checkTargets(targets: readonly string[] | undefined): void {
   const odd = targets?.find((target) => !buildTargets.some(({ id }) => id === target));
-  if (odd !== undefined || targets?.length === 0) throw new LadderError('BAD_ARGUMENT', `expected some of ${buildTargets.map(({ id }) => id).join(', ')} for \`targets\` but received ${JSON.stringify(odd ?? [])}`);
+  if (odd !== undefined || targets?.length === 0)
+    throw new LadderError(
+      'BAD_ARGUMENT',
+      `expected some of ${buildTargets.map(({ id }) => id).join(', ')} for \`targets\` but received ${JSON.stringify(odd ?? [])}`,
+    );
 }
 
 function quote(text: string): string {
@@ -106,11 +134,15 @@ function quote(text: string): string {
 async function runCmake(project: string, { onProgress, signal }: CompileOptions): Promise<void> {
   const cmakeJs = createRequire(import.meta.url).resolve('cmake-js/bin/cmake-js');
   const jobs = String(Math.max(1, availableParallelism()));
-  const child = spawn(process.execPath, [cmakeJs, 'build', '--prefer-make', '--directory', project, '--out', join(project, 'out'), '--parallel', jobs], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    // A group of its own: an abort must end the compilers too.
-    detached: true,
-  });
+  const child = spawn(
+    process.execPath,
+    [cmakeJs, 'build', '--prefer-make', '--directory', project, '--out', join(project, 'out'), '--parallel', jobs],
+    {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      // A group of its own: an abort must end the compilers too.
+      detached: true,
+    },
+  );
   const abort = (): void => {
     if (child.pid !== undefined) process.kill(-child.pid, 'SIGTERM');
   };

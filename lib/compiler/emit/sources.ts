@@ -70,10 +70,22 @@ function includesOf(text: string): readonly string[] {
 const packageKernels = new KernelFiles(kernelsFolder);
 
 /** Generates the sources of a model.so and puts their hash into them. */
-export function hashSources(model: LoweredModel, planned: readonly PlannedOperator[], kernels: KernelFiles = packageKernels): HashedSources {
+export function hashSources(
+  model: LoweredModel,
+  planned: readonly PlannedOperator[],
+  kernels: KernelFiles = packageKernels,
+): HashedSources {
   const draft = generateSources(model, planned, '');
   const hash = createHash('sha256')
-    .update([...draft.kernels.flatMap((text, i) => [text, kernels.hashIncludes(text), draft.kernelTargets[i]!.join()]), draft.host, draft.blob, ...nvccFlags, ...buildTargets.map(({ gencode }) => gencode)].join('\0'))
+    .update(
+      [
+        ...draft.kernels.flatMap((text, i) => [text, kernels.hashIncludes(text), draft.kernelTargets[i]!.join()]),
+        draft.host,
+        draft.blob,
+        ...nvccFlags,
+        ...buildTargets.map(({ gencode }) => gencode),
+      ].join('\0'),
+    )
     .digest('hex');
   return { sources: generateSources(model, planned, hash), hash };
 }

@@ -11,7 +11,10 @@ import { isQuantised, lastAxis, recordOf, type TensorSpec, type Value } from '..
 const kActivationFill: Fill = { kind: 'uniform', low: -1, high: 1 };
 
 const kVectorFills: Readonly<Partial<Record<Role, Fill>>> = {
-  input: kActivationFill, gain: { kind: 'uniform', low: 0.5, high: 1.5 }, beta: { kind: 'uniform', low: -0.1, high: 0.1 }, bias: { kind: 'uniform', low: -0.1, high: 0.1 },
+  input: kActivationFill,
+  gain: { kind: 'uniform', low: 0.5, high: 1.5 },
+  beta: { kind: 'uniform', low: -0.1, high: 0.1 },
+  bias: { kind: 'uniform', low: -0.1, high: 0.1 },
 };
 
 /** What a tensor of an input or parameter holds where no file says it. */
@@ -23,7 +26,8 @@ export function parameterFill(role: Role, value: Value, part: TensorSpec['part']
   if (part !== 'scales') return weight.fill(k);
   const scale = 1 / Math.sqrt(weight.meanSquare * k);
   return weight.scale?.type === 'e8m0'
-    ? { kind: 'code', base: 126 + Math.round(Math.log2(scale)), mask: 1, signed: false } : { kind: 'uniform', low: 0.8 * scale, high: 1.2 * scale };
+    ? { kind: 'code', base: 126 + Math.round(Math.log2(scale)), mask: 1, signed: false }
+    : { kind: 'uniform', low: 0.8 * scale, high: 1.2 * scale };
 }
 
 /** What verification feeds to an operator where another one made its input. */

@@ -33,7 +33,10 @@ class Fusion {
   private readonly taken = new Set<number>();
   private readonly groups: Group[] = [];
 
-  constructor(private readonly graph: Graph, private readonly target: Target) {
+  constructor(
+    private readonly graph: Graph,
+    private readonly target: Target,
+  ) {
     this.readers = countReaders(graph);
   }
 
@@ -48,7 +51,11 @@ class Fusion {
     let group = this.groupOf([anchor], anchor);
     for (const next of [(nodes: readonly number[]) => this.onlyReader(nodes), (nodes: readonly number[]) => this.onlyRead(nodes)]) {
       for (let more = next(group.nodes); more !== null; more = next(group.nodes)) {
-        const wider = this.tryGroup([...group.nodes, more].sort((a, b) => a - b), anchor, group.selection);
+        const wider = this.tryGroup(
+          [...group.nodes, more].sort((a, b) => a - b),
+          anchor,
+          group.selection,
+        );
         if (!wider) break;
         group = wider;
       }
@@ -92,30 +99,45 @@ class Fusion {
  * for its first operand), then what the others read, in order. Values between nodes are real numbers where the graph's are
  * float16, except on the way to the anchor, whose operands kernels round; a quantisation takes them as they are.
  */
-export function extract(graph: Graph, nodes: readonly number[], anchor: number): { readonly program: Program; readonly values: readonly number[] } {
+export function extract(
+  graph: Graph,
+  nodes: readonly number[],
+  anchor: number,
+): { readonly program: Program; readonly values: readonly number[] } {
   const inside = new Set(nodes.flatMap((node) => graph.nodes[node]!.outputs));
-  const sources = (node: number): readonly number[] => graph.nodes[node]!.inputs.flatMap((value) => {
-    if (!inside.has(value)) return [value];
-    // The operand comes of steps before: what they begin with stands for it.
-    const maker = nodes.find((one) => graph.nodes[one]!.outputs.includes(value))!;
-    return node === anchor || maker < anchor ? sources(maker).slice(0, 1) : [];
-  });
+  const sources = (node: number): readonly number[] =>
+    graph.nodes[node]!.inputs.flatMap((value) => {
+      if (!inside.has(value)) return [value];
+      // The operand comes of steps before: what they begin with stands for it.
+      const maker = nodes.find((one) => graph.nodes[one]!.outputs.includes(value))!;
+      return node === anchor || maker < anchor ? sources(maker).slice(0, 1) : [];
+    });
   const inputs = [...new Set([anchor, ...nodes.filter((node) => node !== anchor)].flatMap(sources))];
   const read = new Set(nodes.flatMap((node) => graph.nodes[node]!.inputs));
-  const outputs = [...inside].filter((value) => graph.outputs.includes(value) || !read.has(value)
-    || graph.nodes.some((node, i) => !nodes.includes(i) && node.inputs.includes(value)));
+  const outputs = [...inside].filter(
+    (value) =>
+      graph.outputs.includes(value) || !read.has(value) || graph.nodes.some((node, i) => !nodes.includes(i) && node.inputs.includes(value)),
+  );
   const order = [...inputs, ...nodes.flatMap((node) => graph.nodes[node]!.outputs)];
   const at = new Map(order.map((value, i) => [value, i]));
-  const strip = ({ axes, type, layout, scaleLayout }: Value): Value => ({ axes, type, ...(layout && { layout }), ...(scaleLayout && { scaleLayout }) });
+  const strip = ({ axes, type, layout, scaleLayout }: Value): Value => ({
+    axes,
+    type,
+    ...(layout && { layout }),
+    ...(scaleLayout && { scaleLayout }),
+  });
   return {
     values: order,
     program: {
-      values: order.map((value) => (inside.has(value) && !outputs.includes(value) ? edge(graph, value, anchor) : strip(graph.values[value]!))),
+      values: order.map((value) =>
+        inside.has(value) && !outputs.includes(value) ? edge(graph, value, anchor) : strip(graph.values[value]!),
+      ),
       nodes: nodes.map((node) => {
         const { kind, params, inputs: from, outputs: to } = graph.nodes[node]!;
         return { kind, params, inputs: from.map((value) => at.get(value)!), outputs: to.map((value) => at.get(value)!) };
       }),
-      inputs: inputs.map((value) => at.get(value)!), outputs: outputs.map((value) => at.get(value)!),
+      inputs: inputs.map((value) => at.get(value)!),
+      outputs: outputs.map((value) => at.get(value)!),
     },
   };
 }

@@ -43,7 +43,9 @@ export function layOut(graph: Graph, groups: readonly Group[], target: Target): 
     }
     for (const { group, storage } of wanted) {
       const known = wanted.find((other) => copies.has(`${other.group} ${value}`) && same(other.storage, storage));
-      const copy = known ? copies.get(`${known.group} ${value}`)! : values.push({ axes: values[value]!.axes, type: values[value]!.type }) - 1;
+      const copy = known
+        ? copies.get(`${known.group} ${value}`)!
+        : values.push({ axes: values[value]!.axes, type: values[value]!.type }) - 1;
       copies.set(`${group} ${value}`, copy);
       if (known) continue;
       stored.set(copy, storage);
@@ -75,7 +77,11 @@ function readersOf(graph: Graph, groups: readonly Group[]): ReadonlyMap<number, 
 function producerWrites(groups: readonly Group[], value: number, storage: Storage): boolean {
   const producer = groups.find(({ program, values }) => program.outputs.some((index) => values[index] === value));
   if (!producer) return false;
-  const { selection: { family, match }, program, values } = producer;
+  const {
+    selection: { family, match },
+    program,
+    values,
+  } = producer;
   return family.writes?.(match, program.outputs.find((index) => values[index] === value)!, storage) ?? false;
 }
 
@@ -86,7 +92,13 @@ function same(one: Storage, other: Storage): boolean {
 function copyGroup(values: readonly GraphValue[], from: number, to: number, storage: Storage, target: Target): Group {
   const { axes, type } = values[from]!;
   const program: Program = {
-    values: [{ axes, type }, { axes, type, ...storage }], nodes: [{ kind: 'relayout', params: {}, inputs: [0], outputs: [1] }], inputs: [0], outputs: [1],
+    values: [
+      { axes, type },
+      { axes, type, ...storage },
+    ],
+    nodes: [{ kind: 'relayout', params: {}, inputs: [0], outputs: [1] }],
+    inputs: [0],
+    outputs: [1],
   };
   const head: GraphNode = { kind: 'relayout', name: `value${from}_${to}`, params: {}, inputs: [from], outputs: [to] };
   return { nodes: [], head, program, values: [from, to], selection: selectOrThrow(program, target) };
@@ -98,6 +110,7 @@ function restored(group: Group, valueOf: (value: number) => number, stored: Read
   const program = { ...group.program, values: group.program.values.map((value, i): Value => ({ ...value, ...stored.get(values[i]!) })) };
   const { family } = group.selection;
   const match = family.accepts(program, target);
-  if (match instanceof Refusal) throw new LadderError('INTERNAL', `${family.id} refuses the stored order that was agreed on: ${match.message}`);
+  if (match instanceof Refusal)
+    throw new LadderError('INTERNAL', `${family.id} refuses the stored order that was agreed on: ${match.message}`);
   return { ...group, values, program, selection: { family, match } };
 }

@@ -6,7 +6,15 @@ import { LadderError } from '../../errors.js';
 import type { Fill } from '../../native.js';
 import { operators as primitives } from '../../operators/index.js';
 import type { Graph, GraphValue, Role } from '../../operators/graph.js';
-import { kTensorBytes, type Program, tensorPositions, tensorsOf, type TensorType, type Value, valueBytes } from '../../operators/program.js';
+import {
+  kTensorBytes,
+  type Program,
+  tensorPositions,
+  tensorsOf,
+  type TensorType,
+  type Value,
+  valueBytes,
+} from '../../operators/program.js';
 import { type Family, Refusal } from '../kernels/family.js';
 import type { Target } from '../targets.js';
 import { parameterFill, probeFill } from './fills.js';
@@ -68,7 +76,10 @@ class Lowering {
   private readonly groups: readonly Group[];
   private readonly graph: Graph;
 
-  constructor(graph: Graph, private readonly target: Target) {
+  constructor(
+    graph: Graph,
+    private readonly target: Target,
+  ) {
     ({ graph: this.graph, groups: this.groups } = layOut(graph, fuse(graph, target), target));
   }
 
@@ -79,7 +90,11 @@ class Lowering {
     }
     for (const group of this.groups) this.operator(group);
     this.readAhead();
-    return { tensors: [...this.tensors.values()], operators: this.operators, outputs: this.graph.outputs.flatMap((value) => this.namesOf(value)) };
+    return {
+      tensors: [...this.tensors.values()],
+      operators: this.operators,
+      outputs: this.graph.outputs.flatMap((value) => this.namesOf(value)),
+    };
   }
 
   private operator({ head, program, values, selection: { family, match } }: Group): void {
@@ -94,7 +109,12 @@ class Lowering {
     const inputs = stored.inputs.flatMap((index) => this.namesOf(values[index]!));
     const outputs = made.flat();
     this.operators.push({
-      node, program: stored, family, match: this.matchOf(family, stored), inputs, outputs,
+      node,
+      program: stored,
+      family,
+      match: this.matchOf(family, stored),
+      inputs,
+      outputs,
       probe: stored.inputs.flatMap((index) => this.probes(values[index]!, stored.values[index]!)),
       bytes: [...stored.inputs, ...stored.outputs].reduce((sum, index) => sum + valueBytes(stored.values[index]!), 0),
       flops: flopsOf(stored),
@@ -103,29 +123,46 @@ class Lowering {
 
   private matchOf(family: Family, program: Program): unknown {
     const match = family.accepts(program, this.target);
-    if (match instanceof Refusal) throw new LadderError('INTERNAL', `${family.id} refuses in its own storage what it took before: ${match.message}`);
+    if (match instanceof Refusal)
+      throw new LadderError('INTERNAL', `${family.id} refuses in its own storage what it took before: ${match.message}`);
     return match;
   }
 
   /** The tensors of an input or a parameter. Who reads it first says how it is stored; others must agree. */
   private argument(index: number, value: GraphValue): void {
     const { name, role } = value;
-    if (name === undefined || role === undefined) throw new LadderError('INTERNAL', `value ${index} of the graph is an argument without a name`);
+    if (name === undefined || role === undefined)
+      throw new LadderError('INTERNAL', `value ${index} of the graph is an argument without a name`);
     const known = this.names.get(index)?.[0];
     if (known !== undefined) {
       if (JSON.stringify(this.tensors.get(known)!.value.layout) === JSON.stringify(value.layout)) return;
       throw new LadderError('UNSUPPORTED', `${name} is read by two operators that want it stored in two orders`, { tensor: name });
     }
-    this.names.set(index, tensorsOf(value).map(({ part, dtype, shape }) => {
-      const tensor = role === 'weight' ? `${name}.${part === 'scales' ? 'scale' : 'weight'}` : name;
-      this.tensors.set(tensor, { name: tensor, shape, dtype, role: part === 'scales' ? 'scale' : role, fill: parameterFill(role, value, part), value });
-      return tensor;
-    }));
+    this.names.set(
+      index,
+      tensorsOf(value).map(({ part, dtype, shape }) => {
+        const tensor = role === 'weight' ? `${name}.${part === 'scales' ? 'scale' : 'weight'}` : name;
+        this.tensors.set(tensor, {
+          name: tensor,
+          shape,
+          dtype,
+          role: part === 'scales' ? 'scale' : role,
+          fill: parameterFill(role, value, part),
+          value,
+        });
+        return tensor;
+      }),
+    );
   }
 
   private output(name: string, index: number, value: Value): readonly LoweredOutput[] {
-    const made = tensorsOf(value).map(({ part, dtype, shape }): LoweredOutput => ({ name: part === 'scales' ? `${name}_scale` : name, shape, dtype }));
-    this.names.set(index, made.map((one) => one.name));
+    const made = tensorsOf(value).map(
+      ({ part, dtype, shape }): LoweredOutput => ({ name: part === 'scales' ? `${name}_scale` : name, shape, dtype }),
+    );
+    this.names.set(
+      index,
+      made.map((one) => one.name),
+    );
     return made;
   }
 
@@ -150,7 +187,13 @@ class Lowering {
       if (!family.readAhead) continue;
       if (next !== null && family.readAhead.wanted(match)) {
         const hinted: Program = { ...program, hints: [next.shape.reduce((product, extent) => product * extent, kTensorBytes[next.dtype])] };
-        this.operators[i] = { ...operator, program: hinted, match: this.matchOf(family, hinted), inputs: [...operator.inputs, next.name], probe: [...operator.probe, null] };
+        this.operators[i] = {
+          ...operator,
+          program: hinted,
+          match: this.matchOf(family, hinted),
+          inputs: [...operator.inputs, next.name],
+          probe: [...operator.probe, null],
+        };
       }
       next = this.tensors.get(operator.inputs[tensorPositions(program).get(family.readAhead.weight(match))!]!) ?? null;
     }
@@ -159,8 +202,16 @@ class Lowering {
 
 /** Work of all nodes of a program. */
 function flopsOf({ values, nodes }: Program): number {
-  return nodes.reduce((sum, { kind, params, inputs, outputs }) =>
-    sum + primitives.get(kind).flops(params, inputs.map((index) => values[index]!), outputs.map((index) => values[index]!)), 0);
+  return nodes.reduce(
+    (sum, { kind, params, inputs, outputs }) =>
+      sum +
+      primitives.get(kind).flops(
+        params,
+        inputs.map((index) => values[index]!),
+        outputs.map((index) => values[index]!),
+      ),
+    0,
+  );
 }
 
 function identifier(name: string): string {

@@ -28,7 +28,8 @@ export function quantiseGraph(graph: Graph, policy: Policy, group: Group): Graph
     const x = node.inputs[0];
     const weight = node.inputs[operands.indexOf('weight')];
     let inputs = node.inputs;
-    if (formats?.weight && weight !== undefined && values[weight]!.role === 'weight') values[weight] = { ...values[weight]!, type: weightType(formats.weight, group) };
+    if (formats?.weight && weight !== undefined && values[weight]!.role === 'weight')
+      values[weight] = { ...values[weight]!, type: weightType(formats.weight, group) };
     if (formats?.input && x !== undefined && activationFormat(formats.input).activation.scale && !isQuantised(values[x]!.type)) {
       const key = `${x} ${formats.input}`;
       let twin = twins.get(key);

@@ -32,8 +32,12 @@ function accepts(program: Program): ActivationMatch | Refusal {
   const quantise = nodes.at(-1)?.kind === 'quantise' ? nodes.at(-1)! : null;
   if (nodes.length !== (norm ? 1 : 0) + (quantise ? 1 : 0) || nodes.length === 0) return kOtherKind;
   const output = values[outputs[0] ?? -1];
-  const straight = nodes[0]!.inputs.every((value, i) => inputs[i] === value) && inputs.length === nodes[0]!.inputs.length
-    && outputs.length === 1 && outputs[0] === nodes.at(-1)!.outputs[0] && (nodes.length === 1 || nodes[1]!.inputs[0] === nodes[0]!.outputs[0]);
+  const straight =
+    nodes[0]!.inputs.every((value, i) => inputs[i] === value) &&
+    inputs.length === nodes[0]!.inputs.length &&
+    outputs.length === 1 &&
+    outputs[0] === nodes.at(-1)!.outputs[0] &&
+    (nodes.length === 1 || nodes[1]!.inputs[0] === nodes[0]!.outputs[0]);
   if (!straight || !output || hints) return kOtherKind;
   const x = values[inputs[0]!]!;
   if (x.axes.length !== 2) return new Refusal('x', `expected rows of channels but received ${x.axes.length} axes`);
@@ -46,7 +50,7 @@ function accepts(program: Program): ActivationMatch | Refusal {
   if (k % multiple !== 0) return new Refusal('k', `expected a multiple of ${multiple} (${format} activations) but received ${k}`);
   const most = kMaxThreads * kMaxVectorsPerThread * kVector;
   if (k > most) return new Refusal('k', `expected at most ${most} but received ${k}`);
-  return { m, k, norm: norm ? norm.params['kind'] as 'rms' | 'layer' : 'none', eps: norm ? Number(norm.params['eps']) : 1, format };
+  return { m, k, norm: norm ? (norm.params['kind'] as 'rms' | 'layer') : 'none', eps: norm ? Number(norm.params['eps']) : 1, format };
 }
 
 /** Enough threads for two vectors each, so that a row is in registers and its parameters fit beside it. */
@@ -56,8 +60,11 @@ function defaultThreads(vectors: number): number {
 
 /** Why a row is not dealt out among so many threads, or null. */
 function misfit(k: number, threads: number): string | null {
-  if (threads % 32 !== 0 || threads < 32 || threads > kMaxThreads) return `expected a multiple of 32, at most ${kMaxThreads}, for tuning \`threads\` but received ${threads}`;
-  return k / kVector > threads * kMaxVectorsPerThread ? `${threads} threads hold at most ${threads * kMaxVectorsPerThread * kVector} values of a row, not ${k}` : null;
+  if (threads % 32 !== 0 || threads < 32 || threads > kMaxThreads)
+    return `expected a multiple of 32, at most ${kMaxThreads}, for tuning \`threads\` but received ${threads}`;
+  return k / kVector > threads * kMaxVectorsPerThread
+    ? `${threads} threads hold at most ${threads * kMaxVectorsPerThread * kVector} values of a row, not ${k}`
+    : null;
 }
 
 function plan({ m, k, norm, eps, format }: ActivationMatch, name: string, tuning: Tuning): KernelPlan {
@@ -78,11 +85,20 @@ extern "C" __global__ void __launch_bounds__(${threads}) ${name}(${parameters(in
   ladder::activationKernel<${name}_config>(${['x', 'gain', 'beta', 'y', 'scale'].map(pass).join(', ')});
 }
 `;
-  return singleLaunch('norm/activation.cuh', definitions, { name, blocks: m, threads, dynamicSharedBytes: 0, inputs: inputs.length, outputs: outputs.length });
+  return singleLaunch('norm/activation.cuh', definitions, {
+    name,
+    blocks: m,
+    threads,
+    dynamicSharedBytes: 0,
+    inputs: inputs.length,
+    outputs: outputs.length,
+  });
 }
 
 export const activation = defineFamily<ActivationMatch>({
-  id: 'norm', version: 1, accepts,
+  id: 'norm',
+  version: 1,
+  accepts,
   storage: () => new Map(),
   configurations: () => [{}],
   key: ({ m, k, norm, format }) => `m=${m} k=${k}${norm === 'none' ? '' : ` norm=${norm}`} y=${format}`,

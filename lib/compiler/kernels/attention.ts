@@ -30,7 +30,11 @@ interface AttentionMatch {
 function accepts({ values, nodes, inputs, hints }: Program): AttentionMatch | Refusal {
   const [node, ...others] = nodes;
   if (node?.kind !== 'attention' || others.length > 0 || hints) return kOtherKind;
-  if (node.inputs.length !== inputs.length || [...inputs, ...node.outputs].some((value) => values[value]!.type !== 'f16' || values[value]!.layout)) return new Refusal('qkv', 'expected float16 in rows');
+  if (
+    node.inputs.length !== inputs.length ||
+    [...inputs, ...node.outputs].some((value) => values[value]!.type !== 'f16' || values[value]!.layout)
+  )
+    return new Refusal('qkv', 'expected float16 in rows');
   const match = node.params as unknown as AttentionMatch;
   if (match.seq > kMaxShortSeq) return new Refusal('seq', `expected at most ${kMaxShortSeq} but received ${match.seq}`);
   if (!kHeadDims.includes(match.headDim)) return new Refusal('headDim', `expected 64, 128 or 256 but received ${match.headDim}`);
@@ -66,13 +70,23 @@ extern "C" __global__ void __launch_bounds__(${threads}) ${name}(${parameters(['
 }
 `;
   const blocks = single ? Math.ceil((batch * heads) / warps) : batch * heads;
-  return singleLaunch(single ? 'attention/single.cuh' : 'attention/short.cuh', definitions, { name, blocks, threads, dynamicSharedBytes: sharedBytes(match, warps), inputs: 1, outputs: 1 });
+  return singleLaunch(single ? 'attention/single.cuh' : 'attention/short.cuh', definitions, {
+    name,
+    blocks,
+    threads,
+    dynamicSharedBytes: sharedBytes(match, warps),
+    inputs: 1,
+    outputs: 1,
+  });
 }
 
 export const attention = defineFamily<AttentionMatch>({
-  id: 'attention', version: 1, accepts,
+  id: 'attention',
+  version: 1,
+  accepts,
   storage: () => new Map(),
   configurations: () => [{}],
-  key: ({ batch, seq, heads, kvHeads, headDim, order, position }) => `batch=${batch} seq=${seq} heads=${heads} kv=${kvHeads} d=${headDim} ${order} ${position}`,
+  key: ({ batch, seq, heads, kvHeads, headDim, order, position }) =>
+    `batch=${batch} seq=${seq} heads=${heads} kv=${kvHeads} d=${headDim} ${order} ${position}`,
   plan,
 });

@@ -13,7 +13,10 @@ export class Refusal {
    * @param dimension what of it: `m`, `k`, `seq`, …; empty where the program is not of the family's kind at all
    * @param message expected X but received Y
    */
-  constructor(readonly dimension: string, readonly message: string) {}
+  constructor(
+    readonly dimension: string,
+    readonly message: string,
+  ) {}
 }
 
 /** Of no kind that a family has: nothing worth telling a user. */

@@ -19,7 +19,8 @@ class RankedFamilies {
 
   /** Adds one before all others. @throws LadderError `BAD_ARGUMENT` for an id that is taken */
   add(family: Family): void {
-    if (this.all().some(({ id }) => id === family.id)) throw new LadderError('BAD_ARGUMENT', `there is a kernel family ${JSON.stringify(family.id)} already`, { id: family.id });
+    if (this.all().some(({ id }) => id === family.id))
+      throw new LadderError('BAD_ARGUMENT', `there is a kernel family ${JSON.stringify(family.id)} already`, { id: family.id });
     this.specific.unshift(family);
   }
 
@@ -56,8 +57,13 @@ export function select(program: Program, target: Target): Selection | null {
 export function selectOrThrow(program: Program, target: Target): Selection {
   const selection = select(program, target);
   if (selection) return selection;
-  const refusals = families.all().map((family) => [family.id, family.accepts(program, target)] as const)
+  const refusals = families
+    .all()
+    .map((family) => [family.id, family.accepts(program, target)] as const)
     .filter((entry): entry is [string, Refusal] => entry[1] instanceof Refusal && entry[1].dimension !== '');
-  throw new LadderError('UNSUPPORTED', `no kernel for ${stepsText(program)} on ${target.id}: ${refusals.map(([id, { message }]) => `${id}: ${message}`).join('; ') || 'no family has operators of this kind'}`,
-    { dimension: refusals[0]?.[1].dimension ?? '', target: target.id });
+  throw new LadderError(
+    'UNSUPPORTED',
+    `no kernel for ${stepsText(program)} on ${target.id}: ${refusals.map(([id, { message }]) => `${id}: ${message}`).join('; ') || 'no family has operators of this kind'}`,
+    { dimension: refusals[0]?.[1].dimension ?? '', target: target.id },
+  );
 }

@@ -15,11 +15,21 @@ export interface SingleLaunch {
 /** A plan of one launch whose parameters are all inputs, then all outputs. */
 export function singleLaunch(include: string, definitions: string, launch: SingleLaunch): KernelPlan {
   const { name, blocks, threads, dynamicSharedBytes, inputs, outputs } = launch;
-  const list = (kind: 'input' | 'output', count: number): KernelArgument[] => Array.from({ length: count }, (_, index) => ({ kind, index }));
+  const list = (kind: 'input' | 'output', count: number): KernelArgument[] =>
+    Array.from({ length: count }, (_, index) => ({ kind, index }));
   return {
     includes: [include],
     definitions,
-    launches: [{ name, grid: [blocks, 1, 1], block: [threads, 1, 1], dynamicSharedBytes, arguments: [...list('input', inputs), ...list('output', outputs)], programmatic: true }],
+    launches: [
+      {
+        name,
+        grid: [blocks, 1, 1],
+        block: [threads, 1, 1],
+        dynamicSharedBytes,
+        arguments: [...list('input', inputs), ...list('output', outputs)],
+        programmatic: true,
+      },
+    ],
     workspaceBytes: 0,
   };
 }

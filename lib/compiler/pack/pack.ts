@@ -49,18 +49,31 @@ function storageOf(n: number, { id, element, weight }: WeightFormatOf, { group, 
   const k = axisExtent(layout, 'k');
   const effective = group === -1 ? k : group;
   if (places < n) throw new LadderError('BAD_ARGUMENT', `expected at most ${places} rows, the layout's, but received ${n}`, { n });
-  if (k % effective !== 0) throw new LadderError('BAD_ARGUMENT', `expected a multiple of the group of ${effective} for k but received ${k}`, { k });
-  if (weight.scale === null && group !== -1) throw new LadderError('BAD_ARGUMENT', `${id} weights have no scales: expected −1 for \`group\``, { group });
-  if (group !== -1 && scaleLayout === null) throw new LadderError('BAD_ARGUMENT', 'expected a `scaleLayout` for scales of groups along k but received null', { group });
+  if (k % effective !== 0)
+    throw new LadderError('BAD_ARGUMENT', `expected a multiple of the group of ${effective} for k but received ${k}`, { k });
+  if (weight.scale === null && group !== -1)
+    throw new LadderError('BAD_ARGUMENT', `${id} weights have no scales: expected −1 for \`group\``, { group });
+  if (group !== -1 && scaleLayout === null)
+    throw new LadderError('BAD_ARGUMENT', 'expected a `scaleLayout` for scales of groups along k but received null', { group });
   const { bits } = element;
   const shared = {
-    n, k, bits, group: effective, weightBytes: Math.ceil((places * k * bits) / 8), rowOffsets: axisOffsets(layout, 'n'), columnOffsets: axisOffsets(layout, 'k'),
+    n,
+    k,
+    bits,
+    group: effective,
+    weightBytes: Math.ceil((places * k * bits) / 8),
+    rowOffsets: axisOffsets(layout, 'n'),
+    columnOffsets: axisOffsets(layout, 'k'),
   };
   const bytesEach = weight.scale === null ? 0 : weight.scale.type === 'e8m0' ? 1 : 2;
   if (group === -1 || scaleLayout === null) return { ...shared, scaleBytes: bytesEach * n, scaleIndex: (row) => row };
   const scales = { n: axisExtent(scaleLayout, 'n'), k: axisExtent(scaleLayout, 'k') };
   if (scales.n < n || scales.k !== k / effective) {
-    throw new LadderError('BAD_ARGUMENT', `expected a scale layout of at least ${n} × ${k / effective} but received ${scales.n} × ${scales.k}`, { n, groups: k / effective });
+    throw new LadderError(
+      'BAD_ARGUMENT',
+      `expected a scale layout of at least ${n} × ${k / effective} but received ${scales.n} × ${scales.k}`,
+      { n, groups: k / effective },
+    );
   }
   const rows = axisOffsets(scaleLayout, 'n');
   const groups = axisOffsets(scaleLayout, 'k');
@@ -78,10 +91,13 @@ function scaleCodeOf({ weight }: WeightFormatOf, weights: Float32Array): number 
     sum += magnitude;
   }
   switch (fit.kind) {
-    case 'mx': return mxScaleCode(fit.emax, amax);
-    case 'mean': return floatToHalf(sum / weights.length);
+    case 'mx':
+      return mxScaleCode(fit.emax, amax);
+    case 'mean':
+      return floatToHalf(sum / weights.length);
     // A scale that rounds to 0 would lose its weights: the smallest subnormal keeps what it can.
-    case 'absmax': return amax === 0 ? floatToHalf(1) : Math.max(1, floatToHalf(amax / fit.top));
+    case 'absmax':
+      return amax === 0 ? floatToHalf(1) : Math.max(1, floatToHalf(amax / fit.top));
   }
 }
 
@@ -108,9 +124,14 @@ export function packMatrix(matrix: Float32Array, format: string, options: PackOp
 const kSliceMs = 20;
 
 /** As packMatrix, a slice at a time, so that the event loop is not blocked. @throws LadderError also `ABORTED` */
-export async function packMatrixInSlices(matrix: Float32Array, format: string, options: PackOptions, signal?: AbortSignal): Promise<PackedWeights> {
+export async function packMatrixInSlices(
+  matrix: Float32Array,
+  format: string,
+  options: PackOptions,
+  signal?: AbortSignal,
+): Promise<PackedWeights> {
   const rows = packing(matrix, weightFormat(format), options);
-  for (let started = performance.now(); ;) {
+  for (let started = performance.now(); ; ) {
     const { done, value } = rows.next();
     if (done) return value;
     if (performance.now() - started < kSliceMs) continue;
@@ -125,7 +146,8 @@ function* packing(matrix: Float32Array, format: WeightFormatOf, options: PackOpt
   const k = axisExtent(options.layout, 'k');
   const { id, element, weight: record } = format;
   const n = matrix.length / k;
-  if (n < 1 || !Number.isInteger(n)) throw new LadderError('BAD_ARGUMENT', `expected a whole number of rows of ${k} weights but received ${matrix.length} weights`, { k });
+  if (n < 1 || !Number.isInteger(n))
+    throw new LadderError('BAD_ARGUMENT', `expected a whole number of rows of ${k} weights but received ${matrix.length} weights`, { k });
   const storage = storageOf(n, format, options);
   const { bits, group, rowOffsets, columnOffsets } = storage;
   const weight = new Uint8Array(storage.weightBytes);
@@ -146,11 +168,19 @@ function* packing(matrix: Float32Array, format: WeightFormatOf, options: PackOpt
       for (let i = 0; i < group; ++i) {
         const value = weights[i]!;
         if (!Number.isFinite(value) || !Number.isFinite(divisor)) {
-          throw new LadderError('BAD_ARGUMENT', `expected finite weights that ${id} can hold but received ${value} at row ${row}, column ${first + i}`, { row, column: first + i });
+          throw new LadderError(
+            'BAD_ARGUMENT',
+            `expected finite weights that ${id} can hold but received ${value} at row ${row}, column ${first + i}`,
+            { row, column: first + i },
+          );
         }
         const code = encode(element, divisor === 0 ? 0 : value / divisor);
         if (!Number.isFinite(decode(element, code))) {
-          throw new LadderError('BAD_ARGUMENT', `expected weights that ${id} can hold but received ${value} at row ${row}, column ${first + i}`, { row, column: first + i });
+          throw new LadderError(
+            'BAD_ARGUMENT',
+            `expected weights that ${id} can hold but received ${value} at row ${row}, column ${first + i}`,
+            { row, column: first + i },
+          );
         }
         const bit = (rowOffsets[row]! + columnOffsets[first + i]!) * bits;
         const byte = Math.floor(bit / 8);
@@ -177,8 +207,10 @@ export function unpackMatrix(packed: PackedWeights, n: number, format: string, o
   const record = weightFormat(format);
   const storage = storageOf(n, record, options);
   const { k, bits, group, rowOffsets, columnOffsets } = storage;
-  if (packed.weight.length !== storage.weightBytes) throw new LadderError('BAD_ARGUMENT', `expected ${storage.weightBytes} bytes of weights but received ${packed.weight.length}`);
-  if (packed.scale.length !== storage.scaleBytes) throw new LadderError('BAD_ARGUMENT', `expected ${storage.scaleBytes} bytes of scales but received ${packed.scale.length}`);
+  if (packed.weight.length !== storage.weightBytes)
+    throw new LadderError('BAD_ARGUMENT', `expected ${storage.weightBytes} bytes of weights but received ${packed.weight.length}`);
+  if (packed.scale.length !== storage.scaleBytes)
+    throw new LadderError('BAD_ARGUMENT', `expected ${storage.scaleBytes} bytes of scales but received ${packed.scale.length}`);
   const scales = new DataView(packed.scale.buffer, packed.scale.byteOffset, packed.scale.byteLength);
   const mask = (1 << bits) - 1;
   const matrix = new Float32Array(n * k);
@@ -186,7 +218,8 @@ export function unpackMatrix(packed: PackedWeights, n: number, format: string, o
     for (let first = 0; first < k; first += group) {
       const index = storage.scaleIndex(row, first / group);
       const { scale: kind } = record.weight;
-      const scale = kind === null ? 1 : scaleValue(record, kind.type === 'e8m0' ? scales.getUint8(index) : scales.getUint16(2 * index, true));
+      const scale =
+        kind === null ? 1 : scaleValue(record, kind.type === 'e8m0' ? scales.getUint8(index) : scales.getUint16(2 * index, true));
       for (let column = first; column < first + group; ++column) {
         const bit = (rowOffsets[row]! + columnOffsets[column]!) * bits;
         const byte = Math.floor(bit / 8);

@@ -38,8 +38,15 @@ export async function packFloats(source: FloatSource, design: CheckpointDesign, 
 export async function packSafetensors(path: string, design: CheckpointDesign, folder: string, task: TaskOptions = {}): Promise<void> {
   const { parameters } = models.get(design.request.model);
   if (!parameters) {
-    const known = models.all().filter((model) => model.parameters).map(({ id }) => id).join(', ');
-    throw new LadderError('UNSUPPORTED', `weights can be packed for ${known}, whose tensor names are known, not for ${design.request.model}`);
+    const known = models
+      .all()
+      .filter((model) => model.parameters)
+      .map(({ id }) => id)
+      .join(', ');
+    throw new LadderError(
+      'UNSUPPORTED',
+      `weights can be packed for ${known}, whose tensor names are known, not for ${design.request.model}`,
+    );
   }
   const file = new Safetensors(path);
   try {
@@ -54,7 +61,12 @@ export async function packSafetensors(path: string, design: CheckpointDesign, fo
 class LayerFile {
   private readonly layers: readonly number[];
 
-  constructor(private readonly file: Safetensors, private readonly path: string, private readonly sources: NonNullable<Model['parameters']>, wanted: number) {
+  constructor(
+    private readonly file: Safetensors,
+    private readonly path: string,
+    private readonly sources: NonNullable<Model['parameters']>,
+    wanted: number,
+  ) {
     const found = new Set<number>();
     for (const name of file.shapes.keys()) {
       const layer = /(?:^|\.)layers\.(\d+)\./.exec(name)?.[1];
@@ -62,7 +74,11 @@ class LayerFile {
     }
     this.layers = [...found].sort((a, b) => a - b);
     if (this.layers.length < wanted) {
-      throw new LadderError('MISSING_PARAMETER', `${path} holds ${this.layers.length} decoder layers (names such as model.layers.0.self_attn.q_proj.weight) where ${wanted} are to be built`, { path });
+      throw new LadderError(
+        'MISSING_PARAMETER',
+        `${path} holds ${this.layers.length} decoder layers (names such as model.layers.0.self_attn.q_proj.weight) where ${wanted} are to be built`,
+        { path },
+      );
     }
   }
 
@@ -76,13 +92,18 @@ class LayerFile {
     const parts: Float32Array[] = [];
     for (const suffix of sources) {
       const name = [...this.file.shapes.keys()].find((candidate) => candidate.endsWith(`layers.${this.layers[Number(layer)]!}.${suffix}`));
-      if (name === undefined) throw new LadderError('MISSING_PARAMETER', `${this.path} has no layers.${this.layers[Number(layer)]!}.${suffix}`, { path: this.path });
+      if (name === undefined)
+        throw new LadderError('MISSING_PARAMETER', `${this.path} has no layers.${this.layers[Number(layer)]!}.${suffix}`, {
+          path: this.path,
+        });
       const found = this.file.shapes.get(name)!;
-      if (found.at(-1) !== width) throw new LadderError('WRONG_LENGTH', `${name} has shape [${found.join(', ')}] where rows of ${width} are expected`, { name });
+      if (found.at(-1) !== width)
+        throw new LadderError('WRONG_LENGTH', `${name} has shape [${found.join(', ')}] where rows of ${width} are expected`, { name });
       parts.push(await this.file.read(name));
     }
     const total = parts.reduce((sum, { length }) => sum + length, 0);
-    if (total !== elements) throw new LadderError('WRONG_LENGTH', `${sources.join(' + ')} hold ${total} weights where ${tensor} has ${elements}`, { tensor });
+    if (total !== elements)
+      throw new LadderError('WRONG_LENGTH', `${sources.join(' + ')} hold ${total} weights where ${tensor} has ${elements}`, { tensor });
     if (parts.length === 1) return parts[0]!;
     const rows = new Float32Array(total);
     let at = 0;
@@ -97,8 +118,8 @@ class LayerFile {
 /** How a weight's value is packed: its format, and the order of its codes and scales. */
 export function packOptionsOf(value: Value): readonly [format: string, options: PackOptions] {
   const { axes, type, layout, scaleLayout } = value;
-  const group = isQuantised(type) ? (type.scale?.per['k'] ?? -1) as Group : -1;
-  const scales = isQuantised(type) && group !== -1 ? scaleLayout?.digits ?? rowMajor(scaleAxes(value, type.scale!)) : null;
+  const group = isQuantised(type) ? ((type.scale?.per['k'] ?? -1) as Group) : -1;
+  const scales = isQuantised(type) && group !== -1 ? (scaleLayout?.digits ?? rowMajor(scaleAxes(value, type.scale!))) : null;
   return [isQuantised(type) ? type.format : kPlainFormat, { group, layout: layout?.digits ?? rowMajor(axes), scaleLayout: scales }];
 }
 
@@ -110,16 +131,25 @@ function* paramsOf({ model }: CheckpointDesign, source: FloatSource, { signal, o
     throwIfAborted(signal);
     onProgress?.({ phase: 'pack', fraction: parameters.findIndex((one) => one.name === name) / parameters.length, detail: name });
     const values = await source(name, shape);
-    if (!(values instanceof Float32Array)) throw new LadderError('WRONG_TYPE', `expected a Float32Array for \`${name}\` but received ${describeValue(values)}`, { name });
+    if (!(values instanceof Float32Array))
+      throw new LadderError('WRONG_TYPE', `expected a Float32Array for \`${name}\` but received ${describeValue(values)}`, { name });
     const elements = shape.reduce((product, extent) => product * extent, 1);
-    if (values.length !== elements) throw new LadderError('WRONG_LENGTH', `expected [${shape.join(', ')}], ${elements} values, for \`${name}\` but received ${values.length}`, { name });
+    if (values.length !== elements)
+      throw new LadderError(
+        'WRONG_LENGTH',
+        `expected [${shape.join(', ')}], ${elements} values, for \`${name}\` but received ${values.length}`,
+        { name },
+      );
     return values;
   };
   let latest: { name: string; packed: PackedWeights } | null = null;
   const matrixOf = async (weight: LoweredTensor): Promise<PackedWeights> => {
     if (latest?.name !== weight.name) {
       const { axes } = weight.value;
-      const values = await read(weight, axes.map(({ extent }) => extent));
+      const values = await read(
+        weight,
+        axes.map(({ extent }) => extent),
+      );
       latest = { name: weight.name, packed: await packMatrixInSlices(values, ...packOptionsOf(weight.value), signal) };
     }
     return latest.packed;
@@ -127,12 +157,18 @@ function* paramsOf({ model }: CheckpointDesign, source: FloatSource, { signal, o
   const vectorOf = async (tensor: LoweredTensor): Promise<Uint8Array> => {
     const halves = Uint16Array.from(await read(tensor, tensor.shape), floatToHalf);
     const odd = halves.findIndex((code) => (code & 0x7c00) === 0x7c00);
-    if (odd >= 0) throw new LadderError('BAD_ARGUMENT', `expected finite values of at most 65504 for \`${tensor.name}\`, which is float16; element ${odd} is not`, { name: tensor.name });
+    if (odd >= 0)
+      throw new LadderError(
+        'BAD_ARGUMENT',
+        `expected finite values of at most 65504 for \`${tensor.name}\`, which is float16; element ${odd} is not`,
+        { name: tensor.name },
+      );
     return new Uint8Array(halves.buffer);
   };
   for (const tensor of parameters) {
     const { name, role, shape, dtype } = tensor;
-    const bytes = async (): Promise<Uint8Array> => (role === 'weight' ? (await matrixOf(tensor)).weight : role === 'scale' ? (await matrixOf(weightOf(tensor))).scale : vectorOf(tensor));
+    const bytes = async (): Promise<Uint8Array> =>
+      role === 'weight' ? (await matrixOf(tensor)).weight : role === 'scale' ? (await matrixOf(weightOf(tensor))).scale : vectorOf(tensor);
     yield { name, shape, dtype: parseDataType(dtype), chunks: lazily(bytes) };
   }
 }

@@ -30,7 +30,9 @@ export interface SearchOptions {
 }
 
 const journalSchema = z.strictObject({
-  sources: z.string(), gpu: z.string(), seconds: z.number(),
+  sources: z.string(),
+  gpu: z.string(),
+  seconds: z.number(),
   /** Latency by operator key and candidate; null: it failed, and why is in `failures`. */
   trials: z.record(z.string(), z.number().nullable()),
   failures: z.record(z.string(), z.string()),
@@ -40,7 +42,10 @@ const journalSchema = z.strictObject({
 export class Journal {
   private readonly started = performance.now();
 
-  private constructor(private readonly path: string, readonly state: z.infer<typeof journalSchema>) {}
+  private constructor(
+    private readonly path: string,
+    readonly state: z.infer<typeof journalSchema>,
+  ) {}
 
   /** Goes on with an interrupted search of the same sources on the same GPU; else, and when the file is damaged, begins anew. */
   static async open(path: string, sources: string, gpu: string): Promise<Journal> {
@@ -81,7 +86,12 @@ function parseOrNull(text: string): unknown {
  * A candidate that fails is passed over.
  * @throws LadderError `ABORTED` between two trials; `CUDA` when a trial lost the context
  */
-export function searchTunings(choices: readonly Choice[], trials: Trials, journal: Journal, options: SearchOptions = {}): Promise<Tuned['operators']> {
+export function searchTunings(
+  choices: readonly Choice[],
+  trials: Trials,
+  journal: Journal,
+  options: SearchOptions = {},
+): Promise<Tuned['operators']> {
   return new Search(choices, trials, journal, options).run();
 }
 
@@ -90,7 +100,12 @@ class Search {
   private readonly total: number;
   private readonly trialMs: number[] = [];
 
-  constructor(private readonly choices: readonly Choice[], private readonly trials: Trials, private readonly journal: Journal, private readonly options: SearchOptions) {
+  constructor(
+    private readonly choices: readonly Choice[],
+    private readonly trials: Trials,
+    private readonly journal: Journal,
+    private readonly options: SearchOptions,
+  ) {
     this.total = choices.reduce((sum, { candidates }) => sum + (candidates.length > 1 ? candidates.length : 0), 0) + 2 * kFinalRounds;
   }
 
@@ -147,11 +162,23 @@ class Search {
       this.done += 2;
     }
     const wins = median(tunedMs) < median(defaultMs) * (1 - kLeastGain);
-    return Object.fromEntries(this.choices.flatMap(({ key, candidates }, index) => {
-      if (candidates.length === 1) return [];
-      const parameters = wins ? candidates[best[index]!]!.parameters : {};
-      return [[key, { parameters, latencyMs: median(wins ? tunedMs : defaultMs), defaultLatencyMs: median(defaultMs), candidates: candidates.length }]];
-    }));
+    return Object.fromEntries(
+      this.choices.flatMap(({ key, candidates }, index) => {
+        if (candidates.length === 1) return [];
+        const parameters = wins ? candidates[best[index]!]!.parameters : {};
+        return [
+          [
+            key,
+            {
+              parameters,
+              latencyMs: median(wins ? tunedMs : defaultMs),
+              defaultLatencyMs: median(defaultMs),
+              candidates: candidates.length,
+            },
+          ],
+        ];
+      }),
+    );
   }
 
   private report(label: string): void {

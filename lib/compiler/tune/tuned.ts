@@ -20,13 +20,16 @@ export const tunedSchema = z.strictObject({
   commit: z.string(),
   /** Wall-clock time of the search, builds included. */
   seconds: z.number().nonnegative(),
-  operators: z.record(z.string(), z.strictObject({
-    parameters: z.record(z.string(), z.number()),
-    /** Median latency of the whole checkpoint with these parameters and with the defaults, in the same run. */
-    latencyMs: z.number().positive(),
-    defaultLatencyMs: z.number().positive(),
-    candidates: z.number().int().positive(),
-  })),
+  operators: z.record(
+    z.string(),
+    z.strictObject({
+      parameters: z.record(z.string(), z.number()),
+      /** Median latency of the whole checkpoint with these parameters and with the defaults, in the same run. */
+      latencyMs: z.number().positive(),
+      defaultLatencyMs: z.number().positive(),
+      candidates: z.number().int().positive(),
+    }),
+  ),
 });
 export type Tuned = z.infer<typeof tunedSchema>;
 

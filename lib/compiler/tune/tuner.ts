@@ -36,9 +36,13 @@ const kTrialOptions = { launch: 'graph', l2: 'hot', warmupMs: 20, minSamples: 60
  */
 export async function tuneCheckpoint(folder: string, options: TuneOptions = {}): Promise<Tuned> {
   const manifest = await readManifest(folder);
-  if (!manifest) throw new LadderError('UNSUPPORTED', `${folder} has no checkpoint.json: only checkpoints that this package built can be tuned`, { folder });
+  if (!manifest)
+    throw new LadderError('UNSUPPORTED', `${folder} has no checkpoint.json: only checkpoints that this package built can be tuned`, {
+      folder,
+    });
   const status = native().cudaStatus();
-  if (!status.available) throw new LadderError('NO_DRIVER', `tuning needs a GPU, and no CUDA driver could be used: ${status.reason ?? 'unknown reason'}`);
+  if (!status.available)
+    throw new LadderError('NO_DRIVER', `tuning needs a GPU, and no CUDA driver could be used: ${status.reason ?? 'unknown reason'}`);
   const device = native().devices()[options.deviceOrdinal ?? 0];
   if (!device) throw new LadderError('NO_DEVICE', `there is no CUDA device ${options.deviceOrdinal ?? 0}`);
   const arch = archOf(device.computeCapability);
@@ -54,7 +58,15 @@ export async function tuneCheckpoint(folder: string, options: TuneOptions = {}):
   await compileModules([{ name: 'variants', sources: variants.sources }], compileOptions, async (_, modulePath) => {
     const trials = await CheckpointTrials.open(dirname(modulePath), variants, device.ordinal);
     const operators = await searchTunings(variants.choices, trials, journal, options);
-    tuned = { schema: 'ladder-tuned/2', arch, gpu: device.name, date: new Date().toISOString(), commit: packageCommit(), seconds: journal.seconds(), operators };
+    tuned = {
+      schema: 'ladder-tuned/2',
+      arch,
+      gpu: device.name,
+      date: new Date().toISOString(),
+      commit: packageCommit(),
+      seconds: journal.seconds(),
+      operators,
+    };
   });
   await writeChanged(join(folder, 'tuned', `${arch}.json`), `${JSON.stringify(tuned, null, 1)}\n`);
   await journal.discard();
@@ -64,7 +76,11 @@ export async function tuneCheckpoint(folder: string, options: TuneOptions = {}):
 
 /** Runs the checkpoint with any choice of candidates. */
 class CheckpointTrials implements Trials {
-  private constructor(private readonly checkpoint: Checkpoint, private readonly plan: ExecutorPlan, private readonly variants: VariantModule) {}
+  private constructor(
+    private readonly checkpoint: Checkpoint,
+    private readonly plan: ExecutorPlan,
+    private readonly variants: VariantModule,
+  ) {}
 
   static async open(folder: string, variants: VariantModule, deviceOrdinal: number): Promise<CheckpointTrials> {
     await writeFile(join(folder, 'graph.json'), variants.graphText);
@@ -80,7 +96,8 @@ class CheckpointTrials implements Trials {
       await fillWeights(this.checkpoint, executor, undefined, {});
       if (check !== null) await this.verify(executor, this.variants.choices[check]!);
       const { captured, reason } = await executor.capture();
-      if (!captured) throw new LadderError('UNSUPPORTED', `the checkpoint cannot be captured into a CUDA graph: ${reason ?? 'unknown reason'}`);
+      if (!captured)
+        throw new LadderError('UNSUPPORTED', `the checkpoint cannot be captured into a CUDA graph: ${reason ?? 'unknown reason'}`);
       return median((await executor.measureSamples(kTrialOptions, null)).gpuMs);
     } finally {
       await executor.dispose();
@@ -89,7 +106,9 @@ class CheckpointTrials implements Trials {
 
   private planWith(chosen: readonly number[]): ExecutorPlan {
     const picked = this.variants.choices.map(({ candidates }, i) => candidates[chosen[i]!]!);
-    const functionOf = new Map(this.variants.choices.flatMap(({ nodes }, i) => nodes.map((node) => [node, picked[i]!.functionName] as const)));
+    const functionOf = new Map(
+      this.variants.choices.flatMap(({ nodes }, i) => nodes.map((node) => [node, picked[i]!.functionName] as const)),
+    );
     const images = picked.map(({ image }) => this.plan.module!.images[image]!);
     return {
       ...this.plan,

@@ -55,7 +55,14 @@ export function planVariants(request: CheckpointRequest, limit: number): Variant
     const next = design.planned.slice(index + 1).find(({ plan }) => plan.reads)?.plan.reads ?? null;
     const candidates = tuningsOf(operator, limit).map((parameters, i): Candidate => {
       const functionName = `${operator.node}__v${i}`;
-      const image = planned.push({ operator: { ...operator, node: functionName }, plan: operator.family.plan(operator.match, functionName, parameters, { target: layoutTarget, next: operator.program.hints ? next : null }) }) - 1;
+      const image =
+        planned.push({
+          operator: { ...operator, node: functionName },
+          plan: operator.family.plan(operator.match, functionName, parameters, {
+            target: layoutTarget,
+            next: operator.program.hints ? next : null,
+          }),
+        }) - 1;
       return { parameters, functionName, image };
     });
     byKey.set(key, { nodes: [index], candidates });
@@ -64,15 +71,26 @@ export function planVariants(request: CheckpointRequest, limit: number): Variant
   const functionOf = new Map(choices.flatMap(({ nodes, candidates }) => nodes.map((node) => [node, candidates[0]!.functionName] as const)));
   const { sources, hash } = hashSources(design.model, planned);
   return {
-    choices, sources, sourcesHash: hash,
+    choices,
+    sources,
+    sourcesHash: hash,
     graphText: serialiseGraph({
       inputs: design.model.tensors,
-      operators: design.model.operators.map(({ node, inputs, outputs }, index) => ({ name: node, functionName: functionOf.get(index)!, inputs, outputs })),
+      operators: design.model.operators.map(({ node, inputs, outputs }, index) => ({
+        name: node,
+        functionName: functionOf.get(index)!,
+        inputs,
+        outputs,
+      })),
       outputs: design.model.outputs,
     }),
     manifest: {
       ...design.manifest,
-      launch: Object.fromEntries(planned.flatMap(({ plan }) => plan.launches).map(({ name, programmatic }) => [name, { programmaticStreamSerialization: programmatic }])),
+      launch: Object.fromEntries(
+        planned
+          .flatMap(({ plan }) => plan.launches)
+          .map(({ name, programmatic }) => [name, { programmaticStreamSerialization: programmatic }]),
+      ),
       files: {},
     },
   };

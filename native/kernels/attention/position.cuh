@@ -7,9 +7,7 @@
 namespace ladder {
 
 /// Turns per position of one pair of dimensions: high + low.
-struct Frequency {
-  float high, low;
-};
+struct Frequency { float high, low; };
 
 /// base^(−2i/headDim) / 2π for pair i; log2Base is log2(base). FP64, once per thread, before the kernel waits for its input.
 __device__ __forceinline__ Frequency rotaryFrequency(int pair, int headDim, double log2Base) {

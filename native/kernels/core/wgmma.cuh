@@ -21,9 +21,13 @@ __device__ __forceinline__ uint32_t swizzledPiece(int token, int piece) { return
 
 /// By all of a warpgroup: gives registers back, or takes them when others have. Counts are per thread, multiples of 8.
 template <int kCount>
-__device__ __forceinline__ void giveRegisters() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount)); }
+__device__ __forceinline__ void giveRegisters() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));
+}
 template <int kCount>
-__device__ __forceinline__ void takeRegisters() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount)); }
+__device__ __forceinline__ void takeRegisters() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
+}
 
 /// Lower half of the descriptor of a block of tokens at a multiple of 1024. A step along k adds kWgmmaStepBytes / 16. The same
 /// in all lanes, or every product waits for a register's way into the uniform ones.
@@ -39,7 +43,9 @@ __device__ __forceinline__ void wgmmaCommit() { asm volatile("wgmma.commit_group
 
 /// Until at most `kPending` of the committed groups are under way.
 template <int kPending>
-__device__ __forceinline__ void wgmmaWait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory"); }
+__device__ __forceinline__ void wgmmaWait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
 
 /// The compiler keeps accesses to these registers on their side of the statements round about.
 __device__ __forceinline__ void pin(uint32_t& r) { asm volatile("" : "+r"(r)::"memory"); }

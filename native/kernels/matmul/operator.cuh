@@ -66,7 +66,8 @@ __device__ __forceinline__ void prefetchNext(const DenseArguments& p, int lane, 
     constexpr int kPerRun = C::kNextTiles / C::kNextRuns, kExtra = C::kNextTiles % C::kNextRuns;
     for (int i = blockIdx.x * lanes + lane; i < C::kNextRuns * kPieces; i += C::kBlocks * lanes) {
       const int run = i / kPieces, at = i % kPieces * kPieceBytes;
-      bulkPrefetchL2(p.next + static_cast<size_t>(run * kPerRun + min(run, kExtra)) * C::kNextTileBytes + at, min(kPieceBytes, C::kNextBytes - at));
+      bulkPrefetchL2(p.next + static_cast<size_t>(run * kPerRun + min(run, kExtra)) * C::kNextTileBytes + at,
+                     min(kPieceBytes, C::kNextBytes - at));
     }
   }
 #endif
@@ -87,7 +88,8 @@ struct RowTerms {
   float scale = 1.0f, bias = 0.0f;
 
   __device__ __forceinline__ void load(const DenseArguments& p, int n) {
-    if constexpr (C::kWeight != WeightFormat::kFp16 && !DenseShape<C>::kScaled) scale = __half2float(static_cast<const __half*>(p.scale)[n]);
+    if constexpr (C::kWeight != WeightFormat::kFp16 && !DenseShape<C>::kScaled)
+      scale = __half2float(static_cast<const __half*>(p.scale)[n]);
     if constexpr (C::kBias) bias = __half2float(p.bias[n]);
   }
   __device__ __forceinline__ float apply(float sum, float xScale) const { return sum * xScale * scale + bias; }

@@ -11,8 +11,8 @@
 // Divisibility: kK by 8, by 32 for MX. Architectures: sm_80 and up. Tests: `ladder verify`, test/gpu/small-kernels.test.ts.
 #pragma once
 #include "core/ptx.cuh"
-#include "formats/quantise.cuh"
 #include "core/reduce.cuh"
+#include "formats/quantise.cuh"
 
 namespace ladder {
 
@@ -84,7 +84,8 @@ __device__ __forceinline__ void activationKernel(const void* x, const void* gain
     if constexpr (kHasNorm) {
       float g[8], b[8] = {};
       unpackHalves(kHoldParameters ? heldGain[kHoldParameters ? i : 0] : __ldg(static_cast<const uint4*>(gain) + vectorOf(i)), g);
-      if constexpr (kHasBeta) unpackHalves(kHoldParameters ? heldBeta[kHoldParameters ? i : 0] : __ldg(static_cast<const uint4*>(beta) + vectorOf(i)), b);
+      if constexpr (kHasBeta)
+        unpackHalves(kHoldParameters ? heldBeta[kHoldParameters ? i : 0] : __ldg(static_cast<const uint4*>(beta) + vectorOf(i)), b);
 #pragma unroll
       for (int e = 0; e < 8; ++e) {
         h[e] = (h[e] - mean) * inverse * g[e];

@@ -76,7 +76,8 @@ __device__ __forceinline__ void simpleAttention(const void* qkv, void* y) {
       const int d = t + i * kAttentionThreads;
       out[i] *= factor;
       if (d >= kDim) continue;
-      for (int j = 0; j < min(kAttentionThreads, C::kSeq - first); ++j) out[i] = fmaf(probabilities[j], at(firstRow + first + j, 2, d), out[i]);
+      for (int j = 0; j < min(kAttentionThreads, C::kSeq - first); ++j)
+        out[i] = fmaf(probabilities[j], at(firstRow + first + j, 2, d), out[i]);
     }
     __syncthreads();
   }

@@ -9,9 +9,11 @@ namespace ladder {
 /// A small float: sign, exponent, mantissa from the top. Finite codes only.
 template <int kMantissaBits, int kBias>
 __device__ __forceinline__ float decodeFloat(uint32_t code, uint32_t signBit) {
-  const uint32_t magnitude = code & (signBit - 1), exponent = magnitude >> kMantissaBits, mantissa = magnitude & ((1u << kMantissaBits) - 1);
-  const float value = exponent == 0 ? ldexpf(static_cast<float>(mantissa), 1 - kBias - kMantissaBits)
-                                    : ldexpf(static_cast<float>((1u << kMantissaBits) + mantissa), static_cast<int>(exponent) - kBias - kMantissaBits);
+  const uint32_t magnitude = code & (signBit - 1), exponent = magnitude >> kMantissaBits,
+                 mantissa = magnitude & ((1u << kMantissaBits) - 1);
+  const float value =
+      exponent == 0 ? ldexpf(static_cast<float>(mantissa), 1 - kBias - kMantissaBits)
+                    : ldexpf(static_cast<float>((1u << kMantissaBits) + mantissa), static_cast<int>(exponent) - kBias - kMantissaBits);
   return code & signBit ? -value : value;
 }
 

@@ -17,7 +17,10 @@ const n = (stride: number, size: number): LayoutDigit => ({ axis: 'n', stride, s
  * holds eight gate rows and their eight up rows.
  * @param paired tiles in pairs, and k in the order of wgmma's operands
  */
-export function denseLayouts(shape: DenseShape, paired: boolean): { readonly weightLayout: readonly LayoutDigit[]; readonly scaleLayout: readonly LayoutDigit[] | null } {
+export function denseLayouts(
+  shape: DenseShape,
+  paired: boolean,
+): { readonly weightLayout: readonly LayoutDigit[]; readonly scaleLayout: readonly LayoutDigit[] | null } {
   const silu = shape.function === 'silu_mul';
   const tileRows = silu ? kTileRows / 2 : kTileRows;
   const pairs = Math.ceil(shape.n / kPairRows);
@@ -29,22 +32,35 @@ export function denseLayouts(shape: DenseShape, paired: boolean): { readonly wei
   const [first, second] = paired ? [n(2 * tileRows, pairs), [units, n(tileRows, 2)]] : [tile, [units]];
   const unit = ((): LayoutDigit[] => {
     switch (shape.weight) {
-      case 'fp16': return [half, row, k(8, 4), k(1, 8)];
-      case 'int4': return paired ? [row, k(2, 4), k(32, 2), half, k(1, 2), k(8, 4)] : [row, k(8, 4), k(32, 2), half, k(1, 2), k(2, 4)];
-      case 'nf4': return paired ? [row, k(2, 4), k(32, 2), half, k(8, 4), k(1, 2)] : [row, k(8, 4), k(32, 2), half, k(1, 8)];
-      case 'int1': return paired ? [row, k(4, 4), k(128, 2), half, k(1, 4), k(64, 2), k(16, 4)] : [row, k(16, 4), k(128, 2), half, k(1, 4), k(64, 2), k(4, 4)];
-      default: return paired ? [row, k(2, 4), k(16, 2), half, k(1, 2), k(8, 2)] : [row, k(8, 4), half, k(1, 8)];
+      case 'fp16':
+        return [half, row, k(8, 4), k(1, 8)];
+      case 'int4':
+        return paired ? [row, k(2, 4), k(32, 2), half, k(1, 2), k(8, 4)] : [row, k(8, 4), k(32, 2), half, k(1, 2), k(2, 4)];
+      case 'nf4':
+        return paired ? [row, k(2, 4), k(32, 2), half, k(8, 4), k(1, 2)] : [row, k(8, 4), k(32, 2), half, k(1, 8)];
+      case 'int1':
+        return paired
+          ? [row, k(4, 4), k(128, 2), half, k(1, 4), k(64, 2), k(16, 4)]
+          : [row, k(16, 4), k(128, 2), half, k(1, 4), k(64, 2), k(4, 4)];
+      default:
+        return paired ? [row, k(2, 4), k(16, 2), half, k(1, 2), k(8, 2)] : [row, k(8, 4), half, k(1, 8)];
     }
   })();
-  return { weightLayout: [first, ...second, ...unit], scaleLayout: shape.group === -1 ? null : [tile, k(1, shape.k / shape.group), row, half] };
+  return {
+    weightLayout: [first, ...second, ...unit],
+    scaleLayout: shape.group === -1 ? null : [tile, k(1, shape.k / shape.group), row, half],
+  };
 }
 
 /** A match whose weight, where its stored order is known already, is stored as `denseStorage` says. */
 export function withStorage({ values }: Program, match: DenseMatch, paired: boolean): DenseMatch | Refusal {
   const { layout, scaleLayout } = values[match.weight]!;
   const wanted = denseStorage(match, paired).get(match.weight);
-  const isOther = (given: Storage['layout'], own: Storage['layout']): boolean => given !== undefined && JSON.stringify(given) !== JSON.stringify(own);
-  return isOther(layout, wanted?.layout) || isOther(scaleLayout, wanted?.scaleLayout) ? new Refusal('layout', 'expected weights and scales in the order of the kernel') : match;
+  const isOther = (given: Storage['layout'], own: Storage['layout']): boolean =>
+    given !== undefined && JSON.stringify(given) !== JSON.stringify(own);
+  return isOther(layout, wanted?.layout) || isOther(scaleLayout, wanted?.scaleLayout)
+    ? new Refusal('layout', 'expected weights and scales in the order of the kernel')
+    : match;
 }
 
 /** The same for the values of a matched program. */

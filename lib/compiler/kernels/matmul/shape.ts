@@ -3,7 +3,16 @@
  * each operand is. One matcher for all: [norm] → [quantise] → dense → [bias] → [function] → [residual].
  */
 import { formats, type Group, weightFormat } from '../../../formats/index.js';
-import { countReaders, extentOf, isQuantised, type Node, type Program, programTensors, tensorPositions, type Value } from '../../../operators/program.js';
+import {
+  countReaders,
+  extentOf,
+  isQuantised,
+  type Node,
+  type Program,
+  programTensors,
+  tensorPositions,
+  type Value,
+} from '../../../operators/program.js';
 import { kOtherKind, Refusal } from '../family.js';
 import type { KernelArgument } from '../plan.js';
 
@@ -31,7 +40,9 @@ export interface DenseShape {
 }
 
 /** Operands by their member of DenseArguments (native/kernels/matmul/operator.cuh). */
-export type DenseOperands = Readonly<Partial<Record<'x' | 'xScale' | 'weight' | 'scale' | 'gain' | 'beta' | 'bias' | 'residual' | 'next', KernelArgument | undefined>>>;
+export type DenseOperands = Readonly<
+  Partial<Record<'x' | 'xScale' | 'weight' | 'scale' | 'gain' | 'beta' | 'bias' | 'residual' | 'next', KernelArgument | undefined>>
+>;
 
 export interface DenseMatch {
   readonly shape: DenseShape;
@@ -67,7 +78,10 @@ class Reader {
   }
 }
 
-const isKind = (kind: string) => (node: Node): boolean => node.kind === kind;
+const isKind =
+  (kind: string) =>
+  (node: Node): boolean =>
+    node.kind === kind;
 
 function lineOf({ values, nodes }: Program): Line | null {
   const axesOf = (node: Node, operand: number): number => values[node.inputs[operand]!]!.axes.length;
@@ -108,36 +122,63 @@ export function matchDense(program: Program): DenseMatch | Refusal {
   const { norm, quantise, dense, bias, fn, residual } = line;
   const readers = countReaders(program);
   // Each step reads what the one before it made, and nobody else does; all else comes from outside.
-  const straight = nodes.every((node, i) => (i === 0 ? inputs.includes(node.inputs[0]!) : node.inputs[0] === nodes[i - 1]!.outputs[0])
-    && node.inputs.slice(1).every((value) => inputs.includes(value)) && readers[node.outputs[0]!] === 1);
+  const straight = nodes.every(
+    (node, i) =>
+      (i === 0 ? inputs.includes(node.inputs[0]!) : node.inputs[0] === nodes[i - 1]!.outputs[0]) &&
+      node.inputs.slice(1).every((value) => inputs.includes(value)) &&
+      readers[node.outputs[0]!] === 1,
+  );
   const output = outputs[0];
-  if (!straight || outputs.length !== 1 || output === undefined || output !== nodes.at(-1)!.outputs[0] || values[output]!.type !== 'f16' || hints.length > 1) return kOtherKind;
+  if (
+    !straight ||
+    outputs.length !== 1 ||
+    output === undefined ||
+    output !== nodes.at(-1)!.outputs[0] ||
+    values[output]!.type !== 'f16' ||
+    hints.length > 1
+  )
+    return kOtherKind;
   const source = values[nodes[0]!.inputs[0]!]!;
   const x = values[dense.inputs[0]!]!;
   const w = values[dense.inputs[1]!]!;
   const group = groupOf(w);
   if (group === null) return new Refusal('group', 'expected a scale per output channel, or per 32, 64 or 128 along k');
-  if (x.type === 'f32' || !hasPlainScales(x)) return new Refusal('x', 'expected activations that are float16, or quantised per token or per block of their format');
-  if ([...inputs, output].some((value) => value !== dense.inputs[1] && (values[value]!.layout || values[value]!.scaleLayout))) return new Refusal('layout', 'expected activations and vectors in rows');
+  if (x.type === 'f32' || !hasPlainScales(x))
+    return new Refusal('x', 'expected activations that are float16, or quantised per token or per block of their format');
+  if ([...inputs, output].some((value) => value !== dense.inputs[1] && (values[value]!.layout || values[value]!.scaleLayout)))
+    return new Refusal('layout', 'expected activations and vectors in rows');
   const quantised = isQuantised(source.type);
   const shape: DenseShape = {
-    m: source.axes[0]!.extent, n: extentOf(w, 'n'), k: extentOf(w, 'k'),
-    weight: isQuantised(w.type) ? w.type.format : 'fp16', activation: isQuantised(x.type) ? x.type.format : 'fp16', group,
+    m: source.axes[0]!.extent,
+    n: extentOf(w, 'n'),
+    k: extentOf(w, 'k'),
+    weight: isQuantised(w.type) ? w.type.format : 'fp16',
+    activation: isQuantised(x.type) ? x.type.format : 'fp16',
+    group,
     input: quantised ? 'quantised' : 'fp16',
     norm: norm ? { kind: norm.params['kind'] as 'rms' | 'layer', eps: Number(norm.params['eps']) } : { kind: 'none', eps: 1e-5 },
-    bias: bias !== null, function: fn?.kind ?? 'none', residual: residual !== null, ...(hints[0] !== undefined && { prefetch: hints[0] }),
+    bias: bias !== null,
+    function: fn?.kind ?? 'none',
+    residual: residual !== null,
+    ...(hints[0] !== undefined && { prefetch: hints[0] }),
   };
   // Codes are multiplied as they come.
   if (quantised && (quantise || norm)) return kOtherKind;
   const positions = tensorPositions(program);
-  const tensor = (value: number | undefined, part = 0): KernelArgument | undefined => (value === undefined ? undefined : { kind: 'input', index: positions.get(value)! + part });
+  const tensor = (value: number | undefined, part = 0): KernelArgument | undefined =>
+    value === undefined ? undefined : { kind: 'input', index: positions.get(value)! + part };
   return {
-    shape, weight: dense.inputs[1]!,
+    shape,
+    weight: dense.inputs[1]!,
     operands: {
-      x: tensor(nodes[0]!.inputs[0]), ...(quantised && { xScale: tensor(nodes[0]!.inputs[0], 1) }),
-      weight: tensor(dense.inputs[1]), ...(isQuantised(w.type) && { scale: tensor(dense.inputs[1], 1) }),
-      ...(norm && { gain: tensor(norm.inputs[1]) }), ...(norm?.inputs[2] !== undefined && { beta: tensor(norm.inputs[2]) }),
-      ...(bias && { bias: tensor(bias.inputs[1]) }), ...(residual && { residual: tensor(residual.inputs[1]) }),
+      x: tensor(nodes[0]!.inputs[0]),
+      ...(quantised && { xScale: tensor(nodes[0]!.inputs[0], 1) }),
+      weight: tensor(dense.inputs[1]),
+      ...(isQuantised(w.type) && { scale: tensor(dense.inputs[1], 1) }),
+      ...(norm && { gain: tensor(norm.inputs[1]) }),
+      ...(norm?.inputs[2] !== undefined && { beta: tensor(norm.inputs[2]) }),
+      ...(bias && { bias: tensor(bias.inputs[1]) }),
+      ...(residual && { residual: tensor(residual.inputs[1]) }),
       ...(hints.length > 0 && { next: { kind: 'input', index: programTensors(program).inputs.length - 1 } }),
     },
   };
@@ -146,22 +187,31 @@ export function matchDense(program: Program): DenseMatch | Refusal {
 /**
  * Why no dense kernel of few tokens takes a product, or null: sizes, and pairs of formats.
  */
-export function refuseShape({ m, n, k, weight, activation, group, function: fn }: DenseShape, unitK: number, tileRows: number): Refusal | null {
+export function refuseShape(
+  { m, n, k, weight, activation, group, function: fn }: DenseShape,
+  unitK: number,
+  tileRows: number,
+): Refusal | null {
   const { weight: record } = weightFormat(weight);
   if (record.enumerator === undefined) return new Refusal('weight', `no kernel decodes ${weight}`);
   if (m > 64) return new Refusal('m', `expected at most 64 tokens but received ${m}`);
-  if (fn === 'silu_mul' && n % tileRows !== 0) return new Refusal('n', `expected a multiple of ${tileRows} with silu_mul but received ${n}`);
+  if (fn === 'silu_mul' && n % tileRows !== 0)
+    return new Refusal('n', `expected a multiple of ${tileRows} with silu_mul but received ${n}`);
   const unit = Math.max(unitK, group);
-  if (k % unit !== 0) return new Refusal('k', `expected a multiple of ${unit} for ${weight}${group > 0 ? ` with groups of ${group}` : ''} but received ${k}`);
-  if (activation !== record.pairedWith) return new Refusal('activation', `expected ${record.pairedWith} with ${weight} weights but received ${activation}`);
-  if (!record.groups.includes(group)) return new Refusal('group', `expected ${record.groups.join(' or ')} for ${weight} but received ${group}`);
+  if (k % unit !== 0)
+    return new Refusal('k', `expected a multiple of ${unit} for ${weight}${group > 0 ? ` with groups of ${group}` : ''} but received ${k}`);
+  if (activation !== record.pairedWith)
+    return new Refusal('activation', `expected ${record.pairedWith} with ${weight} weights but received ${activation}`);
+  if (!record.groups.includes(group))
+    return new Refusal('group', `expected ${record.groups.join(' or ')} for ${weight} but received ${group}`);
   return null;
 }
 
 /** Why a kernel that takes its activations as they come does not take a product, or null. */
 export function refusePrologue({ norm, input, activation }: DenseShape): Refusal | null {
   if (norm.kind !== 'none') return new Refusal('norm', 'expected none: every block would repeat it');
-  if (input === 'fp16' && formats.get(activation).activation?.scale) return new Refusal('input', 'expected activations that come quantised: every block would repeat it');
+  if (input === 'fp16' && formats.get(activation).activation?.scale)
+    return new Refusal('input', 'expected activations that come quantised: every block would repeat it');
   return null;
 }
 
@@ -170,7 +220,14 @@ export function denseKey({ m, n, k, weight, activation, group, input, norm, bias
   const before = [...(norm.kind === 'none' ? [] : [norm.kind]), ...(input === 'fp16' && activation !== 'fp16' ? ['quantise'] : [])];
   const after = [...(bias ? ['bias'] : []), ...(fn === 'none' ? [] : [fn]), ...(residual ? ['residual'] : [])];
   return [
-    `m=${m}`, `n=${n}`, `k=${k}`, `w=${weight}`, ...(group === -1 ? [] : [`g=${group}`]), `x=${activation}`,
-    ...(before.length > 0 ? [`pre=${before.join('+')}`] : []), ...(after.length > 0 ? [`post=${after.join('+')}`] : []), ...(prefetch === undefined ? [] : ['next']),
+    `m=${m}`,
+    `n=${n}`,
+    `k=${k}`,
+    `w=${weight}`,
+    ...(group === -1 ? [] : [`g=${group}`]),
+    `x=${activation}`,
+    ...(before.length > 0 ? [`pre=${before.join('+')}`] : []),
+    ...(after.length > 0 ? [`post=${after.join('+')}`] : []),
+    ...(prefetch === undefined ? [] : ['next']),
   ].join(' ');
 }

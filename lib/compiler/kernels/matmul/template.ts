@@ -87,7 +87,11 @@ export function stagesWithin(bytes: number, { stage, fixed }: RingSizes): number
 }
 
 /** The different complete tunings that come of partial ones and fit, in order. */
-export function fittingTunings<T extends object>(given: readonly Tuning[], complete: (given: Tuning) => T, fits: (tuning: T) => boolean): readonly Tuning[] {
+export function fittingTunings<T extends object>(
+  given: readonly Tuning[],
+  complete: (given: Tuning) => T,
+  fits: (tuning: T) => boolean,
+): readonly Tuning[] {
   const tunings: Tuning[] = [];
   for (const tuning of given.map(complete)) {
     const known = tunings.some((other) => Object.entries(tuning).every(([name, value]) => other[name] === value));
@@ -136,18 +140,36 @@ function nextConstants(next: WeightRuns | null): string {
 const kMembers = ['x', 'xScale', 'weight', 'scale', 'gain', 'beta', 'bias', 'residual', 'next'] as const;
 
 /** Parameters of a dense kernel: members of DenseArguments, and the operator's tensor behind each. */
-export function operatorArguments({ operands }: Pick<DenseMatch, 'operands'>): { members: readonly string[]; kernelArguments: readonly KernelArgument[] } {
+export function operatorArguments({ operands }: Pick<DenseMatch, 'operands'>): {
+  members: readonly string[];
+  kernelArguments: readonly KernelArgument[];
+} {
   const members = kMembers.filter((member) => operands[member] !== undefined);
   return { members: [...members, 'y'], kernelArguments: [...members.map((member) => operands[member]!), { kind: 'output', index: 0 }] };
 }
 
 const kMemberTypes: Readonly<Record<string, string>> = {
-  x: 'const void*', xScale: 'const void*', weight: 'const uint8_t*', scale: 'const void*', gain: 'const __half*', beta: 'const __half*',
-  bias: 'const __half*', residual: 'const __half*', next: 'const uint8_t*', y: '__half*',
+  x: 'const void*',
+  xScale: 'const void*',
+  weight: 'const uint8_t*',
+  scale: 'const void*',
+  gain: 'const __half*',
+  beta: 'const __half*',
+  bias: 'const __half*',
+  residual: 'const __half*',
+  next: 'const uint8_t*',
+  y: '__half*',
 };
 
 /** An `extern "C"` kernel that hands its parameters to the template `kernel` of `ladder`. */
-function kernelText(name: string, kernel: string, constants: readonly string[], members: readonly string[], threads: number, attributes: string): string {
+function kernelText(
+  name: string,
+  kernel: string,
+  constants: readonly string[],
+  members: readonly string[],
+  threads: number,
+  attributes: string,
+): string {
   return [
     `struct ${name}_config {`,
     ...constants.map((line) => `  ${line}`),
@@ -178,16 +200,38 @@ interface DenseInstance {
 }
 
 /** The plan of an operator that is one launch of a dense kernel. */
-export function densePlan(match: DenseMatch, name: string, { header, kernel, type, constants, blocks, cluster, threads, sharedBytes, reads }: DenseInstance, next: WeightRuns | null): KernelPlan {
+export function densePlan(
+  match: DenseMatch,
+  name: string,
+  { header, kernel, type, constants, blocks, cluster, threads, sharedBytes, reads }: DenseInstance,
+  next: WeightRuns | null,
+): KernelPlan {
   const { members, kernelArguments } = operatorArguments(match);
-  if ((match.operands.next === undefined) !== (next === null)) throw new LadderError('INTERNAL', `${name} has weights to read ahead, or a place to begin there, but not both`);
+  if ((match.operands.next === undefined) !== (next === null))
+    throw new LadderError('INTERNAL', `${name} has weights to read ahead, or a place to begin there, but not both`);
   return {
     includes: [header],
     definitions: [
-      kernelText(name, kernel, [...operatorConstants(match.shape), ...constants, nextConstants(next)], members, threads, cluster > 1 ? `LADDER_CLUSTER(${cluster}) ` : ''),
+      kernelText(
+        name,
+        kernel,
+        [...operatorConstants(match.shape), ...constants, nextConstants(next)],
+        members,
+        threads,
+        cluster > 1 ? `LADDER_CLUSTER(${cluster}) ` : '',
+      ),
       `static_assert(ladder::${type}<${name}_config>::kSharedBytes == ${sharedBytes} && ladder::${type}<${name}_config>::kBlockThreads == ${threads});`,
     ].join('\n'),
-    launches: [{ name, grid: [blocks, 1, 1], block: [threads, 1, 1], dynamicSharedBytes: Math.max(sharedBytes, kSharedAloneBytes), arguments: kernelArguments, programmatic: true }],
+    launches: [
+      {
+        name,
+        grid: [blocks, 1, 1],
+        block: [threads, 1, 1],
+        dynamicSharedBytes: Math.max(sharedBytes, kSharedAloneBytes),
+        arguments: kernelArguments,
+        programmatic: true,
+      },
+    ],
     workspaceBytes: 0,
     reads,
   };

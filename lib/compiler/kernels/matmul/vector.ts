@@ -5,8 +5,25 @@
 import { LadderError } from '../../../errors.js';
 import { defineFamily, Refusal } from '../family.js';
 import {
-  activationBytes, alignShared, densePlan, fittingTunings, isMxWeight, kBlocksByCluster, kNf4TableBytes, kSharedBudgetBytes, kSharedLimitBytes,
-  kSharedPortableBytes, kTileRows, readsAhead, ringBytes, type RingSizes, scaleBytesPerUnit, stagesWithin, tileRuns, unitBytes, unitK,
+  activationBytes,
+  alignShared,
+  densePlan,
+  fittingTunings,
+  isMxWeight,
+  kBlocksByCluster,
+  kNf4TableBytes,
+  kSharedBudgetBytes,
+  kSharedLimitBytes,
+  kSharedPortableBytes,
+  kTileRows,
+  readsAhead,
+  ringBytes,
+  type RingSizes,
+  scaleBytesPerUnit,
+  stagesWithin,
+  tileRuns,
+  unitBytes,
+  unitK,
 } from './template.js';
 import type { KernelPlan, Tuning, WeightRuns } from '../plan.js';
 import { denseStorage, withStorage } from './layouts.js';
@@ -27,7 +44,12 @@ function sharedBytes(operator: DenseShape, { blocks, warps, stageUnits }: Pick<G
   const activations = alignShared(k * activationBytes(weight) + (isMxWeight(weight) ? k / 32 : 0));
   return {
     stage: alignShared(stageUnits * (unitBytes(weight) + scaleBytesPerUnit(operator))),
-    fixed: (weight === 'nf4' ? kNf4TableBytes : 0) + activations + (weight === 'int1' ? k : 0) + maxTiles * warps * 64 + alignShared(4 * warps * 4),
+    fixed:
+      (weight === 'nf4' ? kNf4TableBytes : 0) +
+      activations +
+      (weight === 'int1' ? k : 0) +
+      maxTiles * warps * 64 +
+      alignShared(4 * warps * 4),
   };
 }
 
@@ -53,7 +75,13 @@ function defaults(operator: DenseShape, given: Tuning): GemvTuning {
   const warps = given['warps'] ?? bestWarps;
   const stageUnits = given['stageUnits'] ?? unitsPerWarp * warps;
   const fitting = stagesWithin(kSharedBudgetBytes, sharedBytes(operator, { blocks, warps, stageUnits }));
-  return { blocks, warps, stageUnits, stages: given['stages'] ?? Math.max(2, Math.min(8, fitting)), prefetchBytes: given['prefetchBytes'] ?? 65536 };
+  return {
+    blocks,
+    warps,
+    stageUnits,
+    stages: given['stages'] ?? Math.max(2, Math.min(8, fitting)),
+    prefetchBytes: given['prefetchBytes'] ?? 65536,
+  };
 }
 
 /** Whether a token's activations, two stages and what else it takes fit on any GPU since compute capability 8.0. */
@@ -68,13 +96,30 @@ function plan(match: DenseMatch, name: string, given: Tuning, next: WeightRuns |
   const { blocks, warps, stageUnits, stages, prefetchBytes } = tuning;
   const shared = totalBytes(operator, tuning);
   if (stageUnits % warps !== 0 || blocks > Math.ceil(operator.n / 16) || shared > kSharedLimitBytes) {
-    throw new LadderError('BAD_ARGUMENT', `tuning of ${name} does not fit: ${shared} bytes of shared memory (at most ${kSharedLimitBytes}), ${stageUnits} units in a stage for ${warps} warps, ${blocks} blocks`, { ...tuning });
+    throw new LadderError(
+      'BAD_ARGUMENT',
+      `tuning of ${name} does not fit: ${shared} bytes of shared memory (at most ${kSharedLimitBytes}), ${stageUnits} units in a stage for ${warps} warps, ${blocks} blocks`,
+      { ...tuning },
+    );
   }
-  return densePlan(match, name, {
-    header: 'matmul/vector/gemv.cuh', kernel: 'gemv', type: 'Gemv', blocks, cluster: 1, threads: (warps + 1) * 32, sharedBytes: shared,
-    constants: [`static constexpr int kBlocks = ${blocks}, kWarps = ${warps}, kStageUnits = ${stageUnits}, kStages = ${stages}, kPrefetchBytes = ${prefetchBytes};`],
-    reads: { ...tileRuns(operator, kTileRows, 1), runs: blocks },
-  }, next);
+  return densePlan(
+    match,
+    name,
+    {
+      header: 'matmul/vector/gemv.cuh',
+      kernel: 'gemv',
+      type: 'Gemv',
+      blocks,
+      cluster: 1,
+      threads: (warps + 1) * 32,
+      sharedBytes: shared,
+      constants: [
+        `static constexpr int kBlocks = ${blocks}, kWarps = ${warps}, kStageUnits = ${stageUnits}, kStages = ${stages}, kPrefetchBytes = ${prefetchBytes};`,
+      ],
+      reads: { ...tileRuns(operator, kTileRows, 1), runs: blocks },
+    },
+    next,
+  );
 }
 
 /** Candidates for the tuner, the default first; all fit. */
@@ -82,12 +127,17 @@ function configurations(operator: DenseShape): readonly Tuning[] {
   const perWarp = operator.weight === 'fp16' ? [1, 2] : [2, 4];
   const shapes = [8, 16].flatMap((warps) => perWarp.map((units) => ({ warps, stageUnits: warps * units })));
   const given = [{}, { prefetchBytes: 0 }, { prefetchBytes: 131072 }, ...shapes, { stages: 3 }] as readonly Tuning[];
-  return fittingTunings(given, (one) => defaults(operator, one), (tuning) => totalBytes(operator, tuning) <= kSharedLimitBytes);
+  return fittingTunings(
+    given,
+    (one) => defaults(operator, one),
+    (tuning) => totalBytes(operator, tuning) <= kSharedLimitBytes,
+  );
 }
 
 /** One token, whose activations lie in each block's shared memory: with norm and quantisation before the product. */
 export const vector = defineFamily<DenseMatch>({
-  id: 'matmul/vector', version: 1,
+  id: 'matmul/vector',
+  version: 1,
   accepts(program) {
     const match = matchDense(program);
     if (match instanceof Refusal) return match;
@@ -95,7 +145,9 @@ export const vector = defineFamily<DenseMatch>({
     if (shape.m !== 1) return new Refusal('m', `expected one token but received ${shape.m}`);
     const refusal = refuseShape(shape, unitK(shape.weight), kTileRows);
     if (refusal) return refusal;
-    return fits(shape) ? withStorage(program, match, false) : new Refusal('k', `a token of ${shape.k} ${shape.activation} activations does not fit in shared memory`);
+    return fits(shape)
+      ? withStorage(program, match, false)
+      : new Refusal('k', `a token of ${shape.k} ${shape.activation} activations does not fit in shared memory`);
   },
   storage: (match) => denseStorage(match, false),
   configurations: ({ shape }) => configurations(shape),

@@ -24,7 +24,9 @@ function single(program: Program, fits: (kind: string) => boolean): SimpleMatch 
   const [node, ...others] = nodes;
   if (!node || others.length > 0 || !fits(node.kind) || outputs.length !== 1 || hints) return kOtherKind;
   const inputs = node.inputs.map((value) => values[value]!);
-  const odd = [...inputs, values[outputs[0]!]!].find(({ type }) => isQuantised(type) && 8 % recordOf(type).format.element.bits !== 0 && recordOf(type).format.element.bits !== 16);
+  const odd = [...inputs, values[outputs[0]!]!].find(
+    ({ type }) => isQuantised(type) && 8 % recordOf(type).format.element.bits !== 0 && recordOf(type).format.element.bits !== 16,
+  );
   if (odd) return new Refusal('format', 'expected codes of 1, 2, 4, 8 or 16 bits');
   return { program, node, inputs, output: values[outputs[0]!]! };
 }
@@ -41,9 +43,14 @@ interface SimpleKernel {
 
 function planOf({ program, node }: SimpleMatch, name: string, { include, views, output, body, grid, threads }: SimpleKernel): KernelPlan {
   const positions = tensorPositions(program);
-  const inputs = node.inputs.flatMap((value, i): KernelArgument[] => views[i]!.parameters.map((_, part) => ({ kind: 'input', index: positions.get(value)! + part })));
+  const inputs = node.inputs.flatMap((value, i): KernelArgument[] =>
+    views[i]!.parameters.map((_, part) => ({ kind: 'input', index: positions.get(value)! + part })),
+  );
   const outputs = output.parameters.map((_, index): KernelArgument => ({ kind: 'output', index }));
-  const parameters = [...views.flatMap((view) => view.parameters.map((one) => `const void* ${one}`)), ...output.parameters.map((one) => `void* ${one}`)].join(', ');
+  const parameters = [
+    ...views.flatMap((view) => view.parameters.map((one) => `const void* ${one}`)),
+    ...output.parameters.map((one) => `void* ${one}`),
+  ].join(', ');
   return {
     includes: [include, 'simple/codes.cuh'],
     definitions: `${[...views, output].map(({ text }) => text).join('')}extern "C" __global__ void __launch_bounds__(${threads}) ${name}(${parameters}) {\n${body}\n}\n`,
@@ -65,21 +72,37 @@ function asRows(value: Value): Value | null {
   if (value.axes.length < 2 || value.layout || value.scaleLayout) return null;
   const rows = value.axes.slice(0, -1).reduce((product, { extent }) => product * extent, 1);
   const { type } = value;
-  const per = isQuantised(type) && type.scale ? { rows: 1, ...(type.scale.per[lastAxis(value).name] !== undefined && { [lastAxis(value).name]: type.scale.per[lastAxis(value).name]! }) } : {};
-  return { axes: [{ name: 'rows', extent: rows }, lastAxis(value)], type: isQuantised(type) && type.scale ? { ...type, scale: { ...type.scale, per } } : type };
+  const per =
+    isQuantised(type) && type.scale
+      ? {
+          rows: 1,
+          ...(type.scale.per[lastAxis(value).name] !== undefined && { [lastAxis(value).name]: type.scale.per[lastAxis(value).name]! }),
+        }
+      : {};
+  return {
+    axes: [{ name: 'rows', extent: rows }, lastAxis(value)],
+    type: isQuantised(type) && type.scale ? { ...type, scale: { ...type.scale, per } } : type,
+  };
 }
 
 /** How all families here are alike: row-major weights, nothing to tune. */
 const common = {
-  version: 1, storage: () => new Map(), configurations: () => [{}],
+  version: 1,
+  storage: () => new Map(),
+  configurations: () => [{}],
   // Views store numbers in any order.
   writes: ({ output }: SimpleMatch) => !isQuantised(output.type),
 } as const;
 
-const keyOf = ({ inputs, output }: SimpleMatch): string => [...inputs, output].map(({ axes, type }) => `${axes.map(({ extent }) => extent).join('x')}:${isQuantised(type) ? type.format : type}`).join(' ');
+const keyOf = ({ inputs, output }: SimpleMatch): string =>
+  [...inputs, output]
+    .map(({ axes, type }) => `${axes.map(({ extent }) => extent).join('x')}:${isQuantised(type) ? type.format : type}`)
+    .join(' ');
 
 const dense = defineFamily<SimpleMatch>({
-  ...common, id: 'simple/dense', key: keyOf,
+  ...common,
+  id: 'simple/dense',
+  key: keyOf,
   accepts(program) {
     const match = single(program, (kind) => kind === 'dense');
     return match instanceof Refusal ? match : fitting(match, Math.ceil(match.output.axes[0]!.extent / 64));
@@ -90,14 +113,20 @@ const dense = defineFamily<SimpleMatch>({
     const [m, n] = match.output.axes.map(({ extent }) => extent) as [number, number];
     const k = lastAxis(match.inputs[1]!).extent;
     return planOf(match, name, {
-      include: 'simple/dense.cuh', views: [x, w], output: y, grid: [Math.ceil(n / 64), Math.ceil(m / 64), 1], threads: 256,
+      include: 'simple/dense.cuh',
+      views: [x, w],
+      output: y,
+      grid: [Math.ceil(n / 64), Math.ceil(m / 64), 1],
+      threads: 256,
       body: `  ladder::simpleDense(${x.make}, ${w.make}, ${y.make}, ${m}, ${n}, ${k});`,
     });
   },
 });
 
 const norm = defineFamily<SimpleMatch>({
-  ...common, id: 'simple/norm', key: (match) => `${String(match.node.params['kind'])} ${keyOf(match)}`,
+  ...common,
+  id: 'simple/norm',
+  key: (match) => `${String(match.node.params['kind'])} ${keyOf(match)}`,
   accepts(program) {
     const match = single(program, (kind) => kind === 'norm');
     if (match instanceof Refusal) return match;
@@ -109,20 +138,27 @@ const norm = defineFamily<SimpleMatch>({
     const y = writeView(`${name}_y`, asRows(match.output)!);
     const [rows, columns] = asRows(match.output)!.axes.map(({ extent }) => extent) as [number, number];
     return planOf(match, name, {
-      include: 'simple/rows.cuh', views, output: y, grid: [rows, 1, 1], threads: 256,
+      include: 'simple/rows.cuh',
+      views,
+      output: y,
+      grid: [rows, 1, 1],
+      threads: 256,
       body: `  ladder::simpleNorm<${isLayer}>(${views[0]!.make}, ${views[1]!.make}, ${(views[2] ?? views[1]!).make}, ${y.make}, ${columns}, ${floatLiteral(Number(match.node.params['eps']))});`,
     });
   },
 });
 
 const quantise = defineFamily<SimpleMatch>({
-  ...common, id: 'simple/quantise', key: keyOf,
+  ...common,
+  id: 'simple/quantise',
+  key: keyOf,
   accepts(program) {
     const match = single(program, (kind) => kind === 'quantise');
     if (match instanceof Refusal) return match;
     const output = asRows(match.output);
     if (!output || !asRows(match.inputs[0]!)) return new Refusal('x', 'expected a matrix, or values in rows');
-    if (!isQuantised(output.type) || output.type.scale?.per[output.axes[0]!.name] !== 1 || recordOf(output.type).fit?.kind === 'mean') return new Refusal('scale', 'expected scales by the largest magnitude of a row, or of blocks of it');
+    if (!isQuantised(output.type) || output.type.scale?.per[output.axes[0]!.name] !== 1 || recordOf(output.type).fit?.kind === 'mean')
+      return new Refusal('scale', 'expected scales by the largest magnitude of a row, or of blocks of it');
     return fitting(match, output.axes[0]!.extent);
   },
   plan(match, name) {
@@ -132,17 +168,25 @@ const quantise = defineFamily<SimpleMatch>({
     const [rows, columns] = output.axes.map(({ extent }) => extent) as [number, number];
     const group = (isQuantised(output.type) && output.type.scale?.per[lastAxis(output).name]) || columns;
     return planOf(match, name, {
-      include: 'simple/rows.cuh', views: [x], output: y, grid: [columns / group, rows, 1], threads: 256, body: `  ladder::simpleQuantise(${x.make}, ${y.make}, ${group});`,
+      include: 'simple/rows.cuh',
+      views: [x],
+      output: y,
+      grid: [columns / group, rows, 1],
+      threads: 256,
+      body: `  ladder::simpleQuantise(${x.make}, ${y.make}, ${group});`,
     });
   },
 });
 
 const attention = defineFamily<SimpleMatch>({
-  ...common, id: 'simple/attention', key: ({ node }) => JSON.stringify(node.params),
+  ...common,
+  id: 'simple/attention',
+  key: ({ node }) => JSON.stringify(node.params),
   accepts(program) {
     const match = single(program, (kind) => kind === 'attention');
     if (match instanceof Refusal) return match;
-    if ([...match.inputs, match.output].some(({ type, layout }) => type !== 'f16' || layout)) return new Refusal('qkv', 'expected float16 in rows');
+    if ([...match.inputs, match.output].some(({ type, layout }) => type !== 'f16' || layout))
+      return new Refusal('qkv', 'expected float16 in rows');
     return fitting(match, match.output.axes[0]!.extent);
   },
   plan(match, name) {
@@ -155,7 +199,11 @@ const attention = defineFamily<SimpleMatch>({
 };
 `;
     const { definitions, ...plan } = planOf(match, name, {
-      include: 'simple/attention.cuh', views: [x], output: y, grid: [Number(heads), match.output.axes[0]!.extent, 1], threads: 128,
+      include: 'simple/attention.cuh',
+      views: [x],
+      output: y,
+      grid: [Number(heads), match.output.axes[0]!.extent, 1],
+      threads: 128,
       body: `  ladder::simpleAttention<${name}_config>(${x.parameters[0]}, ${y.parameters[0]});`,
     });
     return { ...plan, definitions: `${config}${definitions}` };
@@ -166,7 +214,9 @@ const attention = defineFamily<SimpleMatch>({
 const expressionOf = (kind: string): Expression | null => operators.find(kind)?.expression ?? null;
 
 const elementwise = defineFamily<SimpleMatch>({
-  ...common, id: 'simple/elementwise', key: (match) => `${match.node.kind} ${keyOf(match)}`,
+  ...common,
+  id: 'simple/elementwise',
+  key: (match) => `${match.node.kind} ${keyOf(match)}`,
   accepts(program) {
     const match = single(program, (kind) => expressionOf(kind) !== null);
     if (match instanceof Refusal) return match;
@@ -186,17 +236,26 @@ const elementwise = defineFamily<SimpleMatch>({
     });
     const element = (index: number, part: number): string => {
       const own = match.inputs[index]!.axes;
-      return `x${index}.at(${own.map((axis, j) => {
-        const at = axes.findIndex(({ name: known }) => known === axis.name);
-        return j + 1 === own.length && part > 0 ? `a${at} + ${(part * axis.extent) / parts[index]!}` : `a${at}`;
-      }).join(', ')})`;
+      return `x${index}.at(${own
+        .map((axis, j) => {
+          const at = axes.findIndex(({ name: known }) => known === axis.name);
+          return j + 1 === own.length && part > 0 ? `a${at} + ${(part * axis.extent) / parts[index]!}` : `a${at}`;
+        })
+        .join(', ')})`;
     };
     return planOf(match, name, {
-      include: 'core/ptx.cuh', views, output: y, grid: [Math.min(kMost.x, Math.ceil(elements / 256)), 1, 1], threads: 256,
+      include: 'core/ptx.cuh',
+      views,
+      output: y,
+      grid: [Math.min(kMost.x, Math.ceil(elements / 256)), 1, 1],
+      threads: 256,
       body: [
-        ...views.map(({ make }, i) => `  const auto x${i} = ${make};`), `  const auto y = ${y.make};`,
-        '  ladder::launchDependents();', '  ladder::waitForPrerequisites();',
-        `  const int64_t i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x;`, `  if (i >= INT64_C(${elements})) return;`,
+        ...views.map(({ make }, i) => `  const auto x${i} = ${make};`),
+        `  const auto y = ${y.make};`,
+        '  ladder::launchDependents();',
+        '  ladder::waitForPrerequisites();',
+        `  const int64_t i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x;`,
+        `  if (i >= INT64_C(${elements})) return;`,
         `  ${coordinates.join(' ')}`,
         `  y.store(${axes.map((_, i) => `a${i}`).join(', ')}, ${expressionText(expression, element)});`,
       ].join('\n'),

@@ -49,9 +49,12 @@ function signBit({ bits }: Element): string {
 function decodeText(name: string, element: Element): string {
   const { bits, codes } = element;
   switch (codes.kind) {
-    case 'float': return `ladder::decodeFloat<${codes.mantissaBits}, ${codes.bias}>(code, ${signBit(element)})`;
-    case 'integer': return `ladder::decodeInteger<${bits}>(code)`;
-    case 'table': return `${name}_table[code]`;
+    case 'float':
+      return `ladder::decodeFloat<${codes.mantissaBits}, ${codes.bias}>(code, ${signBit(element)})`;
+    case 'integer':
+      return `ladder::decodeInteger<${bits}>(code)`;
+    case 'table':
+      return `${name}_table[code]`;
   }
 }
 
@@ -59,15 +62,21 @@ function decodeText(name: string, element: Element): string {
 function encodeText(element: Element): string {
   const { codes } = element;
   switch (codes.kind) {
-    case 'float': return `ladder::encodeFloat<${codes.mantissaBits}, ${codes.bias}, 0x${codes.maxCode.toString(16)}u>(value, ${signBit(element)})`;
-    case 'integer': return `ladder::encodeInteger(value, ${codes.min}, ${codes.max})`;
-    case 'table': return nearestText(codes);
+    case 'float':
+      return `ladder::encodeFloat<${codes.mantissaBits}, ${codes.bias}, 0x${codes.maxCode.toString(16)}u>(value, ${signBit(element)})`;
+    case 'integer':
+      return `ladder::encodeInteger(value, ${codes.min}, ${codes.max})`;
+    case 'table':
+      return nearestText(codes);
   }
 }
 
 /** Every midpoint that the value lies beyond is one code more. */
 function nearestText({ values, tie }: Extract<Codes, { kind: 'table' }>): string {
-  return values.slice(1).map((value, i) => `(value ${tie === 'lower' ? '>' : '>='} ${floatLiteral(Math.fround((value + values[i]!) / 2))} ? 1u : 0u)`).join(' + ');
+  return values
+    .slice(1)
+    .map((value, i) => `(value ${tie === 'lower' ? '>' : '>='} ${floatLiteral(Math.fround((value + values[i]!) / 2))} ? 1u : 0u)`)
+    .join(' + ');
 }
 
 const kNumberTypes = { f16: '__half', f32: 'float' } as const;
@@ -81,11 +90,16 @@ export function readView(name: string, value: Value): View {
     const number = `numbers[${index}]`;
     return {
       text: `struct ${name} {\n  const ${kNumberTypes[type]}* numbers;\n${signature} { return ${type === 'f16' ? `__half2float(${number})` : number}; }\n};\n`,
-      type: name, parameters: [`${name}_numbers`], make: `${name}{static_cast<const ${kNumberTypes[type]}*>(${name}_numbers)}`,
+      type: name,
+      parameters: [`${name}_numbers`],
+      make: `${name}{static_cast<const ${kNumberTypes[type]}*>(${name}_numbers)}`,
     };
   }
   const { element } = recordOf(type).format;
-  const table = element.codes.kind === 'table' ? `__device__ const float ${name}_table[] = {${element.codes.values.map(floatLiteral).join(', ')}};\n` : '';
+  const table =
+    element.codes.kind === 'table'
+      ? `__device__ const float ${name}_table[] = {${element.codes.values.map(floatLiteral).join(', ')}};\n`
+      : '';
   const scale = type.scale ? ` * scale(${axes.map((_, i) => `a${i}`).join(', ')})` : '';
   return {
     text: [
@@ -98,7 +112,8 @@ export function readView(name: string, value: Value): View {
       '  }',
       '};\n',
     ].join('\n'),
-    type: name, parameters: type.scale ? [`${name}_codes`, `${name}_scales`] : [`${name}_codes`],
+    type: name,
+    parameters: type.scale ? [`${name}_codes`, `${name}_scales`] : [`${name}_codes`],
     make: `${name}{static_cast<const uint8_t*>(${name}_codes)${type.scale ? `, ${name}_scales` : ''}}`,
   };
 }
@@ -114,9 +129,14 @@ function scaleText(value: Value): string {
   if (!isQuantised(type) || !type.scale) return '';
   const { per } = type.scale;
   const own = scaleAxes(value, type.scale);
-  const blockOf = (i: number): string => `a${axes.findIndex((axis) => axis.name === own[i]!.name)}${per[own[i]!.name] === 1 ? '' : ` / ${per[own[i]!.name]}`}`;
+  const blockOf = (i: number): string =>
+    `a${axes.findIndex((axis) => axis.name === own[i]!.name)}${per[own[i]!.name] === 1 ? '' : ` / ${per[own[i]!.name]}`}`;
   const index = indexText(own, scaleLayout?.digits ?? rowMajor(own), blockOf);
-  const read = { f16: `__half2float(static_cast<const __half*>(scales)[${index}])`, f32: `static_cast<const float*>(scales)[${index}]`, e8m0: `ladder::scaleE8m0(static_cast<const uint8_t*>(scales)[${index}])` };
+  const read = {
+    f16: `__half2float(static_cast<const __half*>(scales)[${index}])`,
+    f32: `static_cast<const float*>(scales)[${index}]`,
+    e8m0: `ladder::scaleE8m0(static_cast<const uint8_t*>(scales)[${index}])`,
+  };
   return `  __device__ __forceinline__ float scale(${coordinates(axes)}) const { return ${read[type.scale.type]}; }`;
 }
 
@@ -126,7 +146,9 @@ export function writeView(name: string, { axes, type, layout }: Value): View {
   const number = kNumberTypes[type];
   return {
     text: `struct ${name} {\n  ${number}* numbers;\n  __device__ __forceinline__ void store(${coordinates(axes)}, float value) const { numbers[${indexText(axes, layout?.digits ?? rowMajor(axes))}] = ${type === 'f16' ? '__float2half_rn(value)' : 'value'}; }\n};\n`,
-    type: name, parameters: [`${name}_numbers`], make: `${name}{static_cast<${number}*>(${name}_numbers)}`,
+    type: name,
+    parameters: [`${name}_numbers`],
+    make: `${name}{static_cast<${number}*>(${name}_numbers)}`,
   };
 }
 
@@ -156,6 +178,8 @@ export function quantiseView(name: string, value: Value): View {
       `  __device__ __forceinline__ void storeScale(int64_t a0, int64_t a1, ${scale} scale) const { scales[${scaleIndex}] = static_cast<${stored}>(scale); }`,
       '};\n',
     ].join('\n'),
-    type: name, parameters: [`${name}_codes`, `${name}_scales`], make: `${name}{static_cast<uint8_t*>(${name}_codes), static_cast<${stored}*>(${name}_scales)}`,
+    type: name,
+    parameters: [`${name}_codes`, `${name}_scales`],
+    make: `${name}{static_cast<uint8_t*>(${name}_codes), static_cast<${stored}*>(${name}_scales)}`,
   };
 }

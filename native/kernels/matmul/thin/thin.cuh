@@ -104,6 +104,8 @@ struct Thin {
 };
 
 template <class C>
-__device__ __forceinline__ void thin(const DenseArguments& p) { Thin<C>::run(p); }
+__device__ __forceinline__ void thin(const DenseArguments& p) {
+  Thin<C>::run(p);
+}
 
 }  // namespace ladder

@@ -1,8 +1,8 @@
 // A block of thin.cuh: what its constants follow from a configuration, where everything lies in shared memory, and which tiles
-// are its own. lib/compiler/dense-thin.ts mirrors the sizes; the generated text asserts that both agree.
+// are its own. lib/compiler/kernels/matmul/thin.ts mirrors the sizes; the generated text asserts that both agree.
 #pragma once
-#include "matmul/operator.cuh"
 #include "core/ring.cuh"
+#include "matmul/operator.cuh"
 
 namespace ladder {
 
@@ -72,7 +72,8 @@ struct ThinBlock {
 
   __device__ __forceinline__ explicit ThinBlock(uint8_t* memory)
       : shared(memory), base(sharedAddress(memory)), barriers{base + kBarriersAt}, rank(blockIdx.x % kSplit), group(blockIdx.x / kSplit),
-        firstTile(group * kPerGroup + min(group, kExtra)), tiles(kPerGroup + (group < kExtra)), passes((tiles + kPassTiles - 1) / kPassTiles) {}
+        firstTile(group * kPerGroup + min(group, kExtra)), tiles(kPerGroup + (group < kExtra)),
+        passes((tiles + kPassTiles - 1) / kPassTiles) {}
 
   __device__ __forceinline__ int passTiles(int pass) const { return min(kPassTiles, tiles - pass * kPassTiles); }
   __device__ __forceinline__ static int stageUnits(int stage) { return min(C::kStageUnits, kBlockUnits - stage * C::kStageUnits); }

@@ -28,11 +28,13 @@ struct ThinFeed {
         if (lane == 0) barrierArriveExpect(full, tiles * bytes);
         __syncwarp();
         for (int tile = lane; tile < tiles; tile += 32) {
-          bulkCopyStreaming(at + tile * C::kStageUnits * T::kUnitBytes, p.weight + firstUnit(pass, tile, stage) * T::kUnitBytes, bytes, full);
+          bulkCopyStreaming(at + tile * C::kStageUnits * T::kUnitBytes, p.weight + firstUnit(pass, tile, stage) * T::kUnitBytes, bytes,
+                            full);
         }
 #else
         for (int tile = 0; tile < tiles; ++tile) {
-          fetchStreaming(at + tile * C::kStageUnits * T::kUnitBytes, p.weight + firstUnit(pass, tile, stage) * T::kUnitBytes, bytes, full, lane);
+          fetchStreaming(at + tile * C::kStageUnits * T::kUnitBytes, p.weight + firstUnit(pass, tile, stage) * T::kUnitBytes, bytes, full,
+                         lane);
         }
         copyAsyncArrive(full);
 #endif
@@ -97,10 +99,12 @@ struct ThinFeed {
   /// Weights behind the ring go to L2 while the kernel before is still at work.
   __device__ __forceinline__ void prefetch() const {
 #if __CUDA_ARCH__ >= 900
-    constexpr int kFirst = C::kStages, kLast = C::kStages + C::kPrefetchStages < L::kStagesPerPass ? C::kStages + C::kPrefetchStages : L::kStagesPerPass;
+    constexpr int kFirst = C::kStages,
+                  kLast = C::kStages + C::kPrefetchStages < L::kStagesPerPass ? C::kStages + C::kPrefetchStages : L::kStagesPerPass;
     if constexpr (kFirst < kLast) {
       const int units = min((kLast - kFirst) * C::kStageUnits, L::kBlockUnits - kFirst * C::kStageUnits);
-      for (int tile = lane; tile < b.passTiles(0); tile += 32) bulkPrefetchL2(p.weight + firstUnit(0, tile, kFirst) * T::kUnitBytes, units * T::kUnitBytes);
+      for (int tile = lane; tile < b.passTiles(0); tile += 32)
+        bulkPrefetchL2(p.weight + firstUnit(0, tile, kFirst) * T::kUnitBytes, units * T::kUnitBytes);
     }
 #endif
   }

@@ -88,7 +88,8 @@ struct ThinStore {
   __device__ __forceinline__ void reduceWarps(Sums& sums, int warpN, int warpK, int lane) const {
 #pragma unroll
     for (int half = L::kWarpsK / 2; half > 0; half /= 2) {
-      uint4* const fragments = reinterpret_cast<uint4*>(b.shared + L::kTreeAt) + ((warpK % half) * L::kWarpsN + warpN) * L::kTokenTiles * 32 + lane;
+      uint4* const fragments =
+          reinterpret_cast<uint4*>(b.shared + L::kTreeAt) + ((warpK % half) * L::kWarpsN + warpN) * L::kTokenTiles * 32 + lane;
 #pragma unroll
       for (int i = 0; i < L::kWarpTiles; ++i) {
         const bool upper = half == 1 ? warpK == 1 - holderOf(i) : warpK >= half;
@@ -122,7 +123,8 @@ struct ThinStore {
 
   /// Each block pushes its part of every tile to the tile's owner (tile modulo blocks), which adds the parts in order. The
   /// owner's barrier counts the bytes.
-  __device__ __forceinline__ void exchange(const DenseArguments& p, int pass, int warp, int warpN, int warpK, int lane, const Sums& sums) const {
+  __device__ __forceinline__ void exchange(const DenseArguments& p, int pass, int warp, int warpN, int warpK, int lane,
+                                           const Sums& sums) const {
 #if __CUDA_ARCH__ >= 900
     const int tiles = b.passTiles(pass);
     // The place for parts is free when all blocks have read the last pass's, or, if it lies in the ring, all of the ring.
@@ -192,7 +194,8 @@ struct ThinStore {
   }
 
   __device__ __forceinline__ void loadResidual(const DenseArguments& p, int localTile, int tokenTile, int lane, Residual& residual) const {
-    if constexpr (C::kResidual) forOutputs(localTile, tokenTile, lane, [&](int e, size_t at) { residual.values[e] = __ldcg(p.residual + at); });
+    if constexpr (C::kResidual)
+      forOutputs(localTile, tokenTile, lane, [&](int e, size_t at) { residual.values[e] = __ldcg(p.residual + at); });
   }
 
   __device__ __forceinline__ void storeFragment(const DenseArguments& p, int localTile, int tokenTile, int lane, const Sum (&sums)[4],

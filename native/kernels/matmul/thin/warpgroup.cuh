@@ -106,7 +106,8 @@ struct Warpgroup {
 
   /// Steps that are summed up before their common scale is applied: all that share it, where registers allow.
   static constexpr int kScaleSteps =
-      L::kScaledSums && L::kWarpTiles * L::kTokenTiles <= 28 && C::kStageUnits % (C::kGroupsK * S::kUnitsPerScale) == 0 ? S::kUnitsPerScale : 1;
+      L::kScaledSums && L::kWarpTiles * L::kTokenTiles <= 28 && C::kStageUnits % (C::kGroupsK * S::kUnitsPerScale) == 0 ? S::kUnitsPerScale
+                                                                                                                        : 1;
   /// The steps of a stage where a warp has kTiles tiles: kScaleSteps of a tile, of the next tile, …, and so on with the
   /// warpgroup's next units.
   template <int kTiles>
@@ -117,7 +118,9 @@ struct Warpgroup {
 
     __device__ __forceinline__ static constexpr int tileAt(int step) { return step % kRound / kScaleSteps; }
     /// Along k, in the stage: a step's first unit, and its first block of tokens. `group` 0: from the warpgroup's first.
-    __device__ __forceinline__ static constexpr int placeAt(int step, int group) { return (step / kRound * C::kGroupsK + group) * kScaleSteps + step % kScaleSteps; }
+    __device__ __forceinline__ static constexpr int placeAt(int step, int group) {
+      return (step / kRound * C::kGroupsK + group) * kScaleSteps + step % kScaleSteps;
+    }
     __device__ __forceinline__ static constexpr int unitAt(int step, int group) { return placeAt(step, group) * L::kStepUnits; }
     __device__ __forceinline__ static constexpr int blockAt(int step, int group) { return placeAt(step, group) * L::kStepBlocks; }
   };
@@ -126,15 +129,16 @@ struct Warpgroup {
   __device__ __forceinline__ int pairOf(int tile) const { return min(L::tileOf(warp % L::kWarpsN, tile) / 2, C::kPassPairs - 1); }
 
   /// A step's weights, and the scales of MX ones.
-  struct Words {
-    uint32_t words[L::kStepUnits][T::kWords], scales[L::kStepUnits];
-  };
+  struct Words { uint32_t words[L::kStepUnits][T::kWords], scales[L::kStepUnits]; };
 
   template <class Order>
   __device__ __forceinline__ void load(uint32_t stage, int step, Words& w) const {
 #pragma unroll
     for (int u = 0; u < L::kStepUnits; ++u) {
-      loadUnit<C::kWeight>(stage + L::kWeightsAt + (pairOf(Order::tileAt(step)) * C::kStageUnits + Order::unitAt(step, groupK) + u) * L::kPairBytes + warp % 2 * T::kUnitBytes, lane, w.words[u]);
+      loadUnit<C::kWeight>(stage + L::kWeightsAt +
+                               (pairOf(Order::tileAt(step)) * C::kStageUnits + Order::unitAt(step, groupK) + u) * L::kPairBytes +
+                               warp % 2 * T::kUnitBytes,
+                           lane, w.words[u]);
       if constexpr (T::kIsMx) w.scales[u] = loadShared2(scalesOf<Order>(stage, step) + u * S::kScaleBytes + lane / 4 * 2);
     }
   }
@@ -142,7 +146,8 @@ struct Warpgroup {
   /// Of a step's tile, from its first unit on.
   template <class Order>
   __device__ __forceinline__ uint32_t scalesOf(uint32_t stage, int step) const {
-    return stage + L::kScalesAt + (pairOf(Order::tileAt(step)) * 2 + warp % 2) * L::kStageScaleBytes + Order::unitAt(step, groupK) / S::kUnitsPerScale * S::kScaleBytes;
+    return stage + L::kScalesAt + (pairOf(Order::tileAt(step)) * 2 + warp % 2) * L::kStageScaleBytes +
+           Order::unitAt(step, groupK) / S::kUnitsPerScale * S::kScaleBytes;
   }
 
   // ---- Decode and compute -------------------------------------------------------------------------------------------------
@@ -157,7 +162,8 @@ struct Warpgroup {
     for (int step = 0; step < Order::kAhead; ++step) load<Order>(stage, step, words[step]);
 #pragma unroll
     for (int step = 0; step < Order::kCount; ++step) {
-      if (step + Order::kAhead < Order::kCount) load<Order>(stage, step + Order::kAhead, words[(step + Order::kAhead) % (Order::kAhead + 1)]);
+      if (step + Order::kAhead < Order::kCount)
+        load<Order>(stage, step + Order::kAhead, words[(step + Order::kAhead) % (Order::kAhead + 1)]);
       const Words& w = words[step % (Order::kAhead + 1)];
       const int group = step / kScaleSteps;
 #pragma unroll
@@ -248,13 +254,16 @@ struct Warpgroup {
 #pragma unroll
       for (int j = 0; j < L::kTokenTiles; ++j) {
 #pragma unroll
-        for (int e = 0; e < 4; ++e) sums[Order::tileAt(step)][j][e] = fmaf(fresh[j][e], e < 2 ? scale.x : scale.y, sums[Order::tileAt(step)][j][e]);
+        for (int e = 0; e < 4; ++e)
+          sums[Order::tileAt(step)][j][e] = fmaf(fresh[j][e], e < 2 ? scale.x : scale.y, sums[Order::tileAt(step)][j][e]);
       }
     }
   }
 };
 
 template <class C>
-__device__ __forceinline__ void warpgroup(const DenseArguments& p) { Warpgroup<C>::run(p); }
+__device__ __forceinline__ void warpgroup(const DenseArguments& p) {
+  Warpgroup<C>::run(p);
+}
 
 }  // namespace ladder

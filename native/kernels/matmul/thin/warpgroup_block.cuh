@@ -1,9 +1,9 @@
 // A block of warpgroup.cuh: what its constants follow from a configuration, where everything lies in shared memory, and which
-// rows are its own. lib/compiler/dense-warpgroup.ts mirrors the sizes; the generated text asserts that both agree.
+// rows are its own. lib/compiler/kernels/matmul/warpgroup.ts mirrors the sizes; the generated text asserts that both agree.
 #pragma once
+#include "core/ring.cuh"
 #include "core/wgmma.cuh"
 #include "matmul/operator.cuh"
-#include "core/ring.cuh"
 
 namespace ladder {
 
@@ -42,7 +42,8 @@ struct WarpgroupBlock {
   static constexpr int multipleOf8(int registers, int limit) { return registers < limit ? registers / 8 * 8 : limit; }
   static constexpr int kEntryRegisters = multipleOf8(65536 / kBlockThreads, 248);
   static constexpr int kProducerRegisters = atMost(kEntryRegisters, T::kIsMx ? 104 : 56);
-  static constexpr int kConsumerRegisters = multipleOf8((kEntryRegisters * kGroupsInBlock - kProducerRegisters) / (kGroupsInBlock - 1), 240);
+  static constexpr int kConsumerRegisters =
+      multipleOf8((kEntryRegisters * kGroupsInBlock - kProducerRegisters) / (kGroupsInBlock - 1), 240);
 
   /// Blocks that share k, groups of them, and units of k per block.
   static constexpr int kSplit = kHopper ? C::kCluster : 1;
@@ -50,7 +51,8 @@ struct WarpgroupBlock {
   static constexpr int kBlockUnits = S::kUnits / kSplit;
   static constexpr int kStagesPerPass = kBlockUnits / C::kStageUnits;
   static_assert(C::kM <= 64 && C::kBlocks % C::kCluster == 0 && S::kUnits % (C::kCluster * C::kStageUnits) == 0);
-  static_assert(C::kStageUnits % (C::kGroupsK * kStepUnits) == 0 && C::kStageUnits % S::kUnitsPerScale == 0 && (C::kGroupsK & (C::kGroupsK - 1)) == 0);
+  static_assert(C::kStageUnits % (C::kGroupsK * kStepUnits) == 0 && C::kStageUnits % S::kUnitsPerScale == 0 &&
+                (C::kGroupsK & (C::kGroupsK - 1)) == 0);
   static_assert(C::kNorm == Norm::kNone && C::kQuantisedInput == (T::kActivationBytes == 1));
 
   // Shared memory, in this order.

@@ -47,7 +47,8 @@ struct WarpgroupFeed {
 
   /// A pair's weights in a stage.
   __device__ __forceinline__ const uint8_t* run(int pass, int pair, int stage) const {
-    const size_t unit = static_cast<size_t>(b.firstPair + pass * C::kPassPairs + pair) * S::kUnits + b.rank * L::kBlockUnits + stage * C::kStageUnits;
+    const size_t unit =
+        static_cast<size_t>(b.firstPair + pass * C::kPassPairs + pair) * S::kUnits + b.rank * L::kBlockUnits + stage * C::kStageUnits;
     return p.weight + unit * L::kPairBytes;
   }
 
@@ -91,8 +92,12 @@ struct WarpgroupFeed {
   // ---- MX tokens: read a stage ahead, stored as BF16 ------------------------------------------------------------------------
 
   /// 16 codes and their scale at a time; a token has kPieces in a stage.
-  static constexpr int kPieces = C::kStageUnits * T::kUnitK / 16, kMxRounds = T::kIsMx ? (C::kM * kPieces + L::kTokenWarps * 32 - 1) / (L::kTokenWarps * 32) : 1;
-  struct MxPieces { uint4 codes[kMxRounds]; uint32_t scales[kMxRounds]; };
+  static constexpr int kPieces = C::kStageUnits * T::kUnitK / 16,
+                       kMxRounds = T::kIsMx ? (C::kM * kPieces + L::kTokenWarps * 32 - 1) / (L::kTokenWarps * 32) : 1;
+  struct MxPieces {
+    uint4 codes[kMxRounds];
+    uint32_t scales[kMxRounds];
+  };
 
   __device__ __forceinline__ int pieceOf(int warp, int round) const { return (round * L::kTokenWarps + warp) * 32 + lane; }
 
@@ -102,7 +107,9 @@ struct WarpgroupFeed {
     for (int r = 0; r < kMxRounds; ++r) {
       const int i = pieceOf(warp, r), token = i / kPieces, piece = i % kPieces;
       if (i >= C::kM * kPieces) break;
-      pieces.codes[r] = __ldcg(reinterpret_cast<const uint4*>(static_cast<const uint8_t*>(p.x) + static_cast<size_t>(token) * C::kK + first * T::kUnitK) + piece);
+      pieces.codes[r] =
+          __ldcg(reinterpret_cast<const uint4*>(static_cast<const uint8_t*>(p.x) + static_cast<size_t>(token) * C::kK + first * T::kUnitK) +
+                 piece);
       pieces.scales[r] = __ldcg(static_cast<const uint8_t*>(p.xScale) + static_cast<size_t>(token) * S::kUnits + first + piece / 2);
     }
   }
@@ -128,7 +135,8 @@ struct WarpgroupFeed {
     constexpr int kBlocks = L::kStageBlocks;
     const int token = lane / 8, piece = lane % 8;
     const uint32_t even = at + swizzledPiece(token, piece), odd = at + swizzledPiece(token + 4, piece);
-    const uint8_t* from = static_cast<const uint8_t*>(p.x) + (static_cast<size_t>(b.rank) * L::kBlockUnits + stage * C::kStageUnits) * L::kStepBlocks * kWgmmaRowBytes +
+    const uint8_t* from = static_cast<const uint8_t*>(p.x) +
+                          (static_cast<size_t>(b.rank) * L::kBlockUnits + stage * C::kStageUnits) * L::kStepBlocks * kWgmmaRowBytes +
                           token * kRow + piece * 16;
     for (int block = warp; block < kBlocks; block += L::kTokenWarps) {
 #pragma unroll
@@ -144,7 +152,8 @@ struct WarpgroupFeed {
   /// once, a tile's together, while the kernel before is still at work.
   __device__ __forceinline__ void prefetchScales(int warp) const {
 #if __CUDA_ARCH__ >= 900
-    for (int tile = warp * 32 + lane; tile < b.tiles; tile += L::kTokenWarps * 32) bulkPrefetchL2(scalesOf(tile, 0), L::kBlockUnits * S::kScaleBytesPerUnit);
+    for (int tile = warp * 32 + lane; tile < b.tiles; tile += L::kTokenWarps * 32)
+      bulkPrefetchL2(scalesOf(tile, 0), L::kBlockUnits * S::kScaleBytesPerUnit);
 #endif
   }
 

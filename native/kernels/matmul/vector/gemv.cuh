@@ -15,8 +15,8 @@
 // Needs k % kUnitK = 0, with SiLU n % 16 = 0. Tuning: kBlocks, kWarps, kStageUnits (a multiple of kWarps), kStages, kPrefetchBytes.
 // Tests: test/gpu (against native/reference), bench/kernels (against a double-precision reference on the device).
 #pragma once
-#include "matmul/vector/prologue.cuh"
 #include "core/ring.cuh"
+#include "matmul/vector/prologue.cuh"
 
 namespace ladder {
 
@@ -72,8 +72,9 @@ class Gemv {
 
   __device__ __forceinline__ explicit Gemv(uint8_t* shared)
       : shared_(shared), base_(sharedAddress(shared)), barriers_{base_ + kBarriersAt},
-        firstTile_(blockIdx.x * kPerBlock + min(static_cast<int>(blockIdx.x), kExtra)), tiles_(kPerBlock + (static_cast<int>(blockIdx.x) < kExtra)),
-        units_(tiles_ * S::kUnits), stages_((units_ + C::kStageUnits - 1) / C::kStageUnits) {}
+        firstTile_(blockIdx.x * kPerBlock + min(static_cast<int>(blockIdx.x), kExtra)),
+        tiles_(kPerBlock + (static_cast<int>(blockIdx.x) < kExtra)), units_(tiles_ * S::kUnits),
+        stages_((units_ + C::kStageUnits - 1) / C::kStageUnits) {}
 
   // ---- Load -----------------------------------------------------------------------------------------------------------
 
@@ -94,7 +95,8 @@ class Gemv {
 #endif
       fetchStreaming(stage, weights + static_cast<size_t>(i) * kStageWeightBytes, units * T::kUnitBytes, full, lane);
       if constexpr (S::kScaled) {
-        fetchStreaming(stage + kStageWeightBytes, scales + static_cast<size_t>(i) * kStageScaleBytes, units * S::kScaleBytesPerUnit, full, lane);
+        fetchStreaming(stage + kStageWeightBytes, scales + static_cast<size_t>(i) * kStageScaleBytes, units * S::kScaleBytesPerUnit, full,
+                       lane);
       }
 #if __CUDA_ARCH__ >= 900
       if (i == C::kStages - 1) prefetch(weights);
@@ -190,8 +192,8 @@ class Gemv {
   }
 
   /// Reads this warp's units of a stage into registers and gives the stage back.
-  __device__ __forceinline__ void takeStage(const RingCursor<C::kStages>& cursor, int warp, int lane, uint32_t (&words)[kUnitsPerWarp][T::kWords],
-                                            uint32_t (&scales)[kUnitsPerWarp]) const {
+  __device__ __forceinline__ void takeStage(const RingCursor<C::kStages>& cursor, int warp, int lane,
+                                            uint32_t (&words)[kUnitsPerWarp][T::kWords], uint32_t (&scales)[kUnitsPerWarp]) const {
     barrierWait(barriers_.full(cursor.slot), cursor.parity);
     const uint32_t stage = base_ + kRingAt + cursor.slot * kStageBytes;
 #pragma unroll
@@ -304,6 +306,8 @@ class Gemv {
 };
 
 template <class C>
-__device__ __forceinline__ void gemv(const DenseArguments& p) { Gemv<C>::run(p); }
+__device__ __forceinline__ void gemv(const DenseArguments& p) {
+  Gemv<C>::run(p);
+}
 
 }  // namespace ladder

@@ -93,7 +93,7 @@ class Prologue {
   /// The same with normalised values.
   template <class F>
   __device__ __forceinline__ void forEachValue(const DenseArguments& p, int thread, F f) {
-    forEach(p, thread, [&](int i, int v, float(&x)[8]) {
+    forEach(p, thread, [&](int i, int v, float (&x)[8]) {
       if constexpr (kHasNorm) {
         float gain[8], beta[8] = {};
         unpackHalves(kHoldGain ? gain_[kHoldGain ? i : 0] : reinterpret_cast<const uint4*>(p.gain)[v], gain);
@@ -124,7 +124,7 @@ class Prologue {
   __device__ __forceinline__ void statistics(const DenseArguments& p, float* scratch, int thread) {
     if constexpr (C::kNorm == Norm::kLayer) {
       float sum = 0.0f;
-      forEach(p, thread, [&](int, int, float(&x)[8]) {
+      forEach(p, thread, [&](int, int, float (&x)[8]) {
 #pragma unroll
         for (int e = 0; e < 8; ++e) sum += x[e];
       });
@@ -132,7 +132,7 @@ class Prologue {
     }
     if constexpr (kHasNorm) {
       float squares = 0.0f;
-      forEach(p, thread, [&](int, int, float(&x)[8]) {
+      forEach(p, thread, [&](int, int, float (&x)[8]) {
 #pragma unroll
         for (int e = 0; e < 8; ++e) squares = fmaf(x[e] - mean_, x[e] - mean_, squares);
       });
@@ -141,18 +141,16 @@ class Prologue {
   }
 
   __device__ __forceinline__ void storeHalf(const DenseArguments& p, uint8_t* values, int thread) {
-    forEachValue(p, thread, [&](int v, float(&h)[8]) {
-      reinterpret_cast<uint4*>(values)[v] = packHalves(h);
-    });
+    forEachValue(p, thread, [&](int v, float (&h)[8]) { reinterpret_cast<uint4*>(values)[v] = packHalves(h); });
   }
 
   __device__ __forceinline__ void storeQuantised(const DenseArguments& p, uint8_t* values, float* scratch, int thread) {
     float amax = 0.0f;
-    forEachValue(p, thread, [&](int, float(&h)[8]) { amax = fmaxf(amax, largestMagnitude(h)); });
+    forEachValue(p, thread, [&](int, float (&h)[8]) { amax = fmaxf(amax, largestMagnitude(h)); });
     amax = reduce(amax, scratch, thread, Max{});
     xScale = tokenScale<T::kIsInt1 ? ActivationFormat::kInt8 : T::kIsE4m3 ? ActivationFormat::kFp8E4m3 : ActivationFormat::kFp8E5m2>(amax);
     const float inverse = __frcp_rn(xScale);
-    forEachValue(p, thread, [&](int v, float(&h)[8]) {
+    forEachValue(p, thread, [&](int v, float (&h)[8]) {
       uint2 codes;
       if constexpr (T::kIsInt1) {
         uint32_t packed[2] = {};
@@ -176,7 +174,7 @@ class Prologue {
   /// Four neighbouring lanes hold a block of 32.
   __device__ __forceinline__ void storeMx(const DenseArguments& p, uint8_t* values, int thread) {
     constexpr ActivationFormat kFormat = T::kIsE4m3 ? ActivationFormat::kMxfp8E4m3 : ActivationFormat::kMxfp8E5m2;
-    forEachValue(p, thread, [&](int v, float(&h)[8]) {
+    forEachValue(p, thread, [&](int v, float (&h)[8]) {
       uint32_t code;
       reinterpret_cast<uint2*>(values)[v] = quantiseMx<kFormat>(h, code);
       if (v % 4 == 0) values[kValueBytes + v / 4] = static_cast<uint8_t>(code);
@@ -188,8 +186,10 @@ class Prologue {
     for (int v = thread; v < C::kK / 16; v += kThreads) {
       const uint4 codes = __ldcg(static_cast<const uint4*>(p.x) + v);
       reinterpret_cast<uint4*>(values)[v] = codes;
-      if constexpr (T::kIsInt1) sum = __dp4a(0x01010101, static_cast<int>(codes.x), __dp4a(0x01010101, static_cast<int>(codes.y),
-                                      __dp4a(0x01010101, static_cast<int>(codes.z), __dp4a(0x01010101, static_cast<int>(codes.w), sum))));
+      if constexpr (T::kIsInt1)
+        sum = __dp4a(0x01010101, static_cast<int>(codes.x),
+                     __dp4a(0x01010101, static_cast<int>(codes.y),
+                            __dp4a(0x01010101, static_cast<int>(codes.z), __dp4a(0x01010101, static_cast<int>(codes.w), sum))));
     }
     if constexpr (T::kIsMx) {
       for (int b = thread; b < C::kK / 32; b += kThreads) values[kValueBytes + b] = __ldcg(static_cast<const uint8_t*>(p.xScale) + b);
