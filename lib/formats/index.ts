@@ -4,8 +4,6 @@
  */
 import { LadderError } from '../errors.js';
 import { Registry } from '../registry.js';
-import type { Element } from './codes.js';
-import { decode, encode } from './codes.js';
 import type { ActivationFormatRecord, Format, Group, WeightFormatRecord } from './format.js';
 import { fp16 } from './fp16.js';
 import { fp8E4m3, fp8E5m2, mxfp8E4m3, mxfp8E5m2 } from './fp8.js';
@@ -129,10 +127,5 @@ export function bitsPerWeight({ element, weight }: WeightFormatOf, group: Group,
   const sharing = group === -1 ? k : group;
   return element.bits + (weight.scale.type === 'e8m0' ? 8 : 16) / sharing;
 }
-
-/** What an Element's code stands for. */
-export const codeValue: (element: Element, code: number) => number = decode;
-/** The nearest code of a value already divided by its scale. */
-export const nearestCode: (element: Element, value: number) => number = encode;
 
 export type { ActivationFormatRecord, Format, Group, WeightFormatRecord };

@@ -173,11 +173,6 @@ export function valueBytes(value: Value): number {
   return tensorsOf(value).reduce((sum, { dtype, elements }) => sum + elements * kTensorBytes[dtype], 0);
 }
 
-/** The node that makes a value, or null for an input. */
-export function makerOf({ nodes }: Pick<Program, 'nodes'>, value: number): Node | null {
-  return nodes.find(({ outputs }) => outputs.includes(value)) ?? null;
-}
-
 /** How many nodes read each value; a program's output counts as one reader. */
 export function countReaders({ values, nodes, outputs }: Program): readonly number[] {
   const readers = new Array<number>(values.length).fill(0);

@@ -4,7 +4,7 @@
  * from the kernel (the generated text asserts that both agree).
  */
 import { LadderError } from '../../../errors.js';
-import { defineFamily, Refusal } from '../family.js';
+import { Refusal } from '../family.js';
 import {
   activationBytes,
   alignShared,
@@ -16,7 +16,6 @@ import {
   kSharedBudgetBytes,
   kSharedLimitBytes,
   kTileRows,
-  readsAhead,
   ringBytes,
   type RingSizes,
   stagesWithin,
@@ -26,8 +25,8 @@ import {
   weightBits,
 } from './template.js';
 import type { KernelPlan, Tuning, WeightRuns } from '../plan.js';
-import { denseStorage, withStorage } from './layouts.js';
-import { denseKey, type DenseMatch, type DenseShape, matchDense, refusePrologue, refuseShape } from './shape.js';
+import { denseFamily } from './dense-family.js';
+import { type DenseMatch, type DenseShape, refusePrologue } from './shape.js';
 
 interface ThinTuning {
   readonly blocks: number;
@@ -188,22 +187,14 @@ function configurations(operator: DenseShape): readonly Tuning[] {
 }
 
 /** A few tokens with weights of at least a byte, which mma.sync takes as they are or converted. */
-export const thin = defineFamily<DenseMatch>({
+export const thin = denseFamily({
   id: 'matmul/thin',
   version: 1,
-  accepts(program) {
-    const match = matchDense(program);
-    if (match instanceof Refusal) return match;
-    const { shape } = match;
-    const refusal = refuseShape(shape, unitK(shape.weight), kTileRows) ?? refusePrologue(shape);
-    if (refusal) return refusal;
-    if (weightBits(shape.weight) < 8 || isMxWeight(shape.weight))
-      return new Refusal('weight', `${shape.weight} weights are decoded for warpgroups`);
-    return withStorage(program, match, false);
+  paired: false,
+  refuse(shape) {
+    const decodes = weightBits(shape.weight) < 8 || isMxWeight(shape.weight);
+    return refusePrologue(shape) ?? (decodes ? new Refusal('weight', `${shape.weight} weights are decoded for warpgroups`) : null);
   },
-  storage: (match) => denseStorage(match, false),
-  configurations: ({ shape }) => configurations(shape),
-  key: ({ shape }) => denseKey(shape),
-  plan: (match, name, tuning, { next }) => plan(match, name, tuning, next),
-  readAhead: { wanted: ({ shape }) => readsAhead(shape), weight: ({ weight }) => weight },
+  configurations,
+  plan,
 });

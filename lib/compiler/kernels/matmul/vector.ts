@@ -3,7 +3,7 @@
  * shared memory that a configuration takes, mirrored from the kernel (the generated text asserts that both agree).
  */
 import { LadderError } from '../../../errors.js';
-import { defineFamily, Refusal } from '../family.js';
+import { Refusal } from '../family.js';
 import {
   activationBytes,
   alignShared,
@@ -16,7 +16,6 @@ import {
   kSharedLimitBytes,
   kSharedPortableBytes,
   kTileRows,
-  readsAhead,
   ringBytes,
   type RingSizes,
   scaleBytesPerUnit,
@@ -26,8 +25,8 @@ import {
   unitK,
 } from './template.js';
 import type { KernelPlan, Tuning, WeightRuns } from '../plan.js';
-import { denseStorage, withStorage } from './layouts.js';
-import { denseKey, type DenseMatch, type DenseShape, matchDense, refuseShape } from './shape.js';
+import { denseFamily } from './dense-family.js';
+import { type DenseMatch, type DenseShape } from './shape.js';
 
 interface GemvTuning {
   readonly blocks: number;
@@ -135,23 +134,14 @@ function configurations(operator: DenseShape): readonly Tuning[] {
 }
 
 /** One token, whose activations lie in each block's shared memory: with norm and quantisation before the product. */
-export const vector = defineFamily<DenseMatch>({
+export const vector = denseFamily({
   id: 'matmul/vector',
   version: 1,
-  accepts(program) {
-    const match = matchDense(program);
-    if (match instanceof Refusal) return match;
-    const { shape } = match;
+  paired: false,
+  refuse(shape) {
     if (shape.m !== 1) return new Refusal('m', `expected one token but received ${shape.m}`);
-    const refusal = refuseShape(shape, unitK(shape.weight), kTileRows);
-    if (refusal) return refusal;
-    return fits(shape)
-      ? withStorage(program, match, false)
-      : new Refusal('k', `a token of ${shape.k} ${shape.activation} activations does not fit in shared memory`);
+    return fits(shape) ? null : new Refusal('k', `a token of ${shape.k} ${shape.activation} activations does not fit in shared memory`);
   },
-  storage: (match) => denseStorage(match, false),
-  configurations: ({ shape }) => configurations(shape),
-  key: ({ shape }) => denseKey(shape),
-  plan: (match, name, tuning, { next }) => plan(match, name, tuning, next),
-  readAhead: { wanted: ({ shape }) => readsAhead(shape), weight: ({ weight }) => weight },
+  configurations,
+  plan,
 });

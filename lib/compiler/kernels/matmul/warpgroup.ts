@@ -4,7 +4,7 @@
  * mirrored from the kernel (the generated text asserts that both agree).
  */
 import { LadderError } from '../../../errors.js';
-import { defineFamily, Refusal } from '../family.js';
+import { Refusal } from '../family.js';
 import {
   activationBytes,
   alignShared,
@@ -17,8 +17,6 @@ import {
   kPairRows,
   kSharedBudgetBytes,
   kSharedLimitBytes,
-  kTileRows,
-  readsAhead,
   ringBytes,
   type RingSizes,
   scaleBytesPerUnit,
@@ -30,8 +28,8 @@ import {
   weightBits,
 } from './template.js';
 import type { KernelPlan, Tuning, WeightRuns } from '../plan.js';
-import { denseStorage, withStorage } from './layouts.js';
-import { denseKey, type DenseMatch, type DenseShape, matchDense, refusePrologue, refuseShape } from './shape.js';
+import { denseFamily } from './dense-family.js';
+import { type DenseMatch, type DenseShape, refusePrologue } from './shape.js';
 
 interface WarpgroupTuning {
   readonly blocks: number;
@@ -249,26 +247,22 @@ function configurations(operator: DenseShape): readonly Tuning[] {
 }
 
 /** A few tokens with weights of less than a byte, or MX, decoded in registers for warpgroups. */
-export const warpgroup = defineFamily<DenseMatch>({
+export const warpgroup = denseFamily({
   id: 'matmul/warpgroup',
   version: 1,
-  accepts(program) {
-    const match = matchDense(program);
-    if (match instanceof Refusal) return match;
-    const { shape } = match;
-    const refusal = refuseShape(shape, unitK(shape.weight), kTileRows) ?? refusePrologue(shape);
-    if (refusal) return refusal;
+  paired: true,
+  refuse(shape) {
     const { m, n, k, weight } = shape;
-    if (weightBits(weight) >= 8 && !isMxWeight(weight)) return new Refusal('weight', `${weight} weights need no decoding for warpgroups`);
-    if (isMxWeight(weight) && k % 64 !== 0)
-      return new Refusal('k', `expected a multiple of 64 with ${weight} weights and ${m} tokens but received ${k}`);
-    if (shape.function === 'silu_mul' && n % kPairRows !== 0)
+    const isMx = isMxWeight(weight);
+    const prologue = refusePrologue(shape);
+    if (prologue) return prologue;
+    if (weightBits(weight) >= 8 && !isMx) return new Refusal('weight', `${weight} weights need no decoding for warpgroups`);
+    if (isMx && k % 64 !== 0) return new Refusal('k', `expected a multiple of 64 with ${weight} weights and ${m} tokens but received ${k}`);
+    if (shape.function === 'silu_mul' && n % kPairRows !== 0) {
       return new Refusal('n', `expected a multiple of ${kPairRows} with silu_mul, ${weight} weights and ${m} tokens but received ${n}`);
-    return withStorage(program, match, true);
+    }
+    return null;
   },
-  storage: (match) => denseStorage(match, true),
-  configurations: ({ shape }) => configurations(shape),
-  key: ({ shape }) => denseKey(shape),
-  plan: (match, name, tuning, { next }) => plan(match, name, tuning, next),
-  readAhead: { wanted: ({ shape }) => readsAhead(shape), weight: ({ weight }) => weight },
+  configurations,
+  plan,
 });
