@@ -26,7 +26,7 @@ import {
 } from './template.js';
 import type { KernelPlan, Tuning, WeightRuns } from '../plan.js';
 import { denseFamily } from './dense-family.js';
-import { type DenseMatch, type DenseShape } from './shape.js';
+import type { DenseMatch, DenseShape } from './shape.js';
 
 interface GemvTuning {
   readonly blocks: number;
