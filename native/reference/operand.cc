@@ -59,11 +59,11 @@ void Computed<Real>::settle(const CancelFlag* cancelled) {
       const uint16_t* cells = codes.data() + row * columns;
       Real* values = reals.data() + row * columns;
       int64_t i = 0;
-      for (const int64_t end : stretches) {
+      for (const int64_t stretchEnd : stretches) {
         const int64_t place = base + scales.columnOffsets()[static_cast<size_t>(i)];
         const Real scale =
             scaleBits.empty() ? Real{1} : static_cast<Real>(decodeScale(tables->value->scale->type, scaleBits[static_cast<size_t>(place)]));
-        for (; i < end; ++i) values[i] = static_cast<Real>(codec.value(cells[i])) * scale;
+        for (; i < stretchEnd; ++i) values[i] = static_cast<Real>(codec.value(cells[i])) * scale;
       }
     }
   });
