@@ -120,7 +120,8 @@ async function runCase(one: BenchCase, options: BenchOptions, onProgress: (progr
     else onProgress(message.progress);
   });
   const request: CaseRequest = { path: one.path, deviceId: one.deviceId, timing: one.timing, verify: one.verify };
-  child.send(request);
+  // A child that is gone before it reads this is a case that failed, as its end says: no error of the bench.
+  child.send(request, () => undefined);
   const { code, signal, timedOut } = await ended(child, options);
   if (options.signal.aborted) throw new LadderError('ABORTED', 'aborted; what was measured is kept, run the bench again for the rest');
   if (record !== null) return record;

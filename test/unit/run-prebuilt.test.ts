@@ -72,9 +72,9 @@ describe('loadPrebuilt', () => {
     expect(bits).toBeInstanceOf(Uint16Array);
     expect(values).toBeInstanceOf(Float32Array);
     expect(values.every(Number.isFinite)).toBe(true);
-    // Residual connections: the output is the input plus what the layer adds, so it correlates with it.
-    const dot = values.reduce((sum, value, i) => sum + value * x[i]!, 0);
-    expect(dot).toBeGreaterThan(0);
+    // Residual connections: the output is the input plus what the layer adds, which knows nothing of it: its share of x is about 1.
+    const dot = values.reduce((sum, value, i) => sum + value * x[i]!, 0) / x.reduce((sum, value) => sum + value * value, 0);
+    expect(!(Math.abs(dot - 1) <= 0.3), String(dot)).toBe(false);
     await layer.setInput(
       'x',
       x.map((value) => -value),
