@@ -1,19 +1,24 @@
 // The simple kernels on a real GPU, each against the reference: every weight format with every kind of activation, odd sizes, stored
 // orders of any kind, long attention, elementwise operators; and whole checkpoints that only they can run. As machine code and as PTX.
+import { spawnSync } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
 import '../fixtures/toy/register.js';
 import type { OperatorV1 } from '../../lib/artifact/upgrade.js';
+import { kOtherKind } from '../../lib/compiler/kernels/family.js';
+import { families } from '../../lib/compiler/kernels/index.js';
 import { simpleFamilies } from '../../lib/compiler/kernels/simple/index.js';
 import { activationFormats, type Group, weightFormats } from '../../lib/formats/index.js';
-import { buildCheckpoint, verifyPrebuilt } from '../../lib/index.js';
+import { buildCheckpoint, inspectPrebuilt, verifyPrebuilt } from '../../lib/index.js';
 import type { Layout, Program, Value } from '../../lib/operators/program.js';
 import { operators } from '../../lib/operators/index.js';
 import type { DenseShapeV1 } from '../fixtures/programs.js';
 import { missingForOperators, type OperatorCase, verifyOperators } from './operator-checkpoint.js';
 
+const kCli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 let missing: string | null = null;
 beforeAll(async () => {
   missing = await missingForOperators();
@@ -183,6 +188,30 @@ describe('simple kernels', { timeout: 900_000 }, () => {
       [...denseCases().filter((_, i) => i % 5 === 0), ...rowCases(), ...attentionCases(), ...elementwiseCases()],
       ['compute_80'],
     );
+  });
+
+  it('kernels of one target, which the host code chooses by the device; the others from PTX', async ({ skip }) => {
+    if (missing) skip(missing);
+    const simple = simpleFamilies.find(({ id }) => id === 'simple/attention')!;
+    families.add({
+      ...simple,
+      id: 'test/hopper-attention',
+      accepts: (program, target) => (target.id === 'sm_90a' ? simple.accepts(program, target) : kOtherKind),
+    });
+    const root = await mkdtemp(join(tmpdir(), 'ladder-targets-'));
+    try {
+      const { folder } = await buildCheckpoint('llama2-tiny', { root, batch: 2, seq: 3 });
+      const node = 'ladder_attention_layer0_attention';
+      const { module } = await inspectPrebuilt(folder);
+      expect(module!.kernels.map(({ name }) => name).filter((name) => name.startsWith(node))).toEqual([node, `${node}__compute_80`]);
+      // Without the family that is only here, model.so would count as stale.
+      const verify = (...more: string[]) =>
+        spawnSync(process.execPath, [kCli, 'verify', folder, '--no-build', ...more], { encoding: 'utf8' });
+      expect(verify()).toMatchObject({ status: 0, stderr: expect.not.stringContaining('rror') });
+      expect(verify('--force-ptx')).toMatchObject({ status: 0, stderr: expect.not.stringContaining('rror') });
+    } finally {
+      await rm(root, { recursive: true });
+    }
   });
 
   it('whole checkpoints: a toy format, operator and model; 80 tokens of a decoder layer; weights of INT8', async ({ skip }) => {
