@@ -2,8 +2,7 @@
  * What a model is: its graph, the settings in which Figure 8 shows it, how checkpoints, logs and figures call it, and where its
  * public parameter files keep its weights. One record per model in this folder; everything else looks it up (index.ts).
  */
-import type { Graph } from '../operators/graph.js';
-import type { Node } from '../operators/program.js';
+import type { Graph, GraphNode } from '../operators/graph.js';
 
 /** One place along the figure's axis. */
 export interface Setting {
@@ -48,7 +47,7 @@ export interface Model {
   /** Its graph for `batch` sequences of `seq` tokens and `layers` layers; absent: checkpoints of it are only run, not built. */
   readonly graph?: (batch: number, seq: number, layers: number) => Graph;
   /** Which nodes are quantised, first match wins; absent: every dense product, per output channel and token. */
-  readonly policy?: (node: Node, formats: FormatPair) => NodeFormats;
+  readonly policy?: (node: GraphNode, formats: FormatPair) => NodeFormats;
   /** Names of public parameter files: our tensor's name after `layer<i>.` → theirs after `layers.<i>.`, whose rows are put one below the other. */
   readonly parameters?: Readonly<Record<string, readonly string[]>>;
 }
