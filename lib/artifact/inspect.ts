@@ -37,6 +37,8 @@ export interface InspectedOperator {
   readonly outputs: readonly string[];
   /** What it computes, of our own checkpoints, step by step: `norm, dense, add`. */
   readonly steps: string | null;
+  /** The family of kernels that it runs on, of our own checkpoints: `matmul/vector`, `simple/dense`. */
+  readonly kernels: string | null;
 }
 
 export interface InspectedModule {
@@ -121,7 +123,11 @@ export async function inspectPrebuilt(path: string): Promise<Inspection> {
 function describeGraph({ graph, manifest, params }: Pick<Checkpoint, 'graph' | 'manifest' | 'params'>): NonNullable<Inspection['graph']> {
   const inputs = new Set(inputNames({ graph, manifest, params }));
   const stored = new Set(params?.tensors.map(({ name }) => name));
-  const steps = new Map(manifest?.operators.map(({ node, program }) => [node, stepsText(program)]));
+  const described = new Map(manifest?.operators.map((operator) => [operator.node, operator]));
+  const stepsOf = (name: string): string | null => {
+    const operator = described.get(name);
+    return operator ? stepsText(operator.program) : null;
+  };
   const sourceOf = (name: string): InspectedTensor['source'] => (stored.has(name) ? 'params' : inputs.has(name) ? 'input' : 'fill');
   const { storages, sharedBytes, unsharedBytes } = measureStorage(graph);
   return {
@@ -137,7 +143,8 @@ function describeGraph({ graph, manifest, params }: Pick<Checkpoint, 'graph' | '
               functionName: node.functionName,
               inputs: node.inputs.map((entry) => describeEntry(graph, entry)),
               outputs: node.outputs.map((entry) => describeEntry(graph, entry)),
-              steps: steps.get(node.name) ?? null,
+              steps: stepsOf(node.name),
+              kernels: described.get(node.name)?.kernels ?? null,
             },
           ],
     ),

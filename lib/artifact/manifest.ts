@@ -51,7 +51,7 @@ export const manifestSchema = z.strictObject({
   operators: z.array(
     z.strictObject({
       node: z.string().min(1),
-      /** Kernel family that was chosen for it; absent in manifests of version 1. */
+      /** Kernel family that was chosen for it, those below `simple/` being right and slow; absent in manifests of version 1. */
       kernels: z.string().min(1).optional(),
       /** What it computes: its tensors are the node's, in order. */
       program: programSchema,

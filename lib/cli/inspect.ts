@@ -60,8 +60,8 @@ export function renderInspection(inspection: Inspection): string {
     lines.push(
       '',
       renderTable(
-        [{ title: 'operator', maxWidth: 60 }, { title: 'computes' }, { title: 'outputs' }],
-        graph.operators.map(({ node, steps, outputs }) => [node, steps ?? '—', outputs.join(' ')]),
+        [{ title: 'operator', maxWidth: 60 }, { title: 'computes' }, { title: 'kernels' }, { title: 'outputs' }],
+        graph.operators.map(({ node, steps, kernels, outputs }) => [node, steps ?? '—', kernels ?? '—', outputs.join(' ')]),
       ),
     );
   }

@@ -6,6 +6,7 @@ import { artifactDeviceType, planExecutor } from '../artifact/plan.js';
 import { readCheckpoint, readManifest, type Checkpoint } from '../artifact/checkpoint.js';
 import { argumentEntries } from '../artifact/graph.js';
 import { locateCheckpoint } from '../artifact/locate.js';
+import type { Manifest } from '../artifact/manifest.js';
 import { LadderError } from '../errors.js';
 import { native, type ExecutorPlan, type NativeExecutor } from '../native.js';
 import { buildModuleIfStale } from './builder.js';
@@ -68,6 +69,8 @@ export async function openCheckpoint(path: string, options: CheckedLoadOptions):
     const fills = await fillWeights(checkpoint, executor, options.seed, options);
     const fillMs = performance.now() - started;
     const weights = weightSource(checkpoint.manifest, checkpoint.params !== null);
+    const slow = usesReference ? null : simpleKernelsWarning(checkpoint.manifest);
+    if (slow !== null) warnings.push(slow);
     if (weights === 'fake')
       warnings.push(
         'fake weights: neither graph.params nor checkpoint.json says what they are, so that they are random; right for timing, meaningless as numbers',
@@ -87,6 +90,14 @@ export async function openCheckpoint(path: string, options: CheckedLoadOptions):
     await executor.dispose();
     throw error;
   }
+}
+
+/** What to know of a latency that simple kernels make; null where there are none. */
+export function simpleKernelsWarning(manifest: Manifest | null): string | null {
+  const simple = manifest?.operators.filter(({ kernels }) => kernels?.startsWith('simple/')) ?? [];
+  if (simple.length === 0) return null;
+  const kinds = [...new Set(simple.map(({ kernels }) => kernels!))].join(', ');
+  return `${simple.length} of ${manifest!.operators.length} operators run on kernels that are made to be right, not fast (${kinds}): none that is made for speed takes their sizes and formats`;
 }
 
 /** The device to use: a foreign artifact runs only where it was compiled for. */

@@ -284,6 +284,7 @@ expectTypeOf<InspectedTensor['source']>().toEqualTypeOf<'input' | 'params' | 'fi
 expectTypeOf<InspectedModule['route']>().toEqualTypeOf<'1' | '2' | 'cpu'>();
 expectTypeOf<InspectedModule['architectures']>().toEqualTypeOf<readonly string[]>();
 expectTypeOf<InspectedOperator['steps']>().toEqualTypeOf<string | null>();
+expectTypeOf<InspectedOperator['kernels']>().toEqualTypeOf<string | null>();
 
 // Building, packing and tuning. A new format widens the union; it stays one of literals.
 expectTypeOf<'fp16' | 'int4' | 'nf4' | 'fp8_e5m2' | 'fp8_e4m3' | 'mxfp8_e5m2' | 'mxfp8_e4m3' | 'int1'>().toExtend<WeightFormat>();

@@ -444,6 +444,7 @@ describe('inspectPrebuilt', () => {
       inputs: ['float16[1, 32]', 'uint8[16, 16]', 'float16[16]', 'float16[32]'],
       outputs: ['float16[1, 16]'],
       steps: 'norm, dense',
+      kernels: null,
     });
     expect(inspection.module?.undefinedSymbols).toContain('TVMAPISetLastError');
     expect(inspection.module?.kernels.map(({ name }) => name)).toEqual(['op_a_kernel', 'op_b_kernel']);

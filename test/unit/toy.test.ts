@@ -23,6 +23,7 @@ import {
   runPrebuilt,
   verifyPrebuilt,
 } from '../../lib/index.js';
+import { simpleKernelsWarning } from '../../lib/run/load.js';
 import { Random } from './reference-naive.js';
 
 const kName = 'toy_fq_0_toy_2_-1_bs3_seq1_ci_False_async';
@@ -62,7 +63,15 @@ describe('toys', () => {
     ]);
     const { graph, manifest: inspected } = await inspectPrebuilt(folder);
     expect(graph?.operators.map(({ steps }) => steps)).toEqual(['norm', 'dense', 'add', 'hard_swish', 'dense', 'add']);
+    expect(graph?.operators[1]?.kernels).toBe('simple/dense');
     expect(inspected?.format.label).toBe('W_TOY2 A_FP16');
+  });
+
+  it('are said to be slow on a GPU', async () => {
+    const manifest = parseManifest(await readFile(join(folder, 'checkpoint.json'), 'utf8'));
+    expect(simpleKernelsWarning(manifest)).toMatch(/^5 of 6 operators run on kernels .* \(simple\/dense, simple\/elementwise\)/);
+    expect(simpleKernelsWarning({ ...manifest, operators: manifest.operators.filter(({ kernels }) => kernels === 'norm') })).toBeNull();
+    expect(simpleKernelsWarning(null)).toBeNull();
   });
 
   it('have CUDA text: the format as a table, the operator as an expression', () => {
