@@ -23,17 +23,9 @@ if (!out) {
   process.stderr.write('usage: node bench/kernels/machine-code.mjs OUT.json [--against BEFORE.json] [--only REGEX] [--jobs N]\n');
   process.exit(2);
 }
-const modules = [
-  'compiler/design.js',
-  'compiler/tune/tuned.js',
-  'compiler/targets.js',
-  'compiler/emit/compile.js',
-  'artifact/checkpoint.js',
-  'run/package.js',
-];
+const modules = ['compiler/design.js', 'compiler/targets.js', 'compiler/emit/compile.js', 'artifact/checkpoint.js', 'run/package.js'];
 const [
-  { designCheckpoint, requestOf },
-  { readTuned },
+  { designStored, requestOf },
   { buildTargets, nvccFlags, layoutTarget },
   { findNvcc, kernelsFolder },
   { readManifest },
@@ -47,7 +39,7 @@ const units = [];
 for (const { name, path } of listCheckpoints()) {
   const manifest = await readManifest(path);
   if (manifest === null || !new RegExp(values.only).test(name)) continue;
-  const { sources } = designCheckpoint(requestOf(manifest), await readTuned(path, layoutTarget.id));
+  const { sources } = await designStored(requestOf(manifest), path, layoutTarget.id);
   sources.kernels.forEach((text, i) => {
     for (const target of buildTargets)
       if (sources.kernelTargets[i].includes(target.id)) units.push({ key: `${name} kernels${i} ${target.id}`, text, target });

@@ -78,7 +78,7 @@ export const manifestSchema = z.strictObject({
   build: z.strictObject({
     /** SHA-256 over the generated sources and the kernel files that they include: model.so is stale when it differs. */
     sources: sha256,
-    /** The tuning that the kernels were instantiated with, e.g. "sm_90a", or "default". */
+    /** The tuning that kernels have whose target has none of its own, e.g. "sm_90a", or "default". */
     tuning: z.string(),
   }),
   /** SHA-256 of the folder's files; model.so is not among them, it names the sources it was built from instead. */

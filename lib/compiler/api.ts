@@ -12,10 +12,10 @@ import { rowMajor } from '../operators/layout.js';
 import { describeValue, flag, integer, parseOptions, taskShape, type Progress, type TaskOptions } from '../run/options.js';
 import { resolveCheckpoint } from '../run/package.js';
 import { buildCheckpoint as build, type BuildResult } from './build.js';
-import { type CheckpointDesign, designCheckpoint, requestOf } from './design.js';
+import { type CheckpointDesign, designStored, requestOf } from './design.js';
 import { packMatrixInSlices, type PackedWeights, type PackOptions } from './pack/pack.js';
 import { parseRequest, type RequestWords } from './request.js';
-import { readTuned, type Tuned } from './tune/tuned.js';
+import type { Tuned } from './tune/tuned.js';
 import { tuneCheckpoint as tune } from './tune/tuner.js';
 import { type FloatSource, packFloats } from './pack/weights.js';
 import { writeDescription } from './write.js';
@@ -114,7 +114,7 @@ export async function packWeights(path: string, weights: FloatWeights, options?:
       `${folder} has no checkpoint.json, which says how weights are stored: only checkpoints that this package built can be packed`,
       { folder },
     );
-  const design = designCheckpoint(requestOf(manifest), await readTuned(folder, manifest.build.tuning));
+  const design = await designStored(requestOf(manifest), folder, manifest.build.tuning);
   await packFloats(typeof weights === 'function' ? weights : sourceOf(weights, design), design, folder, task);
   // What graph.params is packed for: the kernels of this package, whatever the folder was described for.
   await writeDescription(folder, design);

@@ -7,10 +7,9 @@ import { checkpointName } from '../artifact/names.js';
 import { LadderError } from '../errors.js';
 import { throwIfAborted } from '../run/options.js';
 import { findNvcc } from './emit/compile.js';
-import { type CheckpointDesign, type CheckpointRequest, designCheckpoint } from './design.js';
+import { type CheckpointDesign, type CheckpointRequest, designStored } from './design.js';
 import { buildDesigned, type EnsureOptions, refuseToStrandWeights } from './ensure.js';
 import { layoutTarget } from './targets.js';
-import { readTuned } from './tune/tuned.js';
 import { packSafetensors } from './pack/weights.js';
 import { writeDescription } from './write.js';
 
@@ -52,7 +51,7 @@ export async function buildCheckpoints(requests: readonly CheckpointRequest[], o
   for (const [i, request] of requests.entries()) {
     throwIfAborted(options.signal);
     const folder = folders[i]!;
-    const design = designCheckpoint(request, await readTuned(folder, options.arch ?? layoutTarget.id));
+    const design = await designStored(request, folder, options.arch ?? layoutTarget.id);
     if (options.weights !== undefined) {
       const { signal, onProgress } = options;
       await packSafetensors(options.weights, design, folder, {

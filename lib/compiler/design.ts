@@ -18,8 +18,8 @@ import { type Policy, quantiseGraph } from './graph/quantise.js';
 import { Refusal } from './kernels/family.js';
 import { families } from './kernels/index.js';
 import type { KernelPlan, WeightRuns } from './kernels/plan.js';
-import { buildTargets, layoutTarget } from './targets.js';
-import { type Tuned, tuningOf } from './tune/tuned.js';
+import { buildTargets, layoutTarget, type Target } from './targets.js';
+import { readTuned, type Tuned, tuningOf } from './tune/tuned.js';
 
 /** How a model's products are stored and multiplied. */
 export interface ModelFormat {
@@ -55,14 +55,30 @@ export interface CheckpointDesign {
 }
 
 /**
+ * Designs what stands in a checkpoint's folder, or is to: with the tunings that are there.
+ * @param arch nvcc's name of the architecture of the GPU at hand
+ * @throws LadderError as {@link designCheckpoint}, `BAD_RECORD`, `IO`
+ */
+export async function designStored(request: CheckpointRequest, folder: string, arch: string): Promise<CheckpointDesign> {
+  const own = await Promise.all(buildTargets.map(async ({ id }) => [id, await readTuned(folder, id)] as const));
+  return designCheckpoint(request, await readTuned(folder, arch), new Map(own));
+}
+
+/**
  * Lowers, plans and generates; pure but for reading the kernel templates.
+ * @param tuned of the GPU at hand: for every target that has no tuning of its own
+ * @param own by target
  * @throws LadderError `BAD_ARGUMENT`, `UNSUPPORTED`
  */
-export function designCheckpoint(request: CheckpointRequest, tuned: Tuned | null): CheckpointDesign {
+export function designCheckpoint(
+  request: CheckpointRequest,
+  tuned: Tuned | null,
+  own: ReadonlyMap<string, Tuned | null> = new Map(),
+): CheckpointDesign {
   const { weight, activation, group } = request.format;
   const graph = modelGraph(request.model)(request.batch, request.seq, request.layers);
   const model = lower(quantiseGraph(graph, policyOf(models.get(request.model), request.format), group), layoutTarget);
-  const planned = planModel(model, tuned);
+  const planned = planModel(model, (target) => own.get(target.id) ?? tuned);
   const { sources, hash } = hashSources(model, planned);
   const graphText = serialiseGraph({
     inputs: model.tensors,
@@ -117,14 +133,20 @@ function policyOf({ policy }: Model, formats: ModelFormat): Policy {
   return ({ kind }: GraphNode) => (operators.get(kind).operands.some(({ role }) => role === 'weight') ? all : null);
 }
 
+/** The tuning that a target's kernels have. */
+type TunedFor = (target: Target) => Tuned | null;
+
 /** The last operator first: each product must know where the next one begins to read. */
-function planModel(model: LoweredModel, tuned: Tuned | null): readonly PlannedOperator[] {
+function planModel(model: LoweredModel, tunedFor: TunedFor): readonly PlannedOperator[] {
   const planned: PlannedOperator[] = [];
   let next: WeightRuns | null = null;
   for (const operator of [...model.operators].reverse()) {
     const { family, match, node, program } = operator;
-    const plan = family.plan(match, node, tuningOf(tuned, operator), { target: layoutTarget, next: program.hints ? next : null });
-    planned.unshift({ operator, plan, alternatives: alternativesOf(operator, plan, tuned, program.hints ? next : null) });
+    const plan = family.plan(match, node, tuningOf(tunedFor(layoutTarget), operator), {
+      target: layoutTarget,
+      next: program.hints ? next : null,
+    });
+    planned.unshift({ operator, plan, alternatives: alternativesOf(operator, plan, tunedFor, program.hints ? next : null) });
     next = plan.reads ?? next;
   }
   return planned;
@@ -137,7 +159,7 @@ function planModel(model: LoweredModel, tuned: Tuned | null): readonly PlannedOp
 function alternativesOf(
   { node, program, family: chosen, match }: LoweredOperator,
   plan: KernelPlan,
-  tuned: Tuned | null,
+  tunedFor: TunedFor,
   next: WeightRuns | null,
 ): readonly TargetPlan[] {
   const stored = JSON.stringify([...chosen.storage(match)]);
@@ -153,7 +175,7 @@ function alternativesOf(
         target: target.id,
       });
     const planFor = (name: string): KernelPlan =>
-      selection.family.plan(selection.match, name, tuningOf(tuned, selection), { target, next });
+      selection.family.plan(selection.match, name, tuningOf(tunedFor(target), selection), { target, next });
     if (JSON.stringify(planFor(node)) === JSON.stringify(plan)) continue;
     const same = others.find((one) => JSON.stringify(planFor(`${node}__${one.targets[0]!}`)) === JSON.stringify(one.plan));
     if (same) same.targets.push(target.id);

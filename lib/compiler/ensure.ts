@@ -9,12 +9,11 @@ import { readExportedString } from '../artifact/elf.js';
 import type { Manifest } from '../artifact/manifest.js';
 import { LadderError } from '../errors.js';
 import { type CompileOptions, compileModules, findNvcc } from './emit/compile.js';
-import { type CheckpointDesign, designCheckpoint, requestOf } from './design.js';
-import { readTuned } from './tune/tuned.js';
+import { type CheckpointDesign, designStored, requestOf } from './design.js';
 import { placeModule, writeDescription } from './write.js';
 
 export interface EnsureOptions extends CompileOptions {
-  /** nvcc's name of the GPU's architecture (sm_90a, sm_80, …): selects tuned/<arch>.json. Default: what the checkpoint was built with. */
+  /** nvcc's name of the GPU's architecture (sm_90a, sm_80, …): its tuned/<arch>.json serves the targets that have none of their own. Default: what the checkpoint was built with. */
   readonly arch?: string;
 }
 
@@ -60,7 +59,7 @@ export async function ensureModules(folders: readonly string[], options: EnsureO
       );
     }
     const built = await readExportedString(modulePath, '__ladder_sources');
-    const design = designCheckpoint(requestOf(manifest), await readTuned(folder, options.arch ?? manifest.build.tuning));
+    const design = await designStored(requestOf(manifest), folder, options.arch ?? manifest.build.tuning);
     const current = built === design.manifest.build.sources && manifest.build.sources === built;
     if (current) continue;
     if (!nvcc && built !== null && built === manifest.build.sources) {

@@ -3,9 +3,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { checkpointName } from '../../lib/artifact/names.js';
-import { designCheckpoint } from '../../lib/compiler/design.js';
+import { designStored } from '../../lib/compiler/design.js';
 import { figure8Requests } from '../../lib/compiler/figure8.js';
-import { readTuned } from '../../lib/compiler/tune/tuned.js';
 import { packageRoot } from '../../lib/run/package.js';
 
 const root = join(packageRoot, 'checkpoints', 'Figure8', 'ladder', 'checkpoint');
@@ -16,7 +15,7 @@ describe('committed checkpoints', () => {
     async (name, request) => {
       const folder = join(root, name);
       expect(existsSync(folder)).toBe(true);
-      const design = designCheckpoint(request, await readTuned(folder, 'sm_90a'));
+      const design = await designStored(request, folder, 'sm_90a');
       expect(readFileSync(join(folder, 'graph.json'), 'utf8')).toBe(design.graphText);
       expect(JSON.parse(readFileSync(join(folder, 'checkpoint.json'), 'utf8'))).toEqual(JSON.parse(JSON.stringify(design.manifest)));
     },

@@ -5,11 +5,10 @@ import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { checkpointName } from '../../lib/artifact/names.js';
-import { type CheckpointDesign, designCheckpoint } from '../../lib/compiler/design.js';
+import { type CheckpointDesign, designStored } from '../../lib/compiler/design.js';
 import { kernelsFolder } from '../../lib/compiler/emit/compile.js';
 import { hashSources, KernelFiles } from '../../lib/compiler/emit/sources.js';
 import { figure8Requests } from '../../lib/compiler/figure8.js';
-import { readTuned } from '../../lib/compiler/tune/tuned.js';
 import { packageRoot } from '../../lib/run/package.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'ladder-hash-'));
@@ -21,7 +20,7 @@ const designs = new Map<string, CheckpointDesign>(
   await Promise.all(
     figure8Requests().map(async (request) => {
       const name = `${request.model}/${checkpointName(request)}`;
-      return [name, designCheckpoint(request, await readTuned(join(kRoot, name), 'sm_90a'))] as const;
+      return [name, await designStored(request, join(kRoot, name), 'sm_90a')] as const;
     }),
   ),
 );

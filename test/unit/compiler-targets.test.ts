@@ -1,10 +1,15 @@
-// Targets with kernels of their own: images, the host code that chooses, launch attributes, and one image where plans are equal.
-import { beforeAll, describe, expect, it } from 'vitest';
-import { type CheckpointDesign, designCheckpoint } from '../../lib/compiler/design.js';
+// Targets with kernels or tunings of their own: images, the host code that chooses, launch attributes, and one image where plans are equal.
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type CheckpointDesign, designCheckpoint, designStored } from '../../lib/compiler/design.js';
 import { defineFamily, kOtherKind } from '../../lib/compiler/kernels/family.js';
 import { families } from '../../lib/compiler/kernels/index.js';
 import { simpleFamilies } from '../../lib/compiler/kernels/simple/index.js';
 import { parseRequest } from '../../lib/compiler/request.js';
+import { layoutTarget } from '../../lib/compiler/targets.js';
+import { type Tuned, tuningKey } from '../../lib/compiler/tune/tuned.js';
 
 const kRequest = parseRequest({ model: 'llama2-tiny', batch: 1, seq: 1, weight: 'fp16' });
 
@@ -14,6 +19,64 @@ const hopperAttention = defineFamily({
   id: 'test/hopper-attention',
   accepts: (program, target) =>
     target.id === 'sm_90a' ? simpleFamilies.find(({ id }) => id === 'simple/attention')!.accepts(program, target) : kOtherKind,
+});
+
+describe('tunings of targets', () => {
+  const untuned = designCheckpoint(kRequest, null);
+  const operator = untuned.model.operators.find(({ node }) => node === 'ladder_dense_layer0_down')!;
+  const configurations = operator.family.configurations(operator.match, layoutTarget);
+  const tuned = (arch: string, parameters: Record<string, number>): Tuned => ({
+    schema: 'ladder-tuned/2',
+    arch,
+    gpu: 'a GPU',
+    date: '2024-01-01T00:00:00.000Z',
+    commit: '',
+    seconds: 0,
+    operators: { [tuningKey(operator)]: { parameters, latencyMs: 1, defaultLatencyMs: 2, candidates: 3 } },
+  });
+  const planOf = ({ planned }: CheckpointDesign, node = operator.node) => planned.find((one) => one.operator.node === node)!;
+  let folder: string;
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'ladder-tunings-'));
+    await mkdir(join(folder, 'tuned'));
+  });
+  afterAll(() => rm(folder, { recursive: true }));
+  const keep = (record: Tuned): Promise<void> => writeFile(join(folder, 'tuned', `${record.arch}.json`), JSON.stringify(record));
+
+  it('without files are the defaults, whatever the GPU', async () => {
+    for (const arch of ['sm_80', 'sm_89', 'sm_90a', 'default'])
+      expect((await designStored(kRequest, folder, arch)).manifest).toEqual(untuned.manifest);
+  });
+
+  it('of one GPU serve the targets that have none', async () => {
+    await keep(tuned('sm_90a', configurations[1]!));
+    const design = await designStored(kRequest, folder, 'sm_90a');
+    expect(design.manifest.build.tuning).toBe('sm_90a');
+    expect(planOf(design).plan.definitions).not.toBe(planOf(untuned).plan.definitions);
+    expect(planOf(design).alternatives).toEqual([]);
+    expect(design.sources.kernels).toHaveLength(untuned.sources.kernels.length);
+  });
+
+  it('of a target make an image of its own where they differ, and none where they do not', async () => {
+    await keep(tuned('sm_80', configurations[2]!));
+    const design = await designStored(kRequest, folder, 'sm_90a');
+    expect(planOf(design).alternatives!.map(({ targets }) => targets)).toEqual([['sm_80']]);
+    expect(planOf(design).alternatives![0]!.plan.definitions).not.toBe(planOf(design).plan.definitions);
+    expect(planOf(design, 'ladder_dense_layer0_qkv').alternatives).toEqual([]);
+    expect(design.manifest.launch[operator.node]?.targets).toEqual(['compute_80', 'sm_90a']);
+    expect(design.manifest.launch[`${operator.node}__sm_80`]?.targets).toEqual(['sm_80']);
+    await keep(tuned('sm_80', configurations[1]!));
+    expect(planOf(await designStored(kRequest, folder, 'sm_90a')).alternatives).toEqual([]);
+  });
+
+  it('stay with their target when another GPU is at hand', async () => {
+    await keep(tuned('sm_80', configurations[2]!));
+    const there = await designStored(kRequest, folder, 'sm_80');
+    expect(there.manifest.build.tuning).toBe('sm_80');
+    expect(planOf(there).plan.definitions).toBe(planOf(await designStored(kRequest, folder, 'sm_90a')).plan.definitions);
+    // The portable image is tuned for the GPU at hand.
+    expect(planOf(there).alternatives!.map(({ targets }) => targets)).toEqual([['compute_80', 'sm_80']]);
+  });
 });
 
 describe('targets', () => {
