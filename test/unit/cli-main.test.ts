@@ -123,7 +123,8 @@ describe('without a GPU and without loading anything', () => {
     const { status, out } = await ladder('inspect', folder);
     expect(status).toBe(0);
     expect(out).toMatch(/W_INT4 A_FP16, batch 1, 1 token, 1 layer/);
-    expect(out).toMatch(/layer0\S* +attention +float16\[/);
+    expect(out).toMatch(/layer0_attention +attention +attention +float16\[/);
+    expect(out).toMatch(/layer0_qkv +norm, dense +matmul\/vector +float16\[/);
     expect((await ladder('inspect', '--prebuilt_path', folder)).out).toBe(out);
     expect(JSON.parse((await ladder('inspect', folder, '--json')).out)).toMatchObject({ problems: [] });
   });
