@@ -60,8 +60,9 @@ export interface CheckpointDesign {
  * @throws LadderError as {@link designCheckpoint}, `BAD_RECORD`, `IO`
  */
 export async function designStored(request: CheckpointRequest, folder: string, arch: string): Promise<CheckpointDesign> {
-  const own = await Promise.all(buildTargets.map(async ({ id }) => [id, await readTuned(folder, id)] as const));
-  return designCheckpoint(request, await readTuned(folder, arch), new Map(own));
+  const archs = new Set([arch, ...buildTargets.map(({ id }) => id)]);
+  const tunings = new Map(await Promise.all([...archs].map(async (id) => [id, await readTuned(folder, id)] as const)));
+  return designCheckpoint(request, tunings.get(arch) ?? null, tunings);
 }
 
 /**

@@ -112,6 +112,19 @@ export const recordSchema = z.strictObject({
 });
 export type BenchRecord = z.infer<typeof recordSchema>;
 
+/** The figures of a case from which nothing was measured. */
+export const unmeasured = {
+  latencyMs: null,
+  samples: null,
+  paper: null,
+  rawMs: null,
+  enqueueMedianMs: null,
+  hostMsPerInference: null,
+  load: null,
+  roofline: null,
+  verified: null,
+} as const satisfies Partial<BenchRecord>;
+
 /**
  * Parses JSON by a schema.
  * @param remedy ends the message: what to do about it

@@ -10,7 +10,7 @@ import { caseOf, type CheckpointCase } from './names.js';
 import type { BenchmarkOptions, LoadOptions, VerifyRunOptions } from './options.js';
 import { packageCommit, packageVersion } from './package.js';
 import { Prebuilt } from './prebuilt.js';
-import type { BenchRecord } from './record.js';
+import { type BenchRecord, unmeasured } from './record.js';
 import type { VerifyReport } from './verdict.js';
 import type { WeightSource } from './weights.js';
 
@@ -168,15 +168,7 @@ export function failedRecord(
     warnings: [],
     clock: device.kind === 'cuda' ? 'gpu-events' : 'cpu-host',
     ...wanted,
-    latencyMs: null,
-    samples: null,
-    paper: null,
-    rawMs: null,
-    enqueueMedianMs: null,
-    hostMsPerInference: null,
-    load: null,
-    roofline: null,
-    verified: null,
+    ...unmeasured,
     device: deviceForRecord(device),
     stateBefore: null,
     stateAfter: null,

@@ -8,7 +8,7 @@ import { LadderError } from '../../errors.js';
 import { figure8Models, figure8Settings } from '../../models/index.js';
 import type { BenchmarkOptions } from '../../run/options.js';
 import { packageCommit } from '../../run/package.js';
-import type { BenchRecord, ClockKind } from '../../run/record.js';
+import { type BenchRecord, type ClockKind, unmeasured } from '../../run/record.js';
 
 /** One place of Figure 8: what every system is given. */
 export interface BaselineCase {
@@ -103,15 +103,7 @@ export function emptyRecord(system: string, systemVersion: string, case_: Baseli
     mode: 'samples',
     launch: 'stream',
     l2: 'hot',
-    latencyMs: null,
-    samples: null,
-    paper: null,
-    rawMs: null,
-    enqueueMedianMs: null,
-    hostMsPerInference: null,
-    load: null,
-    roofline: null,
-    verified: null,
+    ...unmeasured,
     device: unknownDevice,
     stateBefore: null,
     stateAfter: null,
