@@ -11,11 +11,12 @@ import { formatLabel, type Group } from '../formats/index.js';
 import { type Model, modelGraph, models, type NodeFormats } from '../models/index.js';
 import type { GraphNode } from '../operators/graph.js';
 import { operators } from '../operators/index.js';
+import type { Program } from '../operators/program.js';
 import type { ModuleSources, PlannedOperator, TargetPlan } from './emit/codegen.js';
 import { hashSources } from './emit/sources.js';
 import { lower, type LoweredModel, type LoweredOperator } from './graph/lower.js';
 import { type Policy, quantiseGraph } from './graph/quantise.js';
-import { Refusal } from './kernels/family.js';
+import { Refusal, type Storage } from './kernels/family.js';
 import { families } from './kernels/index.js';
 import type { KernelPlan, WeightRuns } from './kernels/plan.js';
 import { buildTargets, layoutTarget, type Target } from './targets.js';
@@ -158,19 +159,18 @@ function planModel(model: LoweredModel, tunedFor: TunedFor): readonly PlannedOpe
  * the same but for their kernels' names share an image.
  */
 function alternativesOf(
-  { node, program, family: chosen, match }: LoweredOperator,
+  { node, program, family: chosen }: LoweredOperator,
   plan: KernelPlan,
   tunedFor: TunedFor,
   next: WeightRuns | null,
 ): readonly TargetPlan[] {
-  const stored = JSON.stringify([...chosen.storage(match)]);
   const others: { targets: string[]; plan: KernelPlan }[] = [];
   for (const target of buildTargets) {
     if (target.id === layoutTarget.id) continue;
     const selection = families
       .all()
       .map((family) => ({ family, match: family.accepts(program, target) }))
-      .find((one) => !(one.match instanceof Refusal) && JSON.stringify([...one.family.storage(one.match)]) === stored);
+      .find((one) => !(one.match instanceof Refusal) && readsAsStored(program, one.family.storage(one.match)));
     if (!selection)
       throw new LadderError('UNSUPPORTED', `${node}: no kernel for ${target.id} reads weights as ${chosen.id} stores them`, {
         target: target.id,
@@ -183,6 +183,14 @@ function alternativesOf(
     else others.push({ targets: [target.id], plan: planFor(`${node}__${target.id}`) });
   }
   return others;
+}
+
+/** Whether values have the orders that a family wants. */
+function readsAsStored({ values }: Program, storage: ReadonlyMap<number, Storage>): boolean {
+  return [...storage].every(([value, { layout, scaleLayout }]) => {
+    const stored = values[value]!;
+    return JSON.stringify([stored.layout, stored.scaleLayout]) === JSON.stringify([layout, scaleLayout]);
+  });
 }
 
 /** The request that a manifest was made from. */

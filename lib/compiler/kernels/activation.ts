@@ -1,11 +1,13 @@
 /**
- * Norm and quantisation of rows, alone or one after the other: native/kernels/norm/activation.cuh, one block per row.
+ * Norm and quantisation of rows, alone or one after the other: native/kernels/norm/activation.cuh, one block per row; into panels
+ * norm/panels.cuh, up to eight rows per block.
  */
 import { LadderError } from '../../errors.js';
 import { formats } from '../../formats/index.js';
-import { isQuantised, type Program } from '../../operators/program.js';
+import { isQuantised, type Layout, type Program } from '../../operators/program.js';
 import { defineFamily, kOtherKind, Refusal } from './family.js';
 import { floatLiteral, parameters, singleLaunch } from './launch.js';
+import { isInPanels, isPanelStorage, panelLayout } from './panels.js';
 import type { KernelPlan, Tuning } from './plan.js';
 
 /** Values of a 16-byte vector of float16. */
@@ -24,6 +26,10 @@ interface ActivationMatch {
   readonly eps: number;
   /** Id of the result's format. */
   readonly format: string;
+  /** The result's value, its order in panels, and whether it is in them. */
+  readonly y: number;
+  readonly panels: Layout | null;
+  readonly inPanels: boolean;
 }
 
 function accepts(program: Program): ActivationMatch | Refusal {
@@ -41,7 +47,9 @@ function accepts(program: Program): ActivationMatch | Refusal {
   if (!straight || !output || hints) return kOtherKind;
   const x = values[inputs[0]!]!;
   if (x.axes.length !== 2) return new Refusal('x', `expected rows of channels but received ${x.axes.length} axes`);
-  if (x.type !== 'f16' || x.layout || output.layout || output.scaleLayout) return new Refusal('x', 'expected float16 in rows');
+  const inPanels = isInPanels(output);
+  if (x.type !== 'f16' || x.layout || (output.layout && !inPanels) || output.scaleLayout)
+    return new Refusal('x', 'expected float16 in rows');
   const [m, k] = x.axes.map(({ extent }) => extent) as [number, number];
   const format = isQuantised(output.type) ? output.type.format : 'fp16';
   const record = formats.get(format).activation;
@@ -50,7 +58,16 @@ function accepts(program: Program): ActivationMatch | Refusal {
   if (k % multiple !== 0) return new Refusal('k', `expected a multiple of ${multiple} (${format} activations) but received ${k}`);
   const most = kMaxThreads * kMaxVectorsPerThread * kVector;
   if (k > most) return new Refusal('k', `expected at most ${most} but received ${k}`);
-  return { m, k, norm: norm ? (norm.params['kind'] as 'rms' | 'layer') : 'none', eps: norm ? Number(norm.params['eps']) : 1, format };
+  return {
+    m,
+    k,
+    norm: norm ? (norm.params['kind'] as 'rms' | 'layer') : 'none',
+    eps: norm ? Number(norm.params['eps']) : 1,
+    format,
+    y: outputs[0]!,
+    panels: record.group > 0 ? null : panelLayout(output),
+    inPanels,
+  };
 }
 
 /** Enough threads for two vectors each, so that a row is in registers and its parameters fit beside it. */
@@ -67,27 +84,38 @@ function misfit(k: number, threads: number): string | null {
     : null;
 }
 
-function plan({ m, k, norm, eps, format }: ActivationMatch, name: string, tuning: Tuning): KernelPlan {
-  const threads = tuning['threads'] ?? defaultThreads(k / kVector);
-  const reason = misfit(k, threads);
+/** Threads of a block that writes panels, so that two blocks are on a multiprocessor. */
+const kPanelThreads = 512;
+
+/** Rows of a block that writes panels, as many of eight as its threads can hold, and its threads, which hold as much as they can. */
+function panelBlock(k: number): { readonly rows: number; readonly threads: number } {
+  const vectors = k / kVector;
+  const rows = [8, 4, 2].find((count) => vectors * count <= kPanelThreads * kMaxVectorsPerThread) ?? 1;
+  return { rows, threads: Math.max(32, Math.ceil((vectors * rows) / kMaxVectorsPerThread / 32) * 32) };
+}
+
+function plan({ m, k, norm, eps, format, inPanels }: ActivationMatch, name: string, tuning: Tuning): KernelPlan {
+  const block = inPanels ? panelBlock(k) : { rows: 1, threads: defaultThreads(k / kVector) };
+  const threads = tuning['threads'] ?? block.threads;
+  const reason = misfit(k * block.rows, threads);
   if (reason !== null) throw new LadderError('BAD_ARGUMENT', reason, { threads });
   const { activation: record } = formats.get(format);
   const inputs = ['x', ...(norm === 'none' ? [] : ['gain']), ...(norm === 'layer' ? ['beta'] : [])];
   const outputs = record!.scale ? ['y', 'scale'] : ['y'];
   const pass = (parameter: string): string => (inputs.includes(parameter) || outputs.includes(parameter) ? parameter : 'nullptr');
   const definitions = `struct ${name}_config {
-  static constexpr int kK = ${k}, kThreads = ${threads};
+  static constexpr int ${inPanels ? `kM = ${m}, kRows = ${block.rows}, ` : ''}kK = ${k}, kThreads = ${threads};
   static constexpr ladder::NormKind kNorm = ladder::NormKind::${kNormNames[norm]};
   static constexpr ladder::ActivationFormat kFormat = ladder::ActivationFormat::${record!.enumerator!};
   static constexpr float kEps = ${floatLiteral(eps)};
 };
 extern "C" __global__ void __launch_bounds__(${threads}) ${name}(${parameters(inputs, outputs)}) {
-  ladder::activationKernel<${name}_config>(${['x', 'gain', 'beta', 'y', 'scale'].map(pass).join(', ')});
+  ladder::${inPanels ? 'panelKernel' : 'activationKernel'}<${name}_config>(${['x', 'gain', 'beta', 'y', 'scale'].map(pass).join(', ')});
 }
 `;
-  return singleLaunch('norm/activation.cuh', definitions, {
+  return singleLaunch(inPanels ? 'norm/panels.cuh' : 'norm/activation.cuh', definitions, {
     name,
-    blocks: m,
+    blocks: inPanels ? Math.ceil(m / 8) * (8 / block.rows) : m,
     threads,
     dynamicSharedBytes: 0,
     inputs: inputs.length,
@@ -100,7 +128,9 @@ export const activation = defineFamily<ActivationMatch>({
   version: 1,
   accepts,
   storage: () => new Map(),
+  writes: ({ y, panels }, value, storage) => value === y && isPanelStorage(storage, panels),
   configurations: () => [{}],
-  key: ({ m, k, norm, format }) => `m=${m} k=${k}${norm === 'none' ? '' : ` norm=${norm}`} y=${format}`,
+  key: ({ m, k, norm, format, inPanels }) =>
+    `m=${m} k=${k}${norm === 'none' ? '' : ` norm=${norm}`} y=${format}${inPanels ? ' panels' : ''}`,
   plan,
 });

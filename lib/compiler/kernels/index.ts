@@ -11,11 +11,12 @@ import { type Family, Refusal } from './family.js';
 import { thin } from './matmul/thin.js';
 import { vector } from './matmul/vector.js';
 import { warpgroup } from './matmul/warpgroup.js';
+import { wide } from './matmul/wide.js';
 import { simpleFamilies } from './simple/index.js';
 
 /** Families in the order in which they are asked. */
 class RankedFamilies {
-  private readonly specific: Family[] = [vector, thin, warpgroup, activation, attention];
+  private readonly specific: Family[] = [vector, thin, warpgroup, wide, activation, attention];
 
   /** Adds one before all others. @throws LadderError `BAD_ARGUMENT` for an id that is taken */
   add(family: Family): void {

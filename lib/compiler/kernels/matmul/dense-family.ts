@@ -2,8 +2,10 @@
 import { type Family, Refusal, defineFamily } from '../family.js';
 import type { KernelPlan, Tuning, WeightRuns } from '../plan.js';
 import { denseStorage, withStorage } from './layouts.js';
-import { type DenseMatch, type DenseShape, denseKey, matchDense, refuseShape } from './shape.js';
+import { type DenseMatch, type DenseShape, denseKey, matchDense, refuseLayouts, refuseShape } from './shape.js';
 import { kTileRows, readsAhead, unitK } from './template.js';
+
+const kMostTokens = 64;
 
 /** How one of them differs. */
 interface DenseFamily {
@@ -25,7 +27,13 @@ export function denseFamily({ id, version, paired, refuse, configurations, plan 
       const match = matchDense(program);
       if (match instanceof Refusal) return match;
       const { shape } = match;
-      return refuseShape(shape, unitK(shape.weight), kTileRows) ?? refuse(shape) ?? withStorage(program, match, paired);
+      if (shape.m > kMostTokens) return new Refusal('m', `expected at most ${kMostTokens} tokens but received ${shape.m}`);
+      return (
+        refuseLayouts(program, [match.weight]) ??
+        refuseShape(shape, unitK(shape.weight), kTileRows) ??
+        refuse(shape) ??
+        withStorage(program, match, denseStorage(match, paired))
+      );
     },
     storage: (match) => denseStorage(match, paired),
     configurations: ({ shape }) => configurations(shape),

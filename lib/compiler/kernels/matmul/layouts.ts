@@ -52,10 +52,10 @@ export function denseLayouts(
   };
 }
 
-/** A match whose weight, where its stored order is known already, is stored as `denseStorage` says. */
-export function withStorage({ values }: Program, match: DenseMatch, paired: boolean): DenseMatch | Refusal {
+/** A match whose weight, where its stored order is known already, is stored as `storage` says. */
+export function withStorage<M extends DenseMatch>({ values }: Program, match: M, storage: ReadonlyMap<number, Storage>): M | Refusal {
   const { layout, scaleLayout } = values[match.weight]!;
-  const wanted = denseStorage(match, paired).get(match.weight);
+  const wanted = storage.get(match.weight);
   const isOther = (given: Storage['layout'], own: Storage['layout']): boolean =>
     given !== undefined && JSON.stringify(given) !== JSON.stringify(own);
   return isOther(layout, wanted?.layout) || isOther(scaleLayout, wanted?.scaleLayout)

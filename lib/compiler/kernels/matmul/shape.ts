@@ -145,8 +145,6 @@ export function matchDense(program: Program): DenseMatch | Refusal {
   if (group === null) return new Refusal('group', 'expected a scale per output channel, or per 32, 64 or 128 along k');
   if (x.type === 'f32' || !hasPlainScales(x))
     return new Refusal('x', 'expected activations that are float16, or quantised per token or per block of their format');
-  if ([...inputs, output].some((value) => value !== dense.inputs[1] && (values[value]!.layout || values[value]!.scaleLayout)))
-    return new Refusal('layout', 'expected activations and vectors in rows');
   const quantised = isQuantised(source.type);
   const shape: DenseShape = {
     m: source.axes[0]!.extent,
@@ -184,17 +182,21 @@ export function matchDense(program: Program): DenseMatch | Refusal {
   };
 }
 
-/**
- * Why no dense kernel of few tokens takes a product, or null: sizes, and pairs of formats.
- */
+/** Why a kernel that reads and writes rows does not take a matched program, or null; `but`: values that it takes in other orders. */
+export function refuseLayouts({ values, inputs, outputs }: Program, but: readonly number[]): Refusal | null {
+  return [...inputs, ...outputs].some((value) => !but.includes(value) && (values[value]!.layout || values[value]!.scaleLayout))
+    ? new Refusal('layout', 'expected activations and vectors in rows')
+    : null;
+}
+
+/** Why no dense kernel of such units and tiles takes a product, or null: sizes, and pairs of formats. */
 export function refuseShape(
-  { m, n, k, weight, activation, group, function: fn }: DenseShape,
+  { n, k, weight, activation, group, function: fn }: DenseShape,
   unitK: number,
   tileRows: number,
 ): Refusal | null {
   const { weight: record } = weightFormat(weight);
   if (record.enumerator === undefined) return new Refusal('weight', `no kernel decodes ${weight}`);
-  if (m > 64) return new Refusal('m', `expected at most 64 tokens but received ${m}`);
   if (fn === 'silu_mul' && n % tileRows !== 0)
     return new Refusal('n', `expected a multiple of ${tileRows} with silu_mul but received ${n}`);
   const unit = Math.max(unitK, group);

@@ -103,7 +103,7 @@ export function fittingTunings<T extends object>(
 const kNormNames = { none: 'kNone', rms: 'kRms', layer: 'kLayer' } as const;
 
 /** The operator's part of a configuration, as members of the C++ struct. */
-function operatorConstants(operator: DenseShape): string[] {
+export function operatorConstants(operator: DenseShape): string[] {
   const { m, n, k, weight, group, input, norm, bias, residual } = operator;
   return [
     `static constexpr ladder::WeightFormat kWeight = ladder::WeightFormat::${formats.get(weight).weight!.enumerator!};`,
@@ -162,7 +162,7 @@ const kMemberTypes: Readonly<Record<string, string>> = {
 };
 
 /** An `extern "C"` kernel that hands its parameters to the template `kernel` of `ladder`. */
-function kernelText(
+export function kernelText(
   name: string,
   kernel: string,
   constants: readonly string[],

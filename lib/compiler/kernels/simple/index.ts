@@ -181,6 +181,8 @@ const quantise = defineFamily<SimpleMatch>({
 const attention = defineFamily<SimpleMatch>({
   ...common,
   id: 'simple/attention',
+  // Not through views.
+  writes: () => false,
   key: ({ node }) => JSON.stringify(node.params),
   accepts(program) {
     const match = single(program, (kind) => kind === 'attention');
