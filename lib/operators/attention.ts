@@ -1,9 +1,10 @@
 /**
- * Attention over the `seq` tokens of the input, no mask, no KV cache: softmax(q·kᵀ/√d + bias)·v per head.
+ * Attention over the `seq` tokens of the input, no KV cache: softmax(q·kᵀ/√d + bias)·v per head.
  * Input qkv [batch·seq, (heads+2·kvHeads)·headDim]; output [batch·seq, heads·headDim].
  * `order` concatenated: all q heads, all k heads, all v heads. interleaved: per head q, k, v (BLOOM's fused QKV).
  * `position` rope: rotate-half rotary embedding on q and k at position = token index in its sequence, base `ropeBase`;
  * alibi: bias slope(head)·key position, slopes as in Press et al. 2022.
+ * `mask` none (the default): a query sees all keys of its sequence; causal: those up to its own token.
  */
 import { z } from 'zod';
 import { definePrimitive, ensure, kHalfUnit, matrixOf, real } from './primitive.js';
@@ -13,6 +14,10 @@ const dimension = z
   .int()
   .min(1)
   .max(2 ** 31 - 1);
+
+/** Which keys a query sees, the default first. */
+export const kMasks = ['none', 'causal'] as const;
+export type Mask = (typeof kMasks)[number];
 
 export const attention = definePrimitive({
   id: 'attention',
@@ -26,6 +31,7 @@ export const attention = definePrimitive({
     order: z.enum(['concatenated', 'interleaved']),
     position: z.enum(['rope', 'alibi']),
     ropeBase: z.number().positive(),
+    mask: z.enum(kMasks).default('none'),
   }),
   operands: [{ role: 'qkv' }],
   infer({ batch, seq, heads, kvHeads, headDim, order, position }, [qkv]) {
@@ -49,7 +55,7 @@ export const attention = definePrimitive({
     );
     return [real([rows, { name: columns.name, extent: heads * headDim }])];
   },
-  flops: ({ batch, seq, heads, headDim }) => 4 * batch * seq * seq * heads * headDim,
+  flops: ({ batch, seq, heads, headDim, mask }) => 4 * batch * (mask === 'causal' ? (seq * (seq + 1)) / 2 : seq * seq) * heads * headDim,
   // One token: softmax is 1 and the output is V itself. More: q, k and the probabilities may be rounded to FP16 for the tensor cores.
   error: ({ seq }, _, [qkv]) =>
     seq === 1

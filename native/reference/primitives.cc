@@ -32,6 +32,8 @@ const PrimitiveKind& primitiveKind(const Program& program, size_t node) {
   throw Error("UNSUPPORTED", "program: expected one of " + names + " for the kind of " + nodeName(program, node));
 }
 
+bool NodeView::has(const char* name) const { return node().numbers.count(name) + node().strings.count(name) > 0; }
+
 double NodeView::number(const char* name) const {
   const auto found = node().numbers.find(name);
   if (found == node().numbers.end()) refuse(name, "a number", "nothing");

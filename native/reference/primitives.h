@@ -35,6 +35,11 @@ class NodeView {
     }
     refuse(name, "one of " + names, "\"" + text + "\"");
   }
+  /// The same; `absent` where the node does not say.
+  template <typename T>
+  T choice(const char* name, std::initializer_list<std::pair<const char*, T>> choices, T absent) const {
+    return has(name) ? choice(name, choices) : absent;
+  }
   void requireInputs(size_t least, size_t most) const;
   /// The extents of a value that must have that many axes.
   std::vector<int64_t> extents(const char* role, const Value& value, size_t axes) const;
@@ -45,6 +50,7 @@ class NodeView {
   [[noreturn]] void unsupported(const std::string& what) const;
 
  private:
+  bool has(const char* name) const;
   double number(const char* name) const;
   std::string string(const char* name) const;
   const Program& program_;

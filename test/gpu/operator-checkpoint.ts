@@ -143,12 +143,15 @@ export async function missingForOperators(): Promise<string | null> {
   return missing;
 }
 
-/** Builds the cases and expects every operator to agree with the reference in every element, and with itself in a second run. */
-export async function verifyOperators(cases: readonly OperatorCase[], targets?: readonly string[]): Promise<void> {
+/**
+ * Builds the cases and expects every operator to agree with the reference in every element, and with itself in a second run.
+ * @param maxRows compares samples of so many rows; 0: all
+ */
+export async function verifyOperators(cases: readonly OperatorCase[], targets?: readonly string[], maxRows = 0): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'ladder-operators-'));
   try {
     await buildOperators(folder, cases, targets);
-    const report = await verifyPrebuilt(folder, { maxColumns: 0, maxRows: 0, build: false, endToEnd: 'off' });
+    const report = await verifyPrebuilt(folder, { maxColumns: 0, maxRows, build: false, endToEnd: 'off' });
     expect(new Set(report.operators.map(({ node }) => node)).size).toBe(cases.length);
     for (const { node, output, failures, deterministic } of report.operators) {
       expect({ node, output, failures, deterministic }).toEqual({ node, output, failures: [], deterministic: true });

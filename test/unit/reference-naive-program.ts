@@ -273,6 +273,7 @@ function compute(node: NativeNode, values: readonly NativeValue[], inputs: reado
             ropeBase: ropeBase!,
             order: node.strings['order'] as 'concatenated',
             position: node.strings['position'] as 'rope',
+            mask: node.strings['mask'] === 'causal' ? 'causal' : 'none',
           },
           halves,
         ),

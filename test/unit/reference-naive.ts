@@ -5,11 +5,12 @@ import { decode, e8m0ToFloat, encode, floatToHalf, halfToFloat, mxScaleCode, rou
 import { formats, isMx, weightFormat } from '../../lib/formats/index.js';
 import { kMxBlock } from '../../lib/formats/fp8.js';
 import type { LayoutDigit } from '../../lib/native.js';
+import type { Mask } from '../../lib/operators/attention.js';
 
 export type DenseOperator = DenseV1;
 export type NormOperator = Extract<OperatorV1, { op: 'norm' }>;
 export type QuantiseOperator = Extract<OperatorV1, { op: 'quantise' }>;
-export type AttentionOperator = Extract<OperatorV1, { op: 'attention' }>;
+export type AttentionOperator = Extract<OperatorV1, { op: 'attention' }> & { readonly mask?: Mask };
 type Digit = { axis: 'n' | 'k'; stride: number; size: number };
 
 /** A seeded generator of uniform numbers in [0, 1). */
@@ -253,7 +254,7 @@ export function alibiSlopes(heads: number): number[] {
 
 /** Output of attention before its rounding to FP16. */
 export function naiveAttention(operator: AttentionOperator, input: Uint8Array): number[] {
-  const { batch, seq, heads, kvHeads, headDim: d, order, position, ropeBase } = operator;
+  const { batch, seq, heads, kvHeads, headDim: d, order, position, ropeBase, mask } = operator;
   const width = (heads + 2 * kvHeads) * d;
   const qkv = halvesOf(input);
   const slopes = alibiSlopes(heads);
@@ -273,7 +274,7 @@ export function naiveAttention(operator: AttentionOperator, input: Uint8Array): 
       for (let h = 0; h < heads; ++h) {
         const kv = Math.floor(h / (heads / kvHeads));
         const q = head(b * seq + t, 0, h);
-        const scores = Array.from({ length: seq }, (_, s) => {
+        const scores = Array.from({ length: mask === 'causal' ? t + 1 : seq }, (_, s) => {
           const key = head(b * seq + s, 1, kv);
           return q.reduce((sum, value, i) => sum + value * key[i]!, 0) / Math.sqrt(d) + (position === 'alibi' ? slopes[h]! * s : 0);
         });

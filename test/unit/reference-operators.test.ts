@@ -169,6 +169,36 @@ describe('attention', () => {
       'concatenated, ALiBi, one key head',
       { op: 'attention', batch: 2, seq: 6, heads: 12, kvHeads: 1, headDim: 4, order: 'concatenated', position: 'alibi', ropeBase: 10000 },
     ],
+    [
+      'causal, rope',
+      {
+        op: 'attention',
+        batch: 2,
+        seq: 9,
+        heads: 4,
+        kvHeads: 2,
+        headDim: 8,
+        order: 'concatenated',
+        position: 'rope',
+        ropeBase: 100,
+        mask: 'causal',
+      },
+    ],
+    [
+      'causal, ALiBi',
+      {
+        op: 'attention',
+        batch: 2,
+        seq: 7,
+        heads: 6,
+        kvHeads: 6,
+        headDim: 4,
+        order: 'interleaved',
+        position: 'alibi',
+        ropeBase: 10000,
+        mask: 'causal',
+      },
+    ],
   ];
   for (const [name, operator] of cases) {
     it(name, async () => {
@@ -188,16 +218,20 @@ describe('attention', () => {
   it('refuses head counts that do not go together', async () => {
     const operator = cases[0]![1];
     const run = (change: Partial<AttentionOperator>, inputs = [new Uint8Array(3 * 12 * 16 * 2)]): Promise<void> => {
-      const { batch, seq, heads, kvHeads, headDim, order, position, ropeBase } = { ...operator, ...change };
+      const { batch, seq, heads, kvHeads, headDim, order, position, ropeBase, mask } = { ...operator, ...change };
       const program = changed(programOf(operator), 'nodes', 0, {
         numbers: { batch, seq, heads, kvHeads, headDim, ropeBase },
-        strings: { order, position },
+        strings: { order, position, ...(mask && { mask }) },
       });
       return native().referenceRun({ program, inputs, outputs: [new Uint8Array(3 * 8 * 16 * 2)] });
     };
     await run({});
     await expect(run({ kvHeads: 3 })).rejects.toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('kvHeads') });
     await expect(run({ order: 'interleaved' })).rejects.toMatchObject({ code: 'UNSUPPORTED' });
+    await expect(run({ mask: 'sliding' as 'causal' })).rejects.toMatchObject({
+      code: 'BAD_ARGUMENT',
+      message: expect.stringMatching(/one of none, causal for `mask`/),
+    });
     await expect(run({ headDim: 15 })).rejects.toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('headDim') });
     await expect(run({ headDim: 8 })).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringContaining('`qkv`') });
     await expect(run({ seq: 2 })).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });

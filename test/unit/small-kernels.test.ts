@@ -14,7 +14,7 @@ import type { KernelPlan, Tuning } from '../../lib/compiler/kernels/plan.js';
 import { buildTargets, layoutTarget } from '../../lib/compiler/targets.js';
 import { activationFormats } from '../../lib/formats/index.js';
 import type { Program } from '../../lib/operators/program.js';
-import { storedProgram } from '../fixtures/programs.js';
+import { attentionProgram, storedProgram } from '../fixtures/programs.js';
 
 type Small = Exclude<OperatorV1, { op: 'dense' }>;
 type AttentionOperator = Extract<OperatorV1, { op: 'attention' }>;
@@ -94,8 +94,8 @@ describe('plans', () => {
       dimension,
       message: expect.stringMatching(message),
     });
-    // The kernels for any shape take it, where speed is no matter.
-    expect(storedProgram(operator).family.id).toMatch(/^simple\//);
+    // Others take it: those for long sequences, or, where speed is no matter, those for any shape.
+    expect(storedProgram(operator).family.id).toMatch(operator.op === 'attention' ? /^attention\/flash$/ : /^simple\//);
   });
 
   it.each<[Small, RegExp]>([
@@ -169,11 +169,13 @@ describe('compilation', () => {
         for (const k of [96, 8192, 28672, 57344]) plans.push(planOf({ op: 'quantise', m: 32, k, activation }, name()));
       }
     }
+    const { op: _, ...shape } = attention;
     for (const seq of [1, 2, 33, 64]) {
       plans.push(planOf({ ...attention, seq }, name()));
       plans.push(planOf({ ...attention, ...alibi, seq }, name()));
       plans.push(planOf({ ...attention, seq, headDim: 64 }, name()));
       plans.push(planOf({ ...attention, seq, headDim: 256 }, name()));
+      plans.push(storedProgram(attentionProgram({ ...shape, seq, mask: 'causal' })).plan(name()));
     }
     // The plan computes the shared memory that the kernel's struct describes.
     const checks = plans

@@ -16,7 +16,7 @@ const kManyWarps = 1024;
 const kHeadDims: readonly number[] = [64, 128, 256];
 
 /** Parameters of the operator. */
-interface AttentionMatch {
+export interface AttentionMatch {
   readonly batch: number;
   readonly seq: number;
   readonly heads: number;
@@ -25,17 +25,41 @@ interface AttentionMatch {
   readonly order: 'concatenated' | 'interleaved';
   readonly position: 'rope' | 'alibi';
   readonly ropeBase: number;
+  readonly causal: boolean;
 }
 
-function accepts({ values, nodes, inputs, hints }: Program): AttentionMatch | Refusal {
+/** What a program of one attention says of itself; null for another. */
+export function matchAttention({ nodes, inputs, hints }: Program): AttentionMatch | null {
   const [node, ...others] = nodes;
-  if (node?.kind !== 'attention' || others.length > 0 || hints) return kOtherKind;
-  if (
-    node.inputs.length !== inputs.length ||
-    [...inputs, ...node.outputs].some((value) => values[value]!.type !== 'f16' || values[value]!.layout)
-  )
+  if (node?.kind !== 'attention' || others.length > 0 || node.inputs.length !== inputs.length || hints) return null;
+  const { mask, ...params } = node.params;
+  return { ...(params as unknown as Omit<AttentionMatch, 'causal'>), causal: mask === 'causal' };
+}
+
+/** Members of the C++ struct: the operator's, and numbers that a kernel has beside them. */
+export function attentionConstants(
+  { batch, seq, heads, kvHeads, headDim, order, position, ropeBase }: AttentionMatch,
+  numbers: Readonly<Record<string, number>> = {},
+): string {
+  const integers = { kBatch: batch, kSeq: seq, kHeads: heads, kKvHeads: kvHeads, kHeadDim: headDim, ...numbers };
+  return `  static constexpr int ${Object.entries(integers)
+    .map(([member, value]) => `${member} = ${value}`)
+    .join(', ')};
+  static constexpr ladder::Order kOrder = ladder::Order::${order === 'interleaved' ? 'kInterleaved' : 'kConcatenated'};
+  static constexpr ladder::Position kPosition = ladder::Position::${position === 'rope' ? 'kRope' : 'kAlibi'};
+  static constexpr double kLog2Base = ${doubleLiteral(Math.log2(ropeBase))};`;
+}
+
+export function attentionKey({ batch, seq, heads, kvHeads, headDim, order, position, causal }: AttentionMatch): string {
+  return `batch=${batch} seq=${seq} heads=${heads} kv=${kvHeads} d=${headDim} ${order} ${position}${causal ? ' causal' : ''}`;
+}
+
+function accepts(program: Program): AttentionMatch | Refusal {
+  const match = matchAttention(program);
+  if (!match) return kOtherKind;
+  const { values, inputs, outputs } = program;
+  if ([...inputs, ...outputs].some((value) => values[value]!.type !== 'f16' || values[value]!.layout))
     return new Refusal('qkv', 'expected float16 in rows');
-  const match = node.params as unknown as AttentionMatch;
   if (match.seq > kMaxShortSeq) return new Refusal('seq', `expected at most ${kMaxShortSeq} but received ${match.seq}`);
   if (!kHeadDims.includes(match.headDim)) return new Refusal('headDim', `expected 64, 128 or 256 but received ${match.headDim}`);
   return match;
@@ -51,7 +75,7 @@ function sharedBytes({ seq, headDim }: AttentionMatch, warps: number): number {
 }
 
 function plan(match: AttentionMatch, name: string, tuning: Tuning): KernelPlan {
-  const { batch, seq, heads, kvHeads, headDim, order, position, ropeBase } = match;
+  const { batch, seq, heads, causal } = match;
   const single = seq === 1;
   const warps = tuning['warps'] ?? defaultWarps(match);
   if (!Number.isInteger(warps) || warps < 1 || warps > kMaxThreads / 32) {
@@ -60,11 +84,8 @@ function plan(match: AttentionMatch, name: string, tuning: Tuning): KernelPlan {
   const threads = warps * 32;
   const kernel = single ? 'attentionSingleKernel' : 'attentionShortKernel';
   const definitions = `struct ${name}_config {
-  static constexpr int kBatch = ${batch}, kSeq = ${seq}, kHeads = ${heads}, kKvHeads = ${kvHeads}, kHeadDim = ${headDim}, kWarps = ${warps};
-  static constexpr ladder::Order kOrder = ladder::Order::${order === 'interleaved' ? 'kInterleaved' : 'kConcatenated'};
-  static constexpr ladder::Position kPosition = ladder::Position::${position === 'rope' ? 'kRope' : 'kAlibi'};
-  static constexpr double kLog2Base = ${doubleLiteral(Math.log2(ropeBase))};
-};
+${attentionConstants(match, { kWarps: warps })}
+${single ? '' : `  static constexpr bool kCausal = ${causal};\n`}};
 extern "C" __global__ void __launch_bounds__(${threads}) ${name}(${parameters(['qkv'], ['y'])}) {
   ladder::${kernel}<${name}_config>(qkv, y);
 }
@@ -86,7 +107,6 @@ export const attention = defineFamily<AttentionMatch>({
   accepts,
   storage: () => new Map(),
   configurations: () => [{}],
-  key: ({ batch, seq, heads, kvHeads, headDim, order, position }) =>
-    `batch=${batch} seq=${seq} heads=${heads} kv=${kvHeads} d=${headDim} ${order} ${position}`,
+  key: attentionKey,
   plan,
 });

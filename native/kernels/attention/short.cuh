@@ -23,7 +23,7 @@ struct ShortAttention {
   static constexpr int kSharedBytes = kKeyBytes + kValueBytes + C::kWarps * C::kHeadDim * 4;
 };
 
-/// C also has kWarps: launched with batch·heads blocks of 32·kWarps and ShortAttention<C>::kSharedBytes of shared memory.
+/// C also has kCausal and kWarps: launched with batch·heads blocks of 32·kWarps and ShortAttention<C>::kSharedBytes of shared memory.
 template <class C>
 __device__ __forceinline__ void attentionShortKernel(const void* qkv, void* y) {
   using S = AttentionShape<C>;
@@ -90,7 +90,7 @@ __device__ __forceinline__ void attentionShortKernel(const void* qkv, void* y) {
         const float4 b = k[d];
         dot = fmaf(a.x, b.x, fmaf(a.y, b.y, fmaf(a.z, b.z, fmaf(a.w, b.w, dot))));
       }
-      scores[i] = key < C::kSeq ? fmaf(slope, static_cast<float>(key), dot * scale) : -INFINITY;
+      scores[i] = key < (C::kCausal ? token + 1 : C::kSeq) ? fmaf(slope, static_cast<float>(key), dot * scale) : -INFINITY;
       largest = fmaxf(largest, scores[i]);
     }
 

@@ -1,9 +1,9 @@
-// Attention of any length and head size, no mask: lib/operators/attention.ts. One block per (row, head); keys come in chunks of one per
+// Attention of any length and head size, all keys or (causal) those up to the query's: lib/operators/attention.ts. One block per (row, head); keys come in chunks of one per
 // thread, with a running maximum (online softmax), so that no length needs more memory. FP32 throughout.
 //
 //   qkv float16 [batch·seq, (heads + 2·kvHeads)·headDim]     y float16 [batch·seq, heads·headDim]
 //
-// C: kSeq, kHeads, kKvHeads, kHeadDim, kInterleaved, kRope, kLog2Base. Grid: heads × batch·seq. Architectures: all.
+// C: kSeq, kHeads, kKvHeads, kHeadDim, kInterleaved, kRope, kCausal, kLog2Base. Grid: heads × batch·seq. Architectures: all.
 // Tests: test/gpu/simple-kernels.test.ts.
 #pragma once
 #include <cuda_fp16.h>
@@ -48,11 +48,12 @@ __device__ __forceinline__ void simpleAttention(const void* qkv, void* y) {
 
   const float scale = rsqrtf(static_cast<float>(kDim));
   const float slope = C::kRope ? 0.0f : alibiSlope<C::kHeads>(head);
+  const int keys = C::kCausal ? row - firstRow + 1 : C::kSeq;
   float largest = -CUDART_INF_F, sum = 0.0f, out[kOwn] = {};
-  for (int first = 0; first < C::kSeq; first += kAttentionThreads) {
+  for (int first = 0; first < keys; first += kAttentionThreads) {
     const int key = first + t;
     float score = -CUDART_INF_F;
-    if (key < C::kSeq) {
+    if (key < keys) {
       float dot = 0.0f;
       if constexpr (C::kRope) {
         for (int pair = 0; pair < kHalf; ++pair) {
@@ -76,7 +77,7 @@ __device__ __forceinline__ void simpleAttention(const void* qkv, void* y) {
       const int d = t + i * kAttentionThreads;
       out[i] *= factor;
       if (d >= kDim) continue;
-      for (int j = 0; j < min(kAttentionThreads, C::kSeq - first); ++j)
+      for (int j = 0; j < min(kAttentionThreads, keys - first); ++j)
         out[i] = fmaf(probabilities[j], at(firstRow + first + j, 2, d), out[i]);
     }
     __syncthreads();

@@ -1,4 +1,4 @@
-// attention: softmax(q·kᵀ/√d + bias)·v per head over the tokens of each sequence, without mask and cache. qkv [batch·seq,
+// attention: softmax(q·kᵀ/√d + bias)·v per head over the tokens of each sequence, all or (causal) up to the query's, without cache. qkv [batch·seq,
 // (heads + 2·kvHeads)·headDim] → [batch·seq, heads·headDim]. Rotary embedding: Su et al. 2021 in its rotate-half form; ALiBi
 // slopes: Press et al. 2022. Rows of other sequences and heads of other groups are not needed for a sample.
 #include <algorithm>
@@ -38,7 +38,8 @@ class Attention : public PrimitiveOf<Attention> {
   explicit Attention(const NodeView& node)
       : batch_(node.dimension("batch")), seq_(node.dimension("seq")), heads_(node.dimension("heads")), kvHeads_(node.dimension("kvHeads")),
         headDim_(node.dimension("headDim")), interleaved_(node.choice<bool>("order", {{"concatenated", false}, {"interleaved", true}})),
-        rope_(node.choice<bool>("position", {{"rope", true}, {"alibi", false}})), ropeBase_(node.positive("ropeBase")) {
+        rope_(node.choice<bool>("position", {{"rope", true}, {"alibi", false}})), ropeBase_(node.positive("ropeBase")),
+        causal_(node.choice<bool>("mask", {{"none", false}, {"causal", true}}, false)) {
     node.requireInputs(1, 1);
     if (heads_ % kvHeads_ != 0)
       node.unsupported("heads = " + std::to_string(heads_) + " is not a multiple of kvHeads = " + std::to_string(kvHeads_));
@@ -186,7 +187,7 @@ class Attention : public PrimitiveOf<Attention> {
     return result;
   }
 
-  /// out[headDim] = softmax(q·kᵀ/√d + bias)·v for one query row and head. `scores` is scratch.
+  /// out[headDim] = softmax(q·kᵀ/√d + bias)·v for one query row and head, over the keys that it sees. `scores` is scratch.
   template <typename Real>
   void attend(const Source<Real>& source, const Rotation<Real>& rotation, const KeyValues<Real>& kv, int64_t row, int64_t head,
               std::vector<Real>& scores, Real* out) const {
@@ -194,8 +195,9 @@ class Attention : public PrimitiveOf<Attention> {
     loadHead(source, rotation, row, 0, head, query.data());
     const Real scale = 1 / std::sqrt(static_cast<Real>(headDim_));
     const auto slope = static_cast<Real>(rope_ ? 0 : alibiSlope(head));
-    scores.resize(static_cast<size_t>(seq_));
-    for (int64_t token = 0; token < seq_; ++token) {
+    const int64_t keys = causal_ ? row % seq_ + 1 : seq_;
+    scores.resize(static_cast<size_t>(keys));
+    for (int64_t token = 0; token < keys; ++token) {
       const Real* key = kv.keys.data() + token * headDim_;
       Real dot = 0;
       for (int64_t i = 0; i < headDim_; ++i) dot += query[static_cast<size_t>(i)] * key[i];
@@ -205,7 +207,7 @@ class Attention : public PrimitiveOf<Attention> {
     Real sum = 0;
     for (Real& score : scores) sum += score = std::exp(score - largest);
     std::fill_n(out, headDim_, Real{0});
-    for (int64_t token = 0; token < seq_; ++token) {
+    for (int64_t token = 0; token < keys; ++token) {
       const Real weight = scores[static_cast<size_t>(token)] / sum;
       const Real* value = kv.values.data() + token * headDim_;
       for (int64_t i = 0; i < headDim_; ++i) out[i] += weight * value[i];
@@ -215,6 +217,7 @@ class Attention : public PrimitiveOf<Attention> {
   int64_t batch_, seq_, heads_, kvHeads_, headDim_;
   bool interleaved_, rope_;
   double ropeBase_;
+  bool causal_;
 };
 
 }  // namespace

@@ -192,11 +192,11 @@ const attention = defineFamily<SimpleMatch>({
     return fitting(match, match.output.axes[0]!.extent);
   },
   plan(match, name) {
-    const { seq, heads, kvHeads, headDim, order, position, ropeBase } = match.node.params;
+    const { seq, heads, kvHeads, headDim, order, position, ropeBase, mask } = match.node.params;
     const [x, y] = [readView(`${name}_x`, match.inputs[0]!), writeView(`${name}_y`, match.output)];
     const config = `struct ${name}_config {
   static constexpr int kSeq = ${seq}, kHeads = ${heads}, kKvHeads = ${kvHeads}, kHeadDim = ${headDim};
-  static constexpr bool kInterleaved = ${order === 'interleaved'}, kRope = ${position === 'rope'};
+  static constexpr bool kInterleaved = ${order === 'interleaved'}, kRope = ${position === 'rope'}, kCausal = ${mask === 'causal'};
   static constexpr double kLog2Base = ${doubleLiteral(Math.log2(Number(ropeBase)))};
 };
 `;

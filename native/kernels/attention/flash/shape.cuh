@@ -1,0 +1,123 @@
+// Attention of any length in tiles (Dao et al. 2022; Shah et al. 2024): what its kernels share about shapes and storage.
+// Operator: lib/operators/attention.ts. y = softmax(q·kᵀ/√d + bias)·v per head, keys of the query's sequence, all or (causal) up to it.
+//
+//   qkv  float16 [m, (heads + 2·kvHeads)·d] in panels, m = batch·seq
+//   y    float16 [m, heads·d] in panels or rows
+//
+// A panel is a stretch of 64 channels of all rows, 128 bytes of each, stored together, in core matrices of 8 rows × 16 bytes:
+//
+//   byte = panel·⌈m/8⌉·1024 + (row/8)·1024 + piece·128 + (row%8)·16,   piece = channel % 64 / 8
+//
+// So a tile of rows of one panel is one contiguous run, and a core matrix lies as wgmma, ldmatrix and stmatrix take it. Rows of a
+// panel past m, up to a multiple of 8, are finite. Tiles of a sequence begin at the last multiple of 8 that is not past its first row.
+//
+// Keys and values whose heads begin within a panel, and keys that rotate, are copied first (prepare.cuh) to the operator's
+// workspace, in panels of their own in which each head begins a panel:
+//
+//   workspace   [rotary table: float2 (cos, sin) [seq][d/2]] [keys: kvHeads · ⌈d/64⌉ panels] [values: likewise]
+//
+// Values of one sequence that are not finite may reach its neighbours in the batch: keys that a query must not see have weight 0.
+#pragma once
+#include <cuda_fp16.h>
+#include <stdint.h>
+
+#include "attention/operator.cuh"
+
+namespace ladder {
+
+/// C: kBatch, kSeq, kHeads, kKvHeads, kHeadDim, kOrder, kPosition, kLog2Base, kCausal, kPanelResult.
+template <class C>
+struct FlashShape {
+  static constexpr int kRows = C::kBatch * C::kSeq;
+  static constexpr int kDim = C::kHeadDim;
+  static constexpr int kShared = C::kHeads / C::kKvHeads;  // query heads per key head
+  static constexpr bool kRope = C::kPosition == Position::kRope;
+  static_assert(kDim % 32 == 0 && kDim >= 64 && kDim <= 128, "head of 64, 96 or 128");
+  static_assert(C::kHeads % C::kKvHeads == 0);
+  static_assert(C::kOrder == Order::kConcatenated || C::kHeads == C::kKvHeads);
+
+  static constexpr int kPieces = kDim / 8;                  // of a head
+  static constexpr int kHeadPanels = (kDim + 63) / 64;      // that a head takes where it begins one
+  static constexpr int kPaddedRows = (kRows + 7) / 8 * 8;
+  static constexpr int64_t kPanelBytes = static_cast<int64_t>(kPaddedRows) * 128;
+
+  /// Heads begin panels in qkv.
+  static constexpr bool kAligned = kDim % 64 == 0;
+  static constexpr bool kMovesKeys = kRope || !kAligned, kMovesValues = !kAligned;
+  /// Sequences that begin within a group of 8 rows.
+  static constexpr bool kOddStarts = C::kBatch > 1 && C::kSeq % 8 != 0;
+  /// Rows from a sequence's first group of 8 to its end, at most.
+  static constexpr int kSpan = C::kSeq + (kOddStarts ? 7 : 0);
+
+  static constexpr int64_t kTableBytes = kRope ? static_cast<int64_t>(C::kSeq) * kDim * 4 : 0;
+  static constexpr int64_t kMovedBytes = C::kKvHeads * kHeadPanels * kPanelBytes;
+  static constexpr int64_t kKeysAt = kTableBytes, kValuesAt = kKeysAt + (kMovesKeys ? kMovedBytes : 0);
+  static constexpr int64_t kWorkspaceBytes = kValuesAt + (kMovesValues ? kMovedBytes : 0);
+
+  /// First piece (of 8 channels) of a row of qkv. `head`: of the queries, or of the keys.
+  __device__ __forceinline__ static int firstPiece(Part part, int head) {
+    if (C::kOrder == Order::kInterleaved) return (3 * head + static_cast<int>(part)) * kPieces;
+    return ((part == Part::kQuery ? 0 : C::kHeads + (part == Part::kValue ? C::kKvHeads : 0)) + head) * kPieces;
+  }
+  /// Where a piece of a row lies among panels.
+  __device__ __forceinline__ static int64_t offset(int row, int piece) {
+    return piece / 8 * kPanelBytes + (row / 8 * 1024 + piece % 8 * 128 + row % 8 * 16);
+  }
+
+  /// The panels of a key head, where the kernels read it.
+  __device__ __forceinline__ static const uint8_t* keys(const void* qkv, const void* workspace, int kvHead) {
+    if constexpr (kMovesKeys) return static_cast<const uint8_t*>(workspace) + kKeysAt + kvHead * kHeadPanels * kPanelBytes;
+    return static_cast<const uint8_t*>(qkv) + firstPiece(Part::kKey, kvHead) / 8 * kPanelBytes;
+  }
+  __device__ __forceinline__ static const uint8_t* values(const void* qkv, const void* workspace, int kvHead) {
+    if constexpr (kMovesValues) return static_cast<const uint8_t*>(workspace) + kValuesAt + kvHead * kHeadPanels * kPanelBytes;
+    return static_cast<const uint8_t*>(qkv) + firstPiece(Part::kValue, kvHead) / 8 * kPanelBytes;
+  }
+};
+
+/// One tile of queries, and the keys that it needs: rows of all sequences' numbering.
+struct FlashTile {
+  int head, firstQuery;    // its first row, a multiple of 8
+  int firstRow, endRow;    // of the sequence
+  int firstKey, keyBlocks; // the first key block's first row, a multiple of 8; blocks up to the last key needed
+};
+
+/// Tiles of kQueries queries against blocks of kKeys keys.
+template <class C, int kQueries, int kKeys>
+struct FlashTiles {
+  using S = FlashShape<C>;
+  static constexpr int kPerHead = (S::kSpan + kQueries - 1) / kQueries;
+  static constexpr int kCount = kPerHead * C::kHeads * C::kBatch;
+
+  /// The first tile from `index` on, in the block's steps, that has queries: a sequence's last tile may have none.
+  __device__ __forceinline__ static int withQueries(int index) {
+    if constexpr (S::kOddStarts) {
+      while (index < kCount && at(index).firstQuery >= at(index).endRow) index += gridDim.x;
+    }
+    return index;
+  }
+
+  /// Tiles of a head, then heads: those that run together share keys. Causal: the longest first.
+  __device__ __forceinline__ static FlashTile at(int index) {
+    FlashTile tile;
+    int sequence, number;
+    if constexpr (C::kCausal) {
+      number = kPerHead - 1 - index / (C::kHeads * C::kBatch);
+      sequence = index / C::kHeads % C::kBatch;
+      tile.head = index % C::kHeads;
+    } else {
+      number = index % kPerHead;
+      tile.head = index / kPerHead % C::kHeads;
+      sequence = index / (kPerHead * C::kHeads);
+    }
+    tile.firstRow = sequence * C::kSeq;
+    tile.endRow = tile.firstRow + C::kSeq;
+    tile.firstKey = tile.firstRow / 8 * 8;
+    tile.firstQuery = tile.firstKey + number * kQueries;
+    const int endKey = C::kCausal ? min(tile.endRow, tile.firstQuery + kQueries) : tile.endRow;
+    tile.keyBlocks = (endKey - tile.firstKey + kKeys - 1) / kKeys;
+    return tile;
+  }
+};
+
+}  // namespace ladder

@@ -1,0 +1,184 @@
+// Attention in tiles: what its family takes and refuses, its launches on each target, panels on both sides; and, where nvcc is, that
+// every kind of instantiation compiles without spills, and without products that are made to wait for each other.
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { Refusal } from '../../lib/compiler/kernels/family.js';
+import { flash } from '../../lib/compiler/kernels/flash.js';
+import { panelLayout } from '../../lib/compiler/kernels/panels.js';
+import type { KernelPlan } from '../../lib/compiler/kernels/plan.js';
+import { buildTargets, layoutTarget, type Target } from '../../lib/compiler/targets.js';
+import type { Program, Value } from '../../lib/operators/program.js';
+import { type AttentionShape, attentionProgram, storedProgram } from '../fixtures/programs.js';
+
+const kKernels = fileURLToPath(new URL('../../native/kernels', import.meta.url));
+const sm80 = buildTargets.find(({ id }) => id === 'sm_80')!;
+const llama: AttentionShape = {
+  batch: 1,
+  seq: 4096,
+  heads: 64,
+  kvHeads: 8,
+  headDim: 128,
+  order: 'concatenated',
+  position: 'rope',
+  ropeBase: 10000,
+};
+const bloom: AttentionShape = { ...llama, heads: 112, kvHeads: 112, order: 'interleaved', position: 'alibi' };
+
+/** The plan for a target, qkv in panels and, unless `rows`, the result as well. */
+function planOf(shape: AttentionShape, target: Target, name = 'f', rows = false): KernelPlan {
+  const { program } = storedProgram(attentionProgram(shape));
+  const stored = rows ? program : changed(program, program.outputs[0]!, (y) => ({ layout: panelLayout(y)! }));
+  const match = flash.accepts(stored, target);
+  if (match instanceof Refusal) throw new Error(match.message);
+  return flash.plan(match, name, {}, { target, next: null });
+}
+
+function changed(program: Program, index: number, change: (value: Value) => Partial<Value>): Program {
+  return { ...program, values: program.values.map((value, i) => (i === index ? { ...value, ...change(value) } : value)) };
+}
+
+describe('plans', () => {
+  it('prepares keys that rotate, then lets every multiprocessor loop over tiles', () => {
+    const { launches, workspaceBytes, includes } = planOf(llama, layoutTarget);
+    const prepared = 4096 * 128 * 4 + 8 * 2 * 4096 * 128;
+    expect(workspaceBytes).toBe(prepared);
+    expect(includes).toEqual(['attention/flash/warpgroup.cuh', 'attention/flash/prepare.cuh']);
+    expect(launches).toEqual([
+      {
+        name: 'f_prepare',
+        grid: [256, 1, 1],
+        block: [128, 1, 1],
+        dynamicSharedBytes: 0,
+        arguments: [
+          { kind: 'input', index: 0 },
+          { kind: 'workspace', offsetBytes: 0 },
+        ],
+        programmatic: true,
+      },
+      {
+        name: 'f',
+        grid: [132, 1, 1],
+        block: [384, 1, 1],
+        dynamicSharedBytes: 131136,
+        arguments: [
+          { kind: 'input', index: 0 },
+          { kind: 'workspace', offsetBytes: 0 },
+          { kind: 'output', index: 0 },
+        ],
+        programmatic: true,
+      },
+    ]);
+  });
+
+  it('reads keys and values with ALiBi where they are', () => {
+    const { launches, workspaceBytes } = planOf(bloom, layoutTarget);
+    expect(workspaceBytes).toBe(0);
+    expect(launches.map(({ name, arguments: own }) => [name, own.length])).toEqual([['f', 2]]);
+  });
+
+  it('has a block per tile on sm_80', () => {
+    expect(planOf(bloom, sm80).launches[0]!.grid).toEqual([112 * 32, 1, 1]);
+    expect(planOf({ ...bloom, batch: 2, seq: 4095 }, sm80).launches[0]!.grid).toEqual([2 * 112 * 33, 1, 1]);
+  });
+
+  it('moves keys and values whose heads begin within panels', () => {
+    const panels = (seq: number): number => 2 * 2 * 2 * Math.ceil(seq / 8) * 1024;
+    const narrow: AttentionShape = { ...llama, heads: 6, kvHeads: 2, headDim: 96, seq: 100, position: 'alibi' };
+    expect(planOf(narrow, layoutTarget).workspaceBytes).toBe(panels(100));
+    expect(planOf({ ...narrow, position: 'rope' }, layoutTarget).workspaceBytes).toBe(100 * 96 * 4 + panels(100));
+  });
+
+  it('says what it is tuned by', () => {
+    const key = (shape: AttentionShape): string => flash.key(flash.accepts(attentionProgram(shape), layoutTarget));
+    expect(key(llama)).toBe('batch=1 seq=4096 heads=64 kv=8 d=128 concatenated rope');
+    expect(key({ ...llama, mask: 'causal' })).toBe('batch=1 seq=4096 heads=64 kv=8 d=128 concatenated rope causal');
+  });
+});
+
+describe('panels', () => {
+  const program = attentionProgram({ ...llama, seq: 65 });
+  const [qkv, y] = [program.inputs[0]!, program.outputs[0]!];
+  const match = flash.accepts(program, layoutTarget);
+
+  it('are wanted for qkv, and written where the next operator wants them', () => {
+    const panels = { layout: panelLayout(program.values[y]!)! };
+    expect(flash.reads!(match)).toEqual(new Map([[qkv, { layout: panelLayout(program.values[qkv]!) }]]));
+    expect(flash.writes!(match, y, panels)).toBe(true);
+    expect(flash.writes!(match, qkv, panels)).toBe(false);
+    expect(flash.writes!(match, y, { layout: { digits: [...panels.layout.digits].reverse() } })).toBe(false);
+  });
+
+  it('are never planned without', () => {
+    expect(() => flash.plan(match, 'f', {}, { target: layoutTarget, next: null })).toThrow(expect.objectContaining({ code: 'INTERNAL' }));
+  });
+});
+
+describe('refuses', () => {
+  it.each<[string, Partial<AttentionShape>, RegExp]>([
+    ['headDim', { headDim: 32 }, /64, 96, 128 but received 32/],
+    ['headDim', { headDim: 256 }, /64, 96, 128 but received 256/],
+    ['m', { batch: 4096, seq: 4097 }, /at most 16777216 tokens but received 16781312/],
+    ['qkv', { heads: 3, kvHeads: 3, headDim: 96 }, /multiple of 64 columns but received 864/],
+  ])('what no kernel handles, naming `%s` (%#)', (dimension, change, message) => {
+    expect(flash.accepts(attentionProgram({ ...llama, ...change }), layoutTarget)).toMatchObject({
+      dimension,
+      message: expect.stringMatching(message),
+    });
+  });
+
+  it('programs that say more than the kernels see', () => {
+    const program = attentionProgram(llama);
+    const [qkv, y] = [program.inputs[0]!, program.outputs[0]!];
+    const columns = { layout: { digits: [...panelLayout(program.values[qkv]!)!.digits].reverse() } };
+    for (const other of [
+      changed(program, qkv, () => ({ type: 'f32' })),
+      changed(program, y, () => ({ type: 'f32' })),
+      changed(program, qkv, () => columns),
+      changed(program, y, () => columns),
+    ])
+      expect(flash.accepts(other, layoutTarget)).toMatchObject({ dimension: 'qkv' });
+    expect(flash.accepts({ ...program, hints: [64] }, layoutTarget)).toMatchObject({ dimension: '' });
+  });
+});
+
+describe('compilation', () => {
+  const nvcc = spawnSync('nvcc', ['--version']).status === 0;
+  const shapes: readonly AttentionShape[] = [
+    llama,
+    bloom,
+    { ...llama, batch: 3, seq: 1001, mask: 'causal' },
+    { ...bloom, batch: 3, seq: 1001, mask: 'causal' },
+    ...([64, 96] as const).flatMap((headDim) => [
+      { ...llama, headDim, seq: 65 },
+      { ...bloom, headDim, batch: 3, seq: 127, mask: 'causal' as const },
+    ]),
+    // One block of keys: nothing to loop over.
+    { ...llama, seq: 128 },
+  ];
+
+  it.skipIf(!nvcc).each([layoutTarget, sm80])('for $id, without spills and warnings (needs nvcc)', { timeout: 600_000 }, (target) => {
+    const plans = shapes.flatMap((shape, i) => [planOf(shape, target, `panels_${i}`), planOf(shape, target, `rows_${i}`, true)]);
+    const includes = [...new Set(plans.flatMap((plan) => plan.includes))].map((file) => `#include "${file}"`);
+    const folder = mkdtempSync(join(tmpdir(), 'ladder-flash-'));
+    try {
+      const source = join(folder, 'kernels.cu');
+      writeFileSync(source, [...includes, ...plans.map(({ definitions }) => definitions)].join('\n'));
+      const { status, stderr } = spawnSync(
+        'nvcc',
+        ['-cubin', '-std=c++17', '-O3', '-gencode', target.gencode, '-Xptxas', '-v', '-I', kKernels, '-o', join(folder, 'cubin'), source],
+        { encoding: 'utf8' },
+      );
+      expect(status, stderr).toBe(0);
+      expect(stderr).not.toMatch(/warning|C75\d\d/i);
+      const spills = [...stderr.matchAll(/(\d+) bytes spill stores, (\d+) bytes spill loads/g)];
+      expect(spills.length).toBe(plans.flatMap(({ launches }) => launches).length);
+      expect(spills.filter(([, stores, loads]) => stores !== '0' || loads !== '0')).toEqual([]);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+});
