@@ -353,8 +353,20 @@ export interface VerifyOutput {
   /** Integer codes only: share of elements that differ at all, and by more than one step. */
   readonly differing: number;
   readonly differingByMore: number;
-  /** Whether two runs on the same inputs gave the same bits. */
-  readonly deterministic: boolean;
+  /** Whether two runs on the same inputs gave the same bits; null for an operator that writes over its inputs, and so ran once. */
+  readonly deterministic: boolean | null;
+}
+
+/** What two runs' results of one tensor have in common. */
+export interface TensorComparison {
+  /** Elements of the first that are infinite or NaN; 0 for types that have neither. */
+  readonly nonFinite: number;
+  /** Bit by bit. */
+  readonly equal: boolean;
+  /** max |first − second|; 0 where they are equal, and for types whose values a byte does not say. */
+  readonly maxDifference: number;
+  /** ‖first − expected‖₂ / ‖expected‖₂; null without `expected`, and for types whose values a byte does not say. */
+  readonly relativeL2: number | null;
 }
 
 /** A loaded checkpoint on one device. Created by `openExecutor`; `dispose` frees all, in-flight work first, twice is fine. */
@@ -376,7 +388,10 @@ export interface NativeExecutor {
   measurePaper(options: PaperOptions, progress: NativeProgress | null): Promise<PaperResult>;
   measureSamples(options: SamplesOptions, progress: NativeProgress | null): Promise<SamplesResult>;
   profile(samples: number, progress: NativeProgress | null): Promise<ProfileResult>;
-  /** Fills inputs, poisons outputs, runs the operator (twice, with two poisons), compares with the reference on the device's own inputs. One result per output. */
+  /**
+   * Fills inputs, poisons outputs, runs the operator (twice, with two poisons), compares with the reference on the device's own inputs. One result per output.
+   * Without a program nothing is compared: `compared` is 0, the errors are NaN, and an operator that writes over its inputs runs once.
+   */
   verifyOperator(operator: number, options: VerifyOptions): Promise<readonly VerifyOutput[]>;
   /** Makes the measurement in flight end with `ABORTED` at the next inference. Returns at once. */
   cancel(): void;
@@ -429,6 +444,8 @@ export interface NativeAddon {
   measureMatmul(ordinal: number, matmul: NativeMatmul): Promise<NativeMatmulResult>;
   openExecutor(plan: ExecutorPlan): Promise<NativeExecutor>;
   referenceRun(call: ReferenceCall): Promise<void>;
+  /** Looks through whole tensors of one type, on all cores. `WRONG_LENGTH` unless they are equally long. */
+  compareTensors(dtype: DataType, first: Uint8Array, second: Uint8Array, expected: Uint8Array | null): Promise<TensorComparison>;
   /** The generator of `Fill` on the host: bytes `offset`… of a tensor of that type. */
   fillBytes(fill: Fill, key: bigint, dtype: DataType, firstElement: number, target: Uint8Array): void;
   /** Bytes now allocated by all executors, on the host and on the devices: what leak tests read. */

@@ -17,6 +17,8 @@ export interface PlanOptions {
   readonly deviceOrdinal: number;
   /** Run the reference operators on the host, all tensors on the CPU; model.so is not needed. */
   readonly useReference: boolean;
+  /** Every tensor in a buffer of its own, whatever graph.json lets share one: what verification compares with. Default false. */
+  readonly ownStorage?: boolean;
 }
 
 const kCpu = 1;
@@ -69,7 +71,7 @@ export function planMemory(plan: ExecutorPlan): { readonly hostBytes: number; re
 
 function planStorage(
   { graph, name }: Checkpoint,
-  { deviceType, useReference }: PlanOptions,
+  { deviceType, useReference, ownStorage = false }: PlanOptions,
 ): { entries: readonly PlanEntry[]; storages: readonly PlanStorage[] } {
   const place = (type: number | null): 1 | 2 => {
     if (useReference) return kCpu;
@@ -91,7 +93,7 @@ function planStorage(
   // Storage ids may be sparse; indices are not.
   const indexOf = new Map<number, number>();
   const entries = graph.entries.map(({ shape, dtype, sizeBytes, storageId, deviceType: type }): PlanEntry => {
-    let index = indexOf.get(storageId);
+    let index = ownStorage ? undefined : indexOf.get(storageId);
     if (index === undefined) {
       index = storages.push({ sizeBytes: 0, deviceType: place(type) }) - 1;
       indexOf.set(storageId, index);

@@ -18,8 +18,22 @@ function scientific(value: number | null): string {
   return value === null ? '—' : value === 0 ? '0' : value.toExponential(1);
 }
 
-function verdictOf(passed: boolean): string {
-  return passed ? 'ok' : 'MISMATCH';
+function verdictOf(passed: boolean, remarks: readonly string[] = []): string {
+  return !passed ? 'MISMATCH' : remarks.length > 0 ? 'see below' : 'ok';
+}
+
+/** What was found to hold of a checkpoint whose operators' meaning is not known. */
+function structuralResult({ operators, endToEnd }: VerifyReport): string {
+  const all = [...operators, ...endToEnd];
+  const held = [
+    'structure',
+    'completeness',
+    ...(all.every(({ remarks }) => remarks.length === 0) ? ['finiteness'] : []),
+    ...(operators.every(({ deterministic }) => deterministic !== false) && endToEnd.every(({ bitEqual }) => bitEqual)
+      ? ['repeatability']
+      : []),
+  ];
+  return `verified as far as an unknown checkpoint can be: ${held.join(', ')}`;
 }
 
 function operatorRow(verdict: OperatorVerdict): readonly string[] {
@@ -31,8 +45,8 @@ function operatorRow(verdict: OperatorVerdict): readonly string[] {
     scientific(verdict.maxAbsolute),
     `${scientific(error)}${verdict.differing === null ? '' : ' differ'}`,
     scientific(verdict.tolerance),
-    verdict.deterministic ? 'yes' : 'no',
-    verdictOf(verdict.passed),
+    verdict.deterministic === null ? '—' : verdict.deterministic ? 'yes' : 'no',
+    verdictOf(verdict.passed, verdict.remarks),
   ];
 }
 
@@ -78,23 +92,15 @@ export function renderVerify(path: string, report: VerifyReport): string {
           output.bitEqual ? 'bit-equal' : `differ by ${scientific(output.maxDifference)}`,
           scientific(output.relativeL2),
           scientific(output.tolerance),
-          verdictOf(output.passed),
+          verdictOf(output.passed, output.remarks),
         ]),
       ),
     );
   }
   lines.push(`end to end: ${report.endToEndScope}`, '');
-  const failures = [...report.operators.map(({ node, failures }) => ({ name: node, failures })), ...report.endToEnd].flatMap(
-    ({ name, failures }) => failures.map((failure) => `${name}: ${failure}`),
-  );
-  for (const failure of failures) lines.push(failure);
-  lines.push(
-    report.passed
-      ? report.kind === 'semantic'
-        ? 'verified'
-        : 'verified as far as an unknown checkpoint can be: structure, completeness, finiteness, repeatability'
-      : 'MISMATCH',
-  );
+  const named = [...report.operators.map(({ node, ...verdict }) => ({ name: node, ...verdict })), ...report.endToEnd];
+  for (const { name, failures, remarks } of named) for (const line of [...failures, ...remarks]) lines.push(`${name}: ${line}`);
+  lines.push(report.passed ? (report.kind === 'semantic' ? 'verified' : structuralResult(report)) : 'MISMATCH');
   return lines.join('\n');
 }
 

@@ -111,7 +111,14 @@ export const fp8E4m3 = fp8('fp8_e4m3', 'fp_e4m3', kE4m3, 'kFp8E4m3');
 export const mxfp8E5m2 = mxfp8('mxfp8_e5m2', 'mxfp', kE5m2, 'kMxE5m2', 'kMxfp8E5m2');
 export const mxfp8E4m3 = mxfp8('mxfp8_e4m3', 'mxfp_e4m3', kE4m3, 'kMxE4m3', 'kMxfp8E4m3');
 
-/** Fake codes of TVM's 8-bit floating-point types, for checkpoints that say nothing of themselves. */
-export function fp8Fill(tvmType: string): Fill {
-  return tvmType.startsWith('e5m2') ? kE5m2.fill : kE4m3.fill;
+/**
+ * Fake codes of TVM's 8-bit floating-point types, for checkpoints that say nothing of themselves: no NaN, no infinity, and as
+ * small as the codes allow up to 1/√reduction, so that a product over so many keeps the size of what it multiplies.
+ */
+export function fp8Fill(tvmType: string, reduction: number): Fill {
+  const { codes, fill } = tvmType.startsWith('e5m2') ? kE5m2 : kE4m3;
+  if (fill.kind !== 'code') return fill;
+  const steps = Math.floor(Math.log2(Math.sqrt(Math.max(1, reduction))));
+  const base = Math.max(1 << codes.mantissaBits, fill.base - (steps << codes.mantissaBits));
+  return { ...fill, base };
 }

@@ -14,7 +14,16 @@ import { computeCapabilityOf, ordinalOf, selectDevice, type DeviceInfo } from '.
 import { throwIfAborted, type CheckedLoadOptions, type TaskOptions } from './options.js';
 import { resolveCheckpoint } from './package.js';
 import type { BenchRecord } from './record.js';
-import { planFills, weightSource, type ArgumentTensor, type PlannedFill, type WeightSource } from './weights.js';
+import {
+  elementsOf,
+  isPacked,
+  planFills,
+  weightSource,
+  type ArgumentTensor,
+  type PlannedFill,
+  type TensorShape,
+  type WeightSource,
+} from './weights.js';
 
 export type LoadTimes = NonNullable<BenchRecord['load']>;
 
@@ -120,9 +129,16 @@ function deviceFor(checkpoint: Checkpoint, wanted: DeviceInfo, option: string): 
 
 /** The `null` nodes of the graph. */
 export function argumentTensors({ graph }: Checkpoint): readonly ArgumentTensor[] {
+  const largest = (one: TensorShape | null, other: TensorShape): TensorShape | null =>
+    isPacked(other) && (one === null || elementsOf(other) > elementsOf(one)) ? other : one;
+  const packed = new Map<number, TensorShape | null>();
+  for (const { inputs } of graph.nodes) {
+    const own = inputs.map((entry) => graph.entries[entry]!).reduce(largest, null as TensorShape | null);
+    if (own) for (const entry of inputs) packed.set(entry, largest(packed.get(entry) ?? null, own));
+  }
   return [...argumentEntries(graph)].map(([name, entry]) => {
     const { shape, dtype } = graph.entries[entry]!;
-    return { name, entry, shape, dtype };
+    return { name, entry, shape, dtype, packed: packed.get(entry) ?? null };
   });
 }
 

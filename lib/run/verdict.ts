@@ -18,6 +18,8 @@ export interface OperatorVerdict {
   readonly passed: boolean;
   /** Why it did not pass; empty when it did. */
   readonly failures: readonly string[];
+  /** What is worth knowing and no failure: `fake weights overflow: …`. */
+  readonly remarks: readonly string[];
   readonly elements: number;
   /** Elements compared with the reference; 0 for a foreign checkpoint. */
   readonly compared: number;
@@ -31,8 +33,8 @@ export interface OperatorVerdict {
   readonly differing: number | null;
   /** How the tolerance came about. */
   readonly terms: readonly string[];
-  /** Two runs on the same inputs gave the same bits. */
-  readonly deterministic: boolean;
+  /** Two runs on the same inputs gave the same bits; null where it ran once, as it writes over its inputs. */
+  readonly deterministic: boolean | null;
 }
 
 /** One output of the whole checkpoint, from two runs. */
@@ -41,6 +43,8 @@ export interface EndToEndVerdict {
   readonly elements: number;
   readonly passed: boolean;
   readonly failures: readonly string[];
+  /** As an operator's. */
+  readonly remarks: readonly string[];
   readonly nonFinite: number;
   readonly bitEqual: boolean;
   /** Largest difference between the two runs; 0 when bit-equal. */

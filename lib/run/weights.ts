@@ -29,19 +29,53 @@ export function fillKey(seed: number, name: string): bigint {
   return splitmix64(BigInt(seed) ^ fnv1a64(name));
 }
 
-/** Where a foreign tensor's random values come from: finite, never all zero, and safe where integers are indices. */
-export function foreignFill(type: DataType, shape: readonly number[]): Fill {
-  if (type.code === 2 && type.bits === 8) {
-    return fp8Fill(type.name);
-  }
-  if (type.code === 2 || type.code === 4) {
-    // Matrices get a mean square of about 1/k, so that activations keep their size through any number of layers.
-    const k = shape[shape.length - 1] ?? 1;
-    const limit = shape.length >= 2 && k >= 64 ? Math.sqrt(3 / k) : 1;
+/** A tensor as far as its fake values depend on it. */
+export type TensorShape = Pick<ArgumentTensor, 'shape' | 'dtype'>;
+
+/**
+ * How many products of a weight's elements are summed for one result, or more. Of a matrix the longer side, as it may be stored
+ * either way round; of a convolution's kernel all but the output channels, which are first unless height and width are.
+ */
+function reductionOf(shape: readonly number[]): number {
+  if (shape.length < 2 || shape.includes(0)) return 1;
+  if (shape.length === 2) return Math.max(...shape);
+  const outputs = shape.length === 4 && shape[0] === shape[1] && shape[2] !== shape[3] ? shape[3]! : shape[0]!;
+  return elementsOf({ shape }) / outputs;
+}
+
+/** Integers that carry what is multiplied: more than a vector, and no indices. */
+export function isPacked({ shape, dtype }: TensorShape): boolean {
+  return dtype.code < 2 && dtype.bits <= 8 && shape.filter((extent) => extent > 1).length > 1;
+}
+
+export function elementsOf({ shape }: Pick<TensorShape, 'shape'>): number {
+  return shape.reduce((product, extent) => product * extent, 1);
+}
+
+/** Root mean square of packed integers at most, about: that of random bytes is 74. */
+const kPackedRms = 64;
+
+/**
+ * Where a foreign tensor's random values come from: finite, never all zero, safe where integers are indices, and so small that
+ * sums over a weight's elements keep the size of what they multiply, through any number of layers.
+ * @param packed the largest packed weight that an operator which reads it is given as well
+ */
+export function foreignFill({ dtype, shape }: TensorShape, packed: TensorShape | null = null): Fill {
+  const reduction = reductionOf(shape);
+  if (dtype.code === 2 && dtype.bits === 8) return fp8Fill(dtype.name, reduction);
+  if (dtype.code === 2 || dtype.code === 4) {
+    // Scales of packed integers make up for their size as well.
+    if (packed && elementsOf(packed) >= 8 * elementsOf({ shape })) {
+      const limit = 1 / (kPackedRms * Math.sqrt(reductionOf(packed.shape)));
+      return { kind: 'uniform', low: limit / 2, high: limit };
+    }
+    // Vectors may be variances, so that they are positive; matrices get a mean square of at most 1/reduction.
+    if (shape.length < 2) return { kind: 'uniform', low: 0.5, high: 1 };
+    const limit = Math.min(1, Math.sqrt(3 / reduction));
     return { kind: 'uniform', low: -limit, high: limit };
   }
   // Packed weights are bytes; wider integers may be indices, for which 0 and 1 are nearly always valid.
-  return type.bits === 8 || type.bits === 4 ? { kind: 'bits' } : { kind: 'uniform', low: 0, high: 2 };
+  return dtype.bits === 8 || dtype.bits === 4 ? { kind: 'bits' } : { kind: 'uniform', low: 0, high: 2 };
 }
 
 /** One `null` node of the graph. */
@@ -50,6 +84,8 @@ export interface ArgumentTensor {
   readonly entry: number;
   readonly shape: readonly number[];
   readonly dtype: DataType;
+  /** The largest packed weight among the inputs of the operators that read it. */
+  readonly packed?: TensorShape | null;
 }
 
 /** What is generated into an entry. */
@@ -85,10 +121,10 @@ export function planFills(
   const described = new Map(Object.entries(manifest?.tensors ?? {}));
   return tensors
     .filter(({ name }) => !inFile.has(name))
-    .map(({ name, entry, shape, dtype }) => ({
+    .map(({ name, entry, shape, dtype, packed }) => ({
       name,
       entry,
-      fill: described.get(name)?.fill ?? foreignFill(dtype, shape),
+      fill: described.get(name)?.fill ?? foreignFill({ dtype, shape }, packed),
       key: fillKey(usedSeed, name),
     }));
 }

@@ -259,7 +259,7 @@ Napi::Value ExecutorObject::verifyOperator(const Info& info) {
           object.Set("maxOverRms", comparison.maxOverRms);
           object.Set("differing", comparison.differing);
           object.Set("differingByMore", comparison.differingByMore);
-          object.Set("deterministic", outputs[i].deterministic);
+          object.Set("deterministic", outputs[i].deterministic ? Napi::Value::From(env, *outputs[i].deterministic) : env.Null());
           list.Set(i, object);
         }
         return list;

@@ -1,9 +1,12 @@
 // The functions of NativeAddon, in the order of lib/native.ts.
 #include "module_functions.h"
 
+#include <array>
+
 #include "../cuda/device.h"
 #include "../cuda/device_kernels.h"
 #include "../runtime/accounting.h"
+#include "../runtime/elements.h"
 #include "errors.h"
 #include "executor_object.h"
 #include "matmul_binding.h"
@@ -145,6 +148,41 @@ Napi::Value referenceRun(const Info& info) {
   });
 }
 
+Napi::Value compareTensors(const Info& info) {
+  return guardedAsync(info.Env(), [&] {
+    runtime::DataType type = readDataType(info[0], "dtype");
+    auto task = std::make_shared<Task>(info.Env());
+    const char* const kNames[] = {"first", "second", "expected"};
+    std::array<ByteView, 3> views{};
+    for (size_t i = 0; i < views.size(); ++i) {
+      if (i == 2 && info[3].IsNull()) continue;
+      views[i] = readBytes(info[i + 1], kNames[i]);
+      if (views[i].size != views[0].size || views[i].size % type.elementBytes() != 0) {
+        throw Error("WRONG_LENGTH", std::string("expected whole elements, as many as in `first`, for `") + kNames[i] + "` but received " +
+                                        std::to_string(views[i].size) + " bytes");
+      }
+      task->keep(info[i + 1].As<Napi::Object>());
+    }
+    return submitAlone(info.Env(), std::move(task), [type = std::move(type), views](Task& running) -> Settle {
+      const auto [first, second, expected] = views;
+      const runtime::Elements elements{type, first.data, first.size};
+      const int64_t nonFinite = runtime::countNonFinite(elements, &running.cancelled);
+      const bool equal = runtime::sameBytes(first.data, second.data, first.size, &running.cancelled);
+      std::optional<runtime::Difference> between, error;
+      if (!equal) between = runtime::difference(elements, second.data, &running.cancelled);
+      if (expected.data) error = runtime::difference(elements, expected.data, &running.cancelled);
+      return [=](Napi::Env env) -> Napi::Value {
+        const Napi::Object object = Napi::Object::New(env);
+        object.Set("nonFinite", double(nonFinite));
+        object.Set("equal", equal);
+        object.Set("maxDifference", between ? between->largest : 0);
+        object.Set("relativeL2", error ? Napi::Value::From(env, error->relativeL2) : env.Null());
+        return object;
+      };
+    });
+  });
+}
+
 void fillBytes(const Info& info) {
   guarded(info.Env(), [&] {
     const runtime::DataType type = readDataType(info[2], "dtype");
@@ -175,6 +213,7 @@ Napi::Object registerAddon(Napi::Env env, Napi::Object exports) {
   add("measureReadBandwidth", measureReadBandwidth);
   add("openExecutor", openExecutor);
   add("referenceRun", referenceRun);
+  add("compareTensors", compareTensors);
   add("fillBytes", fillBytes);
   add("allocatedBytes", allocatedBytes);
   registerMatmul(env, exports);

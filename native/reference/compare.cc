@@ -10,6 +10,7 @@
 
 #include "evaluate.h"
 #include "floats.h"
+#include "parallel.h"
 
 namespace ladder::reference {
 namespace {
@@ -62,27 +63,37 @@ void addScales(Written& written, const Region& asked, const Computed<double>& re
   }
 }
 
-int64_t nonFiniteNumbers(StoredTensor tensor) {
-  tensor.scales = nullptr;  // of codes before their scales
-  const StoredReader reader(tensor, tensor.tables->whole());
-  std::vector<float> values(static_cast<size_t>(reader.columns()));
-  int64_t count = 0;
-  for (int64_t row = 0; row < reader.rows(); ++row) {
-    reader.readRow(row, values.data());
-    count += std::count_if(values.begin(), values.end(), [](float value) { return !std::isfinite(value); });
-  }
-  return count;
+/// Adds up count(row) over the rows of a tensor.
+template <typename CountRow>
+int64_t sumRows(int64_t rows, int64_t columns, const CancelFlag* cancelled, CountRow count) {
+  constexpr int64_t kGrainNumbers = 1 << 18;
+  std::atomic<int64_t> total{0};
+  parallelFor(rows, std::max<int64_t>(1, kGrainNumbers / columns), cancelled, [&](int64_t begin, int64_t end) {
+    int64_t sum = 0;
+    for (int64_t row = begin; row < end; ++row) sum += count(row);
+    total += sum;
+  });
+  return total;
 }
 
-int64_t nonFiniteScales(const StoredTensor& tensor) {
+int64_t nonFiniteNumbers(StoredTensor tensor, const CancelFlag* cancelled) {
+  tensor.scales = nullptr;  // of codes before their scales
+  const StoredReader reader(tensor, tensor.tables->whole());
+  return sumRows(reader.rows(), reader.columns(), cancelled, [&](int64_t row) {
+    std::vector<float> values(static_cast<size_t>(reader.columns()));
+    reader.readRow(row, values.data());
+    return std::count_if(values.begin(), values.end(), [](float value) { return !std::isfinite(value); });
+  });
+}
+
+int64_t nonFiniteScales(const StoredTensor& tensor, const CancelFlag* cancelled) {
   const ScaleType type = tensor.tables->value->scale->type;
   const Walk stored = storedWalk(tensor.tables->scaleLayout, tensor.tables->wholeScales());
-  int64_t count = 0;
-  for (int64_t row = 0; row < stored.rows(); ++row) {
-    for (const int64_t column : stored.columnOffsets())
-      count += !std::isfinite(decodeScale(type, readScale(type, tensor.scales, stored.rowOffset(row) + column)));
-  }
-  return count;
+  return sumRows(stored.rows(), stored.columns(), cancelled, [&](int64_t row) {
+    const int64_t base = stored.rowOffset(row);
+    const auto isBad = [&](int64_t column) { return !std::isfinite(decodeScale(type, readScale(type, tensor.scales, base + column))); };
+    return std::count_if(stored.columnOffsets().begin(), stored.columnOffsets().end(), isBad);
+  });
 }
 
 Region sample(const Value& value, const CompareOptions& options) {
@@ -147,7 +158,7 @@ Comparison Deviation::finish(int64_t elements, int64_t nonFinite) const {
 }
 
 std::vector<Comparison> Operator::compare(const std::vector<Buffer>& inputs, const std::vector<Buffer>& deviceOutputs,
-                                          const CompareOptions& options) const {
+                                          const CompareOptions& options, const CancelFlag* cancelled) const {
   prepared_->requireOutputs(deviceOutputs);
   std::vector<Written> outputs;
   std::vector<Region> asked;
@@ -167,13 +178,14 @@ std::vector<Comparison> Operator::compare(const std::vector<Buffer>& inputs, con
         else addNumbers(written, region, result);
         if (written.tensor.scales) addScales(written, region, result);
       },
-      nullptr);
+      cancelled);
 
   std::vector<Comparison> comparisons;
   for (const Written& written : outputs) {
     const ValueTables& tables = *written.tensor.tables;
-    comparisons.push_back(written.numbers.finish(volume(tables.whole()), nonFiniteNumbers(written.tensor)));
-    if (written.tensor.scales) comparisons.push_back(written.scales.finish(volume(tables.wholeScales()), nonFiniteScales(written.tensor)));
+    comparisons.push_back(written.numbers.finish(volume(tables.whole()), nonFiniteNumbers(written.tensor, cancelled)));
+    if (written.tensor.scales)
+      comparisons.push_back(written.scales.finish(volume(tables.wholeScales()), nonFiniteScales(written.tensor, cancelled)));
   }
   return comparisons;
 }
@@ -183,7 +195,7 @@ std::vector<Comparison> compareOperator(const Program& program, const std::vecto
   std::vector<size_t> inputBytes, outputBytes;
   for (const Buffer& input : inputs) inputBytes.push_back(input.bytes);
   for (const Buffer& output : deviceOutputs) outputBytes.push_back(output.bytes);
-  return Operator(program, inputBytes, outputBytes).compare(inputs, deviceOutputs, options);
+  return Operator(program, inputBytes, outputBytes).compare(inputs, deviceOutputs, options, nullptr);
 }
 
 }  // namespace ladder::reference

@@ -1,4 +1,4 @@
-// The engine. Where nothing is computed twice by it, the rows that are asked are evaluated in chunks, which bounds memory.
+// The engine. Where little is computed twice by it, the rows or columns that are asked are evaluated in chunks, which bounds memory.
 #include "evaluate.h"
 
 #include <algorithm>
@@ -8,8 +8,12 @@ namespace {
 
 /// Rows of the first axis that are evaluated at once: what a walk over the weights of a product serves.
 constexpr int64_t kChunkRows = 64;
+/// Numbers of all values that are held at once where rows do not bound them: half a gigabyte in FP64.
+constexpr double kChunkNumbers = 1 << 26;
+/// What chunks may need in all, as a multiple of what is needed without: vectors that all rows share come to less.
+constexpr double kGrowth = 1.125;
 
-/// By value: the region that a node must compute; none where nothing needs it.
+/// By value: the region that a node must compute, or gather of an input; none where nothing does.
 using Regions = std::vector<std::optional<Region>>;
 
 Regions plan(const Prepared& prepared, const std::vector<Region>& asked) {
@@ -26,7 +30,8 @@ Regions plan(const Prepared& prepared, const std::vector<Region>& asked) {
     if (!region) continue;
     region = prepared.primitive(i).produced(*region);
     for (size_t input = 0; input < node.inputs.size(); ++input) {
-      if (prepared.isComputed(node.inputs[input])) want(node.inputs[input], prepared.primitive(i).needed(input, *region));
+      const Primitive& primitive = prepared.primitive(i);
+      if (prepared.isComputed(node.inputs[input]) || primitive.gathers(input)) want(node.inputs[input], primitive.needed(input, *region));
     }
   }
   return regions;
@@ -38,12 +43,33 @@ double numbersIn(const Regions& regions) {
   return sum;
 }
 
-/// The regions of a chunk of rows after another; all of them at once where outputs differ in their rows, or where chunks
-/// would compute numbers more than once (keys and values of a sequence, say).
+/// Halves of an output's columns, and their halves, until what must be held for one fits; not where much would be needed
+/// twice (the input of a norm, say). Attention, which needs all rows of keys and values, falls into its heads.
+std::vector<std::vector<Region>> columnChunksOf(const Prepared& prepared, const std::vector<Region>& asked) {
+  const double numbers = numbersIn(plan(prepared, asked));
+  if (numbers <= kChunkNumbers || asked.size() != 1 || asked[0].empty() || asked[0].back().size() == 1) return {asked};
+  std::vector<std::vector<Region>> halves;
+  const int64_t middle = asked[0].back().size() / 2;
+  double numbersOfHalves = 0;
+  for (const auto& [first, count] : {std::pair{int64_t{0}, middle}, std::pair{middle, asked[0].back().size() - middle}}) {
+    std::vector<Region>& half = halves.emplace_back(asked);
+    half[0].back() = half[0].back().slice(first, count);
+    numbersOfHalves += numbersIn(plan(prepared, half));
+  }
+  if (numbersOfHalves > kGrowth * numbers) return {asked};
+  std::vector<std::vector<Region>> chunks;
+  for (const std::vector<Region>& half : halves) {
+    for (std::vector<Region>& chunk : columnChunksOf(prepared, half)) chunks.push_back(std::move(chunk));
+  }
+  return chunks;
+}
+
+/// The regions of a chunk of rows after another; where outputs differ in their rows, or where much would be needed more than
+/// once (keys and values of a sequence, say), those of chunks of columns.
 std::vector<std::vector<Region>> chunksOf(const Prepared& prepared, const std::vector<Region>& asked) {
-  if (asked[0].empty() || asked[0][0].size() <= kChunkRows) return {asked};
+  if (asked[0].empty() || asked[0][0].size() <= kChunkRows) return columnChunksOf(prepared, asked);
   for (const Region& region : asked) {
-    if (region.empty() || !(region[0] == asked[0][0])) return {asked};
+    if (region.empty() || !(region[0] == asked[0][0])) return columnChunksOf(prepared, asked);
   }
   std::vector<std::vector<Region>> chunks;
   double numbers = 0;
@@ -52,7 +78,7 @@ std::vector<std::vector<Region>> chunksOf(const Prepared& prepared, const std::v
     for (Region& region : chunk) region[0] = region[0].slice(first, std::min(kChunkRows, region[0].size() - first));
     numbers += numbersIn(plan(prepared, chunk));
   }
-  if (numbers > numbersIn(plan(prepared, asked))) return {asked};
+  if (numbers > kGrowth * numbersIn(plan(prepared, asked))) return columnChunksOf(prepared, asked);
   return chunks;
 }
 

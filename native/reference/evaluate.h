@@ -55,7 +55,7 @@ class Prepared {
 };
 
 /// Takes what was computed of an output: at least the region that was asked, numbers not yet rounded to their type.
-/// One output's regions come in ascending order of the first axis.
+/// One output's regions come in chunks, which may overlap where numbers share scales.
 template <typename Real>
 using Sink = std::function<void(size_t output, const Region& asked, const Computed<Real>& result)>;
 

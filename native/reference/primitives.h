@@ -65,6 +65,8 @@ class Primitive {
   virtual Region produced(const Region& asked) const { return asked; }
   /// The region of an input that a region of the result needs.
   virtual Region needed(size_t input, const Region& produced) const = 0;
+  /// Whether that region of an input is held as a whole.
+  virtual bool gathers(size_t) const { return true; }
   /// Fills `result`, whose region is set, from what `needed` says of the inputs.
   virtual void evaluate(const std::vector<Operand<float>>& inputs, Computed<float>& result, const CancelFlag* cancelled) const = 0;
   virtual void evaluate(const std::vector<Operand<double>>& inputs, Computed<double>& result, const CancelFlag* cancelled) const = 0;

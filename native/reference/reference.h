@@ -72,7 +72,7 @@ class Operator {
   /// Compares what a device wrote with sampled coordinates in FP64: of the first axis at most `maxRows`, of the last one
   /// `maxColumns`, all of any others. One result per tensor.
   std::vector<Comparison> compare(const std::vector<Buffer>& inputs, const std::vector<Buffer>& deviceOutputs,
-                                  const CompareOptions& options) const;
+                                  const CompareOptions& options, const std::atomic<bool>* cancelled) const;
 
  private:
   std::unique_ptr<const Prepared> prepared_;

@@ -104,6 +104,11 @@ void Executor::read(uint32_t entry, uint64_t offset, uint64_t sizeBytes, void* t
   copyToHost(target, storageOf(entry), offset, sizeBytes, stream_ ? &*stream_ : nullptr);
 }
 
+const void* Executor::hostData(uint32_t entry) const {
+  checkedEntry(entry);
+  return storageOf(entry).onDevice() ? nullptr : storageOf(entry).data();
+}
+
 void Executor::fill(uint32_t entry, const reference::FillSpec& fill, uint64_t key) {
   const PlanEntry& target = checkedEntry(entry);
   if (target.sizeBytes == 0) return;

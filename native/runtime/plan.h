@@ -114,7 +114,7 @@ struct VerifyOptions {
 struct VerifyOutput {
   reference::Comparison comparison{};
   int64_t unwritten = 0;
-  bool deterministic = false;
+  std::optional<bool> deterministic;  // none where the operator ran once
 };
 
 /// Checks every index and size that would lead out of memory if it were wrong.

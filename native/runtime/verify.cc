@@ -1,11 +1,15 @@
-// Poison, run, download, compare.
+// Poison, run, download, compare. Tensors may take gigabytes: the first run's outputs are kept, the second's are looked
+// through piece by piece, and what lies on the host is not copied.
 #include "verify.h"
 
-#include <cmath>
-#include <cstring>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
 #include <limits>
 #include <memory>
 
+#include "elements.h"
 #include "error.h"
 
 namespace ladder::runtime {
@@ -13,74 +17,87 @@ namespace {
 
 // As floating-point numbers of any width the first poison is NaN, the second a large number; as integers they differ.
 constexpr uint8_t kPoisons[2] = {0xff, 0x7e};
+/// What is downloaded between two looks at the cancel flag: a tenth of a second at the slowest.
+constexpr uint64_t kPieceBytes = 64u << 20;
 
-struct Bytes {
-  std::unique_ptr<uint8_t[]> data;  // not initialised: up to gigabytes
-  uint64_t size = 0;
+/// Host memory that is not initialised. In large pages, as clearing small ones takes longer than what is copied into them.
+class Bytes {
+ public:
+  explicit Bytes(uint64_t size) : size_(size) {
+    constexpr uint64_t kLargePage = 2u << 20;
+    const uint64_t rounded = std::max<uint64_t>(1, (size + kLargePage - 1) / kLargePage) * kLargePage;
+    data_.reset(static_cast<uint8_t*>(std::aligned_alloc(kLargePage, rounded)));
+    if (!data_) throw Error("OUT_OF_MEMORY", "verification needs " + std::to_string(size) + " bytes of host memory for a tensor");
+    madvise(data_.get(), rounded, MADV_HUGEPAGE);  // advice only
+  }
+  uint8_t* data() const { return data_.get(); }
+  uint64_t size() const { return size_; }
+
+ private:
+  struct Free {
+    void operator()(uint8_t* data) const { std::free(data); }
+  };
+  uint64_t size_;
+  std::unique_ptr<uint8_t[], Free> data_;
 };
 
-Bytes download(Executor& executor, uint32_t entry) {
-  Bytes bytes;
-  bytes.size = executor.plan().entries[entry].sizeBytes;
-  bytes.data.reset(new uint8_t[bytes.size]);
-  executor.read(entry, 0, bytes.size, bytes.data.get());
+Bytes download(Executor& executor, uint32_t entry, const CancelFlag& cancelled) {
+  Bytes bytes(executor.plan().entries[entry].sizeBytes);
+  for (uint64_t at = 0; at < bytes.size(); at += kPieceBytes) {
+    throwIfCancelled(cancelled);
+    executor.read(entry, at, std::min(kPieceBytes, bytes.size() - at), bytes.data() + at);
+  }
   return bytes;
 }
 
-std::vector<Bytes> runPoisoned(Executor& executor, size_t index, uint8_t poison, const CancelFlag& cancelled) {
-  const PlanOperator& op = executor.plan().operators[index];
-  for (const uint32_t entry : op.outputs) executor.setBytes(entry, poison);
+void runPoisoned(Executor& executor, size_t index, uint8_t poison, const CancelFlag& cancelled) {
+  for (const uint32_t entry : executor.plan().operators[index].outputs) executor.setBytes(entry, poison);
   executor.runOperator(index, cancelled);
-  std::vector<Bytes> outputs;
-  for (const uint32_t entry : op.outputs) outputs.push_back(download(executor, entry));
-  return outputs;
+  throwIfCancelled(cancelled);
 }
 
-bool isPoison(const uint8_t* element, uint64_t bytes, uint8_t poison) {
-  for (uint64_t i = 0; i < bytes; ++i) {
-    if (element[i] != poison) return false;
+/// What the second run left in an entry beside what the first did: unwritten elements, and whether all is the same.
+void compareRuns(Executor& executor, uint32_t entry, const Bytes& first, VerifyOutput& result, const CancelFlag& cancelled) {
+  const DataType& type = executor.plan().entries[entry].dtype;
+  const uint64_t pieceBytes = std::max<uint64_t>(1, kPieceBytes / type.elementBytes()) * type.elementBytes();
+  const Bytes piece(std::min(pieceBytes, first.size()));
+  result.deterministic = true;
+  for (uint64_t at = 0; at < first.size(); at += pieceBytes) {
+    throwIfCancelled(cancelled);
+    const uint64_t bytes = std::min(pieceBytes, first.size() - at);
+    executor.read(entry, at, bytes, piece.data());
+    if (sameBytes(first.data() + at, piece.data(), bytes, &cancelled)) continue;  // poison would differ
+    result.deterministic = false;
+    result.unwritten += countUnwritten({type, first.data() + at, bytes}, piece.data(), kPoisons, &cancelled);
   }
-  return true;
 }
 
-/// Whether a floating-point element of that type is infinite or NaN: all exponent bits set.
-bool isNonFinite(const uint8_t* element, const DataType& type) {
-  if (type.code == 4 || (type.code == 2 && type.bits == 16)) {
-    uint16_t value;
-    std::memcpy(&value, element, sizeof value);
-    const uint16_t exponent = type.code == 4 ? 0x7f80 : 0x7c00;
-    return (value & exponent) == exponent;
-  }
-  if (type.code != 2 || (type.bits != 32 && type.bits != 64)) return false;
-  if (type.bits == 64) {
-    double value;
-    std::memcpy(&value, element, sizeof value);
-    return !std::isfinite(value);
-  }
-  float value;
-  std::memcpy(&value, element, sizeof value);
-  return !std::isfinite(value);
-}
-
-reference::Comparison withoutReference(const Bytes& output, const DataType& type) {
+reference::Comparison withoutReference(const PlanEntry& entry, const Bytes& output, const CancelFlag& cancelled) {
   constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
   reference::Comparison comparison{0, 0, 0, kNone, kNone, kNone, kNone, kNone};
-  const uint64_t step = type.elementBytes() / type.lanes;
-  for (uint64_t at = 0; step && at + step <= output.size; at += step) comparison.nonFinite += isNonFinite(output.data.get() + at, type);
-  comparison.elements = static_cast<int64_t>(output.size / type.elementBytes());
+  comparison.nonFinite = countNonFinite({entry.dtype, output.data(), output.size()}, &cancelled);
+  comparison.elements = static_cast<int64_t>(output.size() / entry.dtype.elementBytes());
   return comparison;
 }
 
-void refuseInPlace(const ExecutorPlan& plan, const PlanOperator& op) {
-  for (const uint32_t input : op.inputs) {
-    for (const uint32_t output : op.outputs) {
-      if (plan.entries[input].storage != plan.entries[output].storage) continue;
-      throw Error("UNSUPPORTED",
-                  "operator `" + op.functionName + "` (node `" + op.node +
-                      "`) writes over one of its inputs and cannot be run twice on the same ones",
-                  {{"operator", op.functionName}, {"node", op.node}});
-    }
+std::vector<reference::Comparison> compareWithReference(Executor& executor, size_t index, const std::vector<Bytes>& outputs,
+                                                        const VerifyOptions& options, const CancelFlag& cancelled) {
+  std::vector<Bytes> copies;
+  std::vector<reference::Buffer> inputs, written;
+  for (const uint32_t entry : executor.plan().operators[index].inputs) {
+    const void* data = executor.hostData(entry);
+    if (!data) data = copies.emplace_back(download(executor, entry, cancelled)).data();
+    inputs.push_back({data, executor.plan().entries[entry].sizeBytes});
   }
+  for (const Bytes& output : outputs) written.push_back({output.data(), output.size()});
+  return executor.prepareReference(index).compare(inputs, written, {options.seed, options.maxColumns, options.maxRows}, &cancelled);
+}
+
+bool worksInPlace(const ExecutorPlan& plan, const PlanOperator& op) {
+  return std::any_of(op.inputs.begin(), op.inputs.end(), [&](uint32_t input) {
+    return std::any_of(op.outputs.begin(), op.outputs.end(),
+                       [&](uint32_t output) { return plan.entries[input].storage == plan.entries[output].storage; });
+  });
 }
 
 }  // namespace
@@ -96,39 +113,30 @@ std::vector<VerifyOutput> verifyOperator(Executor& executor, size_t index, const
     throw Error("BAD_ARGUMENT", "expected " + std::to_string(op.inputs.size()) + " fills in `inputs`, one per input of `" + op.node +
                                     "`, but received " + std::to_string(options.inputs.size()));
   }
-  refuseInPlace(plan, op);
+  const bool inPlace = worksInPlace(plan, op);
+  if (inPlace && op.program) {
+    throw Error("UNSUPPORTED",
+                "operator `" + op.functionName + "` (node `" + op.node +
+                    "`) writes over one of its inputs and cannot be run twice on the same ones",
+                {{"operator", op.functionName}, {"node", op.node}});
+  }
   for (size_t i = 0; i < op.inputs.size(); ++i) {
     // The generator mixes its key; an odd multiple keeps the positions' sequences apart.
     if (options.inputs[i]) executor.fill(op.inputs[i], *options.inputs[i], options.seed + (i + 1) * 0xD1342543DE82EF95u);
   }
-  const std::vector<Bytes> first = runPoisoned(executor, index, kPoisons[0], cancelled);
-  throwIfCancelled(cancelled);
-  const std::vector<Bytes> second = runPoisoned(executor, index, kPoisons[1], cancelled);
-  throwIfCancelled(cancelled);
+  if (inPlace) executor.runOperator(index, cancelled);  // poison would destroy its input, and a second run find another
+  else runPoisoned(executor, index, kPoisons[0], cancelled);
+  std::vector<Bytes> first;
+  for (const uint32_t entry : op.outputs) first.push_back(download(executor, entry, cancelled));
+  if (!inPlace) runPoisoned(executor, index, kPoisons[1], cancelled);
 
   std::vector<VerifyOutput> results(op.outputs.size());
-  if (op.program) {
-    std::vector<Bytes> inputs;
-    std::vector<reference::Buffer> inputBuffers;
-    for (const uint32_t entry : op.inputs) {
-      inputs.push_back(download(executor, entry));
-      inputBuffers.push_back({inputs.back().data.get(), inputs.back().size});
-    }
-    std::vector<reference::Buffer> outputBuffers;
-    for (const Bytes& output : first) outputBuffers.push_back({output.data.get(), output.size});
-    const std::vector<reference::Comparison> comparisons =
-        executor.prepareReference(index).compare(inputBuffers, outputBuffers, {options.seed, options.maxColumns, options.maxRows});
-    for (size_t i = 0; i < results.size(); ++i) results[i].comparison = comparisons.at(i);
-  }
+  std::vector<reference::Comparison> comparisons;
+  if (op.program) comparisons = compareWithReference(executor, index, first, options, cancelled);
   for (size_t i = 0; i < results.size(); ++i) {
-    const DataType& type = plan.entries[op.outputs[i]].dtype;
-    if (!op.program) results[i].comparison = withoutReference(first[i], type);
-    results[i].deterministic = std::memcmp(first[i].data.get(), second[i].data.get(), first[i].size) == 0;
-    const uint64_t step = type.elementBytes();
-    for (uint64_t at = 0; at + step <= first[i].size; at += step) {
-      results[i].unwritten +=
-          isPoison(first[i].data.get() + at, step, kPoisons[0]) && isPoison(second[i].data.get() + at, step, kPoisons[1]);
-    }
+    const uint32_t entry = op.outputs[i];
+    results[i].comparison = op.program ? comparisons.at(i) : withoutReference(plan.entries[entry], first[i], cancelled);
+    if (!inPlace) compareRuns(executor, entry, first[i], results[i], cancelled);
   }
   return results;
 }

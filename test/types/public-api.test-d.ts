@@ -268,7 +268,8 @@ expectTypeOf<VerifyReport['operators']>().toEqualTypeOf<readonly OperatorVerdict
 expectTypeOf<VerifyReport['endToEnd']>().toEqualTypeOf<readonly EndToEndVerdict[]>();
 expectTypeOf<StructureCheck>().toEqualTypeOf<{ readonly name: string; readonly passed: boolean; readonly detail: string }>();
 expectTypeOf<OperatorVerdict['maxAbsolute' | 'relativeL2' | 'maxOverRms' | 'tolerance' | 'differing']>().toEqualTypeOf<number | null>();
-expectTypeOf<OperatorVerdict['passed' | 'deterministic']>().toEqualTypeOf<boolean>();
+expectTypeOf<OperatorVerdict['passed']>().toEqualTypeOf<boolean>();
+expectTypeOf<OperatorVerdict['deterministic']>().toEqualTypeOf<boolean | null>();
 expectTypeOf<OperatorVerdict['failures']>().toEqualTypeOf<readonly string[]>();
 expectTypeOf<EndToEndVerdict['passed' | 'bitEqual']>().toEqualTypeOf<boolean>();
 expectTypeOf<EndToEndVerdict['relativeL2' | 'tolerance']>().toEqualTypeOf<number | null>();

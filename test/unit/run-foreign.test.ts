@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parseDataType } from '../../lib/artifact/dtype.js';
 import { serialiseGraph, type OperatorDescription } from '../../lib/artifact/graph-writer.js';
 import { writeParams } from '../../lib/artifact/params.js';
+import { renderVerify } from '../../lib/cli/verify.js';
 import { LadderError, inspectPrebuilt, loadPrebuilt, runPrebuilt, verifyPrebuilt } from '../../lib/index.js';
 import { native } from '../../lib/native.js';
 import { Workshop } from '../fixtures/native/objects.js';
@@ -127,10 +128,30 @@ describe('a foreign checkpoint on the CPU', () => {
     expect(report.operators[0]!.failures.join()).toBe(`${kLength / 2} of ${kLength} elements were never written`);
   });
 
+  it('where fake weights overflow, says that, and no mismatch', async () => {
+    const path = await checkpoint('overflow', ['divides_by_zero']);
+    const report = await verifyPrebuilt(path);
+    expect(report.passed).toBe(true);
+    const [verdict] = report.operators;
+    expect(verdict).toMatchObject({ passed: true, failures: [], terms: ['written, repeatable; what it computes is not known'] });
+    expect(verdict!.remarks.join()).toMatch(/^fake weights overflow: 16 of 64 elements are not finite/);
+    expect(report.endToEnd[0]!.remarks.join()).toMatch(/^fake weights overflow/);
+    const text = renderVerify(path, report);
+    expect(text).toMatch(/op0: fake weights overflow/);
+    expect(text).toMatch(/verified as far as an unknown checkpoint can be: structure, completeness, repeatability$/);
+
+    const real = await verifyPrebuilt(await checkpoint('diverges', ['divides_by_zero'], { params: new Float32Array(kLength).fill(0.5) }));
+    expect(real).toMatchObject({ passed: false, operators: [{ remarks: [], failures: ['16 of 64 elements are not finite'] }] });
+  });
+
   it('passes verification but says so where two runs differ', async () => {
     const report = await verifyPrebuilt(await checkpoint('restless', ['never_the_same']));
     expect(report.passed).toBe(true);
-    expect(report.operators[0]!.deterministic).toBe(false);
+    expect(report.operators[0]).toMatchObject({
+      deterministic: false,
+      terms: ['written, finite, not the same in two runs; what it computes is not known'],
+    });
+    expect(renderVerify('restless', report)).toMatch(/: structure, completeness, finiteness$/);
     expect(report.endToEnd[0]).toMatchObject({ bitEqual: false, maxDifference: 1 });
   });
 });

@@ -2,9 +2,12 @@
 import { describe, expect, it } from 'vitest';
 import { parseDataType } from '../../lib/artifact/dtype.js';
 import { LadderError } from '../../lib/errors.js';
+import { decode } from '../../lib/formats/codes.js';
+import { formats } from '../../lib/formats/index.js';
+import type { Fill, FloatCodes } from '../../lib/native.js';
 import { caseOf } from '../../lib/run/names.js';
 import { arrayFromBytes, arrayTypeOf, bytesForTensor, float32FromBytes, tensorInfo } from '../../lib/run/tensors.js';
-import { fillKey, foreignFill, planFills, weightSource, type ArgumentTensor } from '../../lib/run/weights.js';
+import { fillKey, foreignFill, planFills, weightSource, type ArgumentTensor, type TensorShape } from '../../lib/run/weights.js';
 
 function codeOf(task: () => unknown): string {
   try {
@@ -101,12 +104,47 @@ describe('weights', () => {
 
   const tensor = (name: string, dtype: string, shape: number[]): ArgumentTensor => ({ name, entry: 0, dtype: parseDataType(dtype), shape });
 
+  const fill = (dtype: string, shape: number[], packed: TensorShape | null = null): Fill =>
+    foreignFill({ dtype: parseDataType(dtype), shape }, packed);
+
   it('foreign values are finite and never all zero', () => {
-    expect(foreignFill(parseDataType('float16'), [1, 8192])).toMatchObject({ kind: 'uniform', high: Math.sqrt(3 / 8192) });
-    expect(foreignFill(parseDataType('float32'), [8192])).toMatchObject({ kind: 'uniform', low: -1, high: 1 });
-    expect(foreignFill(parseDataType('int8'), [64])).toEqual({ kind: 'bits' });
-    expect(foreignFill(parseDataType('int32'), [64])).toEqual({ kind: 'uniform', low: 0, high: 2 });
-    expect(foreignFill(parseDataType('e5m2_float8'), [64])).toMatchObject({ kind: 'code' });
+    expect(fill('float16', [1, 8192])).toMatchObject({ kind: 'uniform', high: Math.sqrt(3 / 8192) });
+    expect(fill('float32', [8192])).toMatchObject({ kind: 'uniform', low: 0.5, high: 1 });
+    expect(fill('int8', [64])).toEqual({ kind: 'bits' });
+    expect(fill('int32', [64])).toEqual({ kind: 'uniform', low: 0, high: 2 });
+    expect(fill('e5m2_float8', [64])).toMatchObject({ kind: 'code' });
+  });
+
+  it('foreign weights are as small as what is summed over them is long', () => {
+    const high = (...args: Parameters<typeof fill>): number => (fill(...args) as { high: number }).high;
+    // Either way round, and kernels of convolutions: OIHW, HWIO, OHWI, blocks of 16 by 16.
+    expect([high('float16', [28672, 8192]), high('float16', [8192, 28672])]).toEqual(Array(2).fill(Math.sqrt(3 / 28672)));
+    expect(high('float16', [64, 3, 7, 7])).toBe(Math.sqrt(3 / 147));
+    expect(high('float16', [7, 7, 3, 64])).toBe(Math.sqrt(3 / 147));
+    expect(high('float16', [64, 7, 7, 3])).toBe(Math.sqrt(3 / 147));
+    expect(high('float16', [512, 512, 16, 16])).toBeLessThanOrEqual(Math.sqrt(3 / 8192));
+    expect(high('bfloat16', [4, 2])).toBe(Math.sqrt(3 / 4));
+    // Scales of packed integers, one per channel or per group.
+    const packed = { dtype: parseDataType('int8'), shape: [8192, 4096] };
+    const scale = high('float16', [8192], packed);
+    expect(high('float16', [8192, 64], packed)).toBe(scale);
+    expect(scale * 74 * Math.sqrt(8192)).toBeLessThan(1.2);
+    // An activation of the same operator is none.
+    expect(high('float16', [4096, 8192], packed)).toBe(Math.sqrt(3 / 8192));
+  });
+
+  it.each(['e5m2_float8', 'e4m3_float8'])('foreign codes of %s are finite, and smaller for longer sums', (name) => {
+    const { codes } = formats.get(name.startsWith('e5m2') ? 'fp8_e5m2' : 'fp8_e4m3').element as { codes: FloatCodes };
+    let before = Infinity;
+    for (const k of [1, 64, 8192, 2 ** 20]) {
+      const { base, mask, signed } = fill(name, [16, k]) as Fill & { kind: 'code' };
+      const values = Array.from({ length: mask + 1 }, (_, i) => decode({ bits: 8, codes }, base + i));
+      expect(signed && values.every((value) => Number.isFinite(value) && value > 0)).toBe(true);
+      const largest = Math.max(...values);
+      expect(largest).toBeLessThanOrEqual(before);
+      before = largest;
+    }
+    expect(before).toBeLessThan(0.5);
   });
 
   it('fills what no file holds, by the seed', () => {

@@ -1,9 +1,14 @@
 // Tolerances: honest kernels pass, typical defects fail, NaN never passes.
 import { describe, expect, it } from 'vitest';
 import { programOfV1 } from '../../lib/artifact/upgrade.js';
-import type { VerifyOutput } from '../../lib/native.js';
+import { decode, encode } from '../../lib/formats/codes.js';
+import { activationFormat, formats } from '../../lib/formats/index.js';
+import type { Fill, VerifyOutput } from '../../lib/native.js';
+import { fp8SumError } from '../../lib/operators/dense.js';
+import { kHalfUnit } from '../../lib/operators/primitive.js';
 import type { Program } from '../../lib/operators/program.js';
 import { endToEndTolerance, judge, toleranceOf } from '../../lib/run/tolerance.js';
+import { Random } from './reference-naive.js';
 import { denseShape, type DenseShapeV1, plainDense } from '../fixtures/programs.js';
 
 const dense = (change: Partial<DenseShapeV1> = {}): Program => plainDense({ ...denseShape('fp16'), n: 8192, k: 8192, ...change });
@@ -47,6 +52,83 @@ describe('tolerance of products', () => {
 
   it('is exact integers plus rounding where codes come in ready', () => {
     expect(toleranceOf(dense({ weight: 'int1', activation: 'int8', input: 'quantised' }), 0).relativeL2).toBeLessThan(2 ** -10);
+  });
+});
+
+/**
+ * Sums of FP8 products as Hopper's tensor cores add them: `width` products and the running sum aligned to the largest, each
+ * truncated at 2⁻¹³ of its power of two; promoted after every `span`.
+ */
+function hopperSum(products: Float64Array, width: number, span: number): number {
+  let promoted = 0;
+  for (let begin = 0; begin < products.length; begin += span) {
+    let sum = 0;
+    for (let first = begin; first < Math.min(begin + span, products.length); first += width) {
+      const end = Math.min(first + width, products.length);
+      let largest = Math.abs(sum);
+      for (let i = first; i < end; i += 1) largest = Math.max(largest, Math.abs(products[i]!));
+      if (largest === 0) continue;
+      const unit = 2 ** (Math.floor(Math.log2(largest)) - 13);
+      sum = Math.trunc(sum / unit) * unit;
+      for (let i = first; i < end; i += 1) sum += Math.trunc(products[i]! / unit) * unit;
+    }
+    promoted = Math.fround(promoted + sum);
+  }
+  return promoted;
+}
+
+/** Root mean square error of such sums, relative to that of the exact ones, over many draws. */
+function hopperError(
+  k: number,
+  { draw, width = 32, span = 256, dropped = 0 }: { draw: () => number; width?: number; span?: number; dropped?: number },
+): number {
+  let squares = 0;
+  let reference = 0;
+  const products = new Float64Array(k);
+  for (let i = 0; i < 2 ** 19 / k; i += 1) {
+    let exact = 0;
+    for (let j = 0; j < k; j += 1) exact += products[j] = draw() * draw();
+    products.fill(0, 0, dropped);
+    squares += (hopperSum(products, width, span) - exact) ** 2;
+    reference += exact ** 2;
+  }
+  return Math.sqrt(squares / reference);
+}
+
+describe.each([
+  ['fp8_e4m3', 'mxfp8_e4m3'],
+  ['fp8_e5m2', 'mxfp8_e5m2'],
+])('sums of %s products', (format, mx) => {
+  const { element } = formats.get(format);
+  const random = new Random(5);
+  const draws = (values: readonly number[]) => () => values[random.integer(values.length)]!;
+  /** Codes as verification fills them in: 1/8 … 15/8, of either sign. */
+  const fill = activationFormat(format).activation.probe as Extract<Fill, { kind: 'code' }>;
+  const codes = Array.from({ length: fill.mask + 1 }, (_, i) => decode(element, fill.base + i));
+  const positive = draws(codes);
+  const signed = draws(codes.flatMap((value) => [value, -value]));
+  /** As activations are quantised: normal numbers. */
+  const normals = Array.from({ length: 4096 }, () => {
+    const radius = Math.sqrt(-2 * Math.log(1 - random.uniform(0, 1)));
+    return decode(element, encode(element, 100 * radius * Math.cos(random.uniform(0, 2 * Math.PI))));
+  });
+  const bound = fp8SumError();
+  const tolerance = (k: number, of = format): number =>
+    toleranceOf(dense({ weight: of, activation: of, input: 'quantised', k }), 0).relativeL2;
+
+  it.each([512, 2048, 8192, 57344])('stay within the bound when they are promoted, k = %i', (k) => {
+    expect([tolerance(k), tolerance(k, mx)]).toEqual([kHalfUnit + bound, kHalfUnit + bound]);
+    for (const draw of [signed, draws(normals)]) {
+      for (const width of [16, 32]) expect(!(hopperError(k, { draw, width }) <= bound)).toBe(false);
+    }
+    // All of one sign, which the derivation leaves out, as verification does.
+    expect(!(hopperError(k, { draw: positive }) <= tolerance(k))).toBe(false);
+  });
+
+  it('exceed it where nothing promotes them, and where a block of 32 is missing', () => {
+    expect(hopperError(57344, { draw: signed, span: 57344 })).toBeGreaterThan(1.5 * tolerance(57344));
+    expect(hopperError(57344, { draw: positive, span: 57344 })).toBeGreaterThan(0.1);
+    for (const k of [512, 8192, 57344]) expect(hopperError(k, { draw: signed, dropped: 32 })).toBeGreaterThan(5 * tolerance(k));
   });
 });
 

@@ -4,11 +4,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { planExecutor } from '../../lib/artifact/plan.js';
 import { buildCheckpoints } from '../../lib/compiler/build.js';
 import { parseRequest } from '../../lib/compiler/request.js';
 import { renderVerify } from '../../lib/cli/verify.js';
-import type { NativeExecutor, VerifyOutput } from '../../lib/native.js';
-import { openCheckpoint, type Loaded } from '../../lib/run/load.js';
+import { native, type NativeExecutor, type VerifyOutput } from '../../lib/native.js';
+import { fillWeights, openCheckpoint, type Loaded } from '../../lib/run/load.js';
 import { loadOptionsSchema, parseOptions, verifyOptionsSchema } from '../../lib/run/options.js';
 import type { VerifyReport } from '../../lib/run/verdict.js';
 import { verifyLoaded } from '../../lib/run/verify.js';
@@ -27,14 +28,15 @@ const open = async (index: number, seed?: number): Promise<void> => {
 beforeEach(() => open(0));
 afterEach(() => loaded.executor.dispose());
 
+const bound = (target: object, name: string | symbol): unknown => {
+  const value: unknown = Reflect.get(target, name);
+  return typeof value === 'function' ? value.bind(target) : value;
+};
+
 /** Verifies with some of the executor's methods replaced, as if it were a device of its own. */
 function verify(change: Partial<NativeExecutor> = {}, options: object = {}): Promise<VerifyReport> {
   const executor = new Proxy(loaded.executor, {
-    get(target, name) {
-      const own = change[name as keyof NativeExecutor];
-      const value: unknown = own ?? Reflect.get(target, name);
-      return typeof value === 'function' && !own ? value.bind(target) : value;
-    },
+    get: (target, name) => change[name as keyof NativeExecutor] ?? bound(target, name),
   });
   return verifyLoaded({ ...loaded, executor, usesReference: false }, parseOptions(verifyOptionsSchema, options));
 }
@@ -100,6 +102,33 @@ describe('a damaged one', () => {
     expect(report.operators.every(({ passed }) => passed)).toBe(true);
     expect(report.endToEnd[0]).toMatchObject({ passed: false, bitEqual: true });
     expect(report.passed).toBe(false);
+  });
+
+  it('is found where graph.json lets a tensor overwrite another that is still needed', async () => {
+    // The first operator's result goes into the buffer of the graph's input, which the residual adds later.
+    const { plan, fills } = loaded;
+    const { graph } = loaded.checkpoint;
+    const { storageId } = graph.entries[plan.operators[0]!.inputs[0]!]!;
+    const [output] = plan.operators[0]!.outputs;
+    const entries = graph.entries.map((entry, i) => (i === output ? { ...entry, storageId } : entry));
+    const checkpoint = { ...loaded.checkpoint, graph: { ...graph, entries } };
+    const clobbering = planExecutor(checkpoint, { deviceType: 1, deviceOrdinal: 0, useReference: true });
+    const executor = await native().openExecutor(clobbering);
+    try {
+      await fillWeights(checkpoint, executor, undefined, {});
+      const options = parseOptions(verifyOptionsSchema, { endToEnd: 'full' });
+      for (const { entry, fill, key } of fills) await executor.fill(entry, fill, key);
+      const device = { ...loaded, checkpoint, plan: clobbering, executor, usesReference: false };
+      // Operator by operator nothing can be found, or be told: only what happens between them is wrong.
+      const honest = new Proxy(executor, {
+        get: (target, name) => (name === 'verifyOperator' ? loaded.executor.verifyOperator.bind(loaded.executor) : bound(target, name)),
+      });
+      const report = await verifyLoaded({ ...device, executor: honest }, options);
+      expect(report.operators.every(({ passed }) => passed)).toBe(true);
+      expect(report.endToEnd).toMatchObject([{ passed: false, bitEqual: true }]);
+    } finally {
+      await executor.dispose();
+    }
   });
 
   it('is found by not being finite, and two differing runs are stated', async () => {

@@ -6,6 +6,7 @@
 
 #include "../parallel.h"
 #include "../primitives.h"
+#include "../sums.h"
 
 namespace ladder::reference {
 namespace {
@@ -199,8 +200,7 @@ class Attention : public PrimitiveOf<Attention> {
     scores.resize(static_cast<size_t>(keys));
     for (int64_t token = 0; token < keys; ++token) {
       const Real* key = kv.keys.data() + token * headDim_;
-      Real dot = 0;
-      for (int64_t i = 0; i < headDim_; ++i) dot += query[static_cast<size_t>(i)] * key[i];
+      const Real dot = dotProduct<Real>(query.data(), key, headDim_);
       scores[static_cast<size_t>(token)] = dot * scale + slope * static_cast<Real>(token);
     }
     const Real largest = *std::max_element(scores.begin(), scores.end());

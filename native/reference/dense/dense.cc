@@ -7,6 +7,7 @@
 
 #include "../parallel.h"
 #include "../primitives.h"
+#include "../sums.h"
 #include "dot.h"
 #include "tile_reader.h"
 
@@ -36,6 +37,7 @@ class Dense : public PrimitiveOf<Dense> {
   }
 
   Region needed(size_t input, const Region& produced) const override { return {produced[input], Coordinates::range(0, contracted_)}; }
+  bool gathers(size_t input) const override { return input == 0; }
 
   template <typename Real>
   void compute(const std::vector<Operand<Real>>& inputs, Computed<Real>& result, const CancelFlag* cancelled) const {
@@ -130,9 +132,8 @@ class Dense : public PrimitiveOf<Dense> {
           const Real* w = rows.data() + channel * contracted_;
           for (int64_t token = 0; token < tokens; ++token) {
             const Real* v = x + token * contracted_;
-            double sum = 0;
-            for (int64_t i = 0; i < contracted_; ++i) sum += static_cast<double>(w[i]) * static_cast<double>(v[i]);
-            result.reals[static_cast<size_t>(token * channels.size() + first + channel)] = static_cast<Real>(sum);
+            result.reals[static_cast<size_t>(token * channels.size() + first + channel)] =
+                static_cast<Real>(dotProduct<double>(w, v, contracted_));
           }
         }
       }
