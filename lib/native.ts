@@ -241,6 +241,10 @@ export interface PlanModule {
   readonly constants: readonly PlanConstant[];
   /** const_loader: per symbol, the constants that it needs (called as `symbol` with them at load, TVM's "__init_" rule). */
   readonly constantUsers: readonly { readonly symbol: string; readonly constants: readonly string[] }[];
+  /** It carries code that launches by itself: all work then goes to the legacy default stream, in order with those launches. */
+  readonly launchesItself: boolean;
+  /** Where in it a CUDA runtime's `cudaGetLastError` lies that it does not export; null: unknown. */
+  readonly lastErrorAddress: number | null;
 }
 
 /** All that an executor needs; checked by lib/artifact before it comes here. */

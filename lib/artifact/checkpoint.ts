@@ -7,8 +7,10 @@ import { createReadStream } from 'node:fs';
 import { open, readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { LadderError } from '../errors.js';
-import { checkManifest, checkModule, checkParams, checkParamsComplete } from './checks.js';
-import { type ElfObject, fileRangeAt, readElf, readExportedString } from './elf.js';
+import { checkStorage, checkManifest, checkModule, checkParams, checkParamsComplete } from './checks.js';
+import { FileSource } from './byte-source.js';
+import { type ElfObject, fileRangeAt, localFunctionAddress, parseElf, readExportedString } from './elf.js';
+import { type LinkedImage, linkedImages } from './fatbin.js';
 import { type Graph, parseGraph } from './graph.js';
 import { kGraphFile, kManifestFile, kModuleFile, kParamsFile, locateCheckpoint } from './locate.js';
 import { type Manifest, parseManifest } from './manifest.js';
@@ -24,13 +26,23 @@ export interface CheckpointParams {
   readonly tensors: readonly ParamTensor[];
 }
 
+/** Device code that model.so launches by itself (route 1), through a CUDA runtime inside it or one that it needs. */
+export interface LinkedCode {
+  /** Empty where the code is in libraries that model.so needs, or not understood. */
+  readonly images: readonly LinkedImage[];
+  /** Address of the CUDA runtime's `cudaGetLastError` in the object; null where its symbols were stripped. */
+  readonly lastErrorAddress: number | null;
+}
+
 /** model.so, unloaded. */
 export interface CheckpointModule {
   readonly path: string;
   readonly sizeBytes: number;
   readonly elf: ElfObject;
-  /** null: the device code is linked in (route 1), or there is none. */
+  /** null: there is none; then it runs on the CPU, or on what `linked` says. */
   readonly blob: ModuleBlob | null;
+  /** null: nothing in it launches by itself. An object may have both. */
+  readonly linked: LinkedCode | null;
 }
 
 /** A checkpoint, read and checked. */
@@ -62,6 +74,7 @@ export interface Checkpoint {
 export async function readCheckpoint(path: string): Promise<Checkpoint> {
   const folder = await locateCheckpoint(path);
   const graph = await readGraph(folder);
+  checkStorage(graph);
   const manifest = await readManifest(folder);
   if (manifest) checkManifest(graph, manifest);
   const params = await readParamsIndex(folder);
@@ -110,9 +123,26 @@ export async function readModule(folder: string): Promise<CheckpointModule | nul
   const path = join(folder, kModuleFile);
   const sizeBytes = await fileSize(path);
   if (sizeBytes === null) return null;
-  const elf = readElf(path);
-  const bytes = await readBlob(path, elf);
-  return { path, sizeBytes, elf, blob: bytes && parseModuleBlob(bytes) };
+  const source = new FileSource(path);
+  try {
+    const elf = parseElf(source);
+    const bytes = await readBlob(path, elf);
+    return { path, sizeBytes, elf, blob: bytes && parseModuleBlob(bytes), linked: readLinkedCode(source, elf) };
+  } finally {
+    source.close();
+  }
+}
+
+/** NVIDIA's libraries that launch kernels, or let the object do so. */
+const kLaunchingLibraries = /^lib(cuda|cudart|cublas|cublasLt|cudnn|cufft|curand|cusparse|cusolver|nvrtc|nccl)\b/;
+
+function readLinkedCode(source: FileSource, elf: ElfObject): LinkedCode | null {
+  const fatbin = elf.sections.find(({ name }) => name === '.nv_fatbin');
+  if (!fatbin && !elf.needed.some((library) => kLaunchingLibraries.test(library))) return null;
+  return {
+    images: fatbin ? linkedImages(source, fatbin) : [],
+    lastErrorAddress: localFunctionAddress(source, elf, 'cudaGetLastError'),
+  };
 }
 
 /** A file of the folder against the manifest's hash, or model.so's kernel sources against the manifest's. */

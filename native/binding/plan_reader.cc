@@ -87,6 +87,8 @@ runtime::PlanModule readModule(const Fields& fields) {
     user.each("constants",
               [&](Napi::Value constant, const std::string& constantName) { target.constants.push_back(readText(constant, constantName)); });
   });
+  module.launchesItself = fields.boolean("launchesItself");
+  if (!fields.isNull("lastErrorAddress")) module.lastErrorAddress = fields.count("lastErrorAddress");
   return module;
 }
 

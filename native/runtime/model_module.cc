@@ -37,6 +37,11 @@ ModelModule::ModelModule(const PlanModule& plan, int deviceType, int ordinal, co
     : started_(std::chrono::steady_clock::now()), library_(plan.path), stream_(stream), ordinal_(ordinal) {
   times.dlopenMs = elapsedMsSince(started_);
   bindRuntime();
+  if (void* lastError = library_.findInNeeded("cudaGetLastError")) {
+    lastError_ = reinterpret_cast<int (*)()>(lastError);
+  } else if (plan.lastErrorAddress) {
+    lastError_ = reinterpret_cast<int (*)()>(library_.at(*plan.lastErrorAddress));
+  }
   const auto start = std::chrono::steady_clock::now();
   if (stream) loadImages(plan);
   times.moduleMs = elapsedMsSince(start);
@@ -143,6 +148,8 @@ tvm_abi::PackedCFunction ModelModule::operatorFunction(const std::string& name) 
   }
   return reinterpret_cast<tvm_abi::PackedCFunction>(address);
 }
+
+cuda::Result ModelModule::takeRuntimeError() const { return lastError_ ? lastError_() : cuda::kSuccess; }
 
 void callOperator(tvm_abi::PackedCFunction function, tvm_abi::Value* arguments, int* codes, int count, const std::string& what) {
   tvm_abi::Value result{};

@@ -74,6 +74,8 @@ struct PlanModule {
   std::vector<PlanImage> images;
   std::vector<PlanConstant> constants;
   std::vector<PlanConstantUser> constantUsers;
+  bool launchesItself = false;                // carries code that launches on the legacy default stream
+  std::optional<uint64_t> lastErrorAddress;   // of a cudaGetLastError that it does not export
 };
 
 struct ExecutorPlan {

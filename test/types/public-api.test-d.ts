@@ -281,7 +281,7 @@ expectTypeOf<NonNullable<Inspection['graph']>['inputs']>().toEqualTypeOf<readonl
 expectTypeOf<NonNullable<Inspection['graph']>['operators']>().toEqualTypeOf<readonly InspectedOperator[]>();
 expectTypeOf<InspectedProblem>().toEqualTypeOf<{ readonly code: ErrorCode; readonly message: string }>();
 expectTypeOf<InspectedTensor['source']>().toEqualTypeOf<'input' | 'params' | 'fill' | 'operator'>();
-expectTypeOf<InspectedModule['route']>().toEqualTypeOf<'1' | '2' | 'cpu'>();
+expectTypeOf<InspectedModule['route']>().toEqualTypeOf<'1' | '2' | '1 and 2' | 'cpu'>();
 expectTypeOf<InspectedModule['architectures']>().toEqualTypeOf<readonly string[]>();
 expectTypeOf<InspectedOperator['steps']>().toEqualTypeOf<string | null>();
 expectTypeOf<InspectedOperator['kernels']>().toEqualTypeOf<string | null>();

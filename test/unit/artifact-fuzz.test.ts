@@ -11,7 +11,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BufferSource, ByteReader, ByteWriter } from '../../lib/artifact/byte-source.js';
 import { checkManifest } from '../../lib/artifact/checks.js';
 import { dataTypeOf, elementBytes } from '../../lib/artifact/dtype.js';
-import { type ElfObject, parseElf } from '../../lib/artifact/elf.js';
+import { type ElfObject, fileRangeAt, localFunctionAddress, parseElf } from '../../lib/artifact/elf.js';
 import { type Graph, parseGraph } from '../../lib/artifact/graph.js';
 import { parseManifest } from '../../lib/artifact/manifest.js';
 import {
@@ -278,6 +278,8 @@ function checkElfBytes(bytes: Uint8Array): boolean {
   for (const { offset, fileBytes } of elf.segments) expect(offset + fileBytes).toBeLessThanOrEqual(bytes.length);
   for (const { offset, sizeBytes } of elf.sections) expect(offset + sizeBytes).toBeLessThanOrEqual(bytes.length);
   for (const [name, symbol] of elf.exported) expect(symbol.name).toBe(name);
+  const address = localFunctionAddress(new BufferSource(bytes), elf, '_init');
+  if (address !== null) expect(fileRangeAt(elf, address)).not.toBeNull();
   return true;
 }
 

@@ -137,6 +137,8 @@ describe('operators', () => {
         { symbol: 'uses_constants', constants: ['a', 'b'] },
         { symbol: 'add_one', constants: ['a'] },
       ],
+      launchesItself: false,
+      lastErrorAddress: null,
     };
     expect(await withExecutor(planOf('uses_constants', module), runOn)).toEqual(kInput.map((x) => x + 7));
     const error = await rejection(native().openExecutor(planOf('uses_constants', { ...module, constants: [] })));
