@@ -12,6 +12,7 @@ import {
   type CheckpointModule,
   inputNames,
   type LinkedCode,
+  moduleParams,
   readGraph,
   readManifest,
   readModule,
@@ -107,8 +108,8 @@ export async function inspectPrebuilt(path: string): Promise<Inspection> {
   };
   const graph = await attempt(() => readGraph(folder));
   const manifest = await attempt(() => readManifest(folder));
-  const params = await attempt(() => readParamsIndex(folder));
   const module = await attempt(() => readModule(folder));
+  const params = (await attempt(() => readParamsIndex(folder))) ?? moduleParams(module);
   if (graph && manifest) await attempt(() => checkManifest(graph, manifest));
   if (graph && params) await attempt(() => checkParams(graph, params.tensors));
   if (params && manifest) await attempt(() => checkParamsComplete(manifest, params.tensors));

@@ -40,10 +40,6 @@ std::string shapeText(const PlanEntry& entry) {
 
 }  // namespace
 
-void throwIfCancelled(const CancelFlag& cancelled) {
-  if (cancelled.load(std::memory_order_relaxed)) throw Error("ABORTED", "the operation was aborted");
-}
-
 Executor::Executor(ExecutorPlan plan) : plan_(std::move(plan)) {
   checkPlan(plan_);
   if (onDevice()) {
@@ -59,7 +55,6 @@ Executor::Executor(ExecutorPlan plan) : plan_(std::move(plan)) {
     module_ =
         std::make_unique<ModelModule>(*plan_.module, plan_.deviceType, plan_.deviceOrdinal, stream_ ? &*stream_ : nullptr, loadTimes_);
     for (PlanImage& image : plan_.module->images) std::vector<uint8_t>().swap(image.bytes);
-    for (PlanConstant& constant : plan_.module->constants) std::vector<uint8_t>().swap(constant.bytes);
   }
   prepare();
 }

@@ -3,23 +3,18 @@
 // Timing loops are timing/'s part, comparison with the reference is verify.h's.
 #pragma once
 
-#include <atomic>
 #include <memory>
 #include <optional>
 
 #include "../cuda/device_kernels.h"
 #include "../cuda/graph.h"
 #include "../tvm_abi/workspace.h"
+#include "cancel.h"
 #include "model_module.h"
 #include "plan.h"
 #include "storage.h"
 
 namespace ladder::runtime {
-
-using CancelFlag = std::atomic<bool>;
-
-/// @throws Error ABORTED when the flag is set
-void throwIfCancelled(const CancelFlag& cancelled);
 
 class Executor {
  public:
@@ -81,7 +76,7 @@ class Executor {
   bool holdsOnly(uint32_t entry, uint8_t value) const;
   void checkRuntimeError(size_t index) const;
 
-  ExecutorPlan plan_;  // its images and constants are released once they are loaded
+  ExecutorPlan plan_;  // its images are released once they are loaded
   LoadTimes loadTimes_;
   std::optional<cuda::Stream> stream_;
   tvm_abi::WorkspacePool workspace_;

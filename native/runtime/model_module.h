@@ -11,7 +11,7 @@
 #include "kernel_function.h"
 #include "model_library.h"
 #include "plan.h"
-#include "storage.h"
+#include "upload.h"
 
 namespace ladder::runtime {
 
@@ -39,7 +39,10 @@ class ModelModule final : public tvm_abi::FunctionSource {
   void loadImage(const PlanImage& image);
   /// The image that waits for a look-up of this kernel, loaded now. @return whether there was one
   bool loadOnDemand(const std::string& kernel);
+  /// Those that an initialiser wants go from the file to the device; the others stay where they are.
   void loadConstants(const PlanModule& plan, int deviceType, int ordinal);
+  tvm_abi::Tensor* constantTensor(const PlanConstant& constant, int deviceType, int ordinal, Uploader& uploader);
+
   std::chrono::steady_clock::time_point started_;  // before library_, whose loading it times
   ModelLibrary library_;
   const cuda::Stream* stream_;

@@ -57,11 +57,12 @@ struct PlanImage {
   std::vector<PlanKernel> kernels;
 };
 
-struct PlanConstant {
+struct PlanConstant {  // in model.so's file
   std::string name;
   std::vector<int64_t> shape;
   DataType dtype;
-  std::vector<uint8_t> bytes;
+  uint64_t fileOffset = 0;
+  uint64_t sizeBytes = 0;
 };
 
 struct PlanConstantUser {

@@ -11,6 +11,7 @@ import { FileSource } from '../../lib/artifact/byte-source.js';
 import { parseDataType } from '../../lib/artifact/dtype.js';
 import { localFunctionAddress, parseElf } from '../../lib/artifact/elf.js';
 import { native, type ExecutorPlan, type Fill, type NativeExecutor, type PlanModule } from '../../lib/native.js';
+import { writeBigModule } from '../fixtures/native/big-module.js';
 import { floatBytes, hasCommand, makePlan, rejection, Workshop } from '../fixtures/native/objects.js';
 
 const kMissing = !native().cudaStatus().available
@@ -353,6 +354,33 @@ describe.skipIf(kMissing !== null)('the runtime on a GPU', () => {
         executor.verifyOperator(0, { seed: 3n, inputs: [uniform, uniform], maxColumns: 0, maxRows: 0 }),
       );
       expect(idle).toMatchObject({ unwritten: kLength });
+    });
+    test('takes a constant from beyond 4 GB of a file to the device, and leaves the others', async () => {
+      const object = workshop.compile(
+        'route2_host.c',
+        [new URL('../fixtures/native/blob_symbol.c', import.meta.url).pathname, '-Wl,--build-id'],
+        'host',
+      );
+      const path = join(workshop.folder, 'big.so');
+      const fileOffset = writeBigModule(object, path, 5_000_000_000, 'fused_add_constant', kY0);
+      const dtype = parseDataType('float32');
+      const module: PlanModule = {
+        ...route2Module(),
+        path,
+        constants: [
+          { name: 'big', shape: [5_000_000_000], dtype: parseDataType('uint8'), fileOffset: 8192, sizeBytes: 5_000_000_000 },
+          { name: 'a', shape: [kLength], dtype, fileOffset, sizeBytes: 4 * kLength },
+        ],
+        constantUsers: [{ symbol: 'fused_add_constant', constants: ['a'] }],
+      };
+      const operators = [{ functionName: 'fused_add_constant', inputs: [0], outputs: [1] }];
+      const before = native().allocatedBytes().device;
+      await withExecutor(makePlan({ device: 2, tensors: [vector(), vector()], operators, module }), async (executor) => {
+        expect(native().allocatedBytes().device - before).toBeLessThan(1 << 20);
+        await executor.write(0, floatBytes(kX));
+        await executor.run();
+        expectClose(await readFloats(executor, 1), (i) => kX[i]! + kY0[i]!);
+      });
     });
     test('takes copies between host and device', async () => {
       const plan = makePlan({

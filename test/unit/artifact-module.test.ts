@@ -8,9 +8,9 @@ import { BufferSource, ByteWriter } from '../../lib/artifact/byte-source.js';
 import { parseDataType } from '../../lib/artifact/dtype.js';
 import { fileRangeAt, parseElf, readElf, readExportedString } from '../../lib/artifact/elf.js';
 import { fatbinArchitectures, imageArchitectures, linkedImages, runsOn } from '../../lib/artifact/fatbin.js';
-import { encodeModuleBlob, parseModuleBlob } from '../../lib/artifact/module-blob.js';
+import { type BlobContents, encodeModuleBlob, type ModuleBlob, parseModuleBlob } from '../../lib/artifact/module-blob.js';
 import { cubinEntry, fatbin, fatbinEntry, ptxEntry } from '../fixtures/artifact/fatbin.js';
-import { compileModule, fixtureBlob, fixtureSources } from '../fixtures/artifact/checkpoint.js';
+import { compileModule, factoryBlob, fixtureBlob, fixtureParams, fixtureSources } from '../fixtures/artifact/checkpoint.js';
 
 const exec = promisify(execFile);
 let folder: string;
@@ -37,9 +37,23 @@ function handmade(
   return new ByteWriter().u64(bytes.length).bytes(bytes).finish();
 }
 
+/** Parses a blob in memory; constants with their contents, as the encoder takes them. */
+function parsed(bytes: Uint8Array): Required<BlobContents> & Pick<ModuleBlob, 'params'> {
+  const { constants, ...rest } = parseModuleBlob(new BufferSource(bytes, 'blob'));
+  return {
+    ...rest,
+    constants: constants.map(({ name, dtype, shape, fileOffset, sizeBytes }) => ({
+      name,
+      dtype,
+      shape,
+      bytes: bytes.subarray(fileOffset, fileOffset + sizeBytes),
+    })),
+  };
+}
+
 describe('module blob', () => {
   it('reads a blob made by hand', () => {
-    expect(parseModuleBlob(handmade())).toEqual({
+    expect(parsed(handmade())).toEqual({
       images: [
         {
           format: 'ptx',
@@ -51,23 +65,49 @@ describe('module blob', () => {
       ],
       constants: [],
       constantUsers: [],
+      params: [],
     });
   });
 
   it('writes exactly the format', () => {
-    expect(encodeModuleBlob(parseModuleBlob(handmade()))).toEqual(handmade({ info: 'k' }));
+    expect(encodeModuleBlob(parsed(handmade()))).toEqual(handmade({ info: 'k' }));
   });
 
   it('reads what it writes: constants, several images, none', () => {
-    expect(parseModuleBlob(blob)).toEqual(fixtureBlob());
+    expect(parsed(blob)).toEqual({ ...fixtureBlob(), params: [] });
     const second = {
       ...fixtureBlob().images[0]!,
       format: 'cubin',
       kernels: [{ name: 'other', argumentTypes: [], launchTags: [] }],
     } as const;
     const many = { ...fixtureBlob(), images: [fixtureBlob().images[0]!, second] };
-    expect(parseModuleBlob(encodeModuleBlob(many))).toEqual(many);
-    expect(parseModuleBlob(encodeModuleBlob({ images: [] }))).toEqual({ images: [], constants: [], constantUsers: [] });
+    expect(parsed(encodeModuleBlob(many))).toEqual({ ...many, params: [] });
+    expect(parsed(encodeModuleBlob({ images: [] }))).toEqual({ images: [], constants: [], constantUsers: [], params: [] });
+  });
+
+  it('reads what export_library writes: the parameters stay where they are', () => {
+    for (const key of ['GraphExecutorFactory', 'GraphRuntimeFactory']) {
+      const bytes = factoryBlob(key);
+      const { params, images, constants } = parseModuleBlob(new BufferSource(bytes));
+      expect({ images, constants }).toEqual({ images: [], constants: [] });
+      const wanted = fixtureParams();
+      expect(params.map(({ name }) => name)).toEqual(wanted.map(({ name }) => name));
+      params.forEach(({ fileOffset, sizeBytes }, i) =>
+        expect(Buffer.from(bytes.subarray(fileOffset, fileOffset + sizeBytes))).toEqual(Buffer.concat(wanted[i]!.chunks)),
+      );
+    }
+  });
+
+  it('reads modules without code: the older name of the constants’ loader, and descriptions', () => {
+    const blobOf = (write: (body: ByteWriter) => ByteWriter): Uint8Array => {
+      const body = write(new ByteWriter().u64(3)).string('_lib').string('_import_tree').u64(3).u64(0).u64(1).u64(1).u64(1).u64(1).finish();
+      return new ByteWriter().u64(body.length).bytes(body).finish();
+    };
+    expect(parsed(blobOf((body) => body.string('metadata').u64(0).u64(0).u64(1).string('f').u64(1).u64(0)))).toMatchObject({
+      constants: [],
+      constantUsers: [{ symbol: 'f', constants: [] }],
+    });
+    expect(parsed(blobOf((body) => body.string('metadata_module')))).toMatchObject({ images: [], constants: [] });
   });
 
   it.each([
@@ -91,7 +131,7 @@ describe('module blob', () => {
     ],
     ['a size past the end', new ByteWriter().u64(9).u64(0).finish(), /size/],
   ])('refuses: %s', (_, bytes, named) => {
-    expect(() => parseModuleBlob(bytes)).toThrow(expect.objectContaining({ code: 'BAD_MODULE', message: expect.stringMatching(named) }));
+    expect(() => parsed(bytes)).toThrow(expect.objectContaining({ code: 'BAD_MODULE', message: expect.stringMatching(named) }));
   });
 });
 
