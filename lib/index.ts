@@ -108,9 +108,10 @@ export type { LayoutDigit, NativeDeviceState as DeviceState } from './native.js'
 export type { BenchmarkResult } from './run/benchmark.js';
 export { listDevices } from './run/device.js';
 export type { DeviceInfo } from './run/device.js';
+export type { ExportedParams } from './run/export.js';
 export type { LoadTimes } from './run/load.js';
 export type { CheckpointCase } from './run/names.js';
-export type { BenchmarkOptions, LoadOptions, Progress, TaskOptions, VerifyRunOptions } from './run/options.js';
+export type { BenchmarkOptions, ExportOptions, LoadOptions, Progress, TaskOptions, VerifyRunOptions } from './run/options.js';
 export type { Prebuilt } from './run/prebuilt.js';
 export type { ProfiledOperator, ProfileReport } from './run/profile.js';
 export { parseRecord } from './run/record.js';

@@ -226,12 +226,13 @@ export interface PlanImage {
   readonly kernels: readonly PlanKernel[];
 }
 
-/** A constant of a `const_loader` entry. */
+/** A constant of a `const_loader` entry: where it lies in model.so. Read only where `constantUsers` want it. */
 export interface PlanConstant {
   readonly name: string;
   readonly shape: readonly number[];
   readonly dtype: DataType;
-  readonly bytes: Uint8Array;
+  readonly fileOffset: number;
+  readonly sizeBytes: number;
 }
 
 /** model.so. */
@@ -239,8 +240,12 @@ export interface PlanModule {
   readonly path: string;
   readonly images: readonly PlanImage[];
   readonly constants: readonly PlanConstant[];
-  /** const_loader: per symbol, the constants that it needs (called as `symbol` with them at load, TVM's "__init_" rule). */
+  /** const_loader: per symbol, the constants that it needs (`__init_` + symbol, where model.so has it, is called with them at load, as in TVM). */
   readonly constantUsers: readonly { readonly symbol: string; readonly constants: readonly string[] }[];
+  /** It carries code that launches by itself: all work then goes to the legacy default stream, in order with those launches. */
+  readonly launchesItself: boolean;
+  /** Where in it a CUDA runtime's `cudaGetLastError` lies that it does not export; null: unknown. */
+  readonly lastErrorAddress: number | null;
 }
 
 /** All that an executor needs; checked by lib/artifact before it comes here. */

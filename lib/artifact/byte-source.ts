@@ -32,6 +32,8 @@ export class BufferSource implements ByteSource {
 }
 
 const kWindowBytes = 64 * 1024;
+/** What one system call is asked for: Node.js refuses 2 GiB and more. */
+const kMaxReadBytes = 2 ** 30;
 
 /** A file, read through a window, so that many small neighbouring reads are one system call. Close it. */
 export class FileSource implements ByteSource {
@@ -66,7 +68,7 @@ export class FileSource implements ByteSource {
   private readInto(bytes: Uint8Array, filled: number, offset: number): number {
     let got: number;
     try {
-      got = readSync(this.descriptor, bytes, filled, bytes.length - filled, offset + filled);
+      got = readSync(this.descriptor, bytes, filled, Math.min(bytes.length - filled, kMaxReadBytes), offset + filled);
     } catch (cause) {
       throw new LadderError('IO', `cannot read ${this.name}: ${(cause as Error).message}`, { path: this.name, offset }, { cause });
     }

@@ -4,11 +4,13 @@
  */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { open, readFile, stat } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { LadderError } from '../errors.js';
-import { checkManifest, checkModule, checkParams, checkParamsComplete } from './checks.js';
-import { type ElfObject, fileRangeAt, readElf, readExportedString } from './elf.js';
+import { checkStorage, checkManifest, checkModule, checkParams, checkParamsComplete } from './checks.js';
+import { FileSource } from './byte-source.js';
+import { type ElfObject, fileRangeAt, localFunctionAddress, parseElf, readExportedString } from './elf.js';
+import { type LinkedImage, linkedImages } from './fatbin.js';
 import { type Graph, parseGraph } from './graph.js';
 import { kGraphFile, kManifestFile, kModuleFile, kParamsFile, locateCheckpoint } from './locate.js';
 import { type Manifest, parseManifest } from './manifest.js';
@@ -18,10 +20,18 @@ import { type ParamTensor, readParams } from './params.js';
 
 export const kBlobSymbol = '__tvm_dev_mblob';
 
-/** graph.params: where its tensors lie. */
+/** Stored parameters, of graph.params or, where there is none, of model.so: where the tensors lie. */
 export interface CheckpointParams {
   readonly path: string;
   readonly tensors: readonly ParamTensor[];
+}
+
+/** Device code that model.so launches by itself (route 1), through a CUDA runtime inside it or one that it needs. */
+export interface LinkedCode {
+  /** Empty where the code is in libraries that model.so needs, or not understood. */
+  readonly images: readonly LinkedImage[];
+  /** Address of the CUDA runtime's `cudaGetLastError` in the object; null where its symbols were stripped. */
+  readonly lastErrorAddress: number | null;
 }
 
 /** model.so, unloaded. */
@@ -29,8 +39,10 @@ export interface CheckpointModule {
   readonly path: string;
   readonly sizeBytes: number;
   readonly elf: ElfObject;
-  /** null: the device code is linked in (route 1), or there is none. */
+  /** null: there is none; then it runs on the CPU, or on what `linked` says. */
   readonly blob: ModuleBlob | null;
+  /** null: nothing in it launches by itself. An object may have both. */
+  readonly linked: LinkedCode | null;
 }
 
 /** A checkpoint, read and checked. */
@@ -62,12 +74,13 @@ export interface Checkpoint {
 export async function readCheckpoint(path: string): Promise<Checkpoint> {
   const folder = await locateCheckpoint(path);
   const graph = await readGraph(folder);
+  checkStorage(graph);
   const manifest = await readManifest(folder);
   if (manifest) checkManifest(graph, manifest);
-  const params = await readParamsIndex(folder);
+  const module = await readModule(folder);
+  const params = (await readParamsIndex(folder)) ?? moduleParams(module);
   if (params) checkParams(graph, params.tensors);
   if (params && manifest) checkParamsComplete(manifest, params.tensors);
-  const module = await readModule(folder);
   if (module) checkModule(graph, module.elf);
   const name = basename(folder);
   const parent = basename(dirname(folder));
@@ -105,14 +118,36 @@ export async function readParamsIndex(folder: string): Promise<CheckpointParams 
   return (await fileSize(path)) === null ? null : { path, tensors: readParams(path) };
 }
 
+/** The parameters that TVM's `export_library` put into model.so; null when there are none. */
+export function moduleParams(module: CheckpointModule | null): CheckpointParams | null {
+  const tensors = module?.blob?.params ?? [];
+  return module && tensors.length > 0 ? { path: module.path, tensors } : null;
+}
+
 /** Reads model.so's symbols and module blob; null when there is none. @throws LadderError `BAD_MODULE`, `IO` */
 export async function readModule(folder: string): Promise<CheckpointModule | null> {
   const path = join(folder, kModuleFile);
   const sizeBytes = await fileSize(path);
   if (sizeBytes === null) return null;
-  const elf = readElf(path);
-  const bytes = await readBlob(path, elf);
-  return { path, sizeBytes, elf, blob: bytes && parseModuleBlob(bytes) };
+  const source = new FileSource(path);
+  try {
+    const elf = parseElf(source);
+    return { path, sizeBytes, elf, blob: readBlob(source, elf), linked: readLinkedCode(source, elf) };
+  } finally {
+    source.close();
+  }
+}
+
+/** NVIDIA's libraries that launch kernels, or let the object do so. */
+const kLaunchingLibraries = /^lib(cuda|cudart|cublas|cublasLt|cudnn|cufft|curand|cusparse|cusolver|nvrtc|nccl)\b/;
+
+function readLinkedCode(source: FileSource, elf: ElfObject): LinkedCode | null {
+  const fatbin = elf.sections.find(({ name }) => name === '.nv_fatbin');
+  if (!fatbin && !elf.needed.some((library) => kLaunchingLibraries.test(library))) return null;
+  return {
+    images: fatbin ? linkedImages(source, fatbin) : [],
+    lastErrorAddress: localFunctionAddress(source, elf, 'cudaGetLastError'),
+  };
 }
 
 /** A file of the folder against the manifest's hash, or model.so's kernel sources against the manifest's. */
@@ -159,36 +194,17 @@ async function hashFile(path: string): Promise<string | null> {
   return hash.digest('hex');
 }
 
-/** The bytes of the module blob, size prefix included; null when the module has none. */
-async function readBlob(path: string, elf: ElfObject): Promise<Uint8Array | null> {
+/** Parses the module blob where it lies in the file; null when the module has none. */
+function readBlob(source: FileSource, elf: ElfObject): ModuleBlob | null {
   const symbol = elf.exported.get(kBlobSymbol);
   if (!symbol) return null;
   const range = fileRangeAt(elf, symbol.address);
-  if (!range || symbol.sizeBytes > range.sizeBytes || range.sizeBytes < 8) {
+  if (!range || symbol.sizeBytes > range.sizeBytes) {
+    const { name: path } = source;
     throw new LadderError('BAD_MODULE', `${path}: ${kBlobSymbol} does not lie in the file`, { path, symbol: kBlobSymbol });
   }
-  const file = await open(path, 'r').catch((cause: unknown) => {
-    throw ioError(path, cause);
-  });
-  try {
-    // A symbol without a size is as long as its prefix says.
-    const prefix = Buffer.alloc(8);
-    await file.read(prefix, 0, 8, range.offset);
-    const length = prefix.readBigUInt64LE() + 8n;
-    if (length > BigInt(symbol.sizeBytes || range.sizeBytes)) {
-      throw new LadderError(
-        'BAD_MODULE',
-        `${path}: ${kBlobSymbol} announces ${length} bytes but has ${symbol.sizeBytes || range.sizeBytes}`,
-        { path, symbol: kBlobSymbol },
-      );
-    }
-    const bytes = new Uint8Array(Number(length));
-    const { bytesRead } = await file.read(bytes, 0, bytes.length, range.offset);
-    if (bytesRead !== bytes.length) throw new LadderError('BAD_MODULE', `${path} became shorter while it was read`, { path });
-    return bytes;
-  } finally {
-    await file.close();
-  }
+  // A symbol without a size is as long as the prefix says.
+  return parseModuleBlob(source, { offset: range.offset, sizeBytes: symbol.sizeBytes || range.sizeBytes });
 }
 
 async function readText(path: string, code: 'BAD_GRAPH' | 'BAD_MANIFEST'): Promise<string | null> {

@@ -7,9 +7,11 @@ import { checkProgram } from '../operators/check.js';
 import { kTensorBytes, programTensors, type TensorSpec, tensorsOf } from '../operators/program.js';
 import { parseDataType, sameDataType } from './dtype.js';
 import type { ElfObject } from './elf.js';
+import { type LinkedImage, runsOn } from './fatbin.js';
 import { argumentEntries, type Graph, type GraphNode } from './graph.js';
 import type { Manifest } from './manifest.js';
 import type { ParamTensor } from './params.js';
+import { storageConflicts } from './storage.js';
 
 /** Functions that the executor provides itself. */
 const kExecutorFunctions = new Set(['__nop', '__copy']);
@@ -26,6 +28,45 @@ export function checkModule(graph: Graph, elf: ElfObject): void {
     `model.so does not export ${missing.length} function(s) that graph.json calls: ${list(missing)}; the two are not of one build`,
     { symbols: missing },
   );
+}
+
+/**
+ * No tensor that is still to be read may be overwritten: an executor that believes such a graph computes something else.
+ * @throws LadderError `BAD_GRAPH`
+ */
+export function checkStorage(graph: Graph): void {
+  const conflicts = storageConflicts(graph, kMaxListed);
+  if (conflicts.length === 0) return;
+  throw new LadderError(
+    'BAD_GRAPH',
+    `graph.json lets tensors share storage while they are still needed: ${conflicts.join('; ')}; compile the model again, with \`attrs.storage_id\` as TVM plans it`,
+    { conflicts },
+  );
+}
+
+/**
+ * Device code that model.so launches by itself must have a form for the device: where it has not, the launch fails in silence.
+ * Of images in the blob the driver says so.
+ * @throws LadderError `WRONG_ARCHITECTURE`
+ */
+export function checkArchitectures(images: readonly LinkedImage[], computeCapability: readonly [number, number]): void {
+  const usable = usableArchitectures();
+  const lacking = images.filter(({ architectures }) => !architectures.some((name) => usable(name) && runsOn(name, computeCapability)));
+  if (lacking.length === 0) return;
+  const device = `sm_${computeCapability.join('')}`;
+  const found = [...new Set(lacking.flatMap(({ architectures }) => architectures))].sort();
+  throw new LadderError(
+    'WRONG_ARCHITECTURE',
+    `model.so has no code for this GPU (${device}) in ${lacking.length} of the ${images.length} translation units with kernels: they are for ${list(found)}; compile them again with \`-gencode arch=compute_${computeCapability.join('')},code=${device}\`, or with PTX (code=compute_80)`,
+    { architecture: device, found },
+  );
+}
+
+/** Which kinds of code the driver may take: its environment can forbid either. */
+function usableArchitectures(): (name: string) => boolean {
+  if (process.env['CUDA_FORCE_PTX_JIT'] === '1') return (name) => name.startsWith('compute_');
+  if (process.env['CUDA_DISABLE_PTX_JIT'] === '1') return (name) => name.startsWith('sm_');
+  return () => true;
 }
 
 /** Every tensor of graph.params must be a `null` node of that shape and type. @throws LadderError `BAD_PARAMS` */

@@ -98,6 +98,29 @@ export function fileRangeAt(elf: ElfObject, address: number): FileRange | null {
   return { offset: segment.offset + within, sizeBytes: segment.fileBytes - within };
 }
 
+/** Tables past this size are not searched. */
+const kMaxSymbolTableBytes = 64 << 20;
+
+/** The address of a function that the object does not export, where its symbol table was not stripped; else null. */
+export function localFunctionAddress(source: ByteSource, elf: ElfObject, name: string): number | null {
+  const section = (wanted: string): ElfSection | undefined => elf.sections.find((candidate) => candidate.name === wanted);
+  const [table, strings] = [section('.symtab'), section('.strtab')];
+  if (!table || !strings || table.sizeBytes > kMaxSymbolTableBytes || strings.sizeBytes > kMaxSymbolTableBytes) return null;
+  const text = Buffer.from(source.read(strings.offset, strings.sizeBytes));
+  const symbols = Buffer.from(source.read(table.offset, table.sizeBytes));
+  // A name may be the tail of another.
+  const places = new Set<number>();
+  for (let at = text.indexOf(`${name}\0`); at >= 0; at = text.indexOf(`${name}\0`, at + 1)) places.add(at);
+  for (let at = 0; at + kSymbolBytes <= symbols.length; at += kSymbolBytes) {
+    const isDefinedFunction = (symbols[at + 4]! & 15) === 2 && symbols.readUInt16LE(at + 6) !== 0;
+    if (!isDefinedFunction || !places.has(symbols.readUInt32LE(at))) continue;
+    const address = symbols.readBigUInt64LE(at + 8);
+    const inCode = elf.segments.some((segment) => address >= segment.address && address < segment.address + segment.fileBytes);
+    return inCode ? Number(address) : null;
+  }
+  return null;
+}
+
 /**
  * The exported C string `symbol` of the shared object at `path`; null when there is no such file or no such symbol.
  * @throws LadderError `BAD_MODULE`

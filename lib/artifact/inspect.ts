@@ -1,14 +1,24 @@
 /**
- * What a checkpoint folder holds, as plain data for people and machines: no GPU, no dlopen. Problems are listed instead of
+ * What a checkpoint folder holds, as plain data for people and machines: no GPU is needed, nothing is loaded. Problems are listed instead of
  * thrown, each with the code that loading would throw.
  */
 import { basename, dirname } from 'node:path';
 import { type ErrorCode, LadderError } from '../errors.js';
 import { stepsText } from '../operators/program.js';
-import { checkManifest, checkModule, checkParams, checkParamsComplete } from './checks.js';
-import { type Checkpoint, type CheckpointModule, inputNames, readGraph, readManifest, readModule, readParamsIndex } from './checkpoint.js';
-import { FileSource } from './byte-source.js';
-import { fatbinArchitectures, imageArchitectures } from './fatbin.js';
+import { native, type NativeDevice } from '../native.js';
+import { checkArchitectures, checkManifest, checkModule, checkParams, checkParamsComplete } from './checks.js';
+import {
+  type Checkpoint,
+  type CheckpointModule,
+  inputNames,
+  type LinkedCode,
+  moduleParams,
+  readGraph,
+  readManifest,
+  readModule,
+  readParamsIndex,
+} from './checkpoint.js';
+import { imageArchitectures } from './fatbin.js';
 import type { Graph } from './graph.js';
 import { locateCheckpoint } from './locate.js';
 import type { Manifest } from './manifest.js';
@@ -45,7 +55,7 @@ export interface InspectedModule {
   readonly sizeBytes: number;
   readonly machine: string;
   /** 1: kernels are launched by the object itself; 2: by the loader, from the blob; cpu: no device code. */
-  readonly route: '1' | '2' | 'cpu';
+  readonly route: '1' | '2' | '1 and 2' | 'cpu';
   readonly architectures: readonly string[];
   readonly kernels: readonly { readonly name: string; readonly arguments: number; readonly launchTags: readonly string[] }[];
   readonly constants: number;
@@ -98,12 +108,14 @@ export async function inspectPrebuilt(path: string): Promise<Inspection> {
   };
   const graph = await attempt(() => readGraph(folder));
   const manifest = await attempt(() => readManifest(folder));
-  const params = await attempt(() => readParamsIndex(folder));
   const module = await attempt(() => readModule(folder));
+  const params = (await attempt(() => readParamsIndex(folder))) ?? moduleParams(module);
   if (graph && manifest) await attempt(() => checkManifest(graph, manifest));
   if (graph && params) await attempt(() => checkParams(graph, params.tensors));
   if (params && manifest) await attempt(() => checkParamsComplete(manifest, params.tensors));
   if (graph && module) await attempt(() => checkModule(graph, module.elf));
+  const linked = module?.linked;
+  if (linked) await attempt(() => checkDevices(linked));
   if (graph) for (const message of storageConflicts(graph)) problems.push({ code: 'BAD_GRAPH', message });
   const name = basename(folder);
   const parent = basename(dirname(folder));
@@ -118,6 +130,32 @@ export async function inspectPrebuilt(path: string): Promise<Inspection> {
     manifest: manifest && summarise(manifest),
     problems,
   };
+}
+
+/**
+ * Where this machine has GPUs, one of them must be able to run the code that model.so launches by itself.
+ * @throws LadderError `WRONG_ARCHITECTURE`, of the first
+ */
+function checkDevices({ images }: LinkedCode): void {
+  const refusals: unknown[] = [];
+  const devices = cudaDevices();
+  for (const { computeCapability } of devices) {
+    try {
+      checkArchitectures(images, computeCapability);
+    } catch (refusal) {
+      refusals.push(refusal);
+    }
+  }
+  if (refusals.length > 0 && refusals.length === devices.length) throw refusals[0];
+}
+
+/** None where the addon is not built: inspecting does without. */
+function cudaDevices(): readonly NativeDevice[] {
+  try {
+    return native().devices();
+  } catch {
+    return [];
+  }
 }
 
 function describeGraph({ graph, manifest, params }: Pick<Checkpoint, 'graph' | 'manifest' | 'params'>): NonNullable<Inspection['graph']> {
@@ -165,22 +203,13 @@ function describeEntry(graph: Graph, id: number): string {
   return `${dtype.name}[${shape.join(', ')}]`;
 }
 
-function describeModule({ path, sizeBytes, elf, blob }: CheckpointModule): InspectedModule {
+function describeModule({ sizeBytes, elf, blob, linked }: CheckpointModule): InspectedModule {
   const images = blob?.images ?? [];
-  const linked = elf.sections.find(({ name }) => name === '.nv_fatbin');
-  const architectures = new Set(images.flatMap(imageArchitectures));
-  if (linked) {
-    const source = new FileSource(path);
-    try {
-      for (const architecture of fatbinArchitectures(source.read(linked.offset, linked.sizeBytes))) architectures.add(architecture);
-    } finally {
-      source.close();
-    }
-  }
+  const architectures = new Set([...images.flatMap(imageArchitectures), ...(linked?.images ?? []).flatMap((image) => image.architectures)]);
   return {
     sizeBytes,
     machine: elf.machine,
-    route: images.length > 0 ? '2' : linked || elf.needed.some((library) => library.startsWith('libcuda')) ? '1' : 'cpu',
+    route: linked ? (images.length > 0 ? '1 and 2' : '1') : images.length > 0 ? '2' : 'cpu',
     architectures: [...architectures].sort(),
     kernels: images.flatMap(({ kernels }) =>
       kernels.map(({ name, argumentTypes, launchTags }) => ({ name, arguments: argumentTypes.length, launchTags })),

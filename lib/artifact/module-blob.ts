@@ -1,15 +1,18 @@
 /**
- * The module blob of a route 2 model.so (`__tvm_dev_mblob`): device images with their kernels' signatures, and constants.
- * Follows TVM 0.12: ModuleSerializer, CUDAModuleNode::SaveToBinary, FunctionInfo::Save, ConstLoaderModuleNode, in dmlc's
- * stream format (little-endian; u64 counts; a map is a list of pairs). Finding the bytes in the ELF file is elf.ts's.
+ * The module blob of model.so (`__tvm_dev_mblob`): device images with their kernels' signatures, constants, parameters.
+ * Follows TVM 0.12: ModuleSerializer, CUDAModuleNode::SaveToBinary, FunctionInfo::Save, ConstLoaderModuleNode,
+ * GraphExecutorFactory, in dmlc's stream format (little-endian; u64 counts; a map is a list of pairs). Finding the bytes in the
+ * ELF file is elf.ts's. A blob may hold gigabytes of constants: only headers and images are read, the rest stays in the file.
  *
  *   u64 size of what follows │ u64 n │ n × (string key, payload by key)
  */
 import { LadderError } from '../errors.js';
-import { BufferSource, ByteReader, ByteWriter } from './byte-source.js';
+import { ByteReader, type ByteSource, ByteWriter } from './byte-source.js';
+import type { FileRange } from './elf.js';
 import type { DataType } from '../native.js';
 import { dataTypeOf } from './dtype.js';
 import { readArrayHeader, writeArrayHeader } from './nd-array.js';
+import type { ParamTensor } from './params.js';
 
 /** A kernel of a device image. */
 export interface BlobKernel {
@@ -26,14 +29,11 @@ export type ImageFormat = 'ptx' | 'cubin' | 'fatbin';
 export interface BlobImage {
   readonly format: ImageFormat;
   readonly kernels: readonly BlobKernel[];
-  /** The image; a view of the blob's bytes. */
   readonly bytes: Uint8Array;
 }
 
-export interface BlobConstant {
-  readonly name: string;
-  readonly dtype: DataType;
-  readonly shape: readonly number[];
+/** A constant to write. */
+export interface ConstantContents extends Pick<ParamTensor, 'name' | 'dtype' | 'shape'> {
   readonly bytes: Uint8Array;
 }
 
@@ -45,25 +45,42 @@ export interface BlobConstantUser {
 
 export interface ModuleBlob {
   readonly images: readonly BlobImage[];
-  readonly constants: readonly BlobConstant[];
+  /** Where they lie in the file; operators ask for them through `constantUsers`. */
+  readonly constants: readonly ParamTensor[];
   readonly constantUsers: readonly BlobConstantUser[];
+  /** Parameters of the graph that TVM's `export_library` put here; where they lie in the file. */
+  readonly params: readonly ParamTensor[];
+}
+
+/** What a blob to write holds. */
+export interface BlobContents {
+  readonly images: readonly BlobImage[];
+  readonly constants?: readonly ConstantContents[];
+  readonly constantUsers?: readonly BlobConstantUser[];
 }
 
 const kImageFormats: readonly string[] = ['ptx', 'cubin', 'fatbin'] satisfies ImageFormat[];
 export const kDynamicSharedTag = 'tir.use_dyn_shared_memory';
 export const kThreadTags: readonly string[] = ['blockIdx.x', 'blockIdx.y', 'blockIdx.z', 'threadIdx.x', 'threadIdx.y', 'threadIdx.z'];
 const kU64Bytes = 8;
+/** Device code past this is damage. */
+const kMaxImageBytes = 2 ** 30;
+/** What TVM calls them, before and after its executors were renamed. */
+const kConstantLoaders: readonly string[] = ['const_loader', 'metadata'];
+const kFactories: readonly string[] = ['GraphExecutorFactory', 'GraphRuntimeFactory'];
 
 /**
- * Parses a module blob, its size prefix included; bytes after the end that the prefix gives are ignored.
+ * Parses the module blob that fills a range of a file, its size prefix included; bytes after the end that the prefix gives are
+ * ignored.
  * @throws LadderError `BAD_MODULE`; for a module of another kind, naming it
  */
-export function parseModuleBlob(bytes: Uint8Array): ModuleBlob {
-  const name = 'module blob';
-  const prefix = new ByteReader(new BufferSource(bytes, name), 'BAD_MODULE');
-  const reader = new ByteReader(new BufferSource(bytes.subarray(0, kU64Bytes + prefix.count('size', 1)), name), 'BAD_MODULE', kU64Bytes);
+export function parseModuleBlob(source: ByteSource, range: FileRange = { offset: 0, sizeBytes: source.sizeBytes }): ModuleBlob {
+  const prefix = new ByteReader(source, 'BAD_MODULE', range.offset, range.offset + range.sizeBytes);
+  const sizeBytes = prefix.count('size of the module blob', 1);
+  const reader = new ByteReader(source, 'BAD_MODULE', prefix.offset, prefix.offset + sizeBytes);
   const images: BlobImage[] = [];
   let loader: Pick<ModuleBlob, 'constants' | 'constantUsers'> | null = null;
+  let params: readonly ParamTensor[] | null = null;
   let modules = 0;
   let libraries = 0;
   let tree: { rowPointers: readonly number[]; children: readonly number[] } | null = null;
@@ -71,43 +88,42 @@ export function parseModuleBlob(bytes: Uint8Array): ModuleBlob {
   for (let i = 0; i < count; i++) {
     const key = reader.string('module key');
     if (key !== '_import_tree') modules++;
-    switch (key) {
-      case '_lib':
-        if (++libraries > 1) throw reader.fail('a second `_lib`; TVM merges all host code into one');
-        break;
-      case '_import_tree':
-        if (tree) throw reader.fail('a second `_import_tree`');
-        tree = {
-          rowPointers: readIndices(reader, 'row pointers of the import tree'),
-          children: readIndices(reader, 'children of the import tree'),
-        };
-        break;
-      case 'cuda':
-        images.push(readImage(reader));
-        break;
-      case 'const_loader':
-        if (loader) throw reader.fail('a second `const_loader`');
-        loader = readConstants(reader);
-        break;
-      default:
-        throw new LadderError(
-          'BAD_MODULE',
-          `the module blob holds a module of kind ${JSON.stringify(key.slice(0, 80))}; only cuda and const_loader can be run here`,
-          { kind: key.slice(0, 80) },
-        );
+    if (key === '_lib') {
+      if (++libraries > 1) throw reader.fail('a second `_lib`; TVM merges all host code into one');
+    } else if (key === '_import_tree') {
+      if (tree) throw reader.fail('a second `_import_tree`');
+      tree = {
+        rowPointers: readIndices(reader, 'row pointers of the import tree'),
+        children: readIndices(reader, 'children of the import tree'),
+      };
+    } else if (key === 'cuda') {
+      images.push(readImage(reader));
+    } else if (kConstantLoaders.includes(key)) {
+      if (loader) throw reader.fail(`a second ${key}`);
+      loader = readConstants(reader);
+    } else if (kFactories.includes(key)) {
+      if (params) throw reader.fail(`a second ${key}`);
+      params = readFactory(reader);
+    } else if (key !== 'metadata_module') {
+      // `metadata_module` has no payload: it describes the model to those who ask.
+      throw new LadderError(
+        'BAD_MODULE',
+        `the module blob holds a module of kind ${JSON.stringify(key.slice(0, 80))}; only cuda, const_loader and GraphExecutorFactory can be run here: compile the model for CUDA or the CPU alone`,
+        { kind: key.slice(0, 80) },
+      );
     }
   }
   if (reader.remaining > 0) throw reader.fail(`${reader.remaining} bytes are left over after ${count} modules`);
   if (tree) checkImportTree(reader, tree.rowPointers, tree.children, modules);
   checkKernelNames(reader, images);
-  return { images, constants: loader?.constants ?? [], constantUsers: loader?.constantUsers ?? [] };
+  return { images, constants: loader?.constants ?? [], constantUsers: loader?.constantUsers ?? [], params: params ?? [] };
 }
 
 /**
  * Writes a blob as TVM would export it, its size prefix included: the library (below the constants' loader, if there are
  * constants) importing the images, and the import tree.
  */
-export function encodeModuleBlob(blob: Pick<ModuleBlob, 'images'> & Partial<ModuleBlob>): Uint8Array {
+export function encodeModuleBlob(blob: BlobContents): Uint8Array {
   const { images, constants = [], constantUsers = [] } = blob;
   const hasLoader = constants.length > 0 || constantUsers.length > 0;
   const writer = new ByteWriter();
@@ -177,7 +193,9 @@ function readImage(reader: ByteReader): BlobImage {
     throw reader.fail(`expected ptx, cubin or fatbin as image format but received ${JSON.stringify(format.slice(0, 80))}`);
   // Each kernel: key, name, two counts.
   const kernels = Array.from({ length: reader.count('number of kernels', 4 * kU64Bytes) }, () => readKernel(reader));
-  const bytes = reader.bytes(reader.count('length of the image', 1), 'image');
+  const sizeBytes = reader.count('length of the image', 1);
+  if (sizeBytes > kMaxImageBytes) throw reader.fail(`an image of ${sizeBytes} bytes; at most ${kMaxImageBytes} are accepted`);
+  const bytes = reader.bytes(sizeBytes, 'image');
   return { format: format as ImageFormat, kernels, bytes };
 }
 
@@ -216,15 +234,34 @@ function readType(reader: ByteReader): DataType {
   return type;
 }
 
+/** Arrays that follow each other, whose data stay where they are. */
+function readArrays(reader: ByteReader, names: readonly string[]): readonly ParamTensor[] {
+  return names.map((name): ParamTensor => {
+    const header = readArrayHeader(reader, name);
+    const fileOffset = reader.offset;
+    reader.skip(header.sizeBytes, name.slice(0, 80));
+    return { name, ...header, fileOffset };
+  });
+}
+
+/** graph.json once more, the parameters, the module's name. */
+function readFactory(reader: ByteReader): readonly ParamTensor[] {
+  reader.skip(reader.u64('length of the graph'), 'graph');
+  const count = reader.count('number of parameters', kU64Bytes);
+  const names = readStrings(reader, 'names of parameters');
+  if (count !== names.length) throw reader.fail(`${names.length} names but ${count} parameters`);
+  if (new Set(names).size !== names.length) throw reader.fail('two parameters have one name');
+  const params = readArrays(reader, names);
+  reader.string("the module's name");
+  return params;
+}
+
 function readConstants(reader: ByteReader): Pick<ModuleBlob, 'constants' | 'constantUsers'> {
   const names = readStrings(reader, 'names of constants');
   if (new Set(names).size !== names.length) throw reader.fail('two constants have one name');
   const count = reader.u64('number of constants');
   if (count !== names.length) throw reader.fail(`${names.length} names but ${count} constants`);
-  const constants = names.map((name): BlobConstant => {
-    const { dtype, shape, sizeBytes } = readArrayHeader(reader, name);
-    return { name, dtype, shape, bytes: reader.bytes(sizeBytes, `constant ${name.slice(0, 80)}`) };
-  });
+  const constants = readArrays(reader, names);
   const symbols = readStrings(reader, 'symbols with constants');
   if (new Set(symbols).size !== symbols.length) throw reader.fail('a symbol is listed twice');
   const userCount = reader.u64('number of symbols with constants');
@@ -240,7 +277,7 @@ function readConstants(reader: ByteReader): Pick<ModuleBlob, 'constants' | 'cons
   return { constants, constantUsers };
 }
 
-function writeConstants(writer: ByteWriter, constants: readonly BlobConstant[], users: readonly BlobConstantUser[]): void {
+function writeConstants(writer: ByteWriter, constants: readonly ConstantContents[], users: readonly BlobConstantUser[]): void {
   writer.string('const_loader');
   writeStrings(
     writer,

@@ -57,9 +57,7 @@ export function planExecutor(checkpoint: Checkpoint, options: PlanOptions): Exec
 export function artifactDeviceType({ graph, module }: Checkpoint): 1 | 2 {
   if (graph.entries.some(({ deviceType }) => deviceType !== null))
     return graph.entries.some(({ deviceType }) => deviceType === kCuda) ? kCuda : kCpu;
-  const linked =
-    module?.elf.sections.some(({ name }) => name === '.nv_fatbin') || module?.elf.needed.some((library) => library.startsWith('libcuda'));
-  return linked || (module?.blob?.images.length ?? 0) > 0 ? kCuda : kCpu;
+  return (module?.linked ?? null) !== null || (module?.blob?.images.length ?? 0) > 0 ? kCuda : kCpu;
 }
 
 /** Bytes that a plan's tensors take; parameters in files and device code come on top. */
@@ -149,5 +147,7 @@ function planModule({ module, name, folder, manifest }: Checkpoint, deviceType: 
     })),
     constants: module.blob?.constants ?? [],
     constantUsers: module.blob?.constantUsers ?? [],
+    launchesItself: module.linked !== null,
+    lastErrorAddress: module.linked?.lastErrorAddress ?? null,
   };
 }

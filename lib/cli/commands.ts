@@ -8,6 +8,7 @@ import { compareCommand } from './compare.js';
 import { doctorCommand } from './doctor.js';
 import { inspectCommand } from './inspect.js';
 import { listCommand } from './list.js';
+import { paramsCommand } from './params.js';
 import { plotCommand } from './plot.js';
 import { profileCommand } from './profile.js';
 import { runCommand } from './run.js';
@@ -20,6 +21,7 @@ export const commands: readonly Command[] = [
   runCommand,
   profileCommand,
   verifyCommand,
+  paramsCommand,
   benchCommand,
   baselinesCommand,
   compareCommand,

@@ -4,7 +4,12 @@ import { exitCodes, type Command } from './command.js';
 import { addCheckpointArgument, checkpointOf } from './shared.js';
 import { formatBytes, renderTable } from '../table.js';
 
-const routes = { 1: 'route 1: launches its kernels itself', 2: 'route 2: kernels in its module blob', cpu: 'CPU code' } as const;
+const routes = {
+  1: 'route 1: launches its kernels itself',
+  2: 'route 2: kernels in its module blob',
+  '1 and 2': 'route 1 and 2: launches some kernels itself, others lie in its module blob',
+  cpu: 'CPU code',
+} as const;
 
 /** An inspection for people. */
 export function renderInspection(inspection: Inspection): string {

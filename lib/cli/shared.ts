@@ -89,6 +89,7 @@ const phases: Readonly<Record<Progress['phase'], string>> = {
   measure: 'measuring',
   profile: 'profiling',
   verify: 'verifying',
+  export: 'writing weights',
   pack: 'packing weights',
   tune: 'tuning',
 };

@@ -4,6 +4,7 @@
  */
 import { artifactDeviceType, planExecutor } from '../artifact/plan.js';
 import { readCheckpoint, readManifest, type Checkpoint } from '../artifact/checkpoint.js';
+import { checkArchitectures } from '../artifact/checks.js';
 import { argumentEntries } from '../artifact/graph.js';
 import { locateCheckpoint } from '../artifact/locate.js';
 import type { Manifest } from '../artifact/manifest.js';
@@ -65,6 +66,7 @@ export async function openCheckpoint(path: string, options: CheckedLoadOptions):
   options.onProgress?.({ phase: 'load', fraction: null, detail: null });
   const checkpoint = await readCheckpoint(folder);
   const device = deviceFor(checkpoint, wanted, options.device);
+  if (device.kind === 'cuda') checkArchitectures(checkpoint.module?.linked?.images ?? [], computeCapabilityOf(device));
   const usesReference = device.kind === 'cpu' && checkpoint.manifest !== null;
   const plan = planExecutor(checkpoint, {
     deviceType: device.kind === 'cuda' ? 2 : 1,

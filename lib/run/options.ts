@@ -14,7 +14,7 @@ export interface TaskOptions {
 }
 
 export interface Progress {
-  readonly phase: 'build' | 'load' | 'fill' | 'capture' | 'measure' | 'profile' | 'verify' | 'pack' | 'tune';
+  readonly phase: 'build' | 'load' | 'fill' | 'capture' | 'measure' | 'profile' | 'verify' | 'export' | 'pack' | 'tune';
   readonly fraction: number | null;
   /** What of the phase runs, e.g. an operator's name. */
   readonly detail: string | null;
@@ -67,6 +67,12 @@ export interface VerifyRunOptions extends TaskOptions {
   readonly maxRows?: number | undefined;
   /** Whether the whole checkpoint also runs through the reference operators. `auto`: where that takes seconds. Default `auto`. */
   readonly endToEnd?: 'auto' | 'full' | 'off' | undefined;
+}
+
+/** What `exportParams` writes. */
+export interface ExportOptions extends TaskOptions {
+  /** Whether the inputs go into the file as well, with what they hold now. Default false. */
+  readonly inputs?: boolean | undefined;
 }
 
 export const taskShape = {
@@ -129,6 +135,9 @@ export const profileOptionsSchema = z.strictObject({
   samples: integer(1, 100_000).optional(),
 });
 export type CheckedProfileOptions = z.infer<typeof profileOptionsSchema>;
+
+export const exportOptionsSchema = z.strictObject({ ...taskShape, inputs: flag.default(false) });
+export type CheckedExportOptions = z.infer<typeof exportOptionsSchema>;
 
 /** How a value is named in a message: its text where short, and its type. */
 export function describeValue(value: unknown): string {

@@ -7,16 +7,19 @@ import { inputNames as inputNamesOf } from '../artifact/checkpoint.js';
 import { LadderError } from '../errors.js';
 import { measure, type BenchmarkResult } from './benchmark.js';
 import type { DeviceInfo } from './device.js';
+import { exportLoaded, type ExportedParams } from './export.js';
 import { argumentTensors, openCheckpoint, type Loaded, type LoadTimes } from './load.js';
 import { caseOf, type CheckpointCase } from './names.js';
 import {
   benchmarkOptionsSchema,
   describeValue,
+  exportOptionsSchema,
   loadOptionsSchema,
   parseOptions,
   profileOptionsSchema,
   verifyOptionsSchema,
   type BenchmarkOptions,
+  type ExportOptions,
   type LoadOptions,
   type TaskOptions,
   type VerifyRunOptions,
@@ -26,6 +29,10 @@ import { arrayFromBytes, bytesForTensor, float32FromBytes, tensorInfo, type Tens
 import type { VerifyReport } from './verdict.js';
 import { verifyLoaded } from './verify.js';
 import type { WeightSource } from './weights.js';
+
+interface ReadOptions {
+  readonly as?: 'bits' | 'float32';
+}
 
 /**
  * A checkpoint on a device. Made by `loadPrebuilt`; `dispose()` (or `await using`) frees its memory.
@@ -104,18 +111,35 @@ export class Prebuilt implements AsyncDisposable {
    * @throws LadderError `UNKNOWN_INPUT`, `WRONG_TYPE`, `WRONG_LENGTH`, `DISPOSED`
    */
   async setInput(name: string, data: TensorArray): Promise<void> {
-    const { plan, executor, checkpoint } = this.use();
-    const info = this.inputs.get(name);
-    if (!info) {
-      const known = [...this.inputs.keys()];
-      throw new LadderError(
-        'UNKNOWN_INPUT',
-        `expected one of ${known.slice(0, 8).join(', ')}${known.length > 8 ? `, … (${known.length} in all)` : ''} for \`name\` but received ${describeValue(name)}`,
-        { checkpoint: checkpoint.name },
-      );
-    }
-    const { entry } = argumentTensors(checkpoint).find((tensor) => tensor.name === name)!;
+    const { plan, executor } = this.use();
+    const { info, entry } = this.input(name);
     await executor.write(entry, bytesForTensor(info, plan.entries[entry]!.dtype, data));
+  }
+
+  /**
+   * What an input or a weight holds, copied: what was set, read from graph.params, or generated.
+   * @param options `as: 'float32'` for values instead of the stored bits
+   * @throws LadderError `UNKNOWN_INPUT`, `BAD_ARGUMENT`, `WRONG_TYPE` where FP32 is asked of FP8 codes, `DISPOSED`
+   */
+  getInput(name: string, options?: { readonly as?: 'bits' }): Promise<TensorArray>;
+  getInput(name: string, options: { readonly as: 'float32' }): Promise<Float32Array>;
+  async getInput(name: string, options: ReadOptions = {}): Promise<TensorArray> {
+    this.use();
+    const { info, entry } = this.input(name);
+    return this.read(info, entry, options);
+  }
+
+  /**
+   * Writes the weights that runs use, seeded and set ones too, as graph.params: with them stock TVM computes the same. Of a
+   * foreign checkpoint without graph.params everything is written, as nothing tells weights from inputs.
+   * @param path the file; its folder is made
+   * @throws LadderError `BAD_ARGUMENT`, `IO`, `ABORTED`, `DISPOSED`
+   * @example await layer.exportParams('graph.params');
+   */
+  async exportParams(path: string, options?: ExportOptions): Promise<ExportedParams> {
+    if (typeof path !== 'string' || path === '')
+      throw new LadderError('BAD_ARGUMENT', `expected a file name for \`path\` but received ${describeValue(path)}`);
+    return exportLoaded(this.use(), path, parseOptions(exportOptionsSchema, options));
   }
 
   /** Runs one inference. @throws LadderError `OPERATOR` and CUDA errors naming the operator, `DISPOSED` */
@@ -131,18 +155,12 @@ export class Prebuilt implements AsyncDisposable {
    */
   getOutput(index?: number, options?: { readonly as?: 'bits' }): Promise<TensorArray>;
   getOutput(index: number, options: { readonly as: 'float32' }): Promise<Float32Array>;
-  async getOutput(index = 0, options: { readonly as?: 'bits' | 'float32' } = {}): Promise<TensorArray> {
-    const { executor, checkpoint } = this.use();
+  async getOutput(index = 0, options: ReadOptions = {}): Promise<TensorArray> {
+    const { checkpoint } = this.use();
     const info = Number.isSafeInteger(index) ? this.outputs[index] : undefined;
     if (!info)
       throw new LadderError('BAD_ARGUMENT', `expected 0…${this.outputs.length - 1} for \`index\` but received ${describeValue(index)}`);
-    if (options.as !== undefined && options.as !== 'bits' && options.as !== 'float32') {
-      throw new LadderError('BAD_ARGUMENT', `expected 'bits' or 'float32' for \`as\` but received ${describeValue(options.as)}`);
-    }
-    const entry = checkpoint.graph.heads[index]!;
-    const { dtype } = checkpoint.graph.entries[entry]!;
-    const bytes = await executor.read(entry);
-    return options.as === 'float32' ? float32FromBytes(info, dtype, bytes) : arrayFromBytes(dtype, bytes);
+    return this.read(info, checkpoint.graph.heads[index]!, options);
   }
 
   /**
@@ -172,6 +190,29 @@ export class Prebuilt implements AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
+  }
+
+  private input(name: string): { info: TensorInfo; entry: number } {
+    const info = this.inputs.get(name);
+    const { checkpoint } = this.loaded;
+    if (!info) {
+      const known = [...this.inputs.keys()];
+      throw new LadderError(
+        'UNKNOWN_INPUT',
+        `expected one of ${known.slice(0, 8).join(', ')}${known.length > 8 ? `, … (${known.length} in all)` : ''} for \`name\` but received ${describeValue(name)}`,
+        { checkpoint: checkpoint.name },
+      );
+    }
+    return { info, entry: argumentTensors(checkpoint).find((tensor) => tensor.name === name)!.entry };
+  }
+
+  private async read(info: TensorInfo, entry: number, options: ReadOptions): Promise<TensorArray> {
+    if (options.as !== undefined && options.as !== 'bits' && options.as !== 'float32') {
+      throw new LadderError('BAD_ARGUMENT', `expected 'bits' or 'float32' for \`as\` but received ${describeValue(options.as)}`);
+    }
+    const { dtype } = this.loaded.plan.entries[entry]!;
+    const bytes = await this.loaded.executor.read(entry);
+    return options.as === 'float32' ? float32FromBytes(info, dtype, bytes) : arrayFromBytes(dtype, bytes);
   }
 
   private use(): Loaded {

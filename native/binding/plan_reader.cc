@@ -76,9 +76,8 @@ runtime::PlanModule readModule(const Fields& fields) {
   });
   fields.each("constants", [&](Napi::Value item, const std::string& name) {
     const Fields constant(item, name);
-    const ByteView bytes = constant.bytes("bytes");
     module.constants.push_back({constant.text("name"), readShape(constant), readDataType(constant.value("dtype"), constant.nameOf("dtype")),
-                                std::vector<uint8_t>(bytes.data, bytes.data + bytes.size)});
+                                constant.count("fileOffset"), constant.count("sizeBytes")});
   });
   fields.each("constantUsers", [&](Napi::Value item, const std::string& name) {
     const Fields user(item, name);
@@ -87,6 +86,8 @@ runtime::PlanModule readModule(const Fields& fields) {
     user.each("constants",
               [&](Napi::Value constant, const std::string& constantName) { target.constants.push_back(readText(constant, constantName)); });
   });
+  module.launchesItself = fields.boolean("launchesItself");
+  if (!fields.isNull("lastErrorAddress")) module.lastErrorAddress = fields.count("lastErrorAddress");
   return module;
 }
 

@@ -22,6 +22,7 @@ namespace ladder::cuda {
   X(deviceTotalMem, "cuDeviceTotalMem_v2", size_t*, Device)                                                                             \
   X(primaryContextRetain, "cuDevicePrimaryCtxRetain", ContextHandle*, Device)                                                           \
   X(contextSetCurrent, "cuCtxSetCurrent", ContextHandle)                                                                                \
+  X(contextSynchronize, "cuCtxSynchronize", void)                                                                                       \
   X(memGetInfo, "cuMemGetInfo_v2", size_t*, size_t*)                                                                                    \
   X(memAlloc, "cuMemAlloc_v2", DevicePointer*, size_t)                                                                                  \
   X(memFree, "cuMemFree_v2", DevicePointer)                                                                                             \

@@ -11,6 +11,7 @@ const char* codeOf(Result result) {
     case kErrorOutOfMemory: return "OUT_OF_MEMORY";
     case kErrorNoDevice:
     case kErrorInvalidDevice: return "NO_DEVICE";
+    case kErrorInvalidDeviceFunction:
     case kErrorNoBinaryForGpu:
     case kErrorInvalidPtx:
     case kErrorUnsupportedPtxVersion: return "WRONG_ARCHITECTURE";
@@ -23,6 +24,9 @@ const char* remedyOf(Result result) {
     case kErrorOutOfMemory: return "dispose other checkpoints, end other processes on this GPU, or choose a smaller batch";
     case kErrorNoDevice:
     case kErrorInvalidDevice: return "see `ladder doctor` and CUDA_VISIBLE_DEVICES for the devices of this process";
+    case kErrorInvalidConfiguration: return "the grid or block is beyond what this GPU takes; rebuild model.so for it";
+    case kErrorInsufficientDriver: return "the CUDA runtime in model.so is newer than the driver; update the driver";
+    case kErrorInvalidDeviceFunction:
     case kErrorNoBinaryForGpu: return "rebuild model.so for this GPU (`ladder build`), or add PTX to it";
     case kErrorInvalidPtx: return "the PTX uses what this GPU does not have; rebuild model.so for it (`ladder build`)";
     case kErrorUnsupportedPtxVersion:
@@ -33,6 +37,16 @@ const char* remedyOf(Result result) {
     case kErrorLaunchOutOfResources: return "the kernel wants more registers or shared memory than this GPU has; rebuild model.so for it";
     case kErrorSystemDriverMismatch: return "libcuda.so.1 and the kernel module differ in version; reboot or reinstall the driver";
     default: return "";
+  }
+}
+
+/// Of errors that only the CUDA runtime inside a model.so reports; the driver does not know their names.
+const char* runtimeName(Result result) {
+  switch (result) {
+    case kErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
+    case kErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
+    case kErrorInvalidDeviceFunction: return "cudaErrorInvalidDeviceFunction";
+    default: return nullptr;
   }
 }
 
@@ -54,7 +68,9 @@ bool isSticky(Result result) noexcept {
 Error failure(Result result, const std::string& doing, ErrorContext context) {
   const char* name = nullptr;
   const char* text = nullptr;
-  if (driverAbsence().empty()) {
+  if (const char* known = runtimeName(result)) {
+    name = known;
+  } else if (driverAbsence().empty()) {
     driver().getErrorName(result, &name);
     driver().getErrorString(result, &text);
   }

@@ -61,7 +61,10 @@ class Stream {
   static Stream legacy() noexcept { return Stream(nullptr); }
   ~Stream();
   Stream(Stream&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
-  Stream& operator=(Stream&&) = delete;
+  Stream& operator=(Stream&& other) noexcept {
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
   StreamHandle get() const noexcept { return handle_; }
   bool isLegacy() const noexcept { return handle_ == nullptr; }
   void synchronize() const;

@@ -9,6 +9,7 @@ struct Executor::Call {
   OperatorKind kind;
   std::string what;  // "operator `f` (node `n`)"
   bool onDevice;     // an output lies on the device
+  bool launchesItself = false;  // seen in the first run: it changed its outputs without a launch of ours
 
   // packed: one tensor per input, then per output; `values` point to them.
   tvm_abi::PackedCFunction function = nullptr;

@@ -40,17 +40,12 @@ std::string shapeText(const PlanEntry& entry) {
 
 }  // namespace
 
-void throwIfCancelled(const CancelFlag& cancelled) {
-  if (cancelled.load(std::memory_order_relaxed)) throw Error("ABORTED", "the operation was aborted");
-}
-
 Executor::Executor(ExecutorPlan plan) : plan_(std::move(plan)) {
   checkPlan(plan_);
   if (onDevice()) {
     cuda::makeCurrent(plan_.deviceOrdinal);
     // Embedded launches go to the legacy default stream; whatever is to be ordered with them, events too, must go there.
-    const bool embeddedLaunches = plan_.module && plan_.module->images.empty();
-    stream_.emplace(embeddedLaunches ? cuda::Stream::legacy() : cuda::Stream::create());
+    stream_.emplace(plan_.module && plan_.module->launchesItself ? cuda::Stream::legacy() : cuda::Stream::create());
   }
   workspaceScope_.emplace(&workspace_);
   const auto start = std::chrono::steady_clock::now();
@@ -60,7 +55,6 @@ Executor::Executor(ExecutorPlan plan) : plan_(std::move(plan)) {
     module_ =
         std::make_unique<ModelModule>(*plan_.module, plan_.deviceType, plan_.deviceOrdinal, stream_ ? &*stream_ : nullptr, loadTimes_);
     for (PlanImage& image : plan_.module->images) std::vector<uint8_t>().swap(image.bytes);
-    for (PlanConstant& constant : plan_.module->constants) std::vector<uint8_t>().swap(constant.bytes);
   }
   prepare();
 }
@@ -167,6 +161,7 @@ reference::Operator Executor::prepareReference(size_t index) const {
 }
 
 void Executor::enqueue(const CancelFlag& cancelled) {
+  if (onDevice() && !hasRun_) return firstRun(cancelled);
   for (size_t i = 0; i < calls_.size(); ++i) enqueueOperator(i, cancelled);
 }
 
@@ -192,8 +187,12 @@ void Executor::enqueueOperator(size_t index, const CancelFlag& cancelled) {
 }
 
 void Executor::runOperator(size_t index, const CancelFlag& cancelled) {
+  const size_t before = KernelFunction::launches();
   enqueueOperator(index, cancelled);
+  checkRuntimeError(index);
   try {
+    const bool launchesItself = calls_[index].onDevice && KernelFunction::launches() == before;
+    if (launchesItself) cuda::check(cuda::driver().contextSynchronize(), "waiting for the device");  // on whatever stream
     synchronize();
   } catch (const Error& error) {
     throw Error(describe(error, index)).prefix(plan_.operators[index].kind == OperatorKind::kPacked ? calls_[index].what + ": " : "");
@@ -211,6 +210,9 @@ cuda::DeviceKernels& Executor::kernels() {
 
 std::string Executor::captureRefusal() const {
   if (!onDevice()) return "the executor runs on the CPU";
+  for (const Call& call : calls_) {
+    if (call.launchesItself) return call.what + " launches by itself, on the legacy default stream, which cannot be captured";
+  }
   if (stream_->isLegacy()) return "model.so launches its kernels itself, on the legacy default stream, which cannot be captured";
   for (const Call& call : calls_) {
     const bool crossesDevices = call.kind == OperatorKind::kCopy && call.source->onDevice() != call.target->onDevice();
@@ -232,11 +234,11 @@ void Executor::enqueueCaptured(const CancelFlag& cancelled) {
 CaptureResult Executor::capture(const CancelFlag& cancelled) {
   CaptureResult result;
   if (!graph_) {
-    result.reason = captureRefusal();
-    if (!result.reason.empty()) return result;
-    // Whatever happens once only (workspaces, lazily loaded code) must have happened.
+    // Whatever happens once only (workspaces, lazily loaded code) must have happened, and who launches by itself be known.
     enqueue(cancelled);
     synchronize();
+    result.reason = captureRefusal();
+    if (!result.reason.empty()) return result;
     try {
       graph_ = std::make_unique<cuda::Graph>(*stream_, [&] { enqueueCaptured(cancelled); });
     } catch (const Error& error) {

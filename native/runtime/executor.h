@@ -3,23 +3,18 @@
 // Timing loops are timing/'s part, comparison with the reference is verify.h's.
 #pragma once
 
-#include <atomic>
 #include <memory>
 #include <optional>
 
 #include "../cuda/device_kernels.h"
 #include "../cuda/graph.h"
 #include "../tvm_abi/workspace.h"
+#include "cancel.h"
 #include "model_module.h"
 #include "plan.h"
 #include "storage.h"
 
 namespace ladder::runtime {
-
-using CancelFlag = std::atomic<bool>;
-
-/// @throws Error ABORTED when the flag is set
-void throwIfCancelled(const CancelFlag& cancelled);
 
 class Executor {
  public:
@@ -45,7 +40,12 @@ class Executor {
   void loadParams(const std::string& path, const std::vector<ParamCopy>& copies, const CancelFlag& cancelled);
 
   // Execution.
-  /// Puts one inference on the stream (on the CPU: runs it). @throws Error OPERATOR and others, with operator, node and shapes
+  /// The first inference on a device, operator by operator (first_run.cc): launches that failed or did not happen are found
+  /// before anything is timed. Once it has succeeded, and on the CPU, it does nothing.
+  /// @throws Error as enqueue; WRONG_ARCHITECTURE, OPERATOR for an operator that launched nothing
+  void firstRun(const CancelFlag& cancelled);
+  /// Puts one inference on the stream (on the CPU: runs it), the first by `firstRun`.
+  /// @throws Error OPERATOR and others, with operator, node and shapes
   void enqueue(const CancelFlag& cancelled);
   void enqueueOperator(size_t index, const CancelFlag& cancelled);
   /// One operator, to its end: a failure on the device carries its name too.
@@ -73,8 +73,12 @@ class Executor {
   const Storage& storageOf(uint32_t entry) const { return storages_[plan_.entries[entry].storage]; }
   const PlanEntry& checkedEntry(uint32_t entry) const;
   void enqueueCaptured(const CancelFlag& cancelled);
+  void firstCall(size_t index, const CancelFlag& cancelled);
+  std::vector<uint32_t> poisonable(size_t index) const;
+  bool holdsOnly(uint32_t entry, uint8_t value) const;
+  void checkRuntimeError(size_t index) const;
 
-  ExecutorPlan plan_;  // its images and constants are released once they are loaded
+  ExecutorPlan plan_;  // its images are released once they are loaded
   LoadTimes loadTimes_;
   std::optional<cuda::Stream> stream_;
   tvm_abi::WorkspacePool workspace_;
@@ -84,6 +88,7 @@ class Executor {
   std::vector<Call> calls_;
   std::unique_ptr<cuda::DeviceKernels> kernels_;
   std::unique_ptr<cuda::Graph> graph_;
+  bool hasRun_ = false;
 };
 
 }  // namespace ladder::runtime

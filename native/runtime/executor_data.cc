@@ -1,82 +1,13 @@
 // What goes into and out of an executor's entries.
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 
 #include "../cuda/failure.h"
 #include "call.h"
 #include "error.h"
+#include "upload.h"
 
 namespace ladder::runtime {
-namespace {
-
-constexpr uint64_t kChunkBytes = 16u << 20;
-
-class File {
- public:
-  explicit File(const std::string& path) : path_(path), descriptor_(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-    struct stat status{};
-    if (descriptor_ < 0 || fstat(descriptor_, &status) != 0) {
-      const std::string reason = std::strerror(errno);
-      if (descriptor_ >= 0) close(descriptor_);
-      throw Error("IO", "expected a readable file `" + path + "`: " + reason, {{"file", path}});
-    }
-    sizeBytes_ = static_cast<uint64_t>(status.st_size);
-  }
-  ~File() { close(descriptor_); }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
-
-  uint64_t sizeBytes() const noexcept { return sizeBytes_; }
-  /// Reads exactly that range. Not by mapping: a file that shrinks meanwhile is then an error and no signal.
-  void read(void* target, uint64_t offset, uint64_t bytes) const {
-    for (uint64_t done = 0; done < bytes;) {
-      const ssize_t count = pread(descriptor_, static_cast<char*>(target) + done, bytes - done, static_cast<off_t>(offset + done));
-      if (count < 0 && errno == EINTR) continue;
-      if (count < 0) throw Error("IO", "reading `" + path_ + "` failed: " + std::strerror(errno), {{"file", path_}});
-      if (count == 0) throw Error("BAD_PARAMS", "`" + path_ + "` ended while it was read; it is cut short", {{"file", path_}});
-      done += static_cast<uint64_t>(count);
-    }
-  }
-
- private:
-  std::string path_;
-  int descriptor_;
-  uint64_t sizeBytes_ = 0;
-};
-
-/// Two page-locked buffers in turn: while one is copied to the device, the file is read into the other.
-class Uploader {
- public:
-  explicit Uploader(const cuda::Stream& stream) : stream_(stream) {}
-  ~Uploader() { cuda::driver().streamSynchronize(stream_.get()); }  // the buffers may still be read from
-  Uploader(const Uploader&) = delete;
-  Uploader& operator=(const Uploader&) = delete;
-  void upload(const File& file, const ParamCopy& copy, cuda::DevicePointer target, const CancelFlag& cancelled) {
-    for (uint64_t done = 0; done < copy.sizeBytes; done += kChunkBytes) {
-      throwIfCancelled(cancelled);
-      const uint64_t bytes = std::min(kChunkBytes, copy.sizeBytes - done);
-      const int turn = turn_++ % 2;
-      copied_[turn].synchronize();  // an event that was never recorded counts as complete
-      file.read(buffers_[turn].data(), copy.fileOffset + done, bytes);
-      cuda::check(cuda::driver().memcpyHtoDAsync(target + done, buffers_[turn].data(), bytes, stream_.get()),
-                  "copying parameters to the device");
-      copied_[turn].record(stream_);
-    }
-  }
-
- private:
-  const cuda::Stream& stream_;
-  cuda::PinnedBuffer buffers_[2]{cuda::PinnedBuffer(kChunkBytes), cuda::PinnedBuffer(kChunkBytes)};
-  cuda::Event copied_[2];
-  unsigned turn_ = 0;
-};
-
-}  // namespace
 
 const PlanEntry& Executor::checkedEntry(uint32_t entry) const {
   if (entry >= plan_.entries.size()) {
@@ -143,7 +74,7 @@ void Executor::loadParams(const std::string& path, const std::vector<ParamCopy>&
   const File file(path);
   for (const ParamCopy& copy : copies) {
     const uint64_t expected = checkedEntry(copy.entry).sizeBytes;
-    if (copy.sizeBytes != expected || copy.fileOffset > file.sizeBytes() || copy.sizeBytes > file.sizeBytes() - copy.fileOffset) {
+    if (copy.sizeBytes != expected || !file.holds(copy.fileOffset, copy.sizeBytes)) {
       throw Error("BAD_PARAMS",
                   "expected " + std::to_string(expected) + " bytes for entry " + std::to_string(copy.entry) + " within the " +
                       std::to_string(file.sizeBytes()) + " bytes of `" + path + "` but received offset " + std::to_string(copy.fileOffset) +
@@ -151,17 +82,8 @@ void Executor::loadParams(const std::string& path, const std::vector<ParamCopy>&
                   {{"file", path}, {"entry", double(copy.entry)}});
     }
   }
-  std::optional<Uploader> uploader;
-  for (const ParamCopy& copy : copies) {
-    const Storage& storage = storageOf(copy.entry);
-    if (!storage.onDevice()) {
-      throwIfCancelled(cancelled);
-      file.read(storage.data(), copy.fileOffset, copy.sizeBytes);
-      continue;
-    }
-    if (!uploader) uploader.emplace(*stream_);
-    uploader->upload(file, copy, storage.pointer(), cancelled);
-  }
+  Uploader uploader(file, stream_ ? &*stream_ : nullptr);
+  for (const ParamCopy& copy : copies) uploader.upload(storageOf(copy.entry), copy.fileOffset, copy.sizeBytes, cancelled);
   synchronize();
 }
 

@@ -106,11 +106,18 @@ ModelLibrary::~ModelLibrary() {
 
 void* ModelLibrary::find(const std::string& symbol) const {
   // dlsym goes on to the libraries that the object needs: an operator must not turn out to be a function of libc.
-  void* address = dlsym(handle_, symbol.c_str());
-  link_map* map = nullptr;
+  void* address = findInNeeded(symbol);
   Dl_info info{};
-  if (!address || dlinfo(handle_, RTLD_DI_LINKMAP, &map) != 0 || !dladdr(address, &info)) return nullptr;
-  return reinterpret_cast<uintptr_t>(info.dli_fbase) == map->l_addr ? address : nullptr;
+  if (!address || !dladdr(address, &info)) return nullptr;
+  return info.dli_fbase == at(0) ? address : nullptr;
+}
+
+void* ModelLibrary::findInNeeded(const std::string& symbol) const { return dlsym(handle_, symbol.c_str()); }
+
+void* ModelLibrary::at(uint64_t address) const {
+  link_map* map = nullptr;
+  if (dlinfo(handle_, RTLD_DI_LINKMAP, &map) != 0) return nullptr;
+  return reinterpret_cast<void*>(map->l_addr + address);
 }
 
 }  // namespace ladder::runtime

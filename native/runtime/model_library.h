@@ -2,6 +2,7 @@
 // operators keep handles in static variables: a file that is mapped already is loaded again from a private copy.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 namespace ladder::runtime {
@@ -16,6 +17,10 @@ class ModelLibrary {
 
   /// The address of what the object itself exports, or null.
   void* find(const std::string& symbol) const;
+  /// The same, or of a library that the object needs.
+  void* findInNeeded(const std::string& symbol) const;
+  /// Where an address of the object's file lies in the process.
+  void* at(uint64_t address) const;
   const std::string& path() const noexcept { return path_; }
 
  private:

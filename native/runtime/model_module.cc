@@ -1,6 +1,8 @@
 // Loading of model.so: the linker's part, the runtime's variables in it, its device code, its constants.
 #include "model_module.h"
 
+#include <algorithm>
+
 #include "../tvm_abi/c_symbols.h"
 #include "error.h"
 
@@ -37,6 +39,11 @@ ModelModule::ModelModule(const PlanModule& plan, int deviceType, int ordinal, co
     : started_(std::chrono::steady_clock::now()), library_(plan.path), stream_(stream), ordinal_(ordinal) {
   times.dlopenMs = elapsedMsSince(started_);
   bindRuntime();
+  if (void* lastError = library_.findInNeeded("cudaGetLastError")) {
+    lastError_ = reinterpret_cast<int (*)()>(lastError);
+  } else if (plan.lastErrorAddress) {
+    lastError_ = reinterpret_cast<int (*)()>(library_.at(*plan.lastErrorAddress));
+  }
   const auto start = std::chrono::steady_clock::now();
   if (stream) loadImages(plan);
   times.moduleMs = elapsedMsSince(start);
@@ -85,42 +92,51 @@ bool ModelModule::loadOnDemand(const std::string& name) {
 }
 
 void ModelModule::loadConstants(const PlanModule& plan, int deviceType, int ordinal) {
-  for (const PlanConstant& constant : plan.constants) {
-    constants_.emplace_back(deviceType, constant.bytes.size(), "a constant of model.so");
-    const cuda::Stream legacy = cuda::Stream::legacy();
-    copyFromHost(constants_.back(), constant.bytes.data(), constant.bytes.size(), &legacy);
-    tvm_abi::Tensor& tensor = constantTensors_[constant.name];
-    tensor = {constants_.back().data(),
-              deviceType,
-              deviceType == tvm_abi::kDeviceCuda ? ordinal : 0,
-              static_cast<int32_t>(constant.shape.size()),
-              constant.dtype.code,
-              constant.dtype.bits,
-              constant.dtype.lanes,
-              const_cast<int64_t*>(constant.shape.data()),
-              nullptr,
-              0};
-  }
+  if (plan.constantUsers.empty()) return;
+  const File file(plan.path);
+  Uploader uploader(file, stream_);
   for (const PlanConstantUser& user : plan.constantUsers) {
     void* initialise = library_.find("__init_" + user.symbol);
     if (!initialise) continue;  // as in TVM: a function without an initialiser has its constants in itself
     std::vector<tvm_abi::Value> values;
     std::vector<int> codes;
     for (const std::string& name : user.constants) {
-      const auto found = constantTensors_.find(name);
-      if (found == constantTensors_.end()) {
+      const auto constant =
+          std::find_if(plan.constants.begin(), plan.constants.end(), [&](const auto& other) { return other.name == name; });
+      if (constant == plan.constants.end() || !file.holds(constant->fileOffset, constant->sizeBytes)) {
         throw Error("BAD_MODULE",
                     "model.so's function `" + user.symbol + "` needs the constant `" + name + "`, which the module does not hold",
                     {{"function", user.symbol}, {"constant", name}});
       }
       tvm_abi::Value value{};
-      value.handle = &found->second;
+      value.handle = constantTensor(*constant, deviceType, ordinal, uploader);
       values.push_back(value);
       codes.push_back(tvm_abi::kCodeTensor);
     }
+    if (stream_) stream_->synchronize();
     callOperator(reinterpret_cast<tvm_abi::PackedCFunction>(initialise), values.data(), codes.data(), static_cast<int>(values.size()),
                  "initialiser `__init_" + user.symbol + "`");
   }
+}
+
+tvm_abi::Tensor* ModelModule::constantTensor(const PlanConstant& constant, int deviceType, int ordinal, Uploader& uploader) {
+  const auto known = constantTensors_.find(constant.name);
+  if (known != constantTensors_.end()) return &known->second;
+  static const CancelFlag kNeverCancelled{false};
+  constants_.emplace_back(deviceType, constant.sizeBytes, ("the constant " + constant.name).c_str());
+  uploader.upload(constants_.back(), constant.fileOffset, constant.sizeBytes, kNeverCancelled);
+  tvm_abi::Tensor& tensor = constantTensors_[constant.name];
+  tensor = {constants_.back().data(),
+            deviceType,
+            deviceType == tvm_abi::kDeviceCuda ? ordinal : 0,
+            static_cast<int32_t>(constant.shape.size()),
+            constant.dtype.code,
+            constant.dtype.bits,
+            constant.dtype.lanes,
+            const_cast<int64_t*>(constant.shape.data()),
+            nullptr,
+            0};
+  return &tensor;
 }
 
 tvm_abi::PackedFunction* ModelModule::find(const std::string& name) {
@@ -143,6 +159,8 @@ tvm_abi::PackedCFunction ModelModule::operatorFunction(const std::string& name) 
   }
   return reinterpret_cast<tvm_abi::PackedCFunction>(address);
 }
+
+cuda::Result ModelModule::takeRuntimeError() const { return lastError_ ? lastError_() : cuda::kSuccess; }
 
 void callOperator(tvm_abi::PackedCFunction function, tvm_abi::Value* arguments, int* codes, int count, const std::string& what) {
   tvm_abi::Value result{};

@@ -1,5 +1,5 @@
-// A loaded model.so with its device code and constants: everything that its operators reach by `__tvm_module_ctx`.
-// Which route it is (embedded launches, or kernels launched here) follows from whether it has device images.
+// A loaded model.so with its device code and constants: everything that its operators reach by `__tvm_module_ctx`, and
+// what the CUDA runtime inside it, where there is one, says of launches that its operators make by themselves.
 #pragma once
 
 #include <chrono>
@@ -11,7 +11,7 @@
 #include "kernel_function.h"
 #include "model_library.h"
 #include "plan.h"
-#include "storage.h"
+#include "upload.h"
 
 namespace ladder::runtime {
 
@@ -30,17 +30,24 @@ class ModelModule final : public tvm_abi::FunctionSource {
   /// @throws Error MISSING_SYMBOL
   tvm_abi::PackedCFunction operatorFunction(const std::string& name) const;
 
+  /// The last error of the object's own CUDA runtime on this thread, which is forgotten with that; success where it has none.
+  cuda::Result takeRuntimeError() const;
+
  private:
   void bindRuntime();
   void loadImages(const PlanModule& plan);
   void loadImage(const PlanImage& image);
   /// The image that waits for a look-up of this kernel, loaded now. @return whether there was one
   bool loadOnDemand(const std::string& kernel);
+  /// Those that an initialiser wants go from the file to the device; the others stay where they are.
   void loadConstants(const PlanModule& plan, int deviceType, int ordinal);
+  tvm_abi::Tensor* constantTensor(const PlanConstant& constant, int deviceType, int ordinal, Uploader& uploader);
+
   std::chrono::steady_clock::time_point started_;  // before library_, whose loading it times
   ModelLibrary library_;
   const cuda::Stream* stream_;
   int ordinal_;
+  int (*lastError_)() = nullptr;  // cudaGetLastError
   std::vector<cuda::Module> images_;
   std::vector<PlanImage> waiting_;  // images of machine code that may be another GPU's
   std::map<std::string, std::unique_ptr<tvm_abi::PackedFunction>> functions_;

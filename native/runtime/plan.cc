@@ -69,8 +69,8 @@ void checkPlan(const ExecutorPlan& plan) {
   if (!plan.module) return;
   for (size_t i = 0; i < plan.module->constants.size(); ++i) {
     const PlanConstant& constant = plan.module->constants[i];
-    const std::string field = item("module.constants", i, "bytes");
-    if (tensorBytes(constant.shape, constant.dtype, field) != constant.bytes.size()) refuse(field, "is not the tensor's size");
+    const std::string field = item("module.constants", i, "sizeBytes");
+    if (tensorBytes(constant.shape, constant.dtype, field) != constant.sizeBytes) refuse(field, "is not the tensor's size");
   }
 }
 

@@ -57,11 +57,12 @@ struct PlanImage {
   std::vector<PlanKernel> kernels;
 };
 
-struct PlanConstant {
+struct PlanConstant {  // in model.so's file
   std::string name;
   std::vector<int64_t> shape;
   DataType dtype;
-  std::vector<uint8_t> bytes;
+  uint64_t fileOffset = 0;
+  uint64_t sizeBytes = 0;
 };
 
 struct PlanConstantUser {
@@ -74,6 +75,8 @@ struct PlanModule {
   std::vector<PlanImage> images;
   std::vector<PlanConstant> constants;
   std::vector<PlanConstantUser> constantUsers;
+  bool launchesItself = false;                // carries code that launches on the legacy default stream
+  std::optional<uint64_t> lastErrorAddress;   // of a cudaGetLastError that it does not export
 };
 
 struct ExecutorPlan {

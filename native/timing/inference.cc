@@ -7,6 +7,7 @@ namespace ladder::timing {
 
 Inference::Inference(Executor& executor, Launch launch, const CancelFlag& cancelled)
     : executor_(executor), launch_(launch), cancelled_(cancelled) {
+  executor.firstRun(cancelled);
   if (launch == Launch::kStream) return;
   const runtime::CaptureResult capture = executor.capture(cancelled);
   if (!capture.captured) {

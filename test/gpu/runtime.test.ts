@@ -7,8 +7,11 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { FileSource } from '../../lib/artifact/byte-source.js';
 import { parseDataType } from '../../lib/artifact/dtype.js';
+import { localFunctionAddress, parseElf } from '../../lib/artifact/elf.js';
 import { native, type ExecutorPlan, type Fill, type NativeExecutor, type PlanModule } from '../../lib/native.js';
+import { writeBigModule } from '../fixtures/native/big-module.js';
 import { floatBytes, hasCommand, makePlan, rejection, Workshop } from '../fixtures/native/objects.js';
 
 const kMissing = !native().cudaStatus().available
@@ -55,12 +58,20 @@ function route2Module(programmatic = false, bytes: Uint8Array = ptx, format = 'p
     ],
     constants: [],
     constantUsers: [],
+    launchesItself: false,
+    lastErrorAddress: null,
   };
 }
 
 const vector = (length = kLength) => ({ dtype: 'float32', shape: [length] });
-const route1Plan = (functionName: string): ExecutorPlan =>
-  makePlan({ device: 2, tensors: [vector(), vector()], operators: [{ functionName, inputs: [0], outputs: [1] }], module: route1 });
+const route1Module = (path: string): PlanModule => {
+  const source = new FileSource(path);
+  const lastErrorAddress = localFunctionAddress(source, parseElf(source), 'cudaGetLastError');
+  source.close();
+  return { path, images: [], constants: [], constantUsers: [], launchesItself: true, lastErrorAddress };
+};
+const route1Plan = (functionName: string, module = route1Module(route1)): ExecutorPlan =>
+  makePlan({ device: 2, tensors: [vector(), vector()], operators: [{ functionName, inputs: [0], outputs: [1] }], module });
 /** entries: x, y0, outputs…; operators one after the other, each from x and y0. */
 const route2Plan = (functions: readonly string[], module = route2Module()): ExecutorPlan =>
   makePlan({
@@ -162,6 +173,47 @@ describe.skipIf(kMissing !== null)('the runtime on a GPU', () => {
       for (const [i, executor] of executors.entries()) expectClose(await readFloats(executor, 1), (j) => Math.fround(kX[j]! * i) + 1);
       await Promise.all(executors.map((executor) => executor.dispose()));
     });
+    test('without code for this GPU is an error, known by the runtime’s last error or by its outputs', async () => {
+      const [major] = native().devices()[0]!.computeCapability;
+      const other = major >= 12 ? '80' : '120';
+      const flags = [
+        '-std=c++17',
+        '-shared',
+        '-Xcompiler',
+        '-fPIC',
+        '-cudart',
+        'static',
+        '-gencode',
+        `arch=compute_${other},code=sm_${other}`,
+      ];
+      const known = await withExecutor(route1Plan('add_one', route1Module(workshop.nvcc('route1.cu', 'other.so', flags))), (executor) =>
+        rejection(executor.run()),
+      );
+      expect(known).toMatchObject({ code: 'WRONG_ARCHITECTURE', context: { operator: 'add_one', node: 'node0' } });
+      const stripped = workshop.nvcc('route1.cu', 'other-stripped.so', [...flags, '-Xlinker', '-s']);
+      expect(route1Module(stripped).lastErrorAddress).toBeNull();
+      const unknown = await withExecutor(route1Plan('add_one', route1Module(stripped)), (executor) => rejection(executor.run()));
+      expect(unknown).toMatchObject({ code: 'OPERATOR', message: expect.stringContaining('launched nothing') });
+    });
+    test('beside an image that nobody calls is timed and in order', async () => {
+      const { images } = route2Module();
+      for (const launchesItself of [true, false]) {
+        const plan = route1Plan('add_one_slowly', { ...route1Module(route1), images, launchesItself });
+        await withExecutor(plan, async (executor) => {
+          await executor.write(0, floatBytes(kX));
+          await executor.setBytes(1, 0xff);
+          await executor.run();
+          expectClose(await readFloats(executor, 1), (i) => kX[i]! + 1);
+          const options = { launch: 'stream', l2: 'hot', warmupMs: 0, minSamples: 5, maxSamples: 5, maxMs: 0 } as const;
+          const { gpuMs } = await executor.measureSamples(options, null);
+          expect(Math.min(...gpuMs)).toBeGreaterThan(5);
+          await executor.setBytes(1, 0xff);
+          await executor.run();
+          expectClose(await readFloats(executor, 1), (i) => kX[i]! + 1);
+          expect((await executor.capture()).captured).toBe(false);
+        });
+      }
+    });
     test('that loses the context says so, and the process can still end', () => {
       const addon = process.env['LADDER_ADDON'] ?? createRequire(import.meta.url).resolve('../../build/Release/ladder.node');
       const script = `const addon = require(${JSON.stringify(addon)});
@@ -252,12 +304,19 @@ describe.skipIf(kMissing !== null)('the runtime on a GPU', () => {
         expectClose(await readFloats(executor, 3), (i) => 6 * kX[i]! + 4 * kY0[i]!);
       });
     });
-    test('is not captured where an operator launches nothing', async () => {
-      await withExecutor(route2Plan(['fused_scale_add', 'idle']), async (executor) => {
+    test('is not captured where an operator launches nothing then', async () => {
+      await withExecutor(route2Plan(['fused_scale_add', 'only_once']), async (executor) => {
         const capture = await executor.capture();
         expect(capture.captured).toBe(false);
-        expect(capture.reason).toContain('`idle`');
+        expect(capture.reason).toContain('`only_once`');
         await executor.run(); // the stream is usable
+      });
+    });
+    test('with an operator that launches nothing is an error that names it', async () => {
+      await withExecutor(route2Plan(['fused_scale_add', 'idle']), async (executor) => {
+        const error = await rejection(executor.run());
+        expect(error).toMatchObject({ code: 'OPERATOR', context: { operator: 'idle', node: 'node1' } });
+        expect(error.message).toContain('launched nothing');
       });
     });
     test('contradicting its device code is an error', async () => {
@@ -295,6 +354,33 @@ describe.skipIf(kMissing !== null)('the runtime on a GPU', () => {
         executor.verifyOperator(0, { seed: 3n, inputs: [uniform, uniform], maxColumns: 0, maxRows: 0 }),
       );
       expect(idle).toMatchObject({ unwritten: kLength });
+    });
+    test('takes a constant from beyond 4 GB of a file to the device, and leaves the others', async () => {
+      const object = workshop.compile(
+        'route2_host.c',
+        [new URL('../fixtures/native/blob_symbol.c', import.meta.url).pathname, '-Wl,--build-id'],
+        'host',
+      );
+      const path = join(workshop.folder, 'big.so');
+      const fileOffset = writeBigModule(object, path, 5_000_000_000, 'fused_add_constant', kY0);
+      const dtype = parseDataType('float32');
+      const module: PlanModule = {
+        ...route2Module(),
+        path,
+        constants: [
+          { name: 'big', shape: [5_000_000_000], dtype: parseDataType('uint8'), fileOffset: 8192, sizeBytes: 5_000_000_000 },
+          { name: 'a', shape: [kLength], dtype, fileOffset, sizeBytes: 4 * kLength },
+        ],
+        constantUsers: [{ symbol: 'fused_add_constant', constants: ['a'] }],
+      };
+      const operators = [{ functionName: 'fused_add_constant', inputs: [0], outputs: [1] }];
+      const before = native().allocatedBytes().device;
+      await withExecutor(makePlan({ device: 2, tensors: [vector(), vector()], operators, module }), async (executor) => {
+        expect(native().allocatedBytes().device - before).toBeLessThan(1 << 20);
+        await executor.write(0, floatBytes(kX));
+        await executor.run();
+        expectClose(await readFloats(executor, 1), (i) => kX[i]! + kY0[i]!);
+      });
     });
     test('takes copies between host and device', async () => {
       const plan = makePlan({

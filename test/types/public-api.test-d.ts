@@ -39,6 +39,8 @@ import type {
   RunResult,
   SampleStats,
   StructureCheck,
+  ExportedParams,
+  ExportOptions,
   TaskOptions,
   TensorArray,
   TensorInfo,
@@ -90,7 +92,7 @@ expectTypeOf<keyof typeof api>().toEqualTypeOf<
 expectTypeOf<TaskOptions['signal']>().toEqualTypeOf<Maybe<AbortSignal>>();
 expectTypeOf<TaskOptions['onProgress']>().toEqualTypeOf<Maybe<(progress: Progress) => void>>();
 expectTypeOf<Progress['phase']>().toEqualTypeOf<
-  'build' | 'load' | 'fill' | 'capture' | 'measure' | 'profile' | 'verify' | 'pack' | 'tune'
+  'build' | 'load' | 'fill' | 'capture' | 'measure' | 'profile' | 'verify' | 'export' | 'pack' | 'tune'
 >();
 expectTypeOf<Progress['fraction']>().toEqualTypeOf<number | null>();
 expectTypeOf<Progress['detail']>().toEqualTypeOf<string | null>();
@@ -127,6 +129,10 @@ expectTypeOf(prebuilt.usesReference).toEqualTypeOf<boolean>();
 expectTypeOf(prebuilt.disposed).toEqualTypeOf<boolean>();
 expectTypeOf(prebuilt.setInput).toEqualTypeOf<(name: string, data: TensorArray) => Promise<void>>();
 expectTypeOf(prebuilt.run).toEqualTypeOf<() => Promise<void>>();
+expectTypeOf(prebuilt.getInput('x')).resolves.toEqualTypeOf<TensorArray>();
+expectTypeOf(prebuilt.getInput('x', { as: 'float32' })).resolves.toEqualTypeOf<Float32Array>();
+expectTypeOf(prebuilt.exportParams('graph.params', { inputs: true })).resolves.toEqualTypeOf<ExportedParams>();
+expectTypeOf<ExportOptions>().toExtend<TaskOptions>();
 expectTypeOf(prebuilt.getOutput()).resolves.toEqualTypeOf<TensorArray>();
 expectTypeOf(prebuilt.getOutput(0)).resolves.toEqualTypeOf<TensorArray>();
 expectTypeOf(prebuilt.getOutput(0, { as: 'bits' })).resolves.toEqualTypeOf<TensorArray>();
@@ -282,7 +288,7 @@ expectTypeOf<NonNullable<Inspection['graph']>['inputs']>().toEqualTypeOf<readonl
 expectTypeOf<NonNullable<Inspection['graph']>['operators']>().toEqualTypeOf<readonly InspectedOperator[]>();
 expectTypeOf<InspectedProblem>().toEqualTypeOf<{ readonly code: ErrorCode; readonly message: string }>();
 expectTypeOf<InspectedTensor['source']>().toEqualTypeOf<'input' | 'params' | 'fill' | 'operator'>();
-expectTypeOf<InspectedModule['route']>().toEqualTypeOf<'1' | '2' | 'cpu'>();
+expectTypeOf<InspectedModule['route']>().toEqualTypeOf<'1' | '2' | '1 and 2' | 'cpu'>();
 expectTypeOf<InspectedModule['architectures']>().toEqualTypeOf<readonly string[]>();
 expectTypeOf<InspectedOperator['steps']>().toEqualTypeOf<string | null>();
 expectTypeOf<InspectedOperator['kernels']>().toEqualTypeOf<string | null>();

@@ -18,6 +18,7 @@ import { nativeProgram } from '../../lib/operators/native-program.js';
 import type { Program, Value } from '../../lib/operators/program.js';
 import {
   compileModule,
+  factoryBlob,
   fixtureBlob,
   fixtureGraph,
   fixtureManifest,
@@ -61,7 +62,7 @@ describe('readCheckpoint', () => {
     expect(checkpoint.graph).toEqual(parseGraph(fixtureGraph()));
     expect(checkpoint.manifest).toEqual(fixtureManifest());
     expect(checkpoint.params?.tensors).toHaveLength(4);
-    expect(checkpoint.module?.blob).toEqual(fixtureBlob());
+    expect(checkpoint.module?.blob?.images).toEqual(fixtureBlob().images);
     expect(inputNames(checkpoint)).toEqual(['x']);
   });
 
@@ -128,7 +129,8 @@ describe('readCheckpoint', () => {
     await compileModule(file('model.so'), ['op_a', 'op_b'], null, [file('blob.s')]);
     const { module } = await readCheckpoint(folder);
     expect(module?.elf.exported.get('__tvm_dev_mblob')?.sizeBytes).toBe(0);
-    expect(module?.blob).toEqual(fixtureBlob());
+    const { images, constantUsers, constants } = fixtureBlob();
+    expect(module?.blob).toMatchObject({ images, constantUsers, constants: constants.map(({ bytes, ...constant }) => constant) });
   });
 
   it('refuses a blob that is longer than its symbol', async () => {
@@ -145,6 +147,24 @@ describe('readCheckpoint', () => {
     await rm(file('model.so'));
     await mkdir(file('model.so'));
     await expect(readCheckpoint(folder)).rejects.toMatchObject({ code: 'IO' });
+  });
+});
+
+describe('what export_library writes', () => {
+  it('has its parameters in model.so: they are read from there unless graph.params says otherwise', async () => {
+    const folder = await makeCheckpoint(await mkdtemp(join(tmpdir(), 'ladder-export-')), { params: false, module: false });
+    const path = join(folder, 'model.so');
+    await compileModule(path, ['op_a', 'op_b'], factoryBlob());
+    const names = fixtureParams().map(({ name }) => name);
+    const read = async (): Promise<{ path: string | undefined; names: readonly string[] | undefined }> => {
+      const { params } = await readCheckpoint(folder);
+      return { path: params?.path, names: params?.tensors.map(({ name }) => name) };
+    };
+    expect(await read()).toEqual({ path, names });
+    expect(await inspectPrebuilt(folder)).toMatchObject({ problems: [], params: { tensors: names.length } });
+    await writeParams(join(folder, 'graph.params'), fixtureParams());
+    expect(await read()).toEqual({ path: join(folder, 'graph.params'), names });
+    await rm(join(folder, '..', '..'), { recursive: true });
   });
 });
 

@@ -11,11 +11,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BufferSource, ByteReader, ByteWriter } from '../../lib/artifact/byte-source.js';
 import { checkManifest } from '../../lib/artifact/checks.js';
 import { dataTypeOf, elementBytes } from '../../lib/artifact/dtype.js';
-import { type ElfObject, parseElf } from '../../lib/artifact/elf.js';
+import { type ElfObject, fileRangeAt, localFunctionAddress, parseElf } from '../../lib/artifact/elf.js';
 import { type Graph, parseGraph } from '../../lib/artifact/graph.js';
 import { parseManifest } from '../../lib/artifact/manifest.js';
 import {
-  type BlobConstant,
   type BlobConstantUser,
   type BlobImage,
   encodeModuleBlob,
@@ -29,6 +28,7 @@ import { storageConflicts } from '../../lib/artifact/storage.js';
 import { type ErrorCode, LadderError } from '../../lib/errors.js';
 import {
   compileModule,
+  factoryBlob,
   fixtureBlob,
   fixtureGraph,
   fixtureManifest,
@@ -57,6 +57,7 @@ let folder: string;
 let params: Uint8Array;
 let elfBytes: Uint8Array;
 const blob = encodeModuleBlob(fixtureBlob());
+const fromExport = factoryBlob();
 const graphs = [JSON.stringify(foreignGraph()), JSON.stringify(JSON.parse(fixtureGraph()))];
 const manifest = JSON.stringify(fixtureManifest());
 const manifestV1 = JSON.stringify(fixtureManifestV1());
@@ -204,8 +205,19 @@ function expectedBlob(bytes: Uint8Array): ModuleBlob {
   const times = <T>(read: () => T): T[] => Array.from({ length: reader.u64('') }, read);
   const string = (): string => reader.string('');
   const type = () => dataTypeOf(reader.u8(''), reader.u8(''), reader.u16(''))!;
+  const array = (name: string): ParamTensor => {
+    reader.skip(24, '');
+    const ndim = reader.i32('');
+    const dtype = type();
+    const shape = Array.from({ length: ndim }, () => reader.u64(''));
+    const sizeBytes = reader.u64('');
+    const fileOffset = reader.offset;
+    reader.skip(sizeBytes, '');
+    return { name, dtype, shape, sizeBytes, fileOffset };
+  };
   const images: BlobImage[] = [];
-  const constants: BlobConstant[] = [];
+  const constants: ParamTensor[] = [];
+  const params: ParamTensor[] = [];
   const constantUsers: BlobConstantUser[] = [];
   times(() => {
     const key = string();
@@ -222,30 +234,39 @@ function expectedBlob(bytes: Uint8Array): ModuleBlob {
         bytes: reader.bytes(reader.u64(''), ''),
       });
     }
-    if (key === 'const_loader') {
+    if (key.endsWith('Factory')) {
+      reader.skip(reader.u64(''), '');
+      reader.u64('');
+      params.push(...times(string).map(array));
+      string();
+    }
+    if (key === 'const_loader' || key === 'metadata') {
       const names = times(string);
-      for (const name of names.slice(0, reader.u64(''))) {
-        reader.skip(24, '');
-        const ndim = reader.i32('');
-        const dtype = type();
-        const shape = Array.from({ length: ndim }, () => reader.u64(''));
-        constants.push({ name, dtype, shape, bytes: reader.bytes(reader.u64(''), '') });
-      }
+      constants.push(...names.slice(0, reader.u64('')).map(array));
       const symbols = times(string);
       const lists = times(() => times(string));
       symbols.forEach((symbol, i) => constantUsers.push({ symbol, constants: lists[i]! }));
     }
   });
   expect(reader.offset).toBe(end);
-  return { images, constants, constantUsers };
+  return { images, constants, constantUsers, params };
+}
+
+/** A blob's constants with their contents: where they lie changes when it is written anew. */
+function withContents(parsed: ModuleBlob, bytes: Uint8Array) {
+  const constants = parsed.constants.map(({ fileOffset, sizeBytes, ...constant }) => ({
+    ...constant,
+    bytes: bytes.subarray(fileOffset, fileOffset + sizeBytes),
+  }));
+  return { ...parsed, constants };
 }
 
 function checkBlobBytes(bytes: Uint8Array): boolean {
-  const parsed = attempt('BAD_MODULE', () => parseModuleBlob(bytes));
+  const parsed = attempt('BAD_MODULE', () => parseModuleBlob(new BufferSource(bytes)));
   if (!parsed) return false;
   expect(parsed).toEqual(expectedBlob(bytes));
-  const encoded = encodeModuleBlob(parsed);
-  expect(parseModuleBlob(encoded)).toEqual(parsed);
+  const encoded = encodeModuleBlob(withContents(parsed, bytes));
+  expect(withContents(parseModuleBlob(new BufferSource(encoded)), encoded)).toEqual({ ...withContents(parsed, bytes), params: [] });
   return true;
 }
 
@@ -278,6 +299,8 @@ function checkElfBytes(bytes: Uint8Array): boolean {
   for (const { offset, fileBytes } of elf.segments) expect(offset + fileBytes).toBeLessThanOrEqual(bytes.length);
   for (const { offset, sizeBytes } of elf.sections) expect(offset + sizeBytes).toBeLessThanOrEqual(bytes.length);
   for (const [name, symbol] of elf.exported) expect(symbol.name).toBe(name);
+  const address = localFunctionAddress(new BufferSource(bytes), elf, '_init');
+  if (address !== null) expect(fileRangeAt(elf, address)).not.toBeNull();
   return true;
 }
 
@@ -310,7 +333,9 @@ describe('mutated inputs', () => {
     checkGraphText(asText(mutateBytes(text.encode(graph), mutations))),
   );
   property('graph.params', kRuns.params, byteMutations, (mutations) => checkParamsBytes(mutateBytes(params, mutations)));
-  property('module blob', kRuns.blob, byteMutations, (mutations) => checkBlobBytes(mutateBytes(blob, mutations)));
+  property('module blob', kRuns.blob, fc.tuple(fc.boolean(), byteMutations), ([exported, mutations]) =>
+    checkBlobBytes(mutateBytes(exported ? fromExport : blob, mutations)),
+  );
   property('checkpoint.json, structure', kRuns.manifestJson, jsonMutations, (mutations) =>
     checkManifestText(mutateJson(manifest, mutations)),
   );
@@ -336,6 +361,6 @@ describe('truncation at every byte', () => {
   it('checkpoint.json of version 1', () =>
     refusesEvery(new TextEncoder().encode(manifestV1), (bytes) => checkManifestV1Text(asText(bytes))));
   it('graph.params', () => refusesEvery(params, checkParamsBytes));
-  it('module blob', () => refusesEvery(blob, checkBlobBytes));
+  it('module blob', () => [blob, fromExport].forEach((bytes) => refusesEvery(bytes, checkBlobBytes)));
   it('model.so', () => refusesEvery(elfBytes, checkElfBytes));
 });

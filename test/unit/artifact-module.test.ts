@@ -7,9 +7,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BufferSource, ByteWriter } from '../../lib/artifact/byte-source.js';
 import { parseDataType } from '../../lib/artifact/dtype.js';
 import { fileRangeAt, parseElf, readElf, readExportedString } from '../../lib/artifact/elf.js';
-import { fatbinArchitectures, imageArchitectures } from '../../lib/artifact/fatbin.js';
-import { encodeModuleBlob, parseModuleBlob } from '../../lib/artifact/module-blob.js';
-import { compileModule, fixtureBlob, fixtureSources } from '../fixtures/artifact/checkpoint.js';
+import { fatbinArchitectures, imageArchitectures, linkedImages, runsOn } from '../../lib/artifact/fatbin.js';
+import { type BlobContents, encodeModuleBlob, type ModuleBlob, parseModuleBlob } from '../../lib/artifact/module-blob.js';
+import { cubinEntry, fatbin, fatbinEntry, ptxEntry } from '../fixtures/artifact/fatbin.js';
+import { compileModule, factoryBlob, fixtureBlob, fixtureParams, fixtureSources } from '../fixtures/artifact/checkpoint.js';
 
 const exec = promisify(execFile);
 let folder: string;
@@ -36,9 +37,23 @@ function handmade(
   return new ByteWriter().u64(bytes.length).bytes(bytes).finish();
 }
 
+/** Parses a blob in memory; constants with their contents, as the encoder takes them. */
+function parsed(bytes: Uint8Array): Required<BlobContents> & Pick<ModuleBlob, 'params'> {
+  const { constants, ...rest } = parseModuleBlob(new BufferSource(bytes, 'blob'));
+  return {
+    ...rest,
+    constants: constants.map(({ name, dtype, shape, fileOffset, sizeBytes }) => ({
+      name,
+      dtype,
+      shape,
+      bytes: bytes.subarray(fileOffset, fileOffset + sizeBytes),
+    })),
+  };
+}
+
 describe('module blob', () => {
   it('reads a blob made by hand', () => {
-    expect(parseModuleBlob(handmade())).toEqual({
+    expect(parsed(handmade())).toEqual({
       images: [
         {
           format: 'ptx',
@@ -50,23 +65,49 @@ describe('module blob', () => {
       ],
       constants: [],
       constantUsers: [],
+      params: [],
     });
   });
 
   it('writes exactly the format', () => {
-    expect(encodeModuleBlob(parseModuleBlob(handmade()))).toEqual(handmade({ info: 'k' }));
+    expect(encodeModuleBlob(parsed(handmade()))).toEqual(handmade({ info: 'k' }));
   });
 
   it('reads what it writes: constants, several images, none', () => {
-    expect(parseModuleBlob(blob)).toEqual(fixtureBlob());
+    expect(parsed(blob)).toEqual({ ...fixtureBlob(), params: [] });
     const second = {
       ...fixtureBlob().images[0]!,
       format: 'cubin',
       kernels: [{ name: 'other', argumentTypes: [], launchTags: [] }],
     } as const;
     const many = { ...fixtureBlob(), images: [fixtureBlob().images[0]!, second] };
-    expect(parseModuleBlob(encodeModuleBlob(many))).toEqual(many);
-    expect(parseModuleBlob(encodeModuleBlob({ images: [] }))).toEqual({ images: [], constants: [], constantUsers: [] });
+    expect(parsed(encodeModuleBlob(many))).toEqual({ ...many, params: [] });
+    expect(parsed(encodeModuleBlob({ images: [] }))).toEqual({ images: [], constants: [], constantUsers: [], params: [] });
+  });
+
+  it('reads what export_library writes: the parameters stay where they are', () => {
+    for (const key of ['GraphExecutorFactory', 'GraphRuntimeFactory']) {
+      const bytes = factoryBlob(key);
+      const { params, images, constants } = parseModuleBlob(new BufferSource(bytes));
+      expect({ images, constants }).toEqual({ images: [], constants: [] });
+      const wanted = fixtureParams();
+      expect(params.map(({ name }) => name)).toEqual(wanted.map(({ name }) => name));
+      params.forEach(({ fileOffset, sizeBytes }, i) =>
+        expect(Buffer.from(bytes.subarray(fileOffset, fileOffset + sizeBytes))).toEqual(Buffer.concat(wanted[i]!.chunks)),
+      );
+    }
+  });
+
+  it('reads modules without code: the older name of the constants’ loader, and descriptions', () => {
+    const blobOf = (write: (body: ByteWriter) => ByteWriter): Uint8Array => {
+      const body = write(new ByteWriter().u64(3)).string('_lib').string('_import_tree').u64(3).u64(0).u64(1).u64(1).u64(1).u64(1).finish();
+      return new ByteWriter().u64(body.length).bytes(body).finish();
+    };
+    expect(parsed(blobOf((body) => body.string('metadata').u64(0).u64(0).u64(1).string('f').u64(1).u64(0)))).toMatchObject({
+      constants: [],
+      constantUsers: [{ symbol: 'f', constants: [] }],
+    });
+    expect(parsed(blobOf((body) => body.string('metadata_module')))).toMatchObject({ images: [], constants: [] });
   });
 
   it.each([
@@ -90,7 +131,7 @@ describe('module blob', () => {
     ],
     ['a size past the end', new ByteWriter().u64(9).u64(0).finish(), /size/],
   ])('refuses: %s', (_, bytes, named) => {
-    expect(() => parseModuleBlob(bytes)).toThrow(expect.objectContaining({ code: 'BAD_MODULE', message: expect.stringMatching(named) }));
+    expect(() => parsed(bytes)).toThrow(expect.objectContaining({ code: 'BAD_MODULE', message: expect.stringMatching(named) }));
   });
 });
 
@@ -178,32 +219,43 @@ describe('architectures of images', () => {
   });
 
   it('reads fat binaries, several in a row, and stops where it understands nothing', () => {
-    const entry = (kind: number, architecture: number, flags: number): Buffer => {
-      const bytes = Buffer.alloc(64 + 8);
-      bytes.writeUInt16LE(kind, 0);
-      bytes.writeUInt32LE(64, 4);
-      bytes.writeBigUInt64LE(8n, 8);
-      bytes.writeUInt32LE(architecture, 28);
-      bytes.writeUInt32LE(flags, 40);
-      return bytes;
-    };
-    const fatbin = (...entries: Buffer[]): Buffer => {
-      const body = Buffer.concat(entries);
-      const header = Buffer.alloc(16);
-      header.writeUInt32LE(0xba55ed50, 0);
-      header.writeUInt16LE(1, 4);
-      header.writeUInt16LE(16, 6);
-      header.writeBigUInt64LE(BigInt(body.length), 8);
-      return Buffer.concat([header, body]);
-    };
     const bytes = Buffer.concat([
-      fatbin(entry(1, 80, 0x8011), entry(2, 90, 0x100011)),
+      fatbin(ptxEntry(80), cubinEntry(90, { flags: 0x100011 })),
       Buffer.alloc(8),
-      fatbin(entry(2, 100, 0x1200011), entry(9, 80, 0)),
+      fatbin(cubinEntry(100, { flags: 0x200011 }), fatbinEntry(9, 80, 0, '.text.k')),
     ]);
     expect(fatbinArchitectures(bytes)).toEqual(['compute_80', 'sm_100f', 'sm_90a']);
     expect(fatbinArchitectures(bytes.subarray(0, 20))).toEqual([]);
     expect(fatbinArchitectures(Buffer.from('no fat binary at all, but long enough'))).toEqual([]);
+  });
+
+  it('leaves out what holds no kernel: the stub of the device link, compressed or not', () => {
+    const images = (...parts: Buffer[]) => {
+      const bytes = Buffer.concat(parts);
+      return linkedImages(new BufferSource(bytes), { offset: 0, sizeBytes: bytes.length });
+    };
+    const stub = fatbin(cubinEntry(75, { payload: '.nv.info' }));
+    expect(images(stub, fatbin(ptxEntry(80)), fatbin(cubinEntry(90)))).toEqual([
+      { architectures: ['compute_80'] },
+      { architectures: ['sm_90'] },
+    ]);
+    expect(images(fatbin())).toEqual([]);
+    expect(images(fatbin(cubinEntry(75, { flags: 0x8011, uncompressedBytes: 1456 })))).toEqual([]);
+    expect(images(fatbin(cubinEntry(75, { flags: 0x8011, uncompressedBytes: 2984 })))).toEqual([{ architectures: ['sm_75'] }]);
+    expect(images(fatbin(ptxEntry(80, { flags: 0x8011, uncompressedBytes: 1201 })))).toEqual([{ architectures: ['compute_80'] }]);
+  });
+
+  it('knows which code runs on which device', () => {
+    const on = (major: number, minor: number) =>
+      ['sm_80', 'sm_86', 'sm_90', 'sm_90a', 'sm_100f', 'sm_120', 'compute_80', 'compute_90a', 'compute_100', 'compute_100f', 'else'].filter(
+        (name) => runsOn(name, [major, minor]),
+      );
+    expect(on(8, 0)).toEqual(['sm_80', 'compute_80']);
+    expect(on(8, 9)).toEqual(['sm_80', 'sm_86', 'compute_80']);
+    expect(on(9, 0)).toEqual(['sm_90', 'sm_90a', 'compute_80', 'compute_90a']);
+    expect(on(10, 3)).toEqual(['sm_100f', 'compute_80', 'compute_100', 'compute_100f']);
+    expect(on(12, 0)).toEqual(['sm_120', 'compute_80', 'compute_100']);
+    expect(on(7, 5)).toEqual([]);
   });
 
   it('agrees with nvcc, where there is one', async ({ skip }) => {

@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
+import { readParams } from '../../lib/artifact/params.js';
 import { parseLadder } from '../../lib/baselines/systems/ladder.js';
 import { buildCheckpoints } from '../../lib/compiler/build.js';
 import { parseRequest } from '../../lib/compiler/request.js';
@@ -56,6 +57,7 @@ describe('usage', () => {
       'run',
       'profile',
       'verify',
+      'params',
       'bench',
       'baselines',
       'compare',
@@ -66,6 +68,17 @@ describe('usage', () => {
     ])
       expect(out).toMatch(new RegExp(`^  ${command}\\b`, 'm'));
     expect(out).not.toContain('bench-case');
+  });
+
+  it('params writes the weights of a run', async () => {
+    const file = join(root, 'written.params');
+    const { status, out } = await ladder('params', folder, '--device', 'cpu', '--seed', '3', '--output', file, '--inputs');
+    expect({ status, out }).toEqual({ status: 0, out: expect.stringMatching(/written\.params: \d+ tensors, .*weights: seeded/) });
+    expect(readParams(file).map(({ name }) => name)).toContain('x');
+    expect(await ladder('params', folder, '--device', 'cpu', '--output', root)).toMatchObject({
+      status: 1,
+      err: expect.stringContaining('IO'),
+    });
   });
 
   it('prints its version', async () => {

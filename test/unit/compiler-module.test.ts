@@ -3,6 +3,7 @@ import { copyFile, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { BufferSource } from '../../lib/artifact/byte-source.js';
 import { fileRangeAt, readElf, readExportedString } from '../../lib/artifact/elf.js';
 import { parseModuleBlob } from '../../lib/artifact/module-blob.js';
 import { generateSources, type PlannedOperator } from '../../lib/compiler/emit/codegen.js';
@@ -115,7 +116,7 @@ describe.skipIf(!nvcc)('a compiled model.so', () => {
     const symbol = elf.exported.get('__tvm_dev_mblob')!;
     const range = fileRangeAt(elf, symbol.address)!;
     const bytes = (await readFile(path)).subarray(range.offset, range.offset + symbol.sizeBytes);
-    const { images } = parseModuleBlob(bytes);
+    const { images } = parseModuleBlob(new BufferSource(bytes));
     expect(images.map(({ kernels }) => kernels.map(({ name }) => name))).toEqual([['twice_kernel'], ['thrice_kernel']]);
     for (const { bytes: image } of images) expect(Buffer.from(image).readUInt32LE(0)).toBe(0xba55ed50);
     expect(images[1]!.kernels[0]!.launchTags.at(-1)).toBe('tir.use_dyn_shared_memory');

@@ -1,4 +1,6 @@
 // The CUDA side of the runtime against a stand-in for the driver (fixtures/native/fake_cuda.c): no GPU needed, and none tested.
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { buildFakeCuda, fakePlan, runWithFakeCuda } from '../fixtures/native/fake-cuda-run.js';
 import { makePlan, Workshop } from '../fixtures/native/objects.js';
@@ -85,14 +87,32 @@ test('dynamic shared memory beyond 48 KiB is asked for', () => {
   expect(refused.message).toContain('operator `fused_reverse`');
 });
 
-test('an operator that launches nothing is not captured, and the stream stays usable', () => {
+test('constants that an operator asks for go from the file to the device', () => {
+  const path = join(workshop.folder, 'constants.so');
+  writeFileSync(path, Buffer.concat([readFileSync(route2), Buffer.from(Float32Array.from({ length: 100 }, (_, i) => 10 * i).buffer)]));
+  const base = fakePlan(path, ['fused_add_constant']);
+  const constant = { name: 'a', shape: [100], dtype: base.entries[0]!.dtype, fileOffset: statSync(route2).size, sizeBytes: 400 };
+  const module = {
+    ...base.module!,
+    constants: [constant, { ...constant, name: 'unused', shape: [2 ** 32], sizeBytes: 2 ** 34 }],
+    constantUsers: [{ symbol: 'fused_add_constant', constants: ['a'] }],
+  };
+  const operators = [{ ...base.operators[0]!, inputs: [0], outputs: [2] }];
+  const body = `const executor = await addon.openExecutor(plan);
+    ${kInputs}
+    await executor.run();
+    return { values: [...new Float32Array(await executor.read(2, 0, 12))], device: addon.allocatedBytes().device };`;
+  expect(runWithFakeCuda(library, { ...base, module, operators }, body)).toEqual({ values: [0, 11, 22], device: 4 * 400 });
+});
+
+test('an operator that launches nothing when it is captured is the reason why there is no graph, and the stream stays usable', () => {
   const body = `const executor = await addon.openExecutor(plan);
     ${kInputs}
     const capture = await executor.capture();
     await executor.run();
     return { capture, value: new Float32Array(await executor.read(2, 4, 4))[0] };`;
-  expect(runWithFakeCuda(library, fakePlan(route2, ['fused_scale_add', 'idle']), body)).toMatchObject({
-    capture: { captured: false, reason: expect.stringContaining('`idle`') },
+  expect(runWithFakeCuda(library, fakePlan(route2, ['fused_scale_add', 'only_once']), body)).toMatchObject({
+    capture: { captured: false, reason: expect.stringContaining('`only_once`') },
     value: 2.5,
   });
 });

@@ -1,4 +1,6 @@
 // model.so on the CPU: TVM's ABI in both directions, errors that cross it, symbols, private copies. No GPU.
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { native, type ExecutorPlan, type NativeExecutor, type PlanModule } from '../../lib/native.js';
 import { parseDataType } from '../../lib/artifact/dtype.js';
@@ -126,19 +128,28 @@ describe('operators', () => {
   });
   test('get constants of the module at load', async () => {
     const dtype = parseDataType('float32');
+    // Constants lie in the object's file.
+    const path = join(workshop.folder, 'with-constants.so');
+    const fileOffset = statSync(cpu).size;
+    writeFileSync(path, Buffer.concat([readFileSync(cpu), floatBytes([1, 2, 4])]));
     const module: PlanModule = {
-      path: cpu,
+      path,
       images: [],
       constants: [
-        { name: 'a', shape: [2], dtype, bytes: floatBytes([1, 2]) },
-        { name: 'b', shape: [1], dtype, bytes: floatBytes([4]) },
+        { name: 'a', shape: [2], dtype, fileOffset, sizeBytes: 8 },
+        { name: 'b', shape: [1], dtype, fileOffset: fileOffset + 8, sizeBytes: 4 },
+        { name: 'unused', shape: [1], dtype, fileOffset: 2 ** 40, sizeBytes: 4 },
       ],
       constantUsers: [
         { symbol: 'uses_constants', constants: ['a', 'b'] },
-        { symbol: 'add_one', constants: ['a'] },
+        { symbol: 'add_one', constants: ['unused'] },
       ],
+      launchesItself: false,
+      lastErrorAddress: null,
     };
     expect(await withExecutor(planOf('uses_constants', module), runOn)).toEqual(kInput.map((x) => x + 7));
+    const beyond = [{ ...module.constants[0]!, fileOffset: fileOffset + 8 }, module.constants[1]!];
+    expect((await rejection(native().openExecutor(planOf('uses_constants', { ...module, constants: beyond })))).code).toBe('BAD_MODULE');
     const error = await rejection(native().openExecutor(planOf('uses_constants', { ...module, constants: [] })));
     expect(error.code).toBe('BAD_MODULE');
     expect(error.message).toContain('`a`');

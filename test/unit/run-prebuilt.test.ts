@@ -1,9 +1,10 @@
 // The public API on the CPU: a small checkpoint of ours through the reference operators, loaded, run, timed, verified.
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readParams } from '../../lib/artifact/params.js';
 import { buildCheckpoints } from '../../lib/compiler/build.js';
 import { parseRequest } from '../../lib/compiler/request.js';
 import {
@@ -153,6 +154,54 @@ describe('loadPrebuilt', () => {
   });
 });
 
+describe('exportParams', () => {
+  it('writes what the run computes with, so that a run from the file is the same', async () => {
+    const seeded = await loadPrebuilt(int4, { device: 'cpu', seed: 7 });
+    const copy = join(root, 'exported', 'llama2-tiny', basename(int4));
+    await cp(int4, copy, { recursive: true });
+    const written = await seeded.exportParams(join(copy, 'graph.params'));
+    const tensors = readParams(join(copy, 'graph.params'));
+    expect(tensors.map(({ name }) => name)).toEqual([...seeded.inputs.keys()].filter((name) => name !== 'x'));
+    expect(written).toEqual({ tensors: tensors.length, sizeBytes: tensors.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0) });
+    const file = await readFile(join(copy, 'graph.params'));
+    for (const { name, fileOffset, sizeBytes } of tensors) {
+      const { buffer } = await seeded.getInput(name);
+      expect(Buffer.compare(file.subarray(fileOffset, fileOffset + sizeBytes), Buffer.from(buffer as ArrayBuffer))).toBe(0);
+    }
+    const stored = await loadPrebuilt(copy, { device: 'cpu' });
+    expect([seeded.weights, stored.weights]).toEqual(['seeded', 'file']);
+    await stored.setInput('x', await seeded.getInput('x'));
+    const outputs = [];
+    for (const layer of [seeded, stored]) {
+      await layer.run();
+      outputs.push(await layer.getOutput(0));
+      await layer.dispose();
+    }
+    expect(outputs[0]).toEqual(outputs[1]);
+  });
+
+  it('writes weights that were set, and inputs where they are wanted', async () => {
+    const layer = await loadPrebuilt(fp16, { device: 'cpu' });
+    const [name, info] = [...layer.inputs].find(([key]) => key !== 'x')!;
+    await layer.setInput(name, new Uint16Array(info.elements).fill(0x3c00));
+    expect(new Set(await layer.getInput(name, { as: 'float32' }))).toEqual(new Set([1]));
+    const path = join(root, 'new', 'folder', 'graph.params');
+    await layer.exportParams(path, { inputs: true });
+    const tensors = readParams(path);
+    expect(tensors.map(({ name: tensor }) => tensor)).toEqual([...layer.inputs.keys()]);
+    const { fileOffset, sizeBytes } = tensors.find((tensor) => tensor.name === name)!;
+    const file = await readFile(path);
+    expect(file.subarray(fileOffset, fileOffset + sizeBytes)).toEqual(Buffer.from(new Uint16Array(info.elements).fill(0x3c00).buffer));
+    const aborted = await errorOf(layer.exportParams(path, { signal: AbortSignal.abort() }));
+    expect(aborted.code).toBe('ABORTED');
+    expect(readParams(path)).toEqual(tensors);
+    expect((await errorOf(layer.getInput('nobody'))).code).toBe('UNKNOWN_INPUT');
+    expect((await errorOf(layer.exportParams(''))).code).toBe('BAD_ARGUMENT');
+    expect((await errorOf(layer.exportParams(join(path, 'below-a-file')))).code).toBe('IO');
+    await layer.dispose();
+  });
+});
+
 describe('dispose', () => {
   it('is idempotent, waits for work, frees all, and ends everything else', async () => {
     const before = native().allocatedBytes();
@@ -167,6 +216,8 @@ describe('dispose', () => {
       () => layer.run(),
       () => layer.setInput('x', new Uint16Array(512)),
       () => layer.getOutput(),
+      () => layer.getInput('x'),
+      () => layer.exportParams(join(root, 'graph.params')),
       () => layer.benchmark(),
       () => layer.profile(),
       () => layer.verify(),
