@@ -5,17 +5,20 @@
 import { LadderError } from '../../../errors.js';
 import type { LayoutDigit } from '../../../native.js';
 import type { Layout, Program } from '../../../operators/program.js';
-import { defineFamily, Refusal, type Storage } from '../family.js';
+import type { Target } from '../../targets.js';
+import { defineFamily, type PlanContext, Refusal, type Storage } from '../family.js';
 import { isInPanels, isPanelStorage, panelLayout } from '../panels.js';
 import type { KernelLaunch, KernelPlan, Tuning } from '../plan.js';
 import { withStorage } from './layouts.js';
 import { type DenseMatch, type DenseShape, denseKey, matchDense, refuseLayouts, refusePrologue, refuseShape } from './shape.js';
 import {
+  alignShared,
   fittingTunings,
   isMxWeight,
   kernelText,
   kNf4TableBytes,
   kSharedLimitBytes,
+  kSharedPortableBytes,
   operatorArguments,
   operatorConstants,
   ringBytes,
@@ -139,17 +142,37 @@ function storageOf({ shape, weight: value }: DenseMatch): ReadonlyMap<number, St
   return new Map([[value, { layout: { digits: [tile, panels, ...inPanel] }, ...(scales && { scaleLayout: { digits: scales } }) }]]);
 }
 
-/** Shared memory of one stage, and of what lies beside the ring. */
-function sharedBytes({ weight, group, function: fn, input }: DenseShape): RingSizes {
+/** A template of native/kernels/matmul/wide with its tuning. */
+interface WideKernel {
+  readonly header: string;
+  readonly kernel: string;
+  readonly type: string;
+  readonly blocks: number;
+  readonly cluster: number;
+  readonly threads: number;
+  readonly sharedBytes: number;
+  /** The tuning as members of the C++ struct. */
+  readonly constants: string;
+}
+
+/** Bytes of a tile's weights and scales in a panel. */
+function weightsBytes({ weight, group }: DenseShape): number {
   const bits = isStoredOperand(weight) ? 8 * tokenBytes(weight) : weightBits(weight);
-  const scales = group === -1 ? 0 : kTileRows * Math.max(1, panelK(weight) / group) * (isMxWeight(weight) ? 1 : 2);
+  const scales = group === -1 ? 0 : Math.max(1, panelK(weight) / group) * (isMxWeight(weight) ? 1 : 2);
+  return kTileRows * ((panelK(weight) * bits) / 8 + scales);
+}
+
+function tableBytes({ weight }: DenseShape): number {
+  return weight === 'nf4' ? kNf4TableBytes : 0;
+}
+
+/** Shared memory of one stage of wide.cuh, and of what lies beside the ring. */
+function sharedBytes(shape: DenseShape): RingSizes {
+  const { weight, function: fn, input } = shape;
   const outputs = fn === 'silu_mul' ? kTileRows / 2 : kTileRows;
   return {
-    stage: Math.ceil((kTileTokens * kPanelBytes + (kTileRows * panelK(weight) * bits) / 8 + scales) / 128) * 128,
-    fixed:
-      2 * kChunkTokens * outputs * 2 +
-      (weight === 'nf4' ? kNf4TableBytes : 0) +
-      (input === 'quantised' && !isMxWeight(weight) ? 2 * kTileTokens * 4 : 0),
+    stage: alignShared(kTileTokens * kPanelBytes + weightsBytes(shape)),
+    fixed: 2 * kChunkTokens * outputs * 2 + tableBytes(shape) + (input === 'quantised' && !isMxWeight(weight) ? 2 * kTileTokens * 4 : 0),
   };
 }
 
@@ -171,43 +194,80 @@ function misfit(shape: DenseShape, { blocks, cluster, stages, groupTiles }: Wide
 }
 
 /** @throws LadderError `BAD_ARGUMENT` when the tuning does not fit */
-function plan(match: WideMatch, name: string, given: Tuning): KernelPlan {
-  const { shape } = match;
+function hopperKernel(shape: DenseShape, name: string, given: Tuning): WideKernel {
   const tuning = defaults(shape, given);
   const reason = misfit(shape, tuning);
   if (reason !== null) throw new LadderError('BAD_ARGUMENT', `tuning of ${name} does not fit: ${reason}`, { ...tuning });
   const { blocks, cluster, stages, groupTiles } = tuning;
+  return {
+    header: 'matmul/wide/wide.cuh',
+    kernel: 'wide',
+    type: 'Wide',
+    blocks,
+    cluster,
+    threads: kThreads,
+    sharedBytes: ringBytes(sharedBytes(shape), stages),
+    constants: `static constexpr int kBlocks = ${blocks}, kCluster = ${cluster}, kStages = ${stages}, kGroupTiles = ${groupTiles};`,
+  };
+}
+
+/** Multiprocessors of an A100. */
+const kA100Blocks = 108;
+const kWarpRows = 64,
+  kWarpTokens = 64;
+
+/** For GPUs without wgmma: a block of eight warps per multiprocessor, as many stages as an A100 has shared memory for. */
+function portableKernel(shape: DenseShape, target: Target): WideKernel {
+  const warps = (kTileRows / kWarpRows) * (kTileTokens / kWarpTokens);
+  const turns = warps * 2 * (kWarpRows / (shape.function === 'silu_mul' ? 16 : 8)) * 128;
+  const stage = kTileTokens * kPanelBytes + weightsBytes(shape),
+    fixed = tableBytes(shape) + turns;
+  const stages = Math.floor((kSharedPortableBytes - fixed) / stage);
+  const tiles = Math.ceil(shape.n / kTileRows) * Math.ceil(shape.m / kTileTokens);
+  const blocks = Math.min(tiles, target.capability ? kA100Blocks : 132);
+  return {
+    header: 'matmul/wide/portable.cuh',
+    kernel: 'widePortable',
+    type: 'WidePortable',
+    blocks,
+    cluster: 1,
+    threads: warps * 32,
+    sharedBytes: stages * stage + fixed,
+    constants: `static constexpr int kTileRows = ${kTileRows}, kTileTokens = ${kTileTokens}, kWarpRows = ${kWarpRows}, kWarpTokens = ${kWarpTokens}, kBlocks = ${blocks}, kStages = ${stages}, kGroupTiles = 8;`,
+  };
+}
+
+/** @throws LadderError `BAD_ARGUMENT` when the tuning does not fit */
+function plan(match: WideMatch, name: string, given: Tuning, { target }: PlanContext): KernelPlan {
+  const { shape } = match;
+  const chosen = target.capability?.[0] === 9 ? hopperKernel(shape, name, given) : portableKernel(shape, target);
+  const { header, kernel, type, blocks, cluster, threads, sharedBytes: shared, constants } = chosen;
   const expanded = isMxWeight(shape.weight);
   const { members, kernelArguments } = operatorArguments(match);
-  const shared = ringBytes(sharedBytes(shape), stages);
   const kept = members.flatMap((member, i) => (expanded && member === 'xScale' ? [] : [{ member, argument: kernelArguments[i]! }]));
   const text = kernelText(
     name,
-    'wide',
-    [
-      ...operatorConstants(shape),
-      `static constexpr int kBlocks = ${blocks}, kCluster = ${cluster}, kStages = ${stages}, kGroupTiles = ${groupTiles};`,
-      `static constexpr bool kPanelOutput = ${match.panelOutput};`,
-    ],
+    kernel,
+    [...operatorConstants(shape), constants, `static constexpr bool kPanelOutput = ${match.panelOutput};`],
     kept.map(({ member }) => member),
-    kThreads,
+    threads,
     cluster > 1 ? `LADDER_CLUSTER(${cluster}) ` : '',
   );
   const product: KernelLaunch = {
     name,
     grid: [blocks, 1, 1],
-    block: [kThreads, 1, 1],
+    block: [threads, 1, 1],
     dynamicSharedBytes: shared,
     arguments: kept.map(({ member, argument }) => (expanded && member === 'x' ? { kind: 'workspace', offsetBytes: 0 } : argument)),
     programmatic: true,
   };
   const before = expanded ? expansion(match, `${name}_expand`) : null;
   return {
-    includes: [...(before ? ['matmul/wide/expand.cuh'] : []), 'matmul/wide/wide.cuh'],
+    includes: [...(before ? ['matmul/wide/expand.cuh'] : []), header],
     definitions: [
       ...(before ? [before.definition] : []),
       text,
-      `static_assert(ladder::Wide<${name}_config>::kSharedBytes == ${shared} && ladder::Wide<${name}_config>::kBlockThreads == ${kThreads});`,
+      `static_assert(ladder::${type}<${name}_config>::kSharedBytes == ${shared} && ladder::${type}<${name}_config>::kBlockThreads == ${threads});`,
     ].join('\n'),
     launches: [...(before ? [before.launch] : []), product],
     workspaceBytes: before?.bytes ?? 0,
@@ -255,7 +315,7 @@ export const wide = defineFamily<WideMatch>({
   storage: storageOf,
   reads: ({ x, xPanels }) => new Map(xPanels ? [[x, { layout: xPanels }]] : []),
   writes: ({ y, yPanels }, value, storage) => value === y && isPanelStorage(storage, yPanels),
-  configurations: ({ shape }) => configurations(shape),
+  configurations: ({ shape }, target) => (target.capability?.[0] === 9 ? configurations(shape) : [{}]),
   key: ({ shape, panelOutput }) => `${denseKey(shape)}${panelOutput ? ' y=panels' : ''}`,
-  plan: (match, name, tuning) => plan(match, name, tuning),
+  plan,
 });
