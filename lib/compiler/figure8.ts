@@ -1,4 +1,4 @@
-/** The checkpoints of Figure 8 that this package ships: its decoding settings, one token per sequence, in all formats. */
+/** The checkpoints of Figure 8 that this package ships: the decoder layers in all settings and formats. */
 import { figure8Models } from '../models/index.js';
 import type { CheckpointRequest } from './design.js';
 import { parseRequest } from './request.js';
@@ -8,10 +8,8 @@ export function figure8Requests(): readonly CheckpointRequest[] {
   return figure8Models()
     .filter(({ kind, graph }) => kind === 'layer' && graph !== undefined)
     .flatMap(({ id, figure8 }) =>
-      figure8.settings
-        .filter(({ seq }) => seq === 1)
-        .flatMap(({ batch, seq }) =>
-          figure8.formats.map(({ weight, activation }) => parseRequest({ model: id, batch, seq, weight, act: activation })),
-        ),
+      figure8.settings.flatMap(({ batch, seq }) =>
+        figure8.formats.map(({ weight, activation }) => parseRequest({ model: id, batch, seq, weight, act: activation })),
+      ),
     );
 }
