@@ -70,7 +70,7 @@ function tensorsOfCase({ name, activations }: OperatorCase, { program }: StoredP
 
 /**
  * Writes graph.json, checkpoint.json and model.so of the cases into `folder`, which is made.
- * @param targets ids of the targets to compile for: ['compute_80'] forces the driver to compile from PTX
+ * @param targets ids of the targets to compile for, planned for the first: ['compute_80'] forces the driver to compile from PTX
  */
 async function buildOperators(folder: string, cases: readonly OperatorCase[], targets?: readonly string[]): Promise<void> {
   const stored = cases.map(({ operator, among }) => storedProgram(operator, among));
@@ -91,7 +91,8 @@ async function buildOperators(folder: string, cases: readonly OperatorCase[], ta
       flops: 0,
     };
   });
-  const planned = operators.map((operator, i) => ({ operator, plan: stored[i]!.plan(operator.node, cases[i]!.tuning) }));
+  const target = buildTargets.find(({ id }) => id === targets?.[0]);
+  const planned = operators.map((operator, i) => ({ operator, plan: stored[i]!.plan(operator.node, cases[i]!.tuning, null, target) }));
   const outputs = operators.flatMap((operator) => operator.outputs.map(({ name }) => name));
   const { sources, hash } = hashSources({ tensors, operators, outputs }, planned);
   const graph = serialiseGraph({

@@ -69,7 +69,18 @@ describe('wide kernels', { timeout: 600_000 }, () => {
       ['sm_90a'],
     );
   });
-  it('norm and quantisation into panels', async ({ skip }) => {
+  it('the same products from compute_80 PTX', async ({ skip }) => {
+    if (missing) skip(missing);
+    await verifyOperators(
+      [
+        ...kWeights.flatMap((weight) => products(weight, -1)),
+        ...(['int4', 'nf4'] as const).flatMap((weight) => products(weight, 128)),
+        ...['fp16', 'int1'].map((weight) => product('4097', weight, { m: 4097, n: 256, k: 512, residual: true }, false)),
+      ],
+      ['compute_80'],
+    );
+  });
+  it.for(['sm_90a', 'compute_80'])('norm and quantisation into panels, %s', async (target, { skip }) => {
     if (missing) skip(missing);
     await verifyOperators(
       [65, 1000].flatMap((m) => [
@@ -80,7 +91,7 @@ describe('wide kernels', { timeout: 600_000 }, () => {
         activations('none', 'fp8_e4m3', m, 28672),
         activations('none', 'int8', m, 57344),
       ]),
-      ['sm_90a'],
+      [target],
     );
   });
 });

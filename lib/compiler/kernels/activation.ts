@@ -5,7 +5,8 @@
 import { LadderError } from '../../errors.js';
 import { formats } from '../../formats/index.js';
 import { isQuantised, type Layout, type Program } from '../../operators/program.js';
-import { defineFamily, kOtherKind, Refusal } from './family.js';
+import type { Target } from '../targets.js';
+import { defineFamily, kOtherKind, type PlanContext, Refusal } from './family.js';
 import { floatLiteral, parameters, singleLaunch } from './launch.js';
 import { isInPanels, isPanelStorage, panelLayout } from './panels.js';
 import type { KernelPlan, Tuning } from './plan.js';
@@ -87,35 +88,47 @@ function misfit(k: number, threads: number): string | null {
 /** Threads of a block that writes panels, so that two blocks are on a multiprocessor. */
 const kPanelThreads = 512;
 
-/** Rows of a block that writes panels, as many of eight as its threads can hold, and its threads, which hold as much as they can. */
-function panelBlock(k: number): { readonly rows: number; readonly threads: number } {
-  const vectors = k / kVector;
-  const rows = [8, 4, 2].find((count) => vectors * count <= kPanelThreads * kMaxVectorsPerThread) ?? 1;
-  return { rows, threads: Math.max(32, Math.ceil((vectors * rows) / kMaxVectorsPerThread / 32) * 32) };
+/** How rows are dealt out among blocks that write panels. */
+interface PanelBlocks {
+  /** Rows of a block, and blocks of a cluster that share them. */
+  readonly rows: number;
+  readonly split: number;
+  readonly threads: number;
 }
 
-function plan({ m, k, norm, eps, format, inPanels }: ActivationMatch, name: string, tuning: Tuning): KernelPlan {
-  const block = inPanels ? panelBlock(k) : { rows: 1, threads: defaultThreads(k / kVector) };
-  const threads = tuning['threads'] ?? block.threads;
-  const reason = misfit(k * block.rows, threads);
+/** Eight rows, in clusters as large as they must be for threads to hold them; without clusters as many of eight as a block can hold. */
+function panelBlocks(k: number, { capability }: Target): PanelBlocks {
+  const vectors = k / kVector;
+  const holds = (count: number): boolean => count <= kPanelThreads * kMaxVectorsPerThread;
+  const clusters = (capability?.[0] ?? 0) >= 9;
+  const split = clusters ? ([1, 2, 4].find((count) => holds((8 * vectors) / count)) ?? 8) : 1;
+  const rows = clusters ? 8 : ([8, 4, 2].find((count) => holds(vectors * count)) ?? 1);
+  return { rows, split, threads: Math.max(32, Math.ceil((vectors * rows) / split / kMaxVectorsPerThread / 32) * 32) };
+}
+
+function plan({ m, k, norm, eps, format, inPanels }: ActivationMatch, name: string, tuning: Tuning, { target }: PlanContext): KernelPlan {
+  const blocks = inPanels ? panelBlocks(k, target) : { rows: 1, split: 1, threads: defaultThreads(k / kVector) };
+  const { rows, split } = blocks;
+  const threads = tuning['threads'] ?? blocks.threads;
+  const reason = misfit((k * rows) / split, threads);
   if (reason !== null) throw new LadderError('BAD_ARGUMENT', reason, { threads });
   const { activation: record } = formats.get(format);
   const inputs = ['x', ...(norm === 'none' ? [] : ['gain']), ...(norm === 'layer' ? ['beta'] : [])];
   const outputs = record!.scale ? ['y', 'scale'] : ['y'];
   const pass = (parameter: string): string => (inputs.includes(parameter) || outputs.includes(parameter) ? parameter : 'nullptr');
   const definitions = `struct ${name}_config {
-  static constexpr int ${inPanels ? `kM = ${m}, kRows = ${block.rows}, ` : ''}kK = ${k}, kThreads = ${threads};
+  static constexpr int ${inPanels ? `kM = ${m}, kRows = ${rows}, kSplit = ${split}, ` : ''}kK = ${k}, kThreads = ${threads};
   static constexpr ladder::NormKind kNorm = ladder::NormKind::${kNormNames[norm]};
   static constexpr ladder::ActivationFormat kFormat = ladder::ActivationFormat::${record!.enumerator!};
   static constexpr float kEps = ${floatLiteral(eps)};
 };
-extern "C" __global__ void __launch_bounds__(${threads}) ${name}(${parameters(inputs, outputs)}) {
+extern "C" __global__ void ${split > 1 ? `__cluster_dims__(${split}, 1, 1) ` : ''}__launch_bounds__(${threads}) ${name}(${parameters(inputs, outputs)}) {
   ladder::${inPanels ? 'panelKernel' : 'activationKernel'}<${name}_config>(${['x', 'gain', 'beta', 'y', 'scale'].map(pass).join(', ')});
 }
 `;
   return singleLaunch(inPanels ? 'norm/panels.cuh' : 'norm/activation.cuh', definitions, {
     name,
-    blocks: inPanels ? Math.ceil(m / 8) * (8 / block.rows) : m,
+    blocks: inPanels ? Math.ceil(m / 8) * (8 / rows) * split : m,
     threads,
     dynamicSharedBytes: 0,
     inputs: inputs.length,
