@@ -92,16 +92,20 @@ async function build({ formats, models, batches, arch }, folder) {
   const [{ buildCheckpoints }, { parseRequest }, { buildTargets, layoutTarget }, { designCheckpoint }, { tuningKey }] = await Promise.all(
     ['build', 'request', 'targets', 'design', 'tune/tuned'].map((name) => load(`compiler/${name}.js`)),
   );
-  // Several tokens per sequence go through another attention kernel; more than 64, through the kernels for any shape.
+  // Several tokens per sequence go through another attention kernel; more than 64, through that in tiles.
   const lengths =
     formats.includes('fp16') && batches.includes(32)
       ? [
-          [4, 8],
-          [1, 65],
+          { batch: 4, seq: 8 },
+          { batch: 1, seq: 65 },
+          { batch: 2, seq: 133, mask: 'causal' },
         ]
       : [];
   const longer = models.flatMap((model) =>
-    lengths.map(([batch, seq]) => ({ name: `${model} fp16 m${batch * seq} seq${seq}`, words: { model, batch, seq, ...kFormats.fp16 } })),
+    lengths.map((words) => ({
+      name: `${model} fp16 m${words.batch * words.seq} seq${words.seq}${words.mask ? ` ${words.mask}` : ''}`,
+      words: { model, ...words, ...kFormats.fp16 },
+    })),
   );
   const cases = [
     ...formats.flatMap((format) =>

@@ -83,7 +83,10 @@ export interface Inspection {
   } | null;
   readonly params: { readonly tensors: number; readonly sizeBytes: number } | null;
   readonly module: InspectedModule | null;
-  readonly manifest: Pick<Manifest, 'layers' | 'batch' | 'seq' | 'format' | 'seed' | 'bytes' | 'flops' | 'targets' | 'build'> | null;
+  readonly manifest: Pick<
+    Manifest,
+    'layers' | 'batch' | 'seq' | 'mask' | 'format' | 'seed' | 'bytes' | 'flops' | 'targets' | 'build'
+  > | null;
   readonly problems: readonly InspectedProblem[];
 }
 
@@ -220,6 +223,6 @@ function describeModule({ sizeBytes, elf, blob, linked }: CheckpointModule): Ins
   };
 }
 
-function summarise({ layers, batch, seq, format, seed, bytes, flops, targets, build }: Manifest): Inspection['manifest'] {
-  return { layers, batch, seq, format, seed, bytes, flops, targets, build };
+function summarise({ layers, batch, seq, mask, format, seed, bytes, flops, targets, build }: Manifest): Inspection['manifest'] {
+  return { layers, batch, seq, ...(mask !== undefined && { mask }), format, seed, bytes, flops, targets, build };
 }

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { LadderError } from '../errors.js';
+import { kMasks } from '../operators/attention.js';
 import { programSchema } from '../operators/check.js';
 import type { Fill } from '../native.js';
 import { upgradeManifest } from './upgrade.js';
@@ -31,6 +32,8 @@ export const manifestSchema = z.strictObject({
   batch: z.number().int().min(1),
   /** Tokens per sequence; 1 for networks. */
   seq: z.number().int().min(1),
+  /** Which tokens attention sees; absent: none, all of the sequence. */
+  mask: z.enum(kMasks).optional(),
   format: z.strictObject({
     weight: z.string().min(1),
     activation: z.string().min(1),

@@ -2,15 +2,16 @@
  * The one grammar of checkpoints' names, as Ladder's authors write them, both ways: what a name says, and the name of a
  * checkpoint. Words of formats and what names of a model begin with are the records' (lib/formats, lib/models).
  *
- *   layers     <prefix>_bs<B>_seq<S>[_layers<L>][_async]
- *              <prefix>_fq_0_<format>_<bits>_<group>_bs<B>_seq<S>_ci_<True|False>[_layers<L>][_async]
+ *   layers     <prefix>_bs<B>_seq<S>[_layers<L>][_causal][_async]
+ *              <prefix>_fq_0_<format>_<bits>_<group>_bs<B>_seq<S>_ci_<True|False>[_layers<L>][_causal][_async]
  *   networks   <prefix>[-b1][_fq_0_<format>_<bits>_ci_<True|False>][_async][_holistic_fp16]   (without -b1: batch 128)
  *
- * `fq` is fake quantisation, `ci` converts activations to INT8. `_layers<L>` for more than one layer is an addition of this
- * project. Paths in logs may hold names that are not quite the authors': {@link caseOfPath} takes from those what they say.
+ * `fq` is fake quantisation, `ci` converts activations to INT8. `_layers<L>` for more than one layer and `_causal` for
+ * attention with that mask are additions of this project. Paths in logs may hold names that are not quite the authors': {@link caseOfPath} takes from those what they say.
  */
 import { LadderError } from '../errors.js';
 import { formatLabel, formats, formatsOfWords, weightFormat, weightFormats, wordsOfFormats } from '../formats/index.js';
+import type { Mask } from '../operators/attention.js';
 import { type FormatPair, type Model, modelOfText, models, settingName } from '../models/index.js';
 
 /** What a checkpoint's name says. */
@@ -21,6 +22,7 @@ export interface CheckpointName {
   /** Tokens per sequence; 1 for networks. */
   readonly seq: number;
   readonly layers: number;
+  readonly mask: Mask;
   readonly weight: string;
   readonly activation: string;
   /** Elements along K that share a scale; −1: per output channel, or what the format itself prescribes. */
@@ -35,6 +37,7 @@ export interface NamedCheckpoint {
   readonly batch: number;
   readonly seq: number;
   readonly layers?: number;
+  readonly mask?: Mask | undefined;
   readonly format: FormatPair & { readonly group: number };
 }
 
@@ -61,7 +64,7 @@ const kFormat = '_fq_0_(?<format>[a-z0-9]+(?:_[a-z0-9]+)*?)_(?<bits>[1-9][0-9]?)
 const kShape = '_bs(?<batch>[1-9][0-9]{0,8})_seq(?<seq>[1-9][0-9]{0,8})';
 const kConversion = '_ci_(?<ci>True|False)';
 const kEndings: Readonly<Record<Model['kind'], string>> = {
-  layer: `(?:${kFormat}_(?<group>-1|[1-9][0-9]{0,5}))?${kShape}(?:${kConversion})?(?:_layers(?<layers>[2-9]|[1-9][0-9]{1,3}))?(?<async>_async)?`,
+  layer: `(?:${kFormat}_(?<group>-1|[1-9][0-9]{0,5}))?${kShape}(?:${kConversion})?(?:_layers(?<layers>[2-9]|[1-9][0-9]{1,3}))?(?<causal>_causal)?(?<async>_async)?`,
   network: `(?<one>-b1)?(?:${kFormat}${kConversion})?(?<async>_async)?(?<holistic>_holistic_fp16)?`,
 };
 const kKinds = ['layer', 'network'] as const;
@@ -99,6 +102,7 @@ export function parseCheckpointName(name: string, parent: string): CheckpointNam
       batch: Number(parts['batch'] ?? (parts['one'] === undefined ? kUnsaidBatch : 1)),
       seq: Number(parts['seq'] ?? 1),
       layers: Number(parts['layers'] ?? 1),
+      mask: parts['causal'] === undefined ? 'none' : 'causal',
       group: Number(parts['group'] ?? -1),
       weight: pair.weight,
       activation: pair.activation,
@@ -114,7 +118,7 @@ export function parseCheckpointName(name: string, parent: string): CheckpointNam
  * @throws LadderError `UNSUPPORTED` for a model, batch or pair of formats that their names cannot say, `BAD_ARGUMENT` for an
  *   unknown format
  */
-export function checkpointName({ model: id, batch, seq, layers = 1, format }: NamedCheckpoint): string {
+export function checkpointName({ model: id, batch, seq, layers = 1, mask = 'none', format }: NamedCheckpoint): string {
   const words = wordsOfFormats(format.weight, format.activation);
   const model = models.find(id);
   if (!model)
@@ -126,7 +130,7 @@ export function checkpointName({ model: id, batch, seq, layers = 1, format }: Na
   const group = saidGroup(format);
   if (model.kind === 'layer') {
     const shape = `bs${batch}_seq${seq}`;
-    const suffix = `${layers > 1 ? `_layers${layers}` : ''}_async`;
+    const suffix = `${layers > 1 ? `_layers${layers}` : ''}${mask === 'none' ? '' : `_${mask}`}_async`;
     return words
       ? `${prefix}_fq_0_${words.format}_${words.bits}_${group}_${shape}_ci_${conversion}${suffix}`
       : `${prefix}_${shape}${suffix}`;
@@ -155,12 +159,13 @@ export function caseOfName({
   model,
   batch,
   seq,
+  mask,
   weight,
   activation,
 }: CheckpointName): CaseName & { readonly setting: string; readonly format: string } {
   // A name that leaves its model open is one of layers.
   const kind = model === null ? 'layer' : models.get(model).kind;
-  return { model, setting: settingName(kind, { batch, seq }), format: formatLabel(weight, activation) };
+  return { model, setting: settingName(kind, { batch, seq, mask }), format: formatLabel(weight, activation) };
 }
 
 /**

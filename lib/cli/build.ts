@@ -17,6 +17,7 @@ interface BuildOptions {
   readonly format?: string;
   readonly layers: number;
   readonly seed: number;
+  readonly mask: string;
   readonly weights?: string;
   readonly out: string;
   readonly compile: boolean;
@@ -43,21 +44,22 @@ export const buildCommand: Command = {
         `${buildableModels().join(', ')}; figure8: all that Figure 8 shows and the builder knows, options of format and shape aside`,
       )
       .option('--batch <n>', 'sequences', wholeNumber, 1)
-      .option('--seq <n>', 'tokens per sequence; kernels made for speed take 64 rows (sequences × tokens) at most', wholeNumber, 1)
+      .option('--seq <n>', 'tokens per sequence; products made for speed take 64 rows (sequences × tokens) at most', wholeNumber, 1)
       .option('--weight <format>', words(weightFormats()), kPlainFormat)
       .option('--act <format>', `${words(activationFormats())} (default: what Figure 8 pairs with the weights)`)
       .option('--group <n>', 'weights per scale along k: 64, 128, or -1 for one scale per output channel', groupSize, -1)
       .option('--format <kind>', 'kind of FP8 elements: e5m2 or e4m3 (default: e5m2)')
       .option('--layers <n>', 'decoder layers', wholeNumber, 1)
       .option('--seed <n>', 'seed of the fake weights', wholeNumber, kDefaultSeed)
+      .option('--mask <mask>', 'which tokens attention sees: none (all of the sequence) or causal', 'none')
       .option('--weights <file>', 'safetensors file of the decoder layers, to quantise and pack into graph.params')
       .option('--out <folder>', 'where <model>/<name>/ is made', 'checkpoints/Figure8/ladder/checkpoint')
       .option('--no-compile', 'leave model.so to the first use')
       .option('--json', 'machine-readable result')
       .action(async (model: string, options: BuildOptions) => {
-        const { batch, seq, layers, weight, act, group, format, seed } = options;
+        const { batch, seq, layers, weight, act, group, format, seed, mask } = options;
         const requests =
-          model === 'figure8' ? figure8Requests() : [parseRequest({ model, batch, seq, layers, weight, act, group, format, seed })];
+          model === 'figure8' ? figure8Requests() : [parseRequest({ model, batch, seq, layers, weight, act, group, format, seed, mask })];
         const onProgress = (fraction: number, label: string): void => io.progress(label, fraction);
         const results = await buildCheckpoints(requests, {
           root: resolve(options.out),

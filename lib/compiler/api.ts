@@ -77,6 +77,7 @@ const buildSchema = z.strictObject({
   group: whole.optional(),
   format: text.optional(),
   seed: whole.optional(),
+  mask: text.optional(),
 });
 const layout = z.array(digitSchema, { error: 'an array of digits {axis, stride, size}' }).optional();
 const packSchema = z.strictObject({

@@ -9,6 +9,7 @@ import { checkpointName } from '../artifact/names.js';
 import { LadderError } from '../errors.js';
 import { formatLabel, type Group } from '../formats/index.js';
 import { type Model, modelGraph, models, type NodeFormats } from '../models/index.js';
+import type { Mask } from '../operators/attention.js';
 import type { GraphNode } from '../operators/graph.js';
 import { operators } from '../operators/index.js';
 import type { Program } from '../operators/program.js';
@@ -41,6 +42,8 @@ export interface CheckpointRequest {
   readonly format: ModelFormat;
   /** Seed of the fake weights. */
   readonly seed: number;
+  /** Which tokens attention sees. Default none: all of the sequence. */
+  readonly mask?: Mask | undefined;
 }
 
 /** Everything about one checkpoint. */
@@ -78,7 +81,7 @@ export function designCheckpoint(
   own: ReadonlyMap<string, Tuned | null> = new Map(),
 ): CheckpointDesign {
   const { weight, activation, group } = request.format;
-  const graph = modelGraph(request.model)(request.batch, request.seq, request.layers);
+  const graph = modelGraph(request.model)(request.batch, request.seq, request.layers, request.mask);
   const model = lower(quantiseGraph(graph, policyOf(models.get(request.model), request.format), group), layoutTarget);
   const planned = planModel(model, (target) => own.get(target.id) ?? tuned);
   const { sources, hash } = hashSources(model, planned);
@@ -93,6 +96,7 @@ export function designCheckpoint(
     layers: request.layers,
     batch: request.batch,
     seq: request.seq,
+    ...(request.mask !== undefined && { mask: request.mask }),
     format: { weight, activation, group, label: formatLabel(weight, activation) },
     seed: request.seed,
     tensors: Object.fromEntries(model.tensors.map(({ name, role, fill }) => [name, { role, fill }])),
@@ -195,8 +199,16 @@ function readsAsStored({ values }: Program, storage: ReadonlyMap<number, Storage
 
 /** The request that a manifest was made from. */
 export function requestOf(manifest: Manifest): CheckpointRequest {
-  const { model, batch, seq, layers, seed, format } = manifest;
-  return { model, batch, seq, layers, seed, format: { weight: format.weight, activation: format.activation, group: format.group } };
+  const { model, batch, seq, layers, seed, format, mask } = manifest;
+  return {
+    model,
+    batch,
+    seq,
+    layers,
+    seed,
+    format: { weight: format.weight, activation: format.activation, group: format.group },
+    ...(mask !== undefined && { mask }),
+  };
 }
 
 function sum(values: readonly number[]): number {

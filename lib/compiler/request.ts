@@ -1,7 +1,8 @@
 /** Turns the words of the command line (`--weight fp8 --format e4m3 …`) into a checkpoint request. */
 import { LadderError } from '../errors.js';
 import { activationFormat, activationFormats, type Group, isMx, weightFormat, weightFormats } from '../formats/index.js';
-import { modelGraph } from '../models/index.js';
+import { modelGraph, models } from '../models/index.js';
+import { kMasks } from '../operators/attention.js';
 import type { CheckpointRequest } from './design.js';
 
 /** Options as a user writes them. */
@@ -19,6 +20,8 @@ export interface RequestWords {
   /** FP8 kind: e5m2 (as in Ladder, the default) or e4m3. */
   readonly format?: string | undefined;
   readonly seed?: number | undefined;
+  /** Which tokens attention sees: none (all of the sequence, the default) or causal. */
+  readonly mask?: string | undefined;
 }
 
 /** Seed of the fake weights of the committed checkpoints. */
@@ -29,7 +32,7 @@ const kMaxLayers = 256;
 
 /** @throws LadderError `BAD_ARGUMENT` naming the option, `UNSUPPORTED` for a pair of formats that no checkpoint's name says */
 export function parseRequest(words: RequestWords): CheckpointRequest {
-  const { model, batch, seq, layers = 1, seed = kDefaultSeed } = words;
+  const { model, batch, seq, layers = 1, seed = kDefaultSeed, mask = 'none' } = words;
   modelGraph(model);
   const weight = oneOf(
     'weight',
@@ -54,7 +57,16 @@ export function parseRequest(words: RequestWords): CheckpointRequest {
   integerFrom(1, 'seq', seq);
   integerFrom(1, 'layers', layers, kMaxLayers);
   integerFrom(0, 'seed', seed);
-  return { model, batch, seq, layers, seed, format: { weight, activation, group: groupOf(weight, activation, words.group ?? -1) } };
+  const attention = oneOf('mask', mask, models.get(model).masked ? kMasks : ['none']);
+  return {
+    model,
+    batch,
+    seq,
+    layers,
+    seed,
+    format: { weight, activation, group: groupOf(weight, activation, words.group ?? -1) },
+    ...(attention !== 'none' && { mask: attention }),
+  };
 }
 
 /** A format that comes in kinds (`fp8`) with its kind; the first that there is where none is asked for. */
@@ -88,7 +100,7 @@ function integerFrom(least: number, name: string, value: number, most = Number.M
   throw new LadderError('BAD_ARGUMENT', `expected an integer ${range} for \`${name}\` but received ${value}`);
 }
 
-function oneOf(name: string, value: string, allowed: readonly string[]): string {
+function oneOf<T extends string>(name: string, value: string, allowed: readonly T[]): T {
   const found = allowed.find((candidate) => candidate === value);
   if (!found)
     throw new LadderError('BAD_ARGUMENT', `expected one of ${allowed.join(', ')} for \`${name}\` but received ${JSON.stringify(value)}`);

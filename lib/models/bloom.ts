@@ -1,6 +1,7 @@
 /**
  * Decoder layers of BLOOM 176B (BigScience 2022): LayerNorm, fused QKV interleaved per head, ALiBi, GELU (tanh), biases.
  */
+import type { Mask } from '../operators/attention.js';
 import { type Graph, GraphBuilder } from '../operators/graph.js';
 import { kLanguageModelFormats, kLanguageModelSettings } from './figure8.js';
 import type { Model } from './model.js';
@@ -21,7 +22,7 @@ const kTiny: BloomConfig = { hidden: 512, heads: 4, eps: 1e-5 };
  * `layers` decoder layers over x [batch·seq, hidden].
  * Weights by layer i: `layer<i>.qkv` [3·hidden, hidden] (rows per head: q, k, v), `.dense`, `.up` [4·hidden, hidden], `.down`.
  */
-export function bloom(config: BloomConfig, batch: number, seq: number, layers: number): Graph {
+export function bloom(config: BloomConfig, batch: number, seq: number, layers: number, mask: Mask = 'none'): Graph {
   const { hidden, heads, eps } = config;
   const graph = new GraphBuilder();
   let x = graph.input('x', [
@@ -40,6 +41,7 @@ export function bloom(config: BloomConfig, batch: number, seq: number, layers: n
       order: 'interleaved',
       position: 'alibi',
       ropeBase: 10000,
+      ...(mask !== 'none' && { mask }),
     });
     x = graph.node('add', `${p}.attention_residual`, [graph.dense(`${p}.dense`, a, hidden, true), x]);
     const g = graph.norm(`${p}.post_attention_norm`, x, 'layer', eps);
@@ -56,7 +58,8 @@ export const bloom176b: Model = {
   figure8: { settings: kLanguageModelSettings, formats: kLanguageModelFormats },
   checkpoint: { prefix: 'llama2', shared: true },
   pattern: /bloom/i,
-  graph: (batch, seq, layers) => bloom(k176b, batch, seq, layers),
+  graph: (batch, seq, layers, mask) => bloom(k176b, batch, seq, layers, mask),
+  masked: true,
 };
 
 export const bloomTiny: Model = {
@@ -65,5 +68,5 @@ export const bloomTiny: Model = {
   label: 'BLOOM (tiny)',
   figure8: null,
   pattern: null,
-  graph: (batch, seq, layers) => bloom(kTiny, batch, seq, layers),
+  graph: (batch, seq, layers, mask) => bloom(kTiny, batch, seq, layers, mask),
 };

@@ -1,7 +1,8 @@
 /**
  * Decoder layers of Llama 2 70B (Touvron et al. 2023): grouped-query attention, RMSNorm, rotary embedding, SwiGLU.
- * No KV cache and no mask, as Figure 8 of the Ladder paper times it.
+ * No KV cache and, unless asked for, no mask, as Figure 8 of the Ladder paper times it.
  */
+import type { Mask } from '../operators/attention.js';
 import { type Graph, GraphBuilder } from '../operators/graph.js';
 import { kLanguageModelFormats, kLanguageModelSettings } from './figure8.js';
 import type { Model } from './model.js';
@@ -26,7 +27,7 @@ const kTiny: LlamaConfig = { ...k70b, hidden: 512, heads: 4, kvHeads: 2, interme
  * `layers` decoder layers over x [batch·seq, hidden].
  * Weights by layer i: `layer<i>.qkv` [(heads+2·kvHeads)·headDim, hidden], `.o`, `.gate_up` [2·intermediate, hidden], `.down`.
  */
-export function llama(config: LlamaConfig, batch: number, seq: number, layers: number): Graph {
+export function llama(config: LlamaConfig, batch: number, seq: number, layers: number, mask: Mask = 'none'): Graph {
   const { hidden, heads, kvHeads, headDim, intermediate, eps, ropeBase } = config;
   const graph = new GraphBuilder();
   let x = graph.input('x', [
@@ -46,6 +47,7 @@ export function llama(config: LlamaConfig, batch: number, seq: number, layers: n
       order: 'concatenated',
       position: 'rope',
       ropeBase,
+      ...(mask !== 'none' && { mask }),
     });
     x = graph.node('add', `${p}.attention_residual`, [graph.dense(`${p}.o`, a, hidden, false), x]);
     const g = graph.norm(`${p}.post_attention_norm`, x, 'rms', eps);
@@ -72,7 +74,8 @@ export const llama2_70b: Model = {
   figure8: { settings: kLanguageModelSettings, formats: kLanguageModelFormats },
   checkpoint: { prefix: 'llama2', shared: true },
   pattern: /llama/i,
-  graph: (batch, seq, layers) => llama(k70b, batch, seq, layers),
+  graph: (batch, seq, layers, mask) => llama(k70b, batch, seq, layers, mask),
+  masked: true,
   parameters: kParameters,
 };
 
@@ -82,5 +85,5 @@ export const llama2Tiny: Model = {
   label: 'LLAMA (tiny)',
   figure8: null,
   pattern: null,
-  graph: (batch, seq, layers) => llama(kTiny, batch, seq, layers),
+  graph: (batch, seq, layers, mask) => llama(kTiny, batch, seq, layers, mask),
 };

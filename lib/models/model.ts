@@ -2,6 +2,7 @@
  * What a model is: its graph, the settings in which Figure 8 shows it, how checkpoints, logs and figures call it, and where its
  * public parameter files keep its weights. One record per model in this folder; everything else looks it up (index.ts).
  */
+import type { Mask } from '../operators/attention.js';
 import type { Graph, GraphNode } from '../operators/graph.js';
 
 /** One place along the figure's axis. */
@@ -9,6 +10,8 @@ export interface Setting {
   readonly batch: number;
   /** Tokens per sequence; 1 for networks. */
   readonly seq: number;
+  /** Which tokens attention sees; the figure's sees all. Default none. */
+  readonly mask?: Mask | undefined;
 }
 
 /** Weights and activations of a checkpoint; group −1: a scale per output channel. */
@@ -45,14 +48,16 @@ export interface Model {
   /** A file or folder that speaks of it; null: none does. */
   readonly pattern: RegExp | null;
   /** Its graph for `batch` sequences of `seq` tokens and `layers` layers; absent: checkpoints of it are only run, not built. */
-  readonly graph?: (batch: number, seq: number, layers: number) => Graph;
+  readonly graph?: (batch: number, seq: number, layers: number, mask?: Mask) => Graph;
+  /** Whether its attention can have a mask. */
+  readonly masked?: boolean;
   /** Which nodes are quantised, first match wins; absent: every dense product, per output channel and token. */
   readonly policy?: (node: GraphNode, formats: FormatPair) => NodeFormats;
   /** Names of public parameter files: our tensor's name after `layer<i>.` → theirs after `layers.<i>.`, whose rows are put one below the other. */
   readonly parameters?: Readonly<Record<string, readonly string[]>>;
 }
 
-/** `bs1_seq1` for layers, `bs1` for networks. */
-export function settingName(kind: Model['kind'], { batch, seq }: Setting): string {
-  return kind === 'layer' || seq > 1 ? `bs${batch}_seq${seq}` : `bs${batch}`;
+/** `bs1_seq1` for layers, `bs1` for networks; `bs1_seq4096_causal` with a mask. */
+export function settingName(kind: Model['kind'], { batch, seq, mask = 'none' }: Setting): string {
+  return `bs${batch}${kind === 'layer' || seq > 1 ? `_seq${seq}` : ''}${mask === 'none' ? '' : `_${mask}`}`;
 }

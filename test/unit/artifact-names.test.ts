@@ -38,6 +38,7 @@ describe('names of LLM checkpoints', () => {
       batch,
       seq,
       layers: 1,
+      mask: 'none',
       weight,
       activation,
       group: -1,
@@ -59,12 +60,21 @@ describe('names of LLM checkpoints', () => {
       ],
       ['llama2_fq_0_fp_e5m2_8_-1_bs1_seq1_ci_True_async', { ...named, format: { weight: 'fp8_e5m2', activation: 'int8', group: -1 } }],
       ['llama2_fq_0_fp_e4m3_8_-1_bs1_seq1_ci_False_async', { ...named, format: { weight: 'fp8_e4m3', activation: 'fp8_e4m3', group: -1 } }],
+      ['llama2_bs1_seq1_causal_async', { ...named, mask: 'causal', format: { weight: 'fp16', activation: 'fp16', group: -1 } }],
+      [
+        'llama2_bs1_seq1_layers2_causal_async',
+        { ...named, layers: 2, mask: 'causal', format: { weight: 'fp16', activation: 'fp16', group: -1 } },
+      ],
       ['llama2_bs1_seq1_layers2_async', { ...named, layers: 2, format: { weight: 'fp16', activation: 'fp16', group: -1 } }],
     ] as const) {
       expect(checkpointName(request)).toBe(name);
       const { format, ...rest } = request;
       expect(parseCheckpointName(name, 'llama2-70b')).toMatchObject({ ...rest, ...format });
     }
+  });
+
+  it('are another case with a mask', () => {
+    expect(caseOfPath('llama2-70b/llama2_bs1_seq4096_causal_async').setting).toBe('bs1_seq4096_causal');
   });
 
   it('say the model only through the folder above', () => {
@@ -97,6 +107,7 @@ describe('names of networks', () => {
       batch,
       seq: 1,
       layers: 1,
+      mask: 'none',
       weight,
       activation,
       group: -1,

@@ -4,8 +4,9 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { parseManifest } from '../../lib/artifact/manifest.js';
+import { type Manifest, parseManifest } from '../../lib/artifact/manifest.js';
 import { runCli } from '../../lib/cli/main.js';
+import { requestOf } from '../../lib/compiler/design.js';
 import type { Value } from '../../lib/operators/program.js';
 
 const root = await mkdtemp(join(tmpdir(), 'ladder-cli-build-'));
@@ -85,6 +86,20 @@ describe.each(['llama2-70b', 'bloom-176b'])('%s', (model) => {
     expect(manifest.operators.filter(({ program }) => program.nodes.some(({ kind }) => kind === 'dense'))).toHaveLength(8);
   });
 
+  it('takes --mask, which the folder, the manifest and every attention say', async () => {
+    const described = async (folder: string) => parseManifest(await readFile(join(root, model, folder, 'checkpoint.json'), 'utf8'));
+    const masks = ({ operators }: Manifest) =>
+      operators.flatMap(({ program }) => program.nodes.filter(({ kind }) => kind === 'attention').map(({ params }) => params['mask']));
+    expect((await build(model, '--seq', '70', '--mask', 'causal', '--layers', '2', '--no-compile')).status).toBe(0);
+    const causal = await described('llama2_bs1_seq70_layers2_causal_async');
+    expect([causal.mask, masks(causal)]).toEqual(['causal', ['causal', 'causal']]);
+    expect(requestOf(causal)).toMatchObject({ seq: 70, layers: 2, mask: 'causal' });
+    expect((await build(model, '--seq', '70', '--mask', 'none', '--no-compile')).status).toBe(0);
+    const all = await described('llama2_bs1_seq70_async');
+    expect([all.mask, masks(all)]).toEqual([undefined, [undefined]]);
+    expect(causal.flops).toBeLessThan(2 * all.flops);
+  });
+
   it.each([
     ['--batch 65', 'llama2_bs65_seq1_async'],
     ['--seq 65', 'llama2_bs1_seq65_async'],
@@ -108,6 +123,7 @@ describe('refuses', () => {
     ['--seq many', 2, /whole number/],
     ['--layers 0', 2, /from 1 to 256 for `layers`/],
     ['--layers 100000', 2, /from 1 to 256 for `layers`/],
+    ['--mask sliding', 2, /expected one of none, causal for `mask` but received "sliding"/],
     ['--seed -1', 2, /whole number/],
     ['--weight int5', 2, /`weight`/],
     ['--weight fp8_e3m4', 2, /`weight`/],

@@ -295,6 +295,11 @@ describe('checkProgram', () => {
       /^attention: expected an even number, for rotary embedding for `headDim` but received 7$/,
     ],
     [
+      'a mask that there is not',
+      step('attention', { ...attention, mask: 'sliding' }, [rows(6, 64)], rows(6, 32)),
+      /^nodes\.0 \(attention\): mask: /,
+    ],
+    [
       'interleaved heads of two kinds',
       step('attention', { ...attention, order: 'interleaved' }, [rows(6, 64)], rows(6, 32)),
       /^attention: expected 4, as q, k and v are interleaved per head for `kvHeads`/,
