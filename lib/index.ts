@@ -106,6 +106,7 @@ export { LadderError } from './errors.js';
 export type { ErrorCode, ErrorContext } from './errors.js';
 export type { LayoutDigit, NativeDeviceState as DeviceState } from './native.js';
 export type { BenchmarkResult } from './run/benchmark.js';
+export type { MeanState } from './run/conditions.js';
 export { listDevices } from './run/device.js';
 export type { DeviceInfo } from './run/device.js';
 export type { ExportedParams } from './run/export.js';
@@ -115,7 +116,7 @@ export type { BenchmarkOptions, ExportOptions, LoadOptions, Progress, TaskOption
 export type { Prebuilt } from './run/prebuilt.js';
 export type { ProfiledOperator, ProfileReport } from './run/profile.js';
 export { parseRecord } from './run/record.js';
-export type { BenchRecord, ClockKind, PaperStats, SampleStats } from './run/record.js';
+export type { BenchRecord, ClockKind, PaperStats, SampleStats, SustainedFigures } from './run/record.js';
 export type { Roofline } from './run/roofline.js';
 export { recordOf, runPrebuilt, verifyPrebuilt } from './run/run-prebuilt.js';
 export type { RunOptions, RunResult } from './run/run-prebuilt.js';

@@ -11,8 +11,9 @@ import torch
 # Inferences enqueued ahead of the one being waited for: the GPU never waits for Python between samples unless the
 # system under test is itself bound by its launches.
 QUEUE_DEPTH = 16
-# As in lib/run/bursts.ts, which explains them.
+# As in lib/run/bursts.ts and lib/run/conditions.ts, which explain them.
 BURST_MS, BURST_WARM_UP_MS, PATIENCE, CAPPED_CLOCK_SHARE = 100, 2, 2, 0.75
+SUSTAINED_LOAD_MS = 1000
 
 
 def warm_up(call, at_least_ms, at_least=3):
@@ -24,8 +25,8 @@ def warm_up(call, at_least_ms, at_least=3):
         torch.cuda.synchronize()
 
 
-def take_burst(call, at_most, max_ms):
-    """Samples for `max_ms`, one at the least: a dictionary of lists, and its host time."""
+def take_burst(call, at_most, max_ms, at_least=1, look=None):
+    """Samples for `max_ms`, `at_least` so many: a dictionary of lists, and its host time. `look` is called every 100 ms meanwhile."""
     samples, enqueue = [], []
     pending = collections.deque()
 
@@ -35,8 +36,11 @@ def take_burst(call, at_most, max_ms):
         samples.append(first.elapsed_time(last))
 
     torch.cuda.synchronize()
-    start = time.perf_counter()
-    while not enqueue or (len(enqueue) < at_most and (time.perf_counter() - start) * 1e3 < max_ms):
+    start = last_look = time.perf_counter()
+    while len(enqueue) < at_least or (len(enqueue) < at_most and (time.perf_counter() - start) * 1e3 < max_ms):
+        if look is not None and time.perf_counter() - last_look >= 0.1:
+            look()
+            last_look = time.perf_counter()
         first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         first.record()
         before = time.perf_counter()
@@ -97,6 +101,22 @@ def measure_samples(call, min_samples, max_samples, max_ms, recovery_ms, read_st
         "rawMs": values(chosen, "rawMs"), "enqueueMs": values(chosen, "enqueueMs"), "hostMsPerInference": host_ms(chosen) / count(chosen),
         "setAsideMs": values(capped, "rawMs") if enough else [],
     }, [burst["state"] for burst in chosen if burst["state"] is not None]
+
+
+def measure_sustained(call, min_samples, max_samples, max_ms, read_state):
+    """Samples after a second of load, none set aside, and the readings meanwhile: lib/run/benchmark.ts has the same."""
+    states = []
+
+    def look():
+        state = read_state()
+        if state is not None:
+            states.append(state)
+
+    warm_up(call, SUSTAINED_LOAD_MS)
+    samples = take_burst(call, max_samples, max_ms, min_samples, look)
+    if not states:
+        look()
+    return {"rawMs": samples["rawMs"], "states": states}
 
 
 def measure_paper(call, number, repeat, min_repeat_ms, progress):

@@ -241,6 +241,10 @@ def measure(arguments, torch):
     protocol.warm_up(call, arguments.warmup_ms)
     result, states = protocol.measure_samples(call, arguments.min_samples, arguments.max_samples, arguments.max_ms, arguments.recovery_ms,
                                               nvml.state, throttled_progress("samples"))
+    sustained = None
+    if arguments.sustained:
+        log_progress("sustained")
+        sustained = protocol.measure_sustained(call, arguments.min_samples, arguments.max_samples, arguments.max_ms, nvml.state)
     state_after = nvml.state()
     paper = protocol.measure_paper(call, arguments.number, arguments.repeat, arguments.min_repeat_ms, throttled_progress("paper"))
 
@@ -257,7 +261,7 @@ def measure(arguments, torch):
         "parameters": models.count_parameters(model), "outputShape": list(output.shape),
         "relativeL2": error if error is not None and math.isfinite(error) else None, "tolerance": TOLERANCE,
         "numericsOk": None if error is None else error <= TOLERANCE,
-        "samples": result, "paper": paper,
+        "samples": result, "sustained": sustained, "paper": paper,
         "stateBefore": state_before, "statesDuring": states, "stateAfter": state_after, "warnings": warnings,
     })
     return answer
@@ -325,6 +329,7 @@ def parse_arguments():
     parser.add_argument("--max-samples", type=int, default=2000)
     parser.add_argument("--max-ms", type=float, default=3000)
     parser.add_argument("--recovery-ms", type=float, default=250, help="pause after 100 ms that the power limit slowed down; 0: none, and all samples count")
+    parser.add_argument("--sustained", action="store_true", help="sample after a second of load as well, with nothing set aside")
     parser.add_argument("--number", type=int, default=5)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--min-repeat-ms", type=float, default=500)

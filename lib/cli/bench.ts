@@ -8,6 +8,7 @@ import { runnableSystems } from '../baselines/systems/index.js';
 import { LadderError } from '../errors.js';
 import { readCases, type BenchCase, type CaseTiming } from '../run/bench-cases.js';
 import { runBench, type BenchOutcome } from '../run/bench.js';
+import { describeMeanState } from '../run/conditions.js';
 import { computeCapabilityOf, ordinalOf, selectDevice, type DeviceInfo } from '../run/device.js';
 import { checkpointName, listCheckpoints, packageRoot, resolveCheckpoint, type FoundCheckpoint } from '../run/package.js';
 import { formatMs, formatRate, inWords, renderTable } from '../table.js';
@@ -63,12 +64,14 @@ function chooseCheckpoints(
 
 /** The table at the end. */
 export function renderBench(outcomes: readonly BenchOutcome[]): string {
-  const rows = outcomes.map(({ case: { name }, record, resumed }) => {
-    const { samples, paper, roofline } = record;
-    return [
+  const both = outcomes.some(({ record }) => record.sustained);
+  const rows = outcomes.flatMap(({ case: { name }, record, resumed }) => {
+    const { samples, paper, roofline, sustained } = record;
+    const headline = [
       name,
       record.format,
       record.mode,
+      ...(both ? [record.condition ?? '—', describeMeanState(record.meanState)] : []),
       record.device.kind === 'cpu' ? 'host' : `${record.launch}, L2 ${record.l2}`,
       formatMs(record.latencyMs),
       samples ? `IQR ${formatMs(samples.iqrMs)}` : paper ? `std ${formatMs(paper.stdMs)}` : '—',
@@ -77,12 +80,18 @@ export function renderBench(outcomes: readonly BenchOutcome[]): string {
       record.verified === null ? '—' : record.verified ? 'yes' : 'NO',
       `${record.status}${resumed ? ' (earlier)' : ''}`,
     ];
+    if (!sustained) return [headline];
+    const { latencyMs, reason, meanState } = sustained;
+    const iqr = `IQR ${formatMs(sustained.samples.iqrMs)}`;
+    const lasting = ['', '', '', 'sustained', describeMeanState(meanState), '', formatMs(latencyMs), iqr, String(sustained.samples.count)];
+    return [headline, [...lasting, '', '', reason === null ? 'ok' : 'invalid']];
   });
   return renderTable(
     [
       { title: 'checkpoint' },
       { title: 'format' },
       { title: 'mode' },
+      ...(both ? [{ title: 'condition' }, { title: 'clock, power' }] : []),
       { title: 'launch' },
       { title: 'latency ms', align: 'right' },
       { title: 'spread ms', align: 'right' },
@@ -173,6 +182,7 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
       record,
     } of outcomes) {
       if (record.reason !== null) io.out(`${name}: ${record.status}: ${record.reason}`);
+      if (record.sustained?.reason) io.out(`${name}: sustained: invalid: ${record.sustained.reason}`);
       for (const warning of record.warnings) io.out(`${name}: ${warning}`);
     }
     if (outcomes.some(({ resumed }) => resumed)) io.out('(earlier): measured by an earlier run of this very code; --fresh measures again');

@@ -5,6 +5,7 @@
 import { writeFile } from 'node:fs/promises';
 import { Option, type Command as Program } from 'commander';
 import type { Prebuilt } from '../run/prebuilt.js';
+import { describeMeanState } from '../run/conditions.js';
 import { recordOf, runLoaded, withPrebuilt, type RunResult } from '../run/run-prebuilt.js';
 import type { BenchmarkOptions } from '../run/options.js';
 import { checkpointName } from '../run/package.js';
@@ -31,6 +32,7 @@ export interface TimingOptions {
   readonly maxSamples?: number;
   readonly maxMs?: number;
   readonly recoveryMs?: number;
+  readonly sustained?: 'auto' | 'on' | 'off';
   readonly number?: number;
   readonly repeat?: number;
   readonly minRepeatMs?: number;
@@ -58,6 +60,10 @@ export function addTimingOptions(command: Program): Program {
       'samples: rest as long where the power limit holds the clock below 75 %, and set those samples aside; 0: keep them (default 250)',
       milliseconds,
     )
+    .option(
+      '--sustained <when>',
+      "samples: 'on': measure after a second of load, too, with clock and power; 'off'; 'auto': where arithmetic decides (default auto)",
+    )
     .option('--number <n>', "paper: TVM's number (default 5)", wholeNumber)
     .option('--repeat <n>', "paper: TVM's repeat (default 5)", wholeNumber)
     .option('--min-repeat-ms <ms>', "paper: TVM's min_repeat_ms (default 500)", milliseconds);
@@ -73,11 +79,12 @@ export function timingOf({
   maxSamples,
   maxMs,
   recoveryMs,
+  sustained,
   number,
   repeat,
   minRepeatMs,
 }: TimingOptions): BenchmarkOptions {
-  return { mode, launch, l2, warmupMs, minSamples, maxSamples, maxMs, recoveryMs, number, repeat, minRepeatMs };
+  return { mode, launch, l2, warmupMs, minSamples, maxSamples, maxMs, recoveryMs, sustained, number, repeat, minRepeatMs };
 }
 
 /** Words for what was measured and how. */
@@ -107,6 +114,13 @@ export function renderRun(result: RunResult): string {
             .concat(String(samples.count)),
         ],
       ),
+    );
+  }
+  if (result.sustained) {
+    const { latencyMs, reason, samples, meanState } = result.sustained;
+    lines.push(
+      '',
+      `in bursts: ${formatMs(result.latencyMs)} ms (${describeMeanState(result.meanState)}); sustained: ${latencyMs === null ? `INVALID: ${reason}` : `${formatMs(latencyMs)} ms, IQR ${formatMs(samples.iqrMs)}, ${samples.count} samples (${describeMeanState(meanState)})`}`,
     );
   }
   if (result.paper) {

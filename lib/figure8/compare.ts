@@ -59,7 +59,8 @@ export function geometricMean(values: readonly number[]): number {
   return Math.exp(values.reduce((sum, value) => sum + Math.log(value), 0) / values.length);
 }
 
-const caseKey = (entry: Entry): string => `${entry.model}|${entry.setting}`;
+/** Figures under lasting load have partners under lasting load only. */
+const caseKey = (entry: Entry): string => `${entry.model}|${entry.setting}|${entry.condition === 'sustained'}`;
 const identityKey = (entry: Entry): string => `${caseKey(entry)}|${entry.family}|${entry.format}`;
 
 /** What forbids comparing two times. `acrossGpus`: the fractions of the rooflines are compared, so the GPU may differ. */

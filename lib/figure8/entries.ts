@@ -49,6 +49,8 @@ export function entriesOfSet(set: FigureSet): Entry[] {
           clock: set.systems[row.system]?.clock ?? null,
           gpu: set.gpu,
           l2: systemNamed(row.system)?.l2 ?? null,
+          condition: null,
+          meanState: null,
           roofline: latencyMs === null ? null : publishedRoofline(model.model, setting, row.format, latencyMs),
           marks: row.marks.filter((mark) => mark.setting === setting),
           source: `${set.set} (OSDI 2024)`,
@@ -79,6 +81,8 @@ export function entryOfLog(log: BaselineEntry, gpu: string | null): Entry | null
     clock: result?.clock ?? null,
     gpu,
     l2: systemNamed(log.system)?.l2 ?? null,
+    condition: null,
+    meanState: null,
     roofline: null,
     marks: [],
     source: log.path,
@@ -87,7 +91,28 @@ export function entryOfLog(log: BaselineEntry, gpu: string | null): Entry | null
   };
 }
 
-/** The entry of a saved record. @param source its file */
+/** The entries of a saved record: its headline, and where there is one the figure under lasting load. @param source its file */
+export function entriesOfRecord(record: BenchRecord, source: string): Entry[] {
+  const headline = entryOfRecord(record, source);
+  const { sustained, verified, status } = record;
+  if (!sustained) return [headline];
+  // What the power limit did to the bursts is no fault of this one; wrong results are.
+  const reason = sustained.reason ?? (verified === false || status === 'failed' ? headline.reason : null);
+  return [
+    headline,
+    {
+      ...headline,
+      condition: 'sustained',
+      meanState: sustained.meanState,
+      latencyMs: reason === null ? sustained.latencyMs : null,
+      reason,
+      interval: reason === null ? medianInterval(sustained.rawMs) : null,
+      roofline: null,
+    },
+  ];
+}
+
+/** The entry of a record's headline. */
 export function entryOfRecord(record: BenchRecord, source: string): Entry {
   const ok = record.status === 'ok';
   const interval =
@@ -108,6 +133,8 @@ export function entryOfRecord(record: BenchRecord, source: string): Entry {
     clock: record.clock,
     gpu: record.device.name,
     l2: record.l2,
+    condition: record.condition ?? null,
+    meanState: record.meanState ?? null,
     roofline: record.roofline === null || !ok ? null : { ...record.roofline, ceilings: 'measured' },
     marks: [],
     source,
@@ -161,11 +188,11 @@ export async function loadCeilings(path: string): Promise<LibraryCeilings[]> {
   return (await filesWith(ceilingsMark, path)).map(({ path: file, text }) => parseCeilings(text, file));
 }
 
-/** Of several records of one case, the newest valid one; without a valid one, the newest. */
+/** Of several records of one case under one condition, the newest valid one; without a valid one, the newest. */
 export function newest(entries: readonly Entry[]): Entry[] {
   const best = new Map<string, Entry>();
   for (const entry of entries) {
-    const key = [entry.system, entry.model, entry.setting, entry.format, entry.gpu].join('|');
+    const key = [entry.system, entry.model, entry.setting, entry.format, entry.gpu, entry.condition === 'sustained'].join('|');
     const old = best.get(key);
     const better =
       old === undefined ||
@@ -187,6 +214,7 @@ export function inFigureOrder(entries: readonly Entry[]): Entry[] {
     place(settings, entry.setting),
     entry.family === subject ? 1 : 0,
     place(formats, entry.format),
+    entry.condition === 'sustained' ? 1 : 0,
   ];
   return entries
     .map((entry) => ({ entry, keys: keysOf(entry) }))
@@ -223,7 +251,7 @@ export async function loadEntries(spec: string, gpu: string | null = null): Prom
     });
   const records = await loadRecords(spec);
   if (records.length > 0)
-    return { name: spec, entries: newest(records.map(({ record, path }) => entryOfRecord(record, path))), remarks: [] };
+    return { name: spec, entries: newest(records.flatMap(({ record, path }) => entriesOfRecord(record, path))), remarks: [] };
   const where = resolve(spec).startsWith(figure8Folder) ? loadFigureSet('artifact').gpu : gpu;
   const remarks: string[] = [];
   const entries: Entry[] = [];

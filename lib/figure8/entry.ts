@@ -2,6 +2,7 @@
  * One form for every number that can be compared or drawn. An entry knows what the clock saw, on which GPU, and where the
  * number comes from; a case without a number knows why. Making them of data, logs and records is entries.ts's.
  */
+import type { MeanState } from '../run/conditions.js';
 import type { ClockKind } from '../run/record.js';
 import type { Mark } from './data.js';
 
@@ -40,6 +41,10 @@ export interface Entry {
   readonly clock: ClockKind | null;
   readonly gpu: string | null;
   readonly l2: 'hot' | 'cold' | null;
+  /** Under which of the two conditions it was measured; null where nothing was done about the power limit, or nobody says. */
+  readonly condition: 'burst' | 'sustained' | null;
+  /** Clock and power meanwhile. */
+  readonly meanState: MeanState | null;
   readonly roofline: EntryRoofline | null;
   readonly marks: readonly Mark[];
   /** Set, log or record file. */

@@ -15,7 +15,7 @@ import { newestCeilings, underLibrary } from './ceilings.js';
 import { compilerTable, ladderMeansTable, systemsTable } from './compare-table.js';
 import { archiveLabels, loadArchiveLogs, loadCompileTimes, loadFigureSet, loadLadderOperators, type SetName } from './data.js';
 import { drawEnd2End } from './end2end.js';
-import { entryOfLog, entryOfRecord, inFigureOrder, loadCeilings, loadRecords, loadSet, newest } from './entries.js';
+import { entriesOfRecord, entryOfLog, inFigureOrder, loadCeilings, loadRecords, loadSet, newest } from './entries.js';
 import type { Entry } from './entry.js';
 import { publishedFigure, reproducedFigure, type Figure } from './figure-model.js';
 import { gpuSlug, ownSystem, paperReference, subject } from './names.js';
@@ -61,12 +61,14 @@ async function measuredEntries(folders: readonly string[], ceilings: readonly Li
   const found: Entry[] = [];
   for (const folder of folders) {
     for (const { record, path } of await loadRecords(folder))
-      found.push(entryOfRecord(record, relative(packageRoot, path).startsWith('..') ? path : relative(packageRoot, path)));
+      found.push(...entriesOfRecord(record, relative(packageRoot, path).startsWith('..') ? path : relative(packageRoot, path)));
   }
   return inFigureOrder(newest(found)).map((entry) => underLibrary(entry, ceilings));
 }
 
 const isGpu = (entry: Entry): boolean => entry.clock !== 'cpu-host';
+/** Charts show one figure of a case, as the paper does; the other is in the tables. */
+const isSustained = (entry: Entry): boolean => entry.condition === 'sustained';
 const newestDate = (entries: readonly Entry[]): string =>
   entries
     .map((entry) => entry.date ?? '')
@@ -117,9 +119,14 @@ function ceilingsCaption(gpu: string, library: LibraryCeilings | null): string {
 /** Own records as a table, when there are any. */
 function measuredText(own: readonly Entry[], gpu: string): string {
   const here = own.filter((entry) => entry.gpu === gpu);
-  const parts = [`Measured on ${gpu} (${newestDate(here).slice(0, 10)}); its ratios to the A100's numbers above are no verdict:`];
-  const known = [...new Set(here.map((entry) => entry.model))];
-  return [...parts, ...known.map((model) => systemsTable(here, model))].join('\n\n');
+  const tables = (entries: readonly Entry[]): string[] =>
+    [...new Set(entries.map((entry) => entry.model))].map((model) => systemsTable(entries, model));
+  const lasting = here.filter(isSustained);
+  return [
+    `Measured on ${gpu} (${newestDate(here).slice(0, 10)}); its ratios to the A100's numbers above are no verdict:`,
+    ...tables(here.filter((entry) => !isSustained(entry))),
+    ...(lasting.length === 0 ? [] : ['Sustained, after a second of load at the least:', ...tables(lasting)]),
+  ].join('\n\n');
 }
 
 /**
@@ -133,7 +140,7 @@ export async function finishBench(options: FinishOptions = {}): Promise<FinishRe
   const ceilings = (await Promise.all(folders.map((folder) => loadCeilings(folder)))).flat();
   const [published, own] = [await loadSet(set), await measuredEntries(folders, ceilings)];
   const gpu = chooseGpu(own, options.gpu);
-  const onGpu = own.filter((entry) => isGpu(entry) && entry.gpu === gpu);
+  const onGpu = own.filter((entry) => isGpu(entry) && !isSustained(entry) && entry.gpu === gpu);
   const files: string[] = [];
   const figures: ReportFigure[] = [];
   const add = async (picture: ReportFigure['picture'], name: string, title: string, caption: string): Promise<void> => {
@@ -216,7 +223,11 @@ export async function finishBench(options: FinishOptions = {}): Promise<FinishRe
     (entry: Entry): Entry | undefined =>
       list.find(
         (other) =>
-          other.family === paperReference && other.model === entry.model && other.setting === entry.setting && other.gpu === entry.gpu,
+          other.family === paperReference &&
+          other.model === entry.model &&
+          other.setting === entry.setting &&
+          other.gpu === entry.gpu &&
+          isSustained(other) === isSustained(entry),
       );
   const html = reportHtml({
     title: 'Ladder checkpoints: Figure 8',

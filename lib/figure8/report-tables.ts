@@ -6,6 +6,7 @@ import type { LibraryCeilings } from '../baselines/ceilings.js';
 import type { BaselineEntry } from '../baselines/scan.js';
 import { loadCompileTimes, loadFigureSet, type SetName } from './data.js';
 import { entriesOfSet } from './entries.js';
+import { describeMeanState } from '../run/conditions.js';
 import type { Entry } from './entry.js';
 import { clockLabel, modelLabel, paperReference, settingLabel, systemLabel } from './names.js';
 import { numberCell, plain, shortCommit, type ReportCell, type ReportTable } from './report.js';
@@ -31,6 +32,8 @@ export function provenanceTable(
       'clock',
       'GPU',
       'L2',
+      'condition',
+      'clock, power',
       'of roofline',
       'date',
       'commit',
@@ -53,6 +56,8 @@ export function provenanceTable(
         { text: clockLabel(entry.clock) },
         { text: entry.gpu ?? 'not stated' },
         { text: entry.l2 ?? 'not stated' },
+        { text: entry.condition ?? '—' },
+        { text: describeMeanState(entry.meanState) },
         numberCell(entry.roofline?.fraction, (value) => `${(value * 100).toFixed(1)} % (${entry.roofline?.ceilings ?? ''})`),
         { text: entry.date ?? '—' },
         { text: entry.commit === null ? '—' : shortCommit(entry.commit) },

@@ -8,10 +8,11 @@ import type { Manifest } from '../artifact/manifest.js';
 import { LadderError } from '../errors.js';
 import { native, type CaptureResult, type NativeDeviceState, type NativeExecutor } from '../native.js';
 import { sampleInBursts, setAsideWarnings } from './bursts.js';
+import { isComputeBound, kSustainedLoadMs, meanState, type MeanState } from './conditions.js';
 import { ordinalOf, type DeviceInfo } from './device.js';
-import { judgeMeasurement } from './judgement.js';
+import { judgeMeasurement, type Evidence } from './judgement.js';
 import { throwIfAborted, type CheckedBenchmarkOptions } from './options.js';
-import type { ClockKind, PaperStats, SampleStats } from './record.js';
+import type { ClockKind, PaperStats, SampleStats, SustainedFigures } from './record.js';
 import { checkpointRoofline, type Roofline } from './roofline.js';
 import { median, summarisePaper, summariseSamples } from './statistics.js';
 
@@ -37,6 +38,12 @@ export interface BenchmarkResult {
   readonly paper: PaperStats | null;
   /** Every sample, in order of time. */
   readonly rawMs: readonly number[] | null;
+  /** How the samples were taken; null on the CPU, in mode `paper`, and with `recoveryMs` 0: nothing was done about the power limit. */
+  readonly condition: 'burst' | null;
+  /** Clock and power while they were taken; null where NVML says nothing. */
+  readonly meanState: MeanState | null;
+  /** The same under lasting load; null where only one condition was measured. */
+  readonly sustained: SustainedFigures | null;
   /** Host time to enqueue one inference, median. */
   readonly enqueueMedianMs: number | null;
   /** Host time of the whole measurement over its inferences, cold caches' flushes included. */
@@ -54,6 +61,8 @@ export interface Subject {
   readonly executor: NativeExecutor;
   readonly device: DeviceInfo;
   readonly manifest: Manifest | null;
+  /** Of its case: `bs1_seq4096`. */
+  readonly setting: string;
 }
 
 /** Times between readings of the device's state while it works: rare enough not to disturb what is timed. */
@@ -81,6 +90,20 @@ export async function measure(subject: Subject, options: CheckedBenchmarkOptions
       ? measurePaper(executor, launch, options, watch, progress)
       : measureSamples(executor, launch, watch, options, progress),
   );
+  const condition = device.kind === 'cuda' && options.mode === 'samples' && options.recoveryMs > 0 ? 'burst' : null;
+  const lasting =
+    condition !== null && wantsSustained(subject, options)
+      ? await cancellable(executor, options.signal, () =>
+          measureSustained(
+            {
+              take: (limits, onProgress) => executor.measureSamples({ launch, l2: options.l2, ...limits }, onProgress),
+              read: () => watch.read()[0] ?? null,
+            },
+            sampleLimits(options, true),
+            progress,
+          ),
+        )
+      : null;
 
   const warnings = setAsideWarnings(setAsideMs);
   let roofline: Roofline | null = null;
@@ -92,16 +115,9 @@ export async function measure(subject: Subject, options: CheckedBenchmarkOptions
       warnings.push('no gigabyte of device memory was free to measure the read bandwidth: the result is not rated against the roofline');
     }
   }
-  const verdict = judgeMeasurement({
-    latencyMs: figures.latencyMs,
-    launch,
-    l2: options.l2,
-    enqueueMedianMs: figures.enqueueMedianMs,
-    statesDuring,
-    roofline,
-    bytes: manifest?.bytes ?? null,
-    l2Bytes: device.l2Bytes,
-  });
+  const evidence = { launch, l2: options.l2, bytes: manifest?.bytes ?? null, l2Bytes: device.l2Bytes };
+  const { latencyMs, enqueueMedianMs } = figures;
+  const verdict = judgeMeasurement({ ...evidence, condition, latencyMs, enqueueMedianMs, statesDuring, roofline });
   return {
     status: verdict.invalid === null ? 'ok' : 'invalid',
     reason: verdict.invalid,
@@ -112,11 +128,76 @@ export async function measure(subject: Subject, options: CheckedBenchmarkOptions
     l2: options.l2,
     clock: device.kind === 'cuda' ? 'gpu-events' : 'cpu-host',
     ...figures,
+    condition,
+    meanState: meanState(statesDuring),
+    sustained: lasting && sustainedFigures(lasting, evidence),
     roofline,
     device,
     stateBefore: watch.before,
     stateAfter: watch.last,
     date: new Date().toISOString(),
+  };
+}
+
+function wantsSustained({ setting, manifest }: Subject, { sustained }: CheckedBenchmarkOptions): boolean {
+  return sustained === 'on' || (sustained === 'auto' && isComputeBound(setting, manifest));
+}
+
+/** A GPU that samples without a pause, and can be looked at meanwhile. */
+export interface SustainedSource {
+  take(
+    limits: { readonly warmupMs: number; readonly minSamples: number; readonly maxSamples: number; readonly maxMs: number },
+    onProgress: (fraction: number) => void,
+  ): Promise<{ readonly gpuMs: ArrayLike<number> }>;
+  read(): NativeDeviceState | null;
+}
+
+export interface SustainedSamples {
+  readonly gpuMs: readonly number[];
+  readonly states: readonly NativeDeviceState[];
+}
+
+/** Load first, then samples, with readings meanwhile: none is set aside. */
+export async function measureSustained(
+  source: SustainedSource,
+  limits: SampleLimits,
+  onProgress: (fraction: number) => void,
+): Promise<SustainedSamples> {
+  const states: NativeDeviceState[] = [];
+  const look = (): void => {
+    const state = source.read();
+    if (state) states.push(state);
+  };
+  const { gpuMs } = await source.take({ ...limits, warmupMs: Math.max(limits.warmupMs, kSustainedLoadMs) }, (fraction) => {
+    look();
+    onProgress(fraction);
+  });
+  // A run that is over before the first report of progress.
+  if (states.length === 0) look();
+  return { gpuMs: Array.from(gpuMs), states };
+}
+
+/** The figures of a record. The power limit is a part of them; what else makes a measurement invalid does so here, too. */
+export function sustainedFigures(
+  { gpuMs, states }: SustainedSamples,
+  evidence: Pick<Evidence, 'launch' | 'l2' | 'bytes' | 'l2Bytes'>,
+): SustainedFigures {
+  const samples = summariseSamples(gpuMs);
+  const { invalid } = judgeMeasurement({
+    ...evidence,
+    condition: 'sustained',
+    latencyMs: samples.medianMs,
+    enqueueMedianMs: null,
+    statesDuring: states,
+    roofline: null,
+  });
+  return {
+    latencyMs: invalid === null ? samples.medianMs : null,
+    reason: invalid,
+    loadMs: kSustainedLoadMs,
+    samples,
+    rawMs: [...gpuMs],
+    meanState: meanState(states),
   };
 }
 
@@ -153,6 +234,26 @@ async function measurePaper(
   };
 }
 
+export interface SampleLimits {
+  readonly warmupMs: number;
+  readonly minSamples: number;
+  readonly maxSamples: number;
+  readonly maxMs: number;
+}
+
+/** What options ask for in mode `samples`, with the defaults of the device. @throws LadderError `BAD_ARGUMENT` */
+export function sampleLimits(
+  options: Pick<CheckedBenchmarkOptions, 'warmupMs' | 'minSamples' | 'maxSamples' | 'maxMs'>,
+  onGpu: boolean,
+): SampleLimits {
+  const minSamples = options.minSamples ?? Math.min(onGpu ? 100 : 2, options.maxSamples ?? Infinity);
+  const maxSamples = options.maxSamples ?? Math.max(onGpu ? 2000 : 20, minSamples);
+  if (minSamples > maxSamples) {
+    throw new LadderError('BAD_ARGUMENT', `expected at least ${minSamples}, \`minSamples\`, for \`maxSamples\` but received ${maxSamples}`);
+  }
+  return { warmupMs: options.warmupMs ?? (onGpu ? 200 : 0), minSamples, maxSamples, maxMs: options.maxMs ?? 3000 };
+}
+
 async function measureSamples(
   executor: NativeExecutor,
   launch: 'stream' | 'graph',
@@ -161,12 +262,7 @@ async function measureSamples(
   onProgress: (fraction: number) => void,
 ): Promise<Figures> {
   const onGpu = watch.device.kind === 'cuda';
-  const minSamples = options.minSamples ?? Math.min(onGpu ? 100 : 2, options.maxSamples ?? Infinity);
-  const maxSamples = options.maxSamples ?? Math.max(onGpu ? 2000 : 20, minSamples);
-  if (minSamples > maxSamples) {
-    throw new LadderError('BAD_ARGUMENT', `expected at least ${minSamples}, \`minSamples\`, for \`maxSamples\` but received ${maxSamples}`);
-  }
-  const limits = { warmupMs: options.warmupMs ?? (onGpu ? 200 : 0), minSamples, maxSamples, maxMs: options.maxMs ?? 3000 };
+  const limits = sampleLimits(options, onGpu);
   const how = { launch, l2: options.l2 };
   const result = onGpu
     ? await sampleInBursts(

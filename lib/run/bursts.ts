@@ -42,43 +42,78 @@ const countOf = (bursts: readonly Burst[]): number => bursts.reduce((sum, { gpuM
 const hostMsOf = (bursts: readonly Burst[]): number =>
   bursts.reduce((sum, { gpuMs, hostMsPerInference }) => sum + gpuMs.length * hostMsPerInference, 0);
 
-/** Takes bursts until those without a power cap fulfil `limits`; when patience ends before, all count. */
-export async function sampleInBursts(source: BurstSource, limits: BurstLimits): Promise<BurstResult> {
-  const { minSamples, maxSamples, maxMs, recoveryMs } = limits;
-  const kept: Burst[] = [],
-    capped: Burst[] = [],
-    all: Burst[] = [];
-  let { warmupMs } = limits;
-  for (;;) {
-    const count = countOf(kept),
-      hostMs = hostMsOf(kept),
-      timeIsUp = hostMs >= maxMs;
-    if (all.length > 0)
-      source.onProgress(Math.min(1, Math.max(count / maxSamples, Math.min(timeIsUp ? 1 : hostMs / maxMs, count / minSamples))));
-    if (count >= maxSamples || (count >= minSamples && timeIsUp)) break;
-    if (countOf(all) >= minSamples && hostMsOf(capped) > kPatience * maxMs) break;
-    const samples = await source.take({
-      warmupMs,
+/** One source's bursts, taken one by one until those without a power cap fulfil `limits`; when patience ends before, all count. */
+class Bursts {
+  private readonly kept: Burst[] = [];
+  private readonly capped: Burst[] = [];
+  private readonly all: Burst[] = [];
+
+  constructor(
+    private readonly source: BurstSource,
+    private readonly limits: BurstLimits,
+  ) {}
+
+  private get timeIsUp(): boolean {
+    return hostMsOf(this.kept) >= this.limits.maxMs;
+  }
+
+  get done(): boolean {
+    const { minSamples, maxSamples, maxMs } = this.limits;
+    const count = countOf(this.kept);
+    if (count >= maxSamples || (count >= minSamples && this.timeIsUp)) return true;
+    return countOf(this.all) >= minSamples && hostMsOf(this.capped) > kPatience * maxMs;
+  }
+
+  get fraction(): number {
+    const { minSamples, maxSamples, maxMs } = this.limits;
+    const count = countOf(this.kept);
+    return Math.min(1, Math.max(count / maxSamples, Math.min(this.timeIsUp ? 1 : hostMsOf(this.kept) / maxMs, count / minSamples)));
+  }
+
+  async take(): Promise<void> {
+    const { warmupMs, minSamples, maxSamples, recoveryMs } = this.limits;
+    const samples = await this.source.take({
+      warmupMs: this.all.length === 0 ? warmupMs : kBurstWarmupMs,
       minSamples: 1,
-      maxSamples: (timeIsUp ? minSamples : maxSamples) - count,
+      maxSamples: (this.timeIsUp ? minSamples : maxSamples) - countOf(this.kept),
       maxMs: kBurstMs,
     });
-    const burst = { ...samples, state: source.read() };
+    const burst = { ...samples, state: this.source.read() };
     const slowed = recoveryMs > 0 && burst.state !== null && powerCapped([burst.state]);
-    all.push(burst);
-    (slowed ? capped : kept).push(burst);
-    if (slowed) await source.pause(recoveryMs);
-    warmupMs = kBurstWarmupMs;
+    this.all.push(burst);
+    (slowed ? this.capped : this.kept).push(burst);
+    if (slowed) await this.source.pause(recoveryMs);
   }
-  const enough = countOf(kept) >= minSamples,
-    chosen = enough ? kept : all;
-  return {
-    gpuMs: chosen.flatMap(({ gpuMs }) => Array.from(gpuMs)),
-    enqueueMs: chosen.flatMap(({ enqueueMs }) => Array.from(enqueueMs)),
-    hostMsPerInference: hostMsOf(chosen) / countOf(chosen),
-    states: chosen.flatMap(({ state }) => state ?? []),
-    setAsideMs: enough ? capped.flatMap(({ gpuMs }) => Array.from(gpuMs)) : [],
-  };
+
+  result(): BurstResult {
+    const enough = countOf(this.kept) >= this.limits.minSamples,
+      chosen = enough ? this.kept : this.all;
+    return {
+      gpuMs: chosen.flatMap(({ gpuMs }) => Array.from(gpuMs)),
+      enqueueMs: chosen.flatMap(({ enqueueMs }) => Array.from(enqueueMs)),
+      hostMsPerInference: hostMsOf(chosen) / countOf(chosen),
+      states: chosen.flatMap(({ state }) => state ?? []),
+      setAsideMs: enough ? this.capped.flatMap(({ gpuMs }) => Array.from(gpuMs)) : [],
+    };
+  }
+}
+
+/** Takes bursts of each source in turn, A B A B, until every one has what `limits` ask for. */
+export async function sampleInTurn(sources: readonly BurstSource[], limits: BurstLimits): Promise<readonly BurstResult[]> {
+  const all = sources.map((source) => ({ source, bursts: new Bursts(source, limits) }));
+  while (all.some(({ bursts }) => !bursts.done)) {
+    for (const { source, bursts } of all) {
+      if (bursts.done) continue;
+      await bursts.take();
+      source.onProgress(bursts.fraction);
+    }
+  }
+  return all.map(({ bursts }) => bursts.result());
+}
+
+/** Takes bursts of one source. */
+export async function sampleInBursts(source: BurstSource, limits: BurstLimits): Promise<BurstResult> {
+  return (await sampleInTurn([source], limits))[0]!;
 }
 
 /** What a record's warnings say of samples that were set aside. */

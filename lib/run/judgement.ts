@@ -22,6 +22,8 @@ export interface Evidence {
   readonly latencyMs: number;
   readonly launch: 'stream' | 'graph';
   readonly l2: 'hot' | 'cold';
+  /** `sustained`: the power limit is a part of what was measured. */
+  readonly condition?: 'burst' | 'sustained' | null;
   readonly enqueueMedianMs: number | null;
   /** Readings while the device worked, the last one right at the end; empty on the CPU. */
   readonly statesDuring: readonly NativeDeviceState[];
@@ -48,7 +50,7 @@ export function judgeMeasurement(evidence: Evidence): Judgement {
   const share = clockShare(evidence.statesDuring);
   if (reasons.has('sw_power_cap')) {
     const text = `the power limit was reached${share === null ? '' : `, at ${Math.round(100 * share)} % of the highest clock`}`;
-    (powerCapped(evidence.statesDuring) ? invalid : warnings).push(text);
+    if (evidence.condition !== 'sustained') (powerCapped(evidence.statesDuring) ? invalid : warnings).push(text);
   } else if (share !== null && share < kIdleClockShare) {
     warnings.push(
       `the GPU ran at ${Math.round(100 * share)} % of its highest clock without a power or thermal limit: it may not have left its idle clocks`,

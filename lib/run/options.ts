@@ -48,6 +48,11 @@ export interface BenchmarkOptions extends TaskOptions {
   readonly maxMs?: number | undefined;
   /** samples: pause after 100 ms in which the power limit held the clock below 75 % of the highest; samples taken so are set aside and named in `warnings`. 0: they count. Default 250 ms. */
   readonly recoveryMs?: number | undefined;
+  /**
+   * samples, on a GPU: measure under lasting load as well: 1 s of it first, no sample set aside, clock and power beside. `auto`: where
+   * arithmetic decides, that is where each weight meets 128 rows or more. Default `auto`.
+   */
+  readonly sustained?: 'auto' | 'on' | 'off' | undefined;
   /** paper: TVM's `number`. Default 5. */
   readonly number?: number | undefined;
   /** paper: TVM's `repeat`. Default 5. */
@@ -114,6 +119,7 @@ export const benchmarkOptionsSchema = z.strictObject({
   maxSamples: integer(1, 10_000_000).optional(),
   maxMs: milliseconds().optional(),
   recoveryMs: milliseconds().default(250),
+  sustained: z.enum(['auto', 'on', 'off'], { error: "'auto', 'on' or 'off'" }).default('auto'),
   number: integer(1, 1_000_000_000).default(5),
   repeat: integer(1, 1_000_000).default(5),
   minRepeatMs: milliseconds().default(500),

@@ -169,7 +169,10 @@ export class Prebuilt implements AsyncDisposable {
    */
   async benchmark(options?: BenchmarkOptions): Promise<BenchmarkResult> {
     const { executor, device, checkpoint } = this.use();
-    return measure({ executor, device, manifest: checkpoint.manifest }, parseOptions(benchmarkOptionsSchema, options));
+    return measure(
+      { executor, device, manifest: checkpoint.manifest, setting: this.case.setting },
+      parseOptions(benchmarkOptionsSchema, options),
+    );
   }
 
   /** Times each operator by itself. @throws LadderError `BAD_ARGUMENT`, `ABORTED`, `DISPOSED` */

@@ -48,6 +48,22 @@ export const deviceStateSchema = z.strictObject({
   throttleReasons: z.array(z.string()).nullable(),
 });
 
+/** Mean clock and power while samples were taken. */
+export const meanStateSchema = z.strictObject({ smClockMHz: z.number().nullable(), powerW: z.number().nullable() });
+
+/** What a GPU reaches that has been at work: no sample set aside, whatever the power limit does to the clock. */
+export const sustainedSchema = z.strictObject({
+  /** Median of the samples; null where they are not to be quoted, and `reason` says why. */
+  latencyMs: ms.nullable(),
+  reason: z.string().nullable(),
+  /** Work before the first sample. */
+  loadMs: ms,
+  samples: sampleStatsSchema,
+  rawMs: z.array(ms),
+  meanState: meanStateSchema.nullable(),
+});
+export type SustainedFigures = z.infer<typeof sustainedSchema>;
+
 export const recordSchema = z.strictObject({
   schema: z.literal('ladder-record/1'),
   /** `ladder.node` for ours; `pytorch-eager`, `pytorch-inductor`, … for a rival. */
@@ -76,6 +92,12 @@ export const recordSchema = z.strictObject({
   paper: paperStatsSchema.nullable(),
   /** Raw per-inference samples. */
   rawMs: z.array(ms).nullable(),
+  /** How the headline's samples were taken; null where nothing was done about the power limit. Absent in records before 2026-11-26. */
+  condition: z.literal('burst').nullable().optional(),
+  /** Beside the headline. */
+  meanState: meanStateSchema.nullable().optional(),
+  /** Where both conditions are measured (conditions.ts). */
+  sustained: sustainedSchema.nullable().optional(),
   enqueueMedianMs: ms.nullable(),
   hostMsPerInference: ms.nullable(),
   load: z.strictObject({ buildMs: ms, dlopenMs: ms, moduleMs: ms, allocateMs: ms, fillMs: ms }).nullable(),

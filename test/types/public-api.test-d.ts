@@ -29,6 +29,7 @@ import type {
   OperatorVerdict,
   PackedWeights,
   PackMatrixOptions,
+  MeanState,
   PaperStats,
   Prebuilt,
   ProfiledOperator,
@@ -38,6 +39,7 @@ import type {
   RunOptions,
   RunResult,
   SampleStats,
+  SustainedFigures,
   StructureCheck,
   ExportedParams,
   ExportOptions,
@@ -221,6 +223,11 @@ expectTypeOf(result.clock).toEqualTypeOf<ClockKind>();
 expectTypeOf(result.latencyMs).toEqualTypeOf<number>();
 expectTypeOf(result.samples).toEqualTypeOf<SampleStats | null>();
 expectTypeOf(result.paper).toEqualTypeOf<PaperStats | null>();
+expectTypeOf(result.condition).toEqualTypeOf<'burst' | null>();
+expectTypeOf(result.meanState).toEqualTypeOf<MeanState | null>();
+expectTypeOf(result.sustained).toEqualTypeOf<SustainedFigures | null>();
+expectTypeOf<MeanState['smClockMHz' | 'powerW']>().toEqualTypeOf<number | null>();
+expectTypeOf<SustainedFigures['latencyMs']>().toEqualTypeOf<number | null>();
 expectTypeOf(result.rawMs).toEqualTypeOf<readonly number[] | null>();
 expectTypeOf<RunResult['enqueueMedianMs' | 'hostMsPerInference']>().toEqualTypeOf<number | null>();
 expectTypeOf<RunResult['reason' | 'launchReason']>().toEqualTypeOf<string | null>();

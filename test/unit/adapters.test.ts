@@ -72,6 +72,7 @@ const answer = {
   tolerance: 1e-2,
   numericsOk: true,
   samples: { rawMs: [3, 1, 2, 5, 4], enqueueMs: [0.1, 0.3, 0.2], hostMsPerInference: 3.5, setAsideMs: [7, 9, 8] },
+  sustained: { rawMs: [6, 4, 5], states: [{ ...state, smClockMHz: 1400, powerW: 700 }] },
   paper: { valuesMs: [2, 4], numbers: [100, 50] },
   stateBefore: state,
   statesDuring: [state],
@@ -198,7 +199,7 @@ describe('pytorch', () => {
     fakePython(`require('node:fs').writeFileSync(${JSON.stringify(join(folder, 'args'))}, args.join(' ')); ${replyWith({})}`);
     const record = await new PyTorchAdapter('eager').run(prefill, { ordinal: 2, minSamples: 7, maxMs: 50 });
     expect(readFileSync(join(folder, 'args'), 'utf8')).toBe(
-      '--mode eager --model llama2-70b --batch 1 --seq 4096 --device 2 --min-samples 7 --max-ms 50',
+      '--mode eager --model llama2-70b --batch 1 --seq 4096 --device 2 --min-samples 7 --max-ms 50 --sustained',
     );
     expect(parseRecord(JSON.stringify(record), 'record')).toEqual(record);
     expect(record).toMatchObject({
@@ -220,11 +221,27 @@ describe('pytorch', () => {
       hostMsPerInference: 3.5,
       warnings: ['a remark', expect.stringMatching(/^3 more samples, their median 8.000 ms, were set aside/)],
       device,
+      condition: 'burst',
+      meanState: { smClockMHz: state.smClockMHz, powerW: state.powerW },
+      sustained: { latencyMs: 5, reason: null, rawMs: [6, 4, 5], meanState: { smClockMHz: 1400, powerW: 700 } },
       stateBefore: state,
     });
     expect(record.samples).toMatchObject({ count: 5, medianMs: 3, iqrMs: 2 });
     expect(record.paper).toMatchObject({ meanMs: 3, numbers: [100, 50] });
     expect(record.provenance).toMatchObject({ torch: '2.11.0', relativeL2: 4e-4 });
+  });
+
+  it('asks for sustained figures where arithmetic decides, or where told to, and never beside samples under the power limit', async () => {
+    const says = join(folder, 'sustained');
+    fakePython(`require('node:fs').writeFileSync(${JSON.stringify(says)}, String(args.includes('--sustained'))); process.exit(1);`);
+    const asked = async (setting: string, options: object): Promise<string> => {
+      await new PyTorchAdapter('eager').run({ model: 'llama2-70b', setting }, options);
+      return readFileSync(says, 'utf8');
+    };
+    expect(await asked('bs1_seq4096', { sustained: 'off' })).toBe('false');
+    expect(await asked('bs1_seq4096', { recoveryMs: 0 })).toBe('false');
+    expect(await asked('bs1_seq1', {})).toBe('false');
+    expect(await asked('bs1_seq1', { sustained: 'on' })).toBe('true');
   });
 
   it('takes the mean of the paper’s values as the headline in mode paper', async () => {

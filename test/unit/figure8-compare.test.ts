@@ -22,6 +22,8 @@ const entry = (change: Partial<Entry> = {}): Entry => ({
   clock: 'gpu-events',
   gpu: 'GPU A',
   l2: 'hot',
+  condition: null,
+  meanState: null,
   roofline: null,
   marks: [],
   source: 'test',

@@ -1,6 +1,6 @@
 // Samples in bursts, on a GPU made of numbers: work heats it up to its power limit, a pause cools it down.
 import { describe, expect, it } from 'vitest';
-import { sampleInBursts, setAsideWarnings, type BurstLimits, type BurstResult } from '../../lib/run/bursts.js';
+import { sampleInBursts, sampleInTurn, setAsideWarnings, type BurstLimits, type BurstResult } from '../../lib/run/bursts.js';
 
 /** Inferences take 1 ms, and 2 ms once `untilCappedMs` of work have gone by without a pause. */
 class PretendGpu {
@@ -84,6 +84,22 @@ describe('sampleInBursts', () => {
     expect((await measure(new PretendGpu(Infinity), { maxMs: 0 })).gpuMs.length).toBe(100);
     expect((await measure(new PretendGpu(Infinity), { minSamples: 7, maxSamples: 7 })).gpuMs.length).toBe(7);
     expect((await measure(new PretendGpu(0, false), { maxMs: 0 })).gpuMs.length).toBe(100);
+  });
+
+  it('takes several sources in turn, each until it has enough', async () => {
+    const order: string[] = [];
+    const gpu = (name: string, untilCappedMs: number): PretendGpu =>
+      new (class extends PretendGpu {
+        override async take(burst: Parameters<PretendGpu['take']>[0]) {
+          order.push(name);
+          return super.take(burst);
+        }
+      })(untilCappedMs);
+    const [a, b] = await sampleInTurn([gpu('a', Infinity), gpu('b', 100)], { ...limits, maxSamples: 300 });
+    expect(order.slice(0, 6).join('')).toBe('ababab');
+    expect([a!.gpuMs.length, new Set(a!.gpuMs), a!.setAsideMs]).toEqual([300, new Set([1]), []]);
+    expect([b!.gpuMs.length, new Set(b!.gpuMs), new Set(b!.setAsideMs)]).toEqual([300, new Set([1]), new Set([2])]);
+    expect(order.filter((name) => name === 'a')).toHaveLength(3);
   });
 
   it('says nothing where nothing was set aside', () => {

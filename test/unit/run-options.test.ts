@@ -25,6 +25,7 @@ describe('parseOptions', () => {
       repeat: 5,
       minRepeatMs: 500,
       recoveryMs: 250,
+      sustained: 'auto',
       roofline: true,
     });
     expect(parseOptions(verifyOptionsSchema, {})).toEqual({ seed: 1, maxColumns: 512, maxRows: 16, endToEnd: 'auto' });

@@ -37,7 +37,17 @@ export interface BaselineProgress {
 export interface AdapterOptions
   extends Pick<
     BenchmarkOptions,
-    'signal' | 'mode' | 'warmupMs' | 'minSamples' | 'maxSamples' | 'maxMs' | 'recoveryMs' | 'number' | 'repeat' | 'minRepeatMs'
+    | 'signal'
+    | 'mode'
+    | 'warmupMs'
+    | 'minSamples'
+    | 'maxSamples'
+    | 'maxMs'
+    | 'recoveryMs'
+    | 'sustained'
+    | 'number'
+    | 'repeat'
+    | 'minRepeatMs'
   > {
   readonly onProgress?: ((progress: BaselineProgress) => void) | undefined;
   /** CUDA ordinal. Default 0. */

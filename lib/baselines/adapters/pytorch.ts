@@ -5,7 +5,9 @@
  */
 import { join } from 'node:path';
 import { z } from 'zod';
+import { sustainedFigures } from '../../run/benchmark.js';
 import { setAsideWarnings } from '../../run/bursts.js';
+import { isComputeBound, meanState } from '../../run/conditions.js';
 import { judgeMeasurement } from '../../run/judgement.js';
 import { packageRoot } from '../../run/package.js';
 import { deviceStateSchema, recordSchema, type BenchRecord } from '../../run/record.js';
@@ -62,6 +64,7 @@ const answerSchema = z.object({
     hostMsPerInference: z.number(),
     setAsideMs: z.array(z.number().nonnegative()),
   }),
+  sustained: z.object({ rawMs: z.array(z.number().nonnegative()).min(1), states: z.array(deviceStateSchema) }).nullable(),
   paper: z.object({ valuesMs: z.array(z.number().nonnegative()).min(1), numbers: z.array(z.number().positive()) }),
   stateBefore: deviceStateSchema.nullable(),
   statesDuring: z.array(deviceStateSchema),
@@ -177,8 +180,14 @@ export class PyTorchAdapter implements BaselineAdapter {
         probe,
       );
     }
-    return recordOf(this.system, case_, answer, options.mode ?? 'samples');
+    return recordOf(this.system, case_, answer, options);
   }
+}
+
+/** Whether its samples are taken in bursts, and whether under lasting load as well: as our own. */
+function conditionsOf(case_: BaselineCase, { recoveryMs, sustained = 'auto' }: AdapterOptions): { burst: boolean; sustained: boolean } {
+  const burst = recoveryMs !== 0;
+  return { burst, sustained: burst && (sustained === 'on' || (sustained === 'auto' && isComputeBound(case_.setting))) };
 }
 
 function scriptArguments(mode: PyTorchMode, case_: BaselineCase, batch: number, seq: number, options: AdapterOptions): string[] {
@@ -205,24 +214,20 @@ function scriptArguments(mode: PyTorchMode, case_: BaselineCase, batch: number, 
     '--min-repeat-ms': options.minRepeatMs,
   };
   for (const [flag, value] of Object.entries(flags)) if (value !== undefined) args.push(flag, String(value));
+  if (conditionsOf(case_, options).sustained) args.push('--sustained');
   return args;
 }
 
-function recordOf(system: string, case_: BaselineCase, answer: Answer, mode: 'samples' | 'paper'): BenchRecord {
+function recordOf(system: string, case_: BaselineCase, answer: Answer, options: AdapterOptions): BenchRecord {
+  const { mode = 'samples' } = options;
+  const condition = mode === 'samples' && conditionsOf(case_, options).burst ? 'burst' : null;
   const samples = summariseSamples(answer.samples.rawMs);
   const paper = summarisePaper(answer.paper.valuesMs, answer.paper.numbers);
   const latencyMs = mode === 'samples' ? samples.medianMs : paper.meanMs;
   const enqueueMedianMs = median(answer.samples.enqueueMs);
-  const verdict = judgeMeasurement({
-    latencyMs,
-    launch: answer.launch,
-    l2: 'hot',
-    enqueueMedianMs,
-    statesDuring: answer.statesDuring,
-    roofline: null,
-    bytes: 2 * answer.parameters,
-    l2Bytes: answer.device.l2Bytes,
-  });
+  const evidence = { launch: answer.launch, l2: 'hot', bytes: 2 * answer.parameters, l2Bytes: answer.device.l2Bytes } as const;
+  const { statesDuring } = answer;
+  const verdict = judgeMeasurement({ ...evidence, condition, latencyMs, enqueueMedianMs, statesDuring, roofline: null });
   const reasons = verdict.invalid === null ? [] : [verdict.invalid];
   if (answer.numericsOk === false) {
     reasons.push(
@@ -240,6 +245,9 @@ function recordOf(system: string, case_: BaselineCase, answer: Answer, mode: 'sa
     samples,
     paper,
     rawMs: answer.samples.rawMs,
+    condition,
+    meanState: meanState(statesDuring),
+    sustained: answer.sustained && sustainedFigures({ gpuMs: answer.sustained.rawMs, states: answer.sustained.states }, evidence),
     enqueueMedianMs,
     hostMsPerInference: answer.samples.hostMsPerInference,
     verified: answer.numericsOk,

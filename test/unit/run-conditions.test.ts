@@ -1,0 +1,223 @@
+// Burst and sustained: which cases have both, how the second is sampled and judged, and that the two never meet.
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, it } from 'vitest';
+import { renderBench } from '../../lib/cli/bench.js';
+import { compareSets } from '../../lib/figure8/compare.js';
+import { entriesOfRecord, newest } from '../../lib/figure8/entries.js';
+import type { BenchOutcome } from '../../lib/run/bench.js';
+import { measureSustained, sustainedFigures } from '../../lib/run/benchmark.js';
+import { describeMeanState, isComputeBound, kSustainedLoadMs, meanState } from '../../lib/run/conditions.js';
+import type { BenchRecord } from '../../lib/run/record.js';
+import { makeRecord } from './figure8-records.js';
+
+const state = (smClockMHz: number | null, powerW: number | null, throttleReasons: string[] = ['sw_power_cap']) => ({
+  smClockMHz,
+  memoryClockMHz: 2619,
+  maxSmClockMHz: 1980,
+  temperatureC: 60,
+  powerW,
+  throttleReasons,
+});
+const limits = { warmupMs: 200, minSamples: 100, maxSamples: 2000, maxMs: 3000 };
+const evidence = { launch: 'graph', l2: 'hot', bytes: 1e9, l2Bytes: 5e7 } as const;
+
+describe('cases', () => {
+  it.each([
+    ['bs1_seq4096', true],
+    ['bs128', true],
+    ['bs32_seq4096', true],
+    ['bs1_seq1', false],
+    ['bs32_seq1', false],
+    ['bs1', false],
+  ])('%s: %s', (setting, both) => {
+    // What the setting says goes before any count of bytes: formats of one case are measured alike.
+    for (const work of [null, { flops: 1, bytes: 1 }, { flops: 1e6, bytes: 1 }]) expect(isComputeBound(setting, work)).toBe(both);
+  });
+
+  it('go by FLOPs per byte where the setting says nothing', () => {
+    expect(isComputeBound('unknown')).toBe(false);
+    expect(isComputeBound('unknown', { flops: 127e9, bytes: 1e9 })).toBe(false);
+    expect(isComputeBound('unknown', { flops: 128e9, bytes: 1e9 })).toBe(true);
+    expect(isComputeBound('unknown', { flops: 1, bytes: 0 })).toBe(false);
+  });
+});
+
+describe('means', () => {
+  it('leave out what NVML does not say', () => {
+    expect(meanState([])).toBeNull();
+    expect(meanState([state(1500, 690), state(1600, 710), state(null, null)])).toEqual({ smClockMHz: 1550, powerW: 700 });
+    expect(meanState([state(null, null)])).toEqual({ smClockMHz: null, powerW: null });
+    expect(describeMeanState({ smClockMHz: 1549.6, powerW: 700.2 })).toBe('1550 MHz, 700 W');
+    expect(describeMeanState({ smClockMHz: null, powerW: 700.2 })).toBe('700 W');
+    expect(describeMeanState(null)).toBe('—');
+  });
+});
+
+describe('sustained', () => {
+  it('follows a second of load, keeps every sample, and reads clock and power meanwhile', async () => {
+    const asked: object[] = [];
+    const fractions: number[] = [];
+    let clock = 1600;
+    const result = await measureSustained(
+      {
+        take: async (options, onProgress) => {
+          asked.push(options);
+          for (const fraction of [0.3, 0.7, 1]) onProgress(fraction);
+          return { gpuMs: Float64Array.of(11, 12, 13) };
+        },
+        read: () => state((clock -= 50), 700),
+      },
+      limits,
+      (fraction) => fractions.push(fraction),
+    );
+    expect(asked).toEqual([{ ...limits, warmupMs: kSustainedLoadMs }]);
+    expect(kSustainedLoadMs).toBeGreaterThanOrEqual(1000);
+    expect(fractions).toEqual([0.3, 0.7, 1]);
+    expect(result.states.map(({ smClockMHz }) => smClockMHz)).toEqual([1550, 1500, 1450]);
+    // Below 75 % of the highest clock, which bursts do without.
+    expect(sustainedFigures(result, evidence)).toMatchObject({
+      latencyMs: 12,
+      reason: null,
+      rawMs: [11, 12, 13],
+      meanState: { smClockMHz: 1500, powerW: 700 },
+    });
+  });
+
+  it('is read at the end where it is over at once', async () => {
+    const source = { take: async () => ({ gpuMs: [1] }), read: () => state(1980, 500, []) };
+    expect((await measureSustained(source, limits, () => undefined)).states).toHaveLength(1);
+    expect((await measureSustained({ ...source, read: () => null }, limits, () => undefined)).states).toEqual([]);
+  });
+
+  it('is not to be quoted of a GPU that was too hot', () => {
+    const figures = sustainedFigures({ gpuMs: [5], states: [state(1100, 600, ['sw_power_cap', 'hw_thermal_slowdown'])] }, evidence);
+    expect(figures).toMatchObject({ latencyMs: null, reason: expect.stringContaining('hw_thermal_slowdown') as string });
+    expect(figures.reason).not.toContain('power limit');
+  });
+});
+
+const record = (burstMs: number, sustainedMs: number, change: Partial<BenchRecord> = {}): BenchRecord =>
+  makeRecord({
+    setting: 'bs1_seq4096',
+    latencyMs: burstMs,
+    condition: 'burst',
+    meanState: { smClockMHz: 1755, powerW: 640 },
+    sustained: sustainedFigures({ gpuMs: Array(8).fill(sustainedMs) as number[], states: [state(1500, 699)] }, evidence),
+    ...change,
+  });
+
+describe('records', () => {
+  it('give two entries, each with its clock and power', () => {
+    const [burst, sustained] = entriesOfRecord(record(10, 12), 'file');
+    expect(burst).toMatchObject({ condition: 'burst', latencyMs: 10, meanState: { smClockMHz: 1755, powerW: 640 } });
+    expect(sustained).toMatchObject({
+      condition: 'sustained',
+      latencyMs: 12,
+      interval: { lowMs: 12, highMs: 12 },
+      meanState: { smClockMHz: 1500, powerW: 699 },
+    });
+    expect(newest([burst!, sustained!])).toHaveLength(2);
+    expect(entriesOfRecord(makeRecord({}), 'file')).toHaveLength(1);
+  });
+
+  it('stand under load where the power limit spoilt the bursts, and fall with wrong results', () => {
+    const capped = entriesOfRecord(record(10, 12, { status: 'invalid', reason: 'the power limit was reached' }), 'file');
+    expect(capped.map(({ latencyMs }) => latencyMs)).toEqual([null, 12]);
+    const wrong = entriesOfRecord(record(10, 12, { status: 'invalid', reason: 'a mismatch', verified: false }), 'file');
+    expect(wrong.map(({ latencyMs, reason }) => [latencyMs, reason])).toEqual([
+      [null, 'invalid: a mismatch'],
+      [null, 'invalid: a mismatch'],
+    ]);
+  });
+
+  it('are compared like with like', () => {
+    const set = (name: string, own: BenchRecord) => ({ name, entries: entriesOfRecord(own, name), remarks: [] });
+    const ours = set('ours', record(10, 12));
+    for (const rival of [record(20, 36), record(20, 36, { system: 'pytorch-inductor' })]) {
+      const { pairs, unpaired } = compareSets(ours, set('theirs', rival));
+      expect(pairs.map(({ a, b, ratio }) => [a.condition, b.condition, ratio])).toEqual([
+        ['burst', 'burst', 2],
+        ['sustained', 'sustained', 3],
+      ]);
+      expect(unpaired).toEqual([]);
+    }
+    const { pairs, unpaired } = compareSets(ours, set('theirs', makeRecord({ setting: 'bs1_seq4096', latencyMs: 20 })));
+    expect(pairs.map(({ a }) => a.condition)).toEqual(['burst']);
+    expect(unpaired.map(({ entry }) => entry.condition)).toEqual(['sustained']);
+  });
+
+  it('have both in the table of a bench', () => {
+    const outcome = (own: BenchRecord): BenchOutcome => ({
+      case: { name: 'a', path: '/a', deviceId: 'cuda:0', timing: { mode: 'samples', launch: 'auto', l2: 'hot' }, verify: false },
+      record: own,
+      recordPath: '/r',
+      resumed: false,
+    });
+    const rows = renderBench([outcome(record(10, 12)), outcome(makeRecord({}))]).split('\n');
+    expect(rows[0]).toMatch(/mode +condition +clock, power/);
+    expect(rows.find((row) => row.includes(' burst '))).toMatch(/1755 MHz, 640 W .* 10\.0/);
+    expect(rows.find((row) => row.includes(' sustained '))).toMatch(/1500 MHz, 699 W .* 12\.0.* ok/);
+    expect(renderBench([outcome(makeRecord({}))])).not.toContain('condition');
+  });
+});
+
+describe('the other systems', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'ladder-conditions-'));
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  it('are sampled by the same rule', () => {
+    // Inferences of 10 ms that the clock of this process sees, on a GPU that does its work at once.
+    writeFileSync(
+      join(folder, 'torch.py'),
+      `
+import time, types
+class Event:
+    def __init__(self, enable_timing): pass
+    def record(self): self.at = time.perf_counter()
+    def synchronize(self): pass
+    def elapsed_time(self, other): return (other.at - self.at) * 1e3
+cuda = types.SimpleNamespace(Event=Event, synchronize=lambda: None)
+`,
+    );
+    const script = `
+import json, time, protocol
+calls = []
+def call():
+    calls.append(time.perf_counter())
+    time.sleep(0.01)
+result = protocol.measure_sustained(call, 5, 1000, 450, lambda: {"smClockMHz": 1500})
+short = protocol.measure_sustained(call, 2, 2, 0, lambda: None)
+load = len(calls) - len(result["rawMs"]) - len(short["rawMs"])
+print(json.dumps({"samples": len(result["rawMs"]), "least": min(result["rawMs"]), "states": len(result["states"]), "loadMs": load * 10, "short": short}))
+`;
+    const result = spawnSync('python3', ['-c', script], {
+      encoding: 'utf8',
+      env: {
+        ...process.env,
+        PYTHONDONTWRITEBYTECODE: '1',
+        PYTHONPATH: `${folder}:${fileURLToPath(new URL('../../bench/baselines', import.meta.url))}`,
+      },
+    });
+    expect(result.status, result.stderr).toBe(0);
+    const said = JSON.parse(result.stdout) as {
+      samples: number;
+      least: number;
+      states: number;
+      loadMs: number;
+      short: { rawMs: number[]; states: [] };
+    };
+    expect(said.samples).toBeGreaterThanOrEqual(5);
+    expect(said.samples).toBeLessThanOrEqual(46);
+    expect(said.least).toBeGreaterThanOrEqual(10);
+    expect(said.states).toBeGreaterThanOrEqual(1);
+    // Twice a second, by a machine that may sleep longer than it was asked to.
+    expect(said.loadMs).toBeGreaterThan(400);
+    expect(said.loadMs).toBeLessThanOrEqual(2020);
+    expect(said.short).toMatchObject({ states: [] });
+    expect(said.short.rawMs).toHaveLength(2);
+  });
+});
