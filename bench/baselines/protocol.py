@@ -12,7 +12,7 @@ import torch
 # system under test is itself bound by its launches.
 QUEUE_DEPTH = 16
 # As in lib/run/bursts.ts and lib/run/conditions.ts, which explain them.
-BURST_MS, BURST_WARM_UP_MS, PATIENCE, CAPPED_CLOCK_SHARE = 100, 2, 2, 0.75
+BURST_MS, LEAST_BURST_MS, BURST_WARM_UP_MS, PATIENCE, CAPPED_CLOCK_SHARE = 100, 25, 2, 2, 0.75
 SUSTAINED_LOAD_MS = 1000
 
 
@@ -64,9 +64,10 @@ def power_capped(state):
 
 
 def measure_samples(call, min_samples, max_samples, max_ms, recovery_ms, read_state, progress):
-    """One pair of events per inference, in bursts with a pause after each that the power limit slowed down, as in bursts.ts.
+    """One pair of events per inference, in bursts, shorter and with a pause after each once the power limit slowed one, as in bursts.ts.
     Stops at `max_samples`, or after `max_ms` once `min_samples` are there. `read_state`: clock and throttle reasons, or None."""
     kept, capped, everything = [], [], []
+    burst_ms, paused_ms, paused_in_vain_ms = BURST_MS, 0.0, 0.0
 
     def count(bursts):
         return sum(len(burst["rawMs"]) for burst in bursts)
@@ -75,22 +76,26 @@ def measure_samples(call, min_samples, max_samples, max_ms, recovery_ms, read_st
         return sum(burst["hostMs"] for burst in bursts)
 
     while True:
-        time_is_up = host_ms(kept) >= max_ms
+        time_is_up = host_ms(kept) + paused_ms >= max_ms
         if everything:
-            progress(min(1.0, max(count(kept) / max_samples, min(1.0 if time_is_up else host_ms(kept) / max_ms, count(kept) / min_samples))))
+            progress(min(1.0, max(count(kept) / max_samples, min(1.0 if time_is_up else (host_ms(kept) + paused_ms) / max_ms, count(kept) / min_samples))))
         if count(kept) >= max_samples or (count(kept) >= min_samples and time_is_up):
             break
-        if count(everything) >= min_samples and host_ms(capped) > PATIENCE * max_ms:
+        if count(everything) >= min_samples and host_ms(capped) + paused_in_vain_ms > PATIENCE * max_ms:
             break
         if everything:
             warm_up(call, BURST_WARM_UP_MS, 1)
-        burst = take_burst(call, (min_samples if time_is_up else max_samples) - count(kept), BURST_MS)
+        burst = take_burst(call, (min_samples if time_is_up else max_samples) - count(kept), burst_ms)
         burst["state"] = read_state()
         slowed = recovery_ms > 0 and power_capped(burst["state"])
         everything.append(burst)
         (capped if slowed else kept).append(burst)
         if slowed:
+            burst_ms = max(LEAST_BURST_MS, burst_ms / 2)
+        if burst_ms < BURST_MS:
             time.sleep(recovery_ms / 1e3)
+            paused_ms += recovery_ms
+            paused_in_vain_ms += recovery_ms if slowed else 0.0
     enough = count(kept) >= min_samples
     chosen = kept if enough else everything
 

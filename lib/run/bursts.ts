@@ -1,16 +1,18 @@
 /**
- * Samples in bursts. Where the power limit slowed a burst down, the GPU is given a pause, and the burst is set aside, not
- * lost: nvbench's rule (its throttle threshold and recovery delay), with what was set aside in the result.
+ * Samples in bursts. Where the power limit slowed a burst down, it is set aside, not lost, and the GPU is given a pause: nvbench's
+ * rule (its throttle threshold and recovery delay), with what was set aside in the result. From then on bursts are half as long and
+ * a pause follows each, as work that meets the limit within one burst would meet it in the next.
  */
 import type { NativeDeviceState, SamplesOptions, SamplesResult } from '../native.js';
 import { cappedClockShare, powerCapped } from './judgement.js';
 import { median } from './statistics.js';
 
-/** Device work between two looks at the clock, ms: about what a power limit averages over. */
+/** Device work between two looks at the clock, ms: at first about what a power limit averages over, and the least. */
 const kBurstMs = 100;
+const kLeastBurstMs = 25;
 /** Warm-up of the bursts after the first, whose own is the caller's. */
 const kBurstWarmupMs = 2;
-/** Work that may be set aside, in multiples of `maxMs`: a GPU that no pause helps is measured as it is. */
+/** Work that may be set aside, and pauses after it, in multiples of `maxMs`: a GPU that no pause helps is measured as it is. */
 const kPatience = 2;
 
 type Limits = Pick<SamplesOptions, 'warmupMs' | 'minSamples' | 'maxSamples' | 'maxMs'>;
@@ -47,6 +49,9 @@ class Bursts {
   private readonly kept: Burst[] = [];
   private readonly capped: Burst[] = [];
   private readonly all: Burst[] = [];
+  private burstMs = kBurstMs;
+  private pausedMs = 0;
+  private pausedInVainMs = 0;
 
   constructor(
     private readonly source: BurstSource,
@@ -54,20 +59,23 @@ class Bursts {
   ) {}
 
   private get timeIsUp(): boolean {
-    return hostMsOf(this.kept) >= this.limits.maxMs;
+    return hostMsOf(this.kept) + this.pausedMs >= this.limits.maxMs;
   }
 
   get done(): boolean {
     const { minSamples, maxSamples, maxMs } = this.limits;
     const count = countOf(this.kept);
     if (count >= maxSamples || (count >= minSamples && this.timeIsUp)) return true;
-    return countOf(this.all) >= minSamples && hostMsOf(this.capped) > kPatience * maxMs;
+    return countOf(this.all) >= minSamples && hostMsOf(this.capped) + this.pausedInVainMs > kPatience * maxMs;
   }
 
   get fraction(): number {
     const { minSamples, maxSamples, maxMs } = this.limits;
     const count = countOf(this.kept);
-    return Math.min(1, Math.max(count / maxSamples, Math.min(this.timeIsUp ? 1 : hostMsOf(this.kept) / maxMs, count / minSamples)));
+    return Math.min(
+      1,
+      Math.max(count / maxSamples, Math.min(this.timeIsUp ? 1 : (hostMsOf(this.kept) + this.pausedMs) / maxMs, count / minSamples)),
+    );
   }
 
   async take(): Promise<void> {
@@ -76,13 +84,17 @@ class Bursts {
       warmupMs: this.all.length === 0 ? warmupMs : kBurstWarmupMs,
       minSamples: 1,
       maxSamples: (this.timeIsUp ? minSamples : maxSamples) - countOf(this.kept),
-      maxMs: kBurstMs,
+      maxMs: this.burstMs,
     });
     const burst = { ...samples, state: this.source.read() };
     const slowed = recoveryMs > 0 && burst.state !== null && powerCapped([burst.state]);
     this.all.push(burst);
     (slowed ? this.capped : this.kept).push(burst);
-    if (slowed) await this.source.pause(recoveryMs);
+    if (slowed) this.burstMs = Math.max(kLeastBurstMs, this.burstMs / 2);
+    if (this.burstMs === kBurstMs) return;
+    await this.source.pause(recoveryMs);
+    this.pausedMs += recoveryMs;
+    if (slowed) this.pausedInVainMs += recoveryMs;
   }
 
   result(): BurstResult {

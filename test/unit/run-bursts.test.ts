@@ -60,11 +60,12 @@ describe('sampleInBursts', () => {
   it('sets bursts under the power limit aside, rests, and goes on', async () => {
     const gpu = new PretendGpu(300);
     const result = await measure(gpu);
-    expect([result.gpuMs.length, new Set(result.gpuMs), new Set(result.setAsideMs)]).toEqual([1000, new Set([1]), new Set([2])]);
+    expect([result.gpuMs.length, new Set(result.gpuMs), new Set(result.setAsideMs)]).toEqual([750, new Set([1]), new Set([2])]);
     expect(result.states.every(({ throttleReasons }) => throttleReasons?.length === 0)).toBe(true);
-    expect(gpu.pauses).toEqual([250, 250, 250]);
+    // A pause after each burst since, of 50 ms, which counts as time.
+    expect(gpu.pauses).toEqual(Array.from({ length: 10 }, () => 250));
     expect(setAsideWarnings(result.setAsideMs).join()).toMatch(
-      /150 more samples, their median 2.000 ms, were set aside: the power limit held the clock below 75 %/,
+      /50 more samples, their median 2.000 ms, were set aside: the power limit held the clock below 75 %/,
     );
   });
 
@@ -83,7 +84,9 @@ describe('sampleInBursts', () => {
     expect((await measure(new PretendGpu(Infinity), { maxMs: 250 })).gpuMs.length).toBe(300);
     expect((await measure(new PretendGpu(Infinity), { maxMs: 0 })).gpuMs.length).toBe(100);
     expect((await measure(new PretendGpu(Infinity), { minSamples: 7, maxSamples: 7 })).gpuMs.length).toBe(7);
-    expect((await measure(new PretendGpu(0, false), { maxMs: 0 })).gpuMs.length).toBe(100);
+    // The last burst may end beyond.
+    const stuck = (await measure(new PretendGpu(0, false), { maxMs: 0 })).gpuMs.length;
+    expect(stuck >= 100 && stuck < 113).toBe(true);
   });
 
   it('takes several sources in turn, each until it has enough', async () => {

@@ -118,10 +118,10 @@ describe('roofline', () => {
     });
     const h100 = 'NVIDIA H100 80GB HBM3';
     const mixed = mixedCeiling(h100, [
-      { program: dense, flops: 1258e12 },
-      { program: attention, flops: 710e12 },
+      { program: dense, flops: 1870e12 },
+      { program: attention, flops: 931e12 },
     ]);
-    expect(mixed).toBeCloseTo((1258e12 + 710e12) / 2, -6);
+    expect(mixed).toBeCloseTo((1870e12 + 931e12) / 2, -6);
     expect(mixedCeiling('a GPU of tomorrow', [{ program: dense, flops: 1 }])).toBeNull();
     expect(arithmeticCeiling(h100, 'int4')).toBe(arithmeticCeiling(h100, 'int8'));
   });
