@@ -163,6 +163,7 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
         `[${index + 1}/${cases.length}] ${one.name}${progress && io.columns !== null ? `: ${progress.phase}` : ''}`,
         progress?.fraction ?? null,
       ),
+    onStale: (one, reason) => io.note(`${one.name} is measured again: ${reason}`),
   });
   io.endProgress();
   if (options.json) io.out(JSON.stringify(outcomes.map(({ record }) => record)));
@@ -175,7 +176,8 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
       if (record.reason !== null) io.out(`${name}: ${record.status}: ${record.reason}`);
       for (const warning of record.warnings) io.out(`${name}: ${warning}`);
     }
-    if (outcomes.some(({ resumed }) => resumed)) io.out('(earlier): measured by an earlier run of this very code; --fresh measures again');
+    if (outcomes.some(({ resumed }) => resumed))
+      io.out('(earlier): measured before by this very code, of these very files, here; --fresh measures again');
     io.out(`records  ${resultsRoot}`);
   }
   const finished: FinishedBench = {
@@ -204,7 +206,7 @@ export const benchCommand: Command = {
       .option('--device <device>', "'auto', 'cpu', 'cuda' or 'cuda:<ordinal>'", 'auto')
       .option('--checkpoints <folder>', 'measure all of a folder of <model>/<name>/ checkpoints')
       .option('--results <folder>', 'where records are kept', join(packageRoot, 'bench', 'results', 'local'))
-      .option('--fresh', 'measure again what has a valid record of this code')
+      .option('--fresh', 'measure again what has a valid record of this code and these files')
       .option('--verify', "verify each checkpoint's operators, too")
       .option('--no-verify', 'do not')
       .option(
