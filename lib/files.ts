@@ -1,5 +1,6 @@
 /**
- * Two errands in the file system that several parts have: writing a file whole or not at all, and finding a program.
+ * Errands in the file system that several parts have: writing a file whole or not at all, text of any Unicode encoding, and
+ * finding a program.
  * Everything else about files belongs to whoever's format it is.
  */
 import { randomBytes } from 'node:crypto';
@@ -30,6 +31,21 @@ export async function atomically(path: string, produce: (partial: string) => Pro
 /** Writes a file whole or not at all. @throws LadderError `IO` */
 export async function writeWhole(path: string, data: string | Uint8Array): Promise<void> {
   await atomically(path, (partial) => writeFile(partial, data));
+}
+
+/** The encoding that a byte order mark says; UTF-8 where there is none. */
+export function encodingOf(head: Uint8Array): 'utf-8' | 'utf-16le' | 'utf-16be' {
+  if (head[0] === 0xff && head[1] === 0xfe) return 'utf-16le';
+  return head[0] === 0xfe && head[1] === 0xff ? 'utf-16be' : 'utf-8';
+}
+
+/**
+ * Text in UTF-8 or, with a byte order mark, UTF-16; the mark is no part of it.
+ * @param strict whether bytes that are neither are an error, or U+FFFD
+ * @throws TypeError
+ */
+export function decodeText(bytes: Uint8Array, strict = false): string {
+  return new TextDecoder(encodingOf(bytes), { fatal: strict }).decode(bytes);
 }
 
 /**

@@ -5,6 +5,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { LadderError } from '../errors.js';
+import { decodeText } from '../files.js';
 import { checkStorage, checkManifest, checkModule, checkParams, checkParamsComplete, listNames } from './checks.js';
 import { FileSource } from './byte-source.js';
 import { type ElfObject, fileRangeAt, localFunctionAddress, parseElf, readExportedString } from './elf.js';
@@ -304,9 +305,9 @@ async function readText(path: string, code: 'BAD_GRAPH' | 'BAD_MANIFEST'): Promi
     throw ioError(path, cause);
   }
   try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+    return decodeText(bytes, true);
   } catch (cause) {
-    throw new LadderError(code, `${path} is not UTF-8`, { path }, { cause });
+    throw new LadderError(code, `${path} is neither UTF-8 nor, with a byte order mark, UTF-16`, { path }, { cause });
   }
 }
 

@@ -6,6 +6,7 @@ import { existsSync, statSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { LadderError } from '../errors.js';
+import { decodeText } from '../files.js';
 import { ceilingsMark, parseCeilings, type LibraryCeilings } from '../baselines/ceilings.js';
 import { scanLogs, type BaselineEntry } from '../baselines/scan.js';
 import { systemNamed } from '../baselines/systems/index.js';
@@ -131,7 +132,7 @@ async function filesWith(mark: string, path: string): Promise<{ readonly path: s
           .sort()
           .map((name) => join(path, name))
       : [path];
-    const found = await Promise.all(files.map(async (file) => ({ path: file, text: await readFile(file, 'utf8') })));
+    const found = await Promise.all(files.map(async (file) => ({ path: file, text: decodeText(await readFile(file)) })));
     return found.filter(({ text }) => text.includes(mark));
   } catch (cause) {
     throw new LadderError('IO', `cannot read ${path}: ${(cause as Error).message}`, { path }, { cause });

@@ -8,7 +8,7 @@ import { basename, join, relative } from 'node:path';
 import { checkpointName } from '../artifact/names.js';
 import type { LibraryCeilings } from '../baselines/ceilings.js';
 import { LadderError } from '../errors.js';
-import { writeWhole } from '../files.js';
+import { decodeText, writeWhole } from '../files.js';
 import { figure8Models } from '../models/index.js';
 import { packageRoot } from '../run/package.js';
 import { newestCeilings, underLibrary } from './ceilings.js';
@@ -98,7 +98,7 @@ async function operatorsOf(profile: string | undefined): Promise<OperatorProfile
     return publishedProfile(loadLadderOperators(), model, checkpointName({ model, ...setting!, format: { ...pair!, group: -1 } }));
   }
   try {
-    return parseProfile(await readFile(profile, 'utf8'), basename(profile, '.json'));
+    return parseProfile(decodeText(await readFile(profile)), basename(profile, '.json'));
   } catch (cause) {
     if (cause instanceof LadderError) throw cause;
     throw new LadderError('IO', `cannot read ${profile}: ${(cause as Error).message}`, { profile }, { cause });
