@@ -3,9 +3,11 @@
  * table (the other systems, comparison, Figure 8) is bench-end.ts's.
  */
 import { existsSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { runnableSystems } from '../baselines/systems/index.js';
 import { LadderError } from '../errors.js';
+import { acquireLock } from '../files.js';
 import { readCases, type BenchCase, type CaseTiming } from '../run/bench-cases.js';
 import { runBench, type BenchOutcome } from '../run/bench.js';
 import { computeCapabilityOf, ordinalOf, selectDevice, type DeviceInfo } from '../run/device.js';
@@ -124,6 +126,31 @@ async function buildModules(cases: readonly BenchCase[], device: DeviceInfo, io:
   }
 }
 
+/**
+ * Two benches in one folder would take each other's records for their own, two on one GPU measure each other.
+ * @returns gives both back
+ * @throws LadderError `BUSY`, `IO`
+ */
+function lockFor(device: DeviceInfo, resultsRoot: string, io: CliIo): () => void {
+  const releaseFolder = acquireLock(join(resultsRoot, '.bench.lock'), `the folder of records ${resultsRoot}`);
+  try {
+    const path = join(tmpdir(), `ladder-${device.uuid ?? device.kind}.lock`);
+    const releaseDevice = acquireLock(path, `${device.name} (${device.id})`);
+    return () => {
+      releaseDevice();
+      releaseFolder();
+    };
+  } catch (error) {
+    // What the CPU measures shows that a checkpoint runs, and its cores are shared with anybody's work.
+    if (device.kind === 'cpu' && error instanceof LadderError) {
+      io.note(`${error.message}; the latencies of both will be too long`);
+      return releaseFolder;
+    }
+    releaseFolder();
+    throw error;
+  }
+}
+
 async function bench(names: readonly string[], options: BenchCliOptions, io: CliIo): Promise<void> {
   const forceTune = (options.force_tune ?? options.forceTune) === true;
   const reproduce = options.reproduce === true;
@@ -140,6 +167,31 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
   const cases = chooseCheckpoints(names, options.checkpoints, defaults.checkpoints).map(
     (found): BenchCase => ({ ...found, deviceId: device.id, timing, verify: options.verify ?? defaults.verify }),
   );
+  const resultsRoot = resolve(options.results);
+  const release = lockFor(device, resultsRoot, io);
+  try {
+    await benchLocked({ cases, device, timing, resultsRoot, forceTune, reproduce, reproduction }, options, io);
+  } finally {
+    release();
+  }
+}
+
+/** What a bench is to do, once its options are read. */
+interface PlannedBench {
+  readonly cases: readonly BenchCase[];
+  readonly device: DeviceInfo;
+  readonly timing: CaseTiming;
+  readonly resultsRoot: string;
+  readonly forceTune: boolean;
+  readonly reproduce: boolean;
+  readonly reproduction: FinishedBench['reproduction'];
+}
+
+async function benchLocked(
+  { cases, device, timing, resultsRoot, forceTune, reproduce, reproduction }: PlannedBench,
+  options: BenchCliOptions,
+  io: CliIo,
+): Promise<void> {
   if (device.kind === 'cpu')
     io.note(
       "no GPU is used: checkpoints run on the CPU through the reference operators, to show that they run; their latencies are not the GPU's",
@@ -151,7 +203,6 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
       ordinalOf(device),
       io,
     );
-  const resultsRoot = resolve(options.results);
   const outcomes = await runBench(cases, {
     device,
     resultsRoot,
@@ -180,6 +231,8 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
       io.out('(earlier): measured before by this very code, of these very files, here; --fresh measures again');
     io.out(`records  ${resultsRoot}`);
   }
+  const unsaved = outcomes.filter((outcome) => outcome.unsaved !== null);
+  for (const outcome of unsaved) io.note(`${outcome.case.name}: the record is not saved: ${outcome.unsaved!}`);
   const finished: FinishedBench = {
     device,
     outcomes,
@@ -192,7 +245,7 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
     figures: options.figures,
   };
   await endBench(finished, options.json === true ? { ...io, out: io.note } : io);
-  if (outcomes.some(({ record }) => record.status === 'failed')) io.exit(exitCodes.failed);
+  if (unsaved.length > 0 || outcomes.some(({ record }) => record.status === 'failed')) io.exit(exitCodes.failed);
   else if (outcomes.some(({ record }) => record.verified === false)) io.exit(exitCodes.mismatch);
   else if (options.strict && outcomes.some(({ record }) => record.status === 'invalid')) io.exit(exitCodes.invalid);
 }

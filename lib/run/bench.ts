@@ -3,10 +3,10 @@
  * by rename, before the next case begins; a bench that was interrupted, even by SIGKILL, goes on where it stopped.
  */
 import { fork, type ChildProcess } from 'node:child_process';
-import { existsSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { LadderError } from '../errors.js';
-import { writeWhole } from '../files.js';
+import { removePartials, writeWhole } from '../files.js';
 import { kParamsFile } from '../artifact/locate.js';
 import { recordPath, type BenchCase } from './bench-cases.js';
 import { contentOf, differingContent, fileStamps, isUnedited, sealRecord, type BenchContent } from './bench-content.js';
@@ -43,20 +43,23 @@ export interface BenchOutcome {
   readonly recordPath: string;
   /** Found from an earlier run instead of measured now. */
   readonly resumed: boolean;
+  /** Why the record is not on disk; null where it is. */
+  readonly unsaved: string | null;
 }
 
 /** The command line's entry point, which runs a case when it is called as `bench-case`. */
 const kCliPath = join(packageRoot, 'dist', 'cli', 'main.js');
-const kKilledAfterMs = 5000;
+/** A case that is told to end has as long; Ctrl-C is to end a bench within a second. */
+const kKilledAfterMs = 600;
 const kKeptOutput = 2000;
 
 /**
  * Runs all cases, one after another.
- * @throws LadderError `ABORTED` when the signal fires: what was measured stays; `IO`
+ * @throws LadderError `ABORTED` when the signal fires: what was measured stays; `IO` for a checkpoint that cannot be read
  */
 export async function runBench(cases: readonly BenchCase[], options: BenchOptions): Promise<readonly BenchOutcome[]> {
   const outcomes: BenchOutcome[] = [];
-  removePartials(options.resultsRoot);
+  removePartials(options.resultsRoot, true);
   for (const [index, one] of cases.entries()) {
     if (options.signal.aborted)
       throw new LadderError('ABORTED', `aborted after ${index} of ${cases.length} cases; run the bench again for the rest`);
@@ -65,15 +68,19 @@ export async function runBench(cases: readonly BenchCase[], options: BenchOption
     const content = await contentOf(one, options.device, options.signal);
     const earlier = options.fresh ? null : readEarlier(path, content);
     if (earlier?.record) {
-      outcomes.push({ case: one, record: earlier.record, recordPath: path, resumed: true });
+      outcomes.push({ case: one, record: earlier.record, recordPath: path, resumed: true, unsaved: null });
       continue;
     }
     if (earlier) options.onStale(one, earlier.reason);
     options.onCase(index, one, null);
     const measured = await runCase(one, options, (progress) => options.onCase(index, one, progress));
     const record = await sealed(measured, one, content, stamps, options);
-    await writeRecord(path, record);
-    outcomes.push({ case: one, record, recordPath: path, resumed: false });
+    // A disk that is full costs the file, not the figures.
+    const unsaved = await writeRecord(path, record).then(
+      () => null,
+      (error: Error) => error.message,
+    );
+    outcomes.push({ case: one, record, recordPath: path, resumed: false, unsaved });
   }
   return outcomes;
 }
@@ -81,17 +88,6 @@ export async function runBench(cases: readonly BenchCase[], options: BenchOption
 /** Writes a record so that a reader sees all of it or nothing. @throws LadderError `IO` */
 export async function writeRecord(path: string, record: BenchRecord): Promise<void> {
   await writeWhole(path, `${JSON.stringify(record)}\n`);
-}
-
-/** What a bench that was killed while writing left behind. */
-function removePartials(root: string): void {
-  let names: string[];
-  try {
-    names = readdirSync(root, { recursive: true }) as string[];
-  } catch {
-    return;
-  }
-  for (const name of names) if (/\.json\.[0-9a-f]+\.partial$/.test(name)) rmSync(join(root, name), { force: true });
 }
 
 /** A valid record of the very same content, or why there is none; null where nothing was measured yet. */
