@@ -53,11 +53,20 @@ function sourcesHash() {
   return hash.digest('hex');
 }
 
+/** What a compilation that was killed left behind. */
+function removeStale() {
+  for (const name of readdirSync(root)) {
+    const pid = /^dist(?:-old)?\.(\d+)\.partial$/.exec(name)?.[1];
+    if (pid !== undefined && !existsSync(`/proc/${pid}`)) rmSync(join(root, name), { recursive: true, force: true });
+  }
+}
+
 function ensureTypeScript() {
   const stampPath = join(root, 'dist', '.sources');
   const hash = sourcesHash();
   if (existsSync(stampPath) && readFileSync(stampPath, 'utf8') === hash) return;
   say('compiling TypeScript');
+  removeStale();
   // Into a folder of its own, then swapped: a failed or interrupted compilation leaves the old dist/ as it was.
   const partial = join(root, `dist.${process.pid}.partial`);
   const old = join(root, `dist-old.${process.pid}.partial`);

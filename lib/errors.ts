@@ -62,6 +62,8 @@ export type ErrorCode =
   | 'BAD_RECORD'
   /** Measurements that may not be compared with each other. */
   | 'NOT_COMPARABLE'
+  /** Another process uses the folder or the device. */
+  | 'BUSY'
   /** A file could not be read or written. */
   | 'IO'
   /** A defect of this package. */

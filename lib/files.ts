@@ -1,35 +1,209 @@
 /**
- * Two errands in the file system that several parts have: writing a file whole or not at all, and finding a program.
+ * Errands in the file system that several parts have: writing a file whole or not at all, locks, text of any Unicode encoding, and
+ * finding a program.
  * Everything else about files belongs to whoever's format it is.
  */
 import { randomBytes } from 'node:crypto';
-import { accessSync, constants, statSync } from 'node:fs';
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import {
+  accessSync,
+  constants,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { mkdir, open, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { LadderError } from './errors.js';
 
+/** A name beside `path` that says which process writes there. */
+function partialOf(path: string): string {
+  return `${path}.${process.pid}.${randomBytes(4).toString('hex')}.partial`;
+}
+
+function cannotWrite(path: string, cause: unknown): LadderError {
+  return new LadderError('IO', `${path} could not be written: ${(cause as Error).message}`, { path }, { cause });
+}
+
+/** Where bytes for `path` go: behind links, so that these stay links. */
+async function targetOf(path: string): Promise<string> {
+  return realpath(path).catch(() => path);
+}
+
 /**
  * Lets `produce` make a file beside `path`, which then takes its place: readers see the old file or the whole new one, and
- * two writers do not meet. Makes the folder. A killed process leaves `<path>.<hexadecimal digits>.partial` behind.
+ * two writers do not meet. Makes the folder. A killed process leaves `<path>.<its id>.<hexadecimal digits>.partial` behind.
  * @throws LadderError `IO`; what `produce` throws where that is a LadderError
  */
 export async function atomically(path: string, produce: (partial: string) => Promise<void>): Promise<void> {
-  const partial = `${path}.${randomBytes(4).toString('hex')}.partial`;
+  const target = await targetOf(path);
+  const partial = partialOf(target);
   try {
-    await mkdir(dirname(path), { recursive: true });
+    await mkdir(dirname(target), { recursive: true });
     await produce(partial);
-    await rename(partial, path);
+    await rename(partial, target);
   } catch (cause) {
     // What went wrong is what matters, not that this does as well.
     await rm(partial, { force: true }).catch(() => undefined);
     if (cause instanceof LadderError) throw cause;
-    throw new LadderError('IO', `${path} could not be written: ${(cause as Error).message}`, { path }, { cause });
+    throw cannotWrite(path, cause);
   }
 }
 
-/** Writes a file whole or not at all. @throws LadderError `IO` */
+/** Writes a file whole or not at all; what is no regular file (a pipe, /dev/stdout) is written to. @throws LadderError `IO` */
 export async function writeWhole(path: string, data: string | Uint8Array): Promise<void> {
-  await atomically(path, (partial) => writeFile(partial, data));
+  const stats = await stat(path).catch(() => null);
+  if (stats === null || stats.isFile()) return atomically(path, (partial) => writeFile(partial, data));
+  await writeFile(path, data).catch((cause: unknown) => {
+    throw cannotWrite(path, cause);
+  });
+}
+
+/**
+ * Makes sure, before anything is measured for it, that a file can be written later: makes its folder and a file beside it.
+ * @throws LadderError `IO`
+ */
+export async function checkWritable(path: string): Promise<void> {
+  try {
+    const stats = await stat(path).catch(() => null);
+    if (stats?.isDirectory()) throw new Error('it is a folder');
+    if (stats !== null && !stats.isFile()) return;
+    const target = await targetOf(path);
+    await mkdir(dirname(target), { recursive: true });
+    const partial = partialOf(target);
+    await (await open(partial, 'wx')).close();
+    await rm(partial);
+  } catch (cause) {
+    throw cannotWrite(path, cause);
+  }
+}
+
+/**
+ * Removes what this process, which writes nothing now, and processes that are gone left half written in a folder.
+ * @param recursive below it as well
+ */
+export function removePartials(folder: string, recursive = false): void {
+  let names: string[];
+  try {
+    names = readdirSync(folder, { recursive }) as string[];
+  } catch {
+    return;
+  }
+  for (const name of names) {
+    const pid = Number(/\.(\d+)\.[0-9a-f]{8}\.partial$/.exec(name)?.[1] ?? Number.NaN);
+    if (pid === process.pid || (pid > 0 && !isAlive(pid))) rmSync(join(folder, name), { force: true });
+  }
+}
+
+/** Whether a process of this machine runs. */
+export function isAlive(pid: number): boolean {
+  return existsSync(`/proc/${pid}`);
+}
+
+/** When a process began, in ticks since the machine did: with its id what tells it from a later one of the same id. */
+function startOf(pid: number | 'self'): string | null {
+  try {
+    return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)!.split(' ')[19] ?? null;
+  } catch {
+    return null;
+  }
+}
+
+/** Whoever has a lock. */
+interface Holder {
+  readonly host: string;
+  readonly pid: number;
+  readonly start: string | null;
+}
+
+function holderOf(path: string): Holder | null {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8')) as Holder;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Takes a lock, a file that says which process has it; that of a process that is gone is taken over.
+ * @param what is locked, for the message
+ * @returns gives it back; the end of the process does as well
+ * @throws LadderError `BUSY` where another process has it, `IO`
+ */
+export function acquireLock(path: string, what: string): () => void {
+  const own = JSON.stringify({ host: hostname(), pid: process.pid, start: startOf('self') } satisfies Holder);
+  const partial = partialOf(path);
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(partial, own);
+    for (;;) {
+      try {
+        // Unlike a rename, a link takes nobody's place.
+        linkSync(partial, path);
+        break;
+      } catch (cause) {
+        if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw cause;
+        const holder = holderOf(path);
+        const gone = holder !== null && holder.host === hostname() && startOf(holder.pid) !== holder.start;
+        if (!gone)
+          throw new LadderError(
+            'BUSY',
+            `${what} is in use by ${holder === null ? 'another process' : `process ${holder.pid}${holder.host === hostname() ? '' : ` on ${holder.host}`}`}: wait for its end, or remove ${path} if there is no such process`,
+            { path, ...(holder && { pid: holder.pid }) },
+          );
+        const stale = `${partial}.stale`;
+        try {
+          renameSync(path, stale);
+        } catch (raced) {
+          if ((raced as NodeJS.ErrnoException).code === 'ENOENT') continue;
+          throw raced;
+        }
+        // Another process may have taken it over in between: then it is put back.
+        if (holderOf(stale)?.pid !== holder.pid) linkSync(stale, path);
+        rmSync(stale, { force: true });
+      }
+    }
+  } catch (cause) {
+    if (cause instanceof LadderError) throw cause;
+    throw cannotWrite(path, cause);
+  } finally {
+    rmSync(partial, { force: true });
+  }
+  const release = (): void => {
+    process.removeListener('exit', release);
+    if (readTextOrNull(path) === own) rmSync(path, { force: true });
+  };
+  process.once('exit', release);
+  return release;
+}
+
+function readTextOrNull(path: string): string | null {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return null;
+  }
+}
+
+/** The encoding that a byte order mark says; UTF-8 where there is none. */
+export function encodingOf(head: Uint8Array): 'utf-8' | 'utf-16le' | 'utf-16be' {
+  if (head[0] === 0xff && head[1] === 0xfe) return 'utf-16le';
+  return head[0] === 0xfe && head[1] === 0xff ? 'utf-16be' : 'utf-8';
+}
+
+/**
+ * Text in UTF-8 or, with a byte order mark, UTF-16; the mark is no part of it.
+ * @param strict whether bytes that are neither are an error, or U+FFFD
+ * @throws TypeError
+ */
+export function decodeText(bytes: Uint8Array, strict = false): string {
+  return new TextDecoder(encodingOf(bytes), { fatal: strict }).decode(bytes);
 }
 
 /**

@@ -2,28 +2,31 @@
  * A checkpoint read from its folder: all four files parsed and checked against each other, nothing loaded or run.
  * Parsers are in graph.ts, params.ts, elf.ts, module-blob.ts and manifest.ts; checks between files in checks.ts.
  */
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { LadderError } from '../errors.js';
-import { checkStorage, checkManifest, checkModule, checkParams, checkParamsComplete } from './checks.js';
+import { decodeText } from '../files.js';
+import { checkStorage, checkManifest, checkModule, checkParams, checkParamsComplete, listNames } from './checks.js';
 import { FileSource } from './byte-source.js';
 import { type ElfObject, fileRangeAt, localFunctionAddress, parseElf, readExportedString } from './elf.js';
 import { type LinkedImage, linkedImages } from './fatbin.js';
-import { type Graph, parseGraph } from './graph.js';
+import { argumentEntries, type Graph, parseGraph } from './graph.js';
 import { kGraphFile, kManifestFile, kModuleFile, kParamsFile, locateCheckpoint } from './locate.js';
 import { type Manifest, parseManifest } from './manifest.js';
 import { type ModuleBlob, parseModuleBlob } from './module-blob.js';
 import { type CheckpointName, parseCheckpointName } from './names.js';
 import { type ParamTensor, readParams } from './params.js';
+import { hashOfFile, readSeal } from './seal.js';
 
 export const kBlobSymbol = '__tvm_dev_mblob';
 
 /** Stored parameters, of graph.params or, where there is none, of model.so: where the tensors lie. */
 export interface CheckpointParams {
   readonly path: string;
+  /** Those that the graph has. */
   readonly tensors: readonly ParamTensor[];
+  /** Names of those that the graph lacks: skipped, as TVM does. */
+  readonly unused: readonly string[];
 }
 
 /** Device code that model.so launches by itself (route 1), through a CUDA runtime inside it or one that it needs. */
@@ -78,10 +81,11 @@ export async function readCheckpoint(path: string): Promise<Checkpoint> {
   const manifest = await readManifest(folder);
   if (manifest) checkManifest(graph, manifest);
   const module = await readModule(folder);
-  const params = (await readParamsIndex(folder)) ?? moduleParams(module);
+  const params = (await readParamsIndex(folder, graph)) ?? moduleParams(module, graph);
   if (params) checkParams(graph, params.tensors);
   if (params && manifest) checkParamsComplete(manifest, params.tensors);
   if (module) checkModule(graph, module.elf);
+  if (module && manifest) await refuseDamagedModule(module.path);
   const name = basename(folder);
   const parent = basename(dirname(folder));
   return { folder, name, parsedName: parseCheckpointName(name, parent), model: manifest?.model ?? parent, graph, params, module, manifest };
@@ -112,16 +116,65 @@ export async function readManifest(folder: string): Promise<Manifest | null> {
   return text === null ? null : parseManifest(text);
 }
 
-/** Reads the headers of graph.params; null when there is none. @throws LadderError `BAD_PARAMS`, `IO` */
-export async function readParamsIndex(folder: string): Promise<CheckpointParams | null> {
+/**
+ * Reads the headers of graph.params; null when there is none.
+ * @param graph null: not known, so that nothing is told apart
+ * @throws LadderError `BAD_PARAMS`, also for a file that has nothing of the graph; `IO`
+ */
+export async function readParamsIndex(folder: string, graph: Graph | null): Promise<CheckpointParams | null> {
   const path = join(folder, kParamsFile);
-  return (await fileSize(path)) === null ? null : { path, tensors: readParams(path) };
+  return (await fileSize(path)) === null ? null : usableParams(path, kParamsFile, readParams(path), graph);
 }
 
-/** The parameters that TVM's `export_library` put into model.so; null when there are none. */
-export function moduleParams(module: CheckpointModule | null): CheckpointParams | null {
+/** Parameters, and the names of those that the graph lacks. @throws LadderError `BAD_PARAMS` where it lacks all */
+function usableParams(path: string, file: string, all: readonly ParamTensor[], graph: Graph | null): CheckpointParams {
+  const entries = graph && argumentEntries(graph);
+  const known = (tensor: ParamTensor): boolean => entries?.has(tensor.name) ?? true;
+  const unused = all.filter((tensor) => !known(tensor)).map(({ name }) => name);
+  if (unused.length > 0 && unused.length === all.length)
+    throw new LadderError(
+      'BAD_PARAMS',
+      `${file} is of another graph: it holds ${quoted(unused)}, none of which is an input of graph.json`,
+      { tensors: unused },
+    );
+  return { path, tensors: all.filter(known), unused };
+}
+
+/** Names of a foreign file for a message. */
+function quoted(names: readonly string[]): string {
+  return listNames(names.map((name) => JSON.stringify(name)));
+}
+
+/** A name but for its numbers: tensors of one kind, `p0` and `p12`, have it in common. */
+function seriesOf(name: string): string {
+  return name.replace(/\d+/g, '#');
+}
+
+/**
+ * Inputs of a foreign graph that graph.params should hold and does not: those whose names are one of a series that it holds
+ * (TVM calls parameters p0, p1, …). Others are what a caller sets.
+ */
+export function lackingParams({ graph, manifest, params }: Pick<Checkpoint, 'graph' | 'manifest' | 'params'>): readonly string[] {
+  if (!params) return [];
+  const series = new Set(params.tensors.map(({ name }) => seriesOf(name)).filter((text) => text.includes('#')));
+  return inputNames({ graph, manifest, params }).filter((name) => !manifest && series.has(seriesOf(name)));
+}
+
+/** What to know of graph.params before believing a result: tensors too many, and too few. */
+export function paramsRemarks(checkpoint: Pick<Checkpoint, 'graph' | 'manifest' | 'params'>): readonly string[] {
+  const unused = checkpoint.params?.unused ?? [];
+  const lacking = lackingParams(checkpoint);
+  const file = basename(checkpoint.params?.path ?? kParamsFile);
+  return [
+    ...(unused.length > 0 ? [`${file} holds ${quoted(unused)}, which the graph lacks: skipped, as TVM does`] : []),
+    ...(lacking.length > 0 ? [`${file} lacks ${quoted(lacking)}: filled with random values`] : []),
+  ];
+}
+
+/** The parameters that TVM's `export_library` put into model.so; null when there are none. @throws LadderError `BAD_PARAMS` */
+export function moduleParams(module: CheckpointModule | null, graph: Graph | null): CheckpointParams | null {
   const tensors = module?.blob?.params ?? [];
-  return module && tensors.length > 0 ? { path: module.path, tensors } : null;
+  return module && tensors.length > 0 ? usableParams(module.path, kModuleFile, tensors, graph) : null;
 }
 
 /** Reads model.so's symbols and module blob; null when there is none. @throws LadderError `BAD_MODULE`, `IO` */
@@ -150,48 +203,84 @@ function readLinkedCode(source: FileSource, elf: ElfObject): LinkedCode | null {
   };
 }
 
-/** A file of the folder against the manifest's hash, or model.so's kernel sources against the manifest's. */
+/** A file of the folder against its hash, or model.so's kernel sources against the manifest's. */
 export interface HashCheck {
   readonly file: string;
-  readonly expected: string;
-  /** null: the file is missing, or says nothing of its sources. */
-  readonly actual: string | null;
   readonly matches: boolean;
+  /** The hashes, in words, or why there is nothing to compare. */
+  readonly detail: string;
 }
 
 /**
- * Compares the folder's files with the manifest's hashes, reading them whole as streams, and model.so's record of its
- * sources with the manifest's. Empty for a foreign checkpoint.
+ * Compares the folder's files, read whole as streams, with their hashes: those of the manifest, and that which model.so carries
+ * of itself (seal.ts); then the sources that model.so names with the manifest's. Empty for a foreign checkpoint.
  * @throws LadderError `IO`
  */
-export async function checkHashes({ folder, manifest, module }: Checkpoint): Promise<readonly HashCheck[]> {
+export async function checkHashes({ folder, manifest, params, module }: Checkpoint): Promise<readonly HashCheck[]> {
   if (!manifest) return [];
   const results: HashCheck[] = [];
-  for (const [file, expected] of Object.entries(manifest.files)) {
-    const actual = await hashFile(join(folder, file));
-    results.push({ file, expected, actual, matches: actual === expected });
-  }
-  if (module) {
-    const actual = await readExportedString(module.path, '__ladder_sources');
+  for (const [file, expected] of Object.entries(manifest.files))
+    results.push(compareHashes(file, expected, await hashIfThere(join(folder, file)), kManifestFile));
+  if (params && !Object.hasOwn(manifest.files, kParamsFile))
     results.push({
-      file: `${kModuleFile} (sources)`,
-      expected: manifest.build.sources,
-      actual,
-      matches: actual === manifest.build.sources,
+      file: kParamsFile,
+      matches: true,
+      detail: `not compared: ${kManifestFile} holds no hash of it, as those who pack it with \`ladder build … --weights\` get`,
     });
+  if (module) {
+    results.push(
+      await checkModuleHash(module.path),
+      compareHashes(
+        `${kModuleFile} (sources)`,
+        manifest.build.sources,
+        await readExportedString(module.path, '__ladder_sources'),
+        kManifestFile,
+      ),
+    );
   }
   return results;
 }
 
-async function hashFile(path: string): Promise<string | null> {
-  const hash = createHash('sha256');
+/** Compares a model.so of ours with the hash that it carries. @throws LadderError `IO` */
+export async function checkModuleHash(path: string): Promise<HashCheck> {
+  const seal = await readSeal(path);
+  if (seal) return compareHashes(kModuleFile, seal.expected, seal.actual, 'its last line');
+  return {
+    file: kModuleFile,
+    matches: false,
+    detail: 'carries no SHA-256 of itself: cut short, changed, or of an earlier version; remove it, and it is built anew',
+  };
+}
+
+function compareHashes(file: string, expected: string, actual: string | null, source: string): HashCheck {
+  const matches = actual === expected;
+  return {
+    file,
+    matches,
+    detail: matches
+      ? `SHA-256 ${expected.slice(0, 12)}… as in ${source}`
+      : `SHA-256 is ${actual?.slice(0, 12) ?? 'absent'}, ${source} says ${expected.slice(0, 12)}`,
+  };
+}
+
+/** Code that is not what was compiled must not run. @throws LadderError `BAD_MODULE`, `IO` */
+async function refuseDamagedModule(path: string): Promise<void> {
+  const seal = await readSeal(path);
+  if (!seal || seal.actual === seal.expected) return;
+  throw new LadderError(
+    'BAD_MODULE',
+    `${path} is not as it was built: its SHA-256 is ${seal.actual.slice(0, 12)}…, its last line says ${seal.expected.slice(0, 12)}…; remove it, and it is built anew`,
+    { path },
+  );
+}
+
+async function hashIfThere(path: string): Promise<string | null> {
   try {
-    for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Uint8Array);
+    return await hashOfFile(path);
   } catch (cause) {
     if (isMissing(cause)) return null;
     throw ioError(path, cause);
   }
-  return hash.digest('hex');
 }
 
 /** Parses the module blob where it lies in the file; null when the module has none. */
@@ -216,9 +305,9 @@ async function readText(path: string, code: 'BAD_GRAPH' | 'BAD_MANIFEST'): Promi
     throw ioError(path, cause);
   }
   try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+    return decodeText(bytes, true);
   } catch (cause) {
-    throw new LadderError(code, `${path} is not UTF-8`, { path }, { cause });
+    throw new LadderError(code, `${path} is neither UTF-8 nor, with a byte order mark, UTF-16`, { path }, { cause });
   }
 }
 

@@ -25,7 +25,7 @@ export function checkModule(graph: Graph, elf: ElfObject): void {
   if (missing.length === 0) return;
   throw new LadderError(
     'MISSING_SYMBOL',
-    `model.so does not export ${missing.length} function(s) that graph.json calls: ${list(missing)}; the two are not of one build`,
+    `model.so does not export ${missing.length} function(s) that graph.json calls: ${listNames(missing)}; the two are not of one build`,
     { symbols: missing },
   );
 }
@@ -57,7 +57,7 @@ export function checkArchitectures(images: readonly LinkedImage[], computeCapabi
   const found = [...new Set(lacking.flatMap(({ architectures }) => architectures))].sort();
   throw new LadderError(
     'WRONG_ARCHITECTURE',
-    `model.so has no code for this GPU (${device}) in ${lacking.length} of the ${images.length} translation units with kernels: they are for ${list(found)}; compile them again with \`-gencode arch=compute_${computeCapability.join('')},code=${device}\`, or with PTX (code=compute_80)`,
+    `model.so has no code for this GPU (${device}) in ${lacking.length} of the ${images.length} translation units with kernels: they are for ${listNames(found)}; compile them again with \`-gencode arch=compute_${computeCapability.join('')},code=${device}\`, or with PTX (code=compute_80)`,
     { architecture: device, found },
   );
 }
@@ -69,13 +69,12 @@ function usableArchitectures(): (name: string) => boolean {
   return () => true;
 }
 
-/** Every tensor of graph.params must be a `null` node of that shape and type. @throws LadderError `BAD_PARAMS` */
+/** Tensors of graph.params that the graph has must have its shape and type. @throws LadderError `BAD_PARAMS` */
 export function checkParams(graph: Graph, tensors: readonly ParamTensor[]): void {
   const entries = argumentEntries(graph);
   for (const { name, dtype, shape } of tensors) {
     const id = entries.get(name);
-    if (id === undefined)
-      throw new LadderError('BAD_PARAMS', `graph.params holds ${quote(name)}, which is no input of the graph`, { tensor: name });
+    if (id === undefined) continue;
     const entry = graph.entries[id]!;
     if (!sameDataType(dtype, entry.dtype) || shape.length !== entry.shape.length || shape.some((extent, i) => extent !== entry.shape[i])) {
       throw new LadderError(
@@ -99,7 +98,7 @@ export function checkParamsComplete(manifest: Manifest, tensors: readonly ParamT
   if (missing.length === 0) return;
   throw new LadderError(
     'MISSING_PARAMETER',
-    `graph.params lacks ${missing.length} parameter(s): ${list(missing)}; pack all of them with \`ladder build … --weights\`, or remove graph.params to run with made-up weights`,
+    `graph.params lacks ${missing.length} parameter(s): ${listNames(missing)}; pack all of them with \`ladder build … --weights\`, or remove graph.params to run with made-up weights`,
     { tensors: missing },
   );
 }
@@ -210,7 +209,8 @@ function quote(name: string): string {
   return JSON.stringify(name.length > 80 ? `${name.slice(0, 80)}…` : name);
 }
 
-function list(names: readonly string[]): string {
+/** Names for a message, the first few of many. */
+export function listNames(names: readonly string[]): string {
   return `${names
     .slice(0, kMaxListed)
     .map((name) => name.slice(0, 120))

@@ -13,6 +13,7 @@ import {
   inputNames,
   type LinkedCode,
   moduleParams,
+  lackingParams,
   readGraph,
   readManifest,
   readModule,
@@ -81,7 +82,12 @@ export interface Inspection {
     readonly sharedBytes: number;
     readonly unsharedBytes: number;
   } | null;
-  readonly params: { readonly tensors: number; readonly sizeBytes: number } | null;
+  readonly params: {
+    readonly tensors: number;
+    readonly sizeBytes: number;
+    /** Held by graph.params, and not by the graph. */
+    readonly unused: readonly string[];
+  } | null;
   readonly module: InspectedModule | null;
   readonly manifest: Pick<
     Manifest,
@@ -112,10 +118,15 @@ export async function inspectPrebuilt(path: string): Promise<Inspection> {
   const graph = await attempt(() => readGraph(folder));
   const manifest = await attempt(() => readManifest(folder));
   const module = await attempt(() => readModule(folder));
-  const params = (await attempt(() => readParamsIndex(folder))) ?? moduleParams(module);
+  const params = await attempt(async () => (await readParamsIndex(folder, graph)) ?? moduleParams(module, graph));
   if (graph && manifest) await attempt(() => checkManifest(graph, manifest));
   if (graph && params) await attempt(() => checkParams(graph, params.tensors));
   if (params && manifest) await attempt(() => checkParamsComplete(manifest, params.tensors));
+  for (const name of graph && params ? lackingParams({ graph, manifest, params }) : [])
+    problems.push({
+      code: 'MISSING_PARAMETER',
+      message: `graph.params lacks ${JSON.stringify(name)}, one of a series that it holds: a run fills it with random values`,
+    });
   if (graph && module) await attempt(() => checkModule(graph, module.elf));
   const linked = module?.linked;
   if (linked) await attempt(() => checkDevices(linked));
@@ -128,7 +139,11 @@ export async function inspectPrebuilt(path: string): Promise<Inspection> {
     model: manifest?.model ?? parent,
     parsedName: parseCheckpointName(name, parent),
     graph: graph && describeGraph({ graph, manifest, params }),
-    params: params && { tensors: params.tensors.length, sizeBytes: params.tensors.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0) },
+    params: params && {
+      tensors: params.tensors.length,
+      sizeBytes: params.tensors.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
+      unused: params.unused,
+    },
     module: module && describeModule(module),
     manifest: manifest && summarise(manifest),
     problems,

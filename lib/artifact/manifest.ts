@@ -84,7 +84,7 @@ export const manifestSchema = z.strictObject({
     /** The tuning that kernels have whose target has none of its own, e.g. "sm_90a", or "default". */
     tuning: z.string(),
   }),
-  /** SHA-256 of the folder's files; model.so is not among them, it names the sources it was built from instead. */
+  /** SHA-256 of graph.json, and of graph.params where it was packed. model.so, compiled on each machine, carries its own (seal.ts). */
   files: z.record(z.string(), sha256),
 });
 export type Manifest = z.infer<typeof manifestSchema>;

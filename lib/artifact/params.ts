@@ -4,7 +4,8 @@
  *
  *   u64 magic │ u64 reserved │ u64 n, n × string name │ u64 n, n × (NDArray header, data)
  */
-import { type FileHandle, open } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { open } from 'node:fs/promises';
 import { LadderError } from '../errors.js';
 import { atomically } from '../files.js';
 import { ByteReader, type ByteSource, ByteWriter, FileSource } from './byte-source.js';
@@ -70,38 +71,44 @@ export interface ParamInput {
 /**
  * Writes graph.params, one tensor's pieces after the other; only one piece is held at a time, and the file gets its name
  * when it is complete.
+ * @returns SHA-256 of what was written
  * @throws LadderError `BAD_ARGUMENT` when names repeat or a tensor's pieces do not add up to its shape; `IO`
  *
  * @example
  * await writeParams('graph.params', [{ name: 'w', dtype: parseDataType('float16'), shape: [2, 2], chunks: [new Uint8Array(8)] }]);
  */
-export async function writeParams(path: string, tensors: readonly ParamInput[]): Promise<void> {
+export async function writeParams(path: string, tensors: readonly ParamInput[]): Promise<string> {
   if (new Set(tensors.map(({ name }) => name)).size !== tensors.length)
     throw new LadderError('BAD_ARGUMENT', 'expected distinct tensor names');
+  const hash = createHash('sha256');
   await atomically(path, async (partial) => {
     const file = await open(partial, 'w');
     try {
-      await writeTensors(file, tensors);
+      await writeTensors(async (bytes) => {
+        hash.update(bytes);
+        await file.writeFile(bytes);
+      }, tensors);
     } finally {
       await file.close();
     }
   });
+  return hash.digest('hex');
 }
 
-async function writeTensors(file: FileHandle, tensors: readonly ParamInput[]): Promise<void> {
+async function writeTensors(write: (bytes: Uint8Array) => Promise<void>, tensors: readonly ParamInput[]): Promise<void> {
   const head = new ByteWriter().u64(kListMagic).u64(0).u64(tensors.length);
   for (const { name } of tensors) head.string(name);
   head.u64(tensors.length);
-  await file.writeFile(head.finish());
+  await write(head.finish());
   for (const { name, dtype, shape, chunks } of tensors) {
     const sizeBytes = safeProduct(shape, elementBytes(dtype));
     if (sizeBytes === null) throw new LadderError('BAD_ARGUMENT', `tensor ${name} has more than 2^53 bytes`, { tensor: name });
     const header = new ByteWriter();
     writeArrayHeader(header, { dtype, shape, sizeBytes });
-    await file.writeFile(header.finish());
+    await write(header.finish());
     let written = 0;
     for await (const chunk of chunks) {
-      await file.writeFile(chunk);
+      await write(chunk);
       written += chunk.length;
     }
     if (written !== sizeBytes) {

@@ -9,21 +9,31 @@ import { formatLabel } from '../formats/index.js';
 import { modelOfText } from '../models/index.js';
 import { loggingSystems, systemNamed } from './systems/index.js';
 
-/**
- * The case of a log, from its path relative to the folder of logs. Where a log prints its checkpoint's path, that is the
- * better witness (artifact/names.ts).
- */
-export function caseOfLog(path: string, system: string): CaseName {
+/** What of a log's path names its case: its own name, or its folder's where all of a system's logs have one name. */
+function stemOf(path: string): string {
   const parts = path
     .replace(/\.gz$/, '')
     .split('/')
     .filter((part) => part !== '');
   const last = parts.at(-1) ?? '';
   const isNamedByFolder = loggingSystems().some(({ log }) => log.file?.name === last);
-  const stem = (isNamedByFolder ? (parts.at(-2) ?? last) : last).replace(/\.log$/, '');
-  const model = modelOfText(stem);
-  if (model === null) return { model: null, setting: null, format: null };
+  return (isNamedByFolder ? (parts.at(-2) ?? last) : last).replace(/\.log$/, '');
+}
+
+/** The format that a log's name says; null where it leaves it open. */
+export function formatOfLog(path: string, system: string): string | null {
   const log = systemNamed(system)?.log;
-  const pair = log?.formatsOf === undefined ? kPlainFormats : log.formatsOf(stem);
-  return { model: model.id, setting: settingOfText(stem, model), format: pair && formatLabel(pair.weight, pair.activation) };
+  const pair = log?.formatsOf === undefined ? kPlainFormats : log.formatsOf(stemOf(path));
+  return pair && formatLabel(pair.weight, pair.activation);
+}
+
+/**
+ * The case of a log, from its path relative to the folder of logs; what it prints of its case is startOf's of its system's record.
+ */
+export function caseOfLog(path: string, system: string): CaseName {
+  const stem = stemOf(path);
+  const model = modelOfText(stem);
+  return model === null
+    ? { model: null, setting: null, format: null }
+    : { model: model.id, setting: settingOfText(stem, model), format: formatOfLog(path, system) };
 }

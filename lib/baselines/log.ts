@@ -1,10 +1,11 @@
 /**
- * What every log parser shares: the line reader, the error for a log without a result, and the typed result.
- * Logs are untrusted text of any length: they are read as a stream, stray bytes and carriage returns are tolerated,
- * and a result counts only when its line or its unit is complete. The systems' parsers: systems/. Which file belongs to which
- * case: case-names.ts.
+ * What every log parser shares: the line reader, the error for a log without a result, the typed result, and the rule by which a
+ * number counts: as its run's last word ({@link LastWord}). Logs are untrusted text of any length: they are read as a stream, stray
+ * bytes and carriage returns are tolerated, and a result counts only when its line or its unit is complete. The systems' parsers:
+ * systems/. Which file belongs to which case: case-names.ts.
  */
 import { LadderError } from '../errors.js';
+import { encodingOf } from '../files.js';
 import type { ClockKind } from '../run/record.js';
 
 /** Why a log has no result. */
@@ -15,8 +16,12 @@ export type BadLogReason =
   | 'cut short'
   /** The system says that it failed. */
   | 'failed'
-  /** It ends where it should, without a result. */
-  | 'no result line';
+  /** It ends where it should, without a result, or with one that is no number. */
+  | 'no result line'
+  /** The file cannot be read. */
+  | 'unreadable'
+  /** It speaks of another case than its name does. */
+  | 'conflict';
 
 /** Smallest and largest of the values that the log's latency summarises, in ms. */
 export interface LogRange {
@@ -50,19 +55,41 @@ export type LogSource = AsyncIterable<Uint8Array | string> | Iterable<Uint8Array
 /** Longer lines hold no result and would only fill the memory: they are dropped. */
 const maxLineLength = 1 << 20;
 
+/** Bytes as text: UTF-8, or what their byte order mark says. */
+async function* decoded(source: LogSource): AsyncGenerator<string, void, void> {
+  let decoder: InstanceType<typeof TextDecoder> | null = null;
+  let head: Uint8Array = new Uint8Array(0);
+  for await (const chunk of source) {
+    if (typeof chunk === 'string') {
+      yield chunk;
+      continue;
+    }
+    if (decoder) {
+      yield decoder.decode(chunk, { stream: true });
+      continue;
+    }
+    // The mark may come in pieces.
+    head = Buffer.concat([head, chunk]);
+    if (head.length < 3) continue;
+    decoder = new TextDecoder(encodingOf(head));
+    yield decoder.decode(head, { stream: true });
+  }
+  decoder ??= new TextDecoder(encodingOf(head));
+  yield decoder.decode(head.length < 3 ? head : undefined);
+}
+
 /**
- * Splits a stream into lines at `\n`, `\r\n` and a bare `\r` (progress bars). Invalid UTF-8 becomes U+FFFD, colour
- * sequences and NULs vanish. Lines beyond 1 MiB are skipped.
+ * Splits a stream into lines at `\n`, `\r\n` and a bare `\r` (progress bars). Text is UTF-8 or, with a byte order mark, UTF-16;
+ * invalid bytes become U+FFFD, colour sequences and NULs vanish. Lines beyond 1 MiB are skipped.
  */
 export async function* readLines(source: LogSource): AsyncGenerator<LogLine, void, void> {
-  const decoder = new TextDecoder('utf-8');
   const lineEnd = /[\r\n]/g;
   const clean = (text: string): string => text.replace(/\u001b\[[0-9;]*[A-Za-z]|\0/g, '');
   let rest = '';
   let dropping = false;
-  for await (const chunk of source) {
+  for await (const text of decoded(source)) {
     lineEnd.lastIndex = rest.length;
-    rest += typeof chunk === 'string' ? chunk : decoder.decode(chunk, { stream: true });
+    rest += text;
     let start = 0;
     for (let end = lineEnd.exec(rest); end !== null; end = lineEnd.exec(rest)) {
       if (!dropping) yield { text: clean(rest.slice(start, end.index)), terminated: true };
@@ -75,7 +102,6 @@ export async function* readLines(source: LogSource): AsyncGenerator<LogLine, voi
       rest = '';
     }
   }
-  rest += decoder.decode();
   if (rest !== '' && !dropping) yield { text: clean(rest), terminated: false };
 }
 
@@ -96,55 +122,113 @@ export const decimal = String.raw`(\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)`;
 export const msUnit = String.raw`\s?ms(?![A-Za-z0-9_])`;
 
 const failureLine =
-  /Traceback \(most recent call last\)|^\s*[A-Za-z_.]*(?:Error|Exception)\b:?|\berror:|^&&&& FAILED|CUDA error|out of memory|Segmentation fault|core dumped|^Killed$/i;
+  /Traceback \(most recent call last\)|^\s*[A-Za-z_.]*(?:Error|Exception)\b(?! ignored):?|\berror:|^&&&& FAILED|CUDA error|out of memory|Segmentation fault|core dumped|^Killed$/i;
 
 /**
- * Watches a log as it goes by, and says at its end why it has no result.
- * Feed it every line; call `fail` once, when no result was found.
+ * The number of a log that counts: its run's last word. A later run that begins, a failure, a number that cannot be read, or an
+ * end in the middle takes it away, and what took it is the reason for which there is none.
+ * Feed it every line; the parser says what the line was; `end` gives the value or throws.
  */
-export class LogWatch {
+export class LastWord<T> {
+  private last: LogLine = { text: '', terminated: true };
   private seen = false;
-  private lastTerminated = true;
-  private failure: string | null = null;
+  private begun = false;
+  /** Whether the last line was one that the system means to print. */
+  private known = true;
+  private value: T | null = null;
+  private taken: { readonly reason: BadLogReason; readonly detail: string } | null = null;
 
   constructor(
     private readonly system: string,
     private readonly source: string,
   ) {}
 
-  see(line: LogLine): void {
-    if (line.text.trim() !== '') this.seen = true;
-    this.lastTerminated = line.terminated;
-    // The last message of a Python traceback is the telling one.
-    if (failureLine.test(line.text)) this.failure = line.text.trim().slice(0, 160);
+  /** Whether there is a number now. */
+  get said(): boolean {
+    return this.value !== null;
   }
 
-  /** @param unfinished true when the log began something that it did not end */
-  fail(unfinished = false): LadderError {
-    if (!this.seen) return badLog(this.system, this.source, 'empty', '');
-    if (this.failure !== null) return badLog(this.system, this.source, 'failed', this.failure);
-    if (unfinished || !this.lastTerminated) return badLog(this.system, this.source, 'cut short', 'it ends before its result');
-    return badLog(this.system, this.source, 'no result line', '');
+  see(line: LogLine): void {
+    this.last = line;
+    this.known = line.text.trim() === '';
+    if (!this.known) this.seen = true;
+    // The last message of a Python traceback is the telling one.
+    if (failureLine.test(line.text)) this.fail(line.text.trim().slice(0, 160));
+  }
+
+  /** The line says the result. @param value null: it has no usable number */
+  say(value: T | null): void {
+    const { text, terminated } = this.last;
+    this.known = true;
+    this.value = value;
+    if (value !== null) this.taken = null;
+    else if (this.taken?.reason === 'failed') return;
+    else if (terminated) this.taken = { reason: 'no result line', detail: `its last number cannot be read: ${text.trim().slice(0, 160)}` };
+    else this.taken = { reason: 'cut short', detail: 'it ends before its result' };
+  }
+
+  /** A run begins with the line: what was said before is not its word. */
+  begin(): void {
+    this.begun = true;
+    if (this.value !== null) this.taken = { reason: 'cut short', detail: 'a later run begins and has no result' };
+    this.value = null;
+  }
+
+  /** The line is one that may be the last, whether or not it has an end. */
+  finish(): void {
+    this.known = true;
+  }
+
+  /** The line says that the run failed. */
+  fail(detail: string): void {
+    this.known = true;
+    this.value = null;
+    this.taken = { reason: 'failed', detail };
+  }
+
+  /**
+   * The number, or the error that says why there is none.
+   * @param unfinished what the log began and did not end; null: nothing
+   * @throws LadderError `BAD_LOG` with `context.reason`
+   */
+  end(unfinished: string | null = null): T {
+    const bad = (reason: BadLogReason, detail: string): LadderError => badLog(this.system, this.source, reason, detail);
+    const middle = this.last.terminated || this.known ? null : 'it ends in the middle of a line';
+    if (this.value !== null) {
+      if ((unfinished ?? middle) === null) return this.value;
+      throw bad('cut short', unfinished ?? middle!);
+    }
+    if (!this.seen) throw bad('empty', '');
+    if (this.taken !== null) throw bad(this.taken.reason, this.taken.detail);
+    if (unfinished !== null || this.begun || !this.last.terminated) throw bad('cut short', unfinished ?? 'it ends before its result');
+    throw bad('no result line', '');
   }
 }
 
 /**
- * The last `pattern` of a log that prints its latency in one line: group 1 is the milliseconds.
- * @param begins what such a line begins with, so that a cut one is not mistaken for an absent one
+ * The latency of a log that prints it in one line: the last one, as {@link LastWord} has it.
+ * @param pattern group 1 is the milliseconds
+ * @param begins what such a line begins with, so that one without a number, or a cut one, is not mistaken for an absent one
+ * @param start what a run begins with, where that is printed
+ * @throws LadderError `BAD_LOG` with `context.reason`
  */
-export async function lastLatency(system: string, source: LogSource, name: string, pattern: RegExp, begins: RegExp): Promise<number> {
-  const watch = new LogWatch(system, name);
-  let latencyMs: number | null = null;
-  let cut = false;
+export async function lastLatency(
+  system: string,
+  source: LogSource,
+  name: string,
+  pattern: RegExp,
+  begins: RegExp,
+  start?: RegExp,
+): Promise<number> {
+  const word = new LastWord<number>(system, name);
   for await (const line of readLines(source)) {
-    watch.see(line);
+    word.see(line);
     const match = pattern.exec(line.text);
-    if (match !== null) latencyMs = positive(match[1]);
-    // A result that begins and does not end supersedes the one before it.
-    else if (!line.terminated && begins.test(line.text)) cut = true;
+    if (match !== null) word.say(positive(match[1]));
+    else if (begins.test(line.text)) word.say(null);
+    else if (start?.test(line.text)) word.begin();
   }
-  if (latencyMs === null || cut) throw watch.fail(cut);
-  return latencyMs;
+  return word.end();
 }
 
 /** A printed number as a finite positive one, else null: zero and NaN are no latencies. */

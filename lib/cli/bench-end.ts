@@ -226,8 +226,12 @@ export async function endBench(bench: FinishedBench, io: CliIo): Promise<void> {
   }
   if (!bench.figures) return;
   io.progress('drawing', null);
-  const { finishBench } = await import('../figure8/finish.js');
-  const { files, text } = await finishBench({ reproduce: bench.reproduce && bench.device.kind === 'cuda', results: [bench.resultsRoot] });
+  const { finishInThread } = await import('../figure8/finish-thread.js');
+  const { files, text, remarks } = await finishInThread(
+    { reproduce: bench.reproduce && bench.device.kind === 'cuda', results: [bench.resultsRoot] },
+    io.signal,
+  );
   io.endProgress();
+  for (const remark of remarks) io.note(remark);
   io.out(`\n${text}\n\n${files.join('\n')}`);
 }

@@ -3,9 +3,11 @@
  * table (the other systems, comparison, Figure 8) is bench-end.ts's.
  */
 import { existsSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { runnableSystems } from '../baselines/systems/index.js';
 import { LadderError } from '../errors.js';
+import { acquireLock } from '../files.js';
 import { readCases, type BenchCase, type CaseTiming } from '../run/bench-cases.js';
 import { runBench, type BenchOutcome } from '../run/bench.js';
 import { describeMeanState } from '../run/conditions.js';
@@ -133,6 +135,31 @@ async function buildModules(cases: readonly BenchCase[], device: DeviceInfo, io:
   }
 }
 
+/**
+ * Two benches in one folder would take each other's records for their own, two on one GPU measure each other.
+ * @returns gives both back
+ * @throws LadderError `BUSY`, `IO`
+ */
+function lockFor(device: DeviceInfo, resultsRoot: string, io: CliIo): () => void {
+  const releaseFolder = acquireLock(join(resultsRoot, '.bench.lock'), `the folder of records ${resultsRoot}`);
+  try {
+    const path = join(tmpdir(), `ladder-${device.uuid ?? device.kind}.lock`);
+    const releaseDevice = acquireLock(path, `${device.name} (${device.id})`);
+    return () => {
+      releaseDevice();
+      releaseFolder();
+    };
+  } catch (error) {
+    // What the CPU measures shows that a checkpoint runs, and its cores are shared with anybody's work.
+    if (device.kind === 'cpu' && error instanceof LadderError) {
+      io.note(`${error.message}; the latencies of both will be too long`);
+      return releaseFolder;
+    }
+    releaseFolder();
+    throw error;
+  }
+}
+
 async function bench(names: readonly string[], options: BenchCliOptions, io: CliIo): Promise<void> {
   const forceTune = (options.force_tune ?? options.forceTune) === true;
   const reproduce = options.reproduce === true;
@@ -149,6 +176,31 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
   const cases = chooseCheckpoints(names, options.checkpoints, defaults.checkpoints).map(
     (found): BenchCase => ({ ...found, deviceId: device.id, timing, verify: options.verify ?? defaults.verify }),
   );
+  const resultsRoot = resolve(options.results);
+  const release = lockFor(device, resultsRoot, io);
+  try {
+    await benchLocked({ cases, device, timing, resultsRoot, forceTune, reproduce, reproduction }, options, io);
+  } finally {
+    release();
+  }
+}
+
+/** What a bench is to do, once its options are read. */
+interface PlannedBench {
+  readonly cases: readonly BenchCase[];
+  readonly device: DeviceInfo;
+  readonly timing: CaseTiming;
+  readonly resultsRoot: string;
+  readonly forceTune: boolean;
+  readonly reproduce: boolean;
+  readonly reproduction: FinishedBench['reproduction'];
+}
+
+async function benchLocked(
+  { cases, device, timing, resultsRoot, forceTune, reproduce, reproduction }: PlannedBench,
+  options: BenchCliOptions,
+  io: CliIo,
+): Promise<void> {
   if (device.kind === 'cpu')
     io.note(
       "no GPU is used: checkpoints run on the CPU through the reference operators, to show that they run; their latencies are not the GPU's",
@@ -160,7 +212,6 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
       ordinalOf(device),
       io,
     );
-  const resultsRoot = resolve(options.results);
   const outcomes = await runBench(cases, {
     device,
     resultsRoot,
@@ -172,6 +223,7 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
         `[${index + 1}/${cases.length}] ${one.name}${progress && io.columns !== null ? `: ${progress.phase}` : ''}`,
         progress?.fraction ?? null,
       ),
+    onStale: (one, reason) => io.note(`${one.name} is measured again: ${reason}`),
   });
   io.endProgress();
   if (options.json) io.out(JSON.stringify(outcomes.map(({ record }) => record)));
@@ -185,9 +237,12 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
       if (record.sustained?.reason) io.out(`${name}: sustained: invalid: ${record.sustained.reason}`);
       for (const warning of record.warnings) io.out(`${name}: ${warning}`);
     }
-    if (outcomes.some(({ resumed }) => resumed)) io.out('(earlier): measured by an earlier run of this very code; --fresh measures again');
+    if (outcomes.some(({ resumed }) => resumed))
+      io.out('(earlier): measured before by this very code, of these very files, here; --fresh measures again');
     io.out(`records  ${resultsRoot}`);
   }
+  const unsaved = outcomes.filter((outcome) => outcome.unsaved !== null);
+  for (const outcome of unsaved) io.note(`${outcome.case.name}: the record is not saved: ${outcome.unsaved!}`);
   const finished: FinishedBench = {
     device,
     outcomes,
@@ -200,7 +255,7 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
     figures: options.figures,
   };
   await endBench(finished, options.json === true ? { ...io, out: io.note } : io);
-  if (outcomes.some(({ record }) => record.status === 'failed')) io.exit(exitCodes.failed);
+  if (unsaved.length > 0 || outcomes.some(({ record }) => record.status === 'failed')) io.exit(exitCodes.failed);
   else if (outcomes.some(({ record }) => record.verified === false)) io.exit(exitCodes.mismatch);
   else if (options.strict && outcomes.some(({ record }) => record.status === 'invalid')) io.exit(exitCodes.invalid);
 }
@@ -214,7 +269,7 @@ export const benchCommand: Command = {
       .option('--device <device>', "'auto', 'cpu', 'cuda' or 'cuda:<ordinal>'", 'auto')
       .option('--checkpoints <folder>', 'measure all of a folder of <model>/<name>/ checkpoints')
       .option('--results <folder>', 'where records are kept', join(packageRoot, 'bench', 'results', 'local'))
-      .option('--fresh', 'measure again what has a valid record of this code')
+      .option('--fresh', 'measure again what has a valid record of this code and these files')
       .option('--verify', "verify each checkpoint's operators, too")
       .option('--no-verify', 'do not')
       .option(

@@ -41,7 +41,12 @@ export function renderInspection(inspection: Inspection): string {
         ? 'absent: built on first use'
         : 'absent',
   ]);
-  facts.push(['graph.params', params ? `${params.tensors} tensors, ${formatBytes(params.sizeBytes)}` : 'absent: weights are generated']);
+  facts.push([
+    'graph.params',
+    params
+      ? `${params.tensors} tensors, ${formatBytes(params.sizeBytes)}${params.unused.length > 0 ? `; ${params.unused.length} more that the graph lacks` : ''}`
+      : 'absent: weights are generated',
+  ]);
   facts.push([
     'checkpoint.json',
     manifest

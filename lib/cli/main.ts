@@ -70,18 +70,41 @@ function report(error: unknown, io: ProcessIo, json: boolean, signal: AbortSigna
   return exitCodes.failed;
 }
 
+/** A command that is told to end has as long to do so in order; nothing that it writes is left half written by the end. */
+const kEndWithinMs = 900;
+
+/**
+ * A reader that has gone (`ladder list | head`), or a disk that is full, ends no command: what a bench measures is worth more than
+ * its lines. What is lost on a full disk makes the exit status `failed`, also where that shows after the command's end.
+ */
+function outliveStreams(): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE' || error.code === 'ERR_STREAM_DESTROYED' || outputLost) return;
+    outputLost = true;
+    process.stderr.write(`ladder: the output could not be written: ${error.message} [IO]\n`);
+    process.exitCode ||= exitCodes.failed;
+  });
+  process.stderr.on('error', () => undefined);
+}
+
+let outputLost = false;
+
 async function main(): Promise<void> {
   const controller = new AbortController();
-  // The first signal ends the work in order; the second one ends the process.
+  // The first signal ends the work in order, if it can be ended soon; the second one ends the process.
   const onSignal = (): void => {
     if (controller.signal.aborted) process.exit(exitCodes.aborted);
     controller.abort();
+    setTimeout(() => {
+      process.stderr.write('ladder: aborted\n');
+      process.exit(exitCodes.aborted);
+    }, kEndWithinMs).unref();
   };
   process.on('SIGINT', onSignal);
   process.on('SIGTERM', onSignal);
-  // A reader that has gone (`ladder list | head`) is no error of ours.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? exitCodes.ok : exitCodes.failed));
-  process.exitCode = await runCli(process.argv.slice(2), process.stdout, process.stderr, controller.signal);
+  outliveStreams();
+  const status = await runCli(process.argv.slice(2), process.stdout, process.stderr, controller.signal);
+  process.exitCode = status === exitCodes.ok && outputLost ? exitCodes.failed : status;
 }
 
 if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) await main();

@@ -1,4 +1,5 @@
 /** `ladder params`: the weights that a run uses, as graph.params, for another TVM to compute the same. */
+import { checkWritable } from '../files.js';
 import { formatBytes } from '../table.js';
 import { withPrebuilt } from '../run/run-prebuilt.js';
 import type { Command } from './command.js';
@@ -19,6 +20,7 @@ export const paramsCommand: Command = {
         const task = { signal: io.signal, onProgress: progressTo(io) };
         const { device, seed, build, output, inputs } = options;
         const path = checkpointOf(argument, options);
+        await checkWritable(output);
         const written = await withPrebuilt(path, { device, seed, build, ...task }, async (prebuilt) => ({
           ...(await prebuilt.exportParams(output, { ...task, inputs })),
           weights: prebuilt.weights,

@@ -31,8 +31,8 @@ export const plotCommand: Command = {
           throw new LadderError('BAD_ARGUMENT', 'expected --artifact or --reproduce but received both');
         io.progress('drawing', null);
         // Drawing needs a DOM, sharp and pdfkit: other commands shall not wait for them.
-        const { finishBench } = await import('../figure8/finish.js');
-        const { files, reproduced } = await finishBench({
+        const { finishInThread } = await import('../figure8/finish-thread.js');
+        const asked = {
           set: options.artifact === true ? 'artifact' : 'paper',
           reproduce: options.reproduce === true,
           values: options.values === true,
@@ -40,8 +40,10 @@ export const plotCommand: Command = {
           ...(options.results === undefined ? {} : { results: options.results }),
           ...(options.gpu === undefined ? {} : { gpu: options.gpu }),
           ...(options.profile === undefined ? {} : { profile: options.profile }),
-        });
+        } as const;
+        const { files, reproduced, remarks } = await finishInThread(asked, io.signal);
         io.endProgress();
+        for (const remark of remarks) io.note(remark);
         if (options.reproduce === true && reproduced === null)
           throw new LadderError(
             'BAD_ARGUMENT',

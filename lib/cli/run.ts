@@ -2,8 +2,9 @@
  * `ladder run`: loads a checkpoint and times it. Called as the authors call their script (`ladder --prebuilt_path PATH`) it
  * measures by the paper's rule and prints what their script prints: the summary of five values and every operator's time.
  */
-import { writeFile } from 'node:fs/promises';
 import { Option, type Command as Program } from 'commander';
+import type { LadderError } from '../errors.js';
+import { checkWritable, writeWhole } from '../files.js';
 import type { Prebuilt } from '../run/prebuilt.js';
 import { describeMeanState } from '../run/conditions.js';
 import { recordOf, runLoaded, withPrebuilt, type RunResult } from '../run/run-prebuilt.js';
@@ -190,6 +191,7 @@ export function renderAuthors(path: string, result: RunResult, profile: ProfileR
 
 async function runAction(argument: string | undefined, options: RunCliOptions, io: CliIo): Promise<void> {
   const path = checkpointOf(argument, options);
+  if (options.save !== undefined) await checkWritable(options.save);
   const onProgress = progressTo(io);
   const task = { signal: io.signal, onProgress };
   const timing: BenchmarkOptions = {
@@ -210,7 +212,6 @@ async function runAction(argument: string | undefined, options: RunCliOptions, i
   );
   io.endProgress();
   const record = recordOf(result, null);
-  if (options.save !== undefined) await writeFile(options.save, `${JSON.stringify(record)}\n`);
   if (options.json) io.out(JSON.stringify(record));
   else if (profile) {
     io.out(renderAuthors(path, result, profile));
@@ -218,6 +219,12 @@ async function runAction(argument: string | undefined, options: RunCliOptions, i
     for (const warning of result.warnings) io.note(`warning: ${warning}`);
   } else io.out(renderRun(result));
   if (options.strict && result.status === 'invalid') io.exit(exitCodes.invalid);
+  // Last: what was measured is shown, whatever becomes of the file.
+  if (options.save === undefined) return;
+  await writeWhole(options.save, `${JSON.stringify(record)}\n`).catch((error: LadderError) => {
+    io.note(`ladder: ${error.message} [${error.code}]`);
+    io.exit(exitCodes.failed);
+  });
 }
 
 export const runCommand: Command = {

@@ -116,9 +116,9 @@ export async function packWeights(path: string, weights: FloatWeights, options?:
       { folder },
     );
   const design = await designStored(requestOf(manifest), folder, manifest.build.tuning);
-  await packFloats(typeof weights === 'function' ? weights : sourceOf(weights, design), design, folder, task);
+  const hash = await packFloats(typeof weights === 'function' ? weights : sourceOf(weights, design), design, folder, task);
   // What graph.params is packed for: the kernels of this package, whatever the folder was described for.
-  await writeDescription(folder, design);
+  await writeDescription(folder, design, hash);
 }
 
 /** Looks parameters up; a name too many or too few is found before anything is packed. */

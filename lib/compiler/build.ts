@@ -52,9 +52,10 @@ export async function buildCheckpoints(requests: readonly CheckpointRequest[], o
     throwIfAborted(options.signal);
     const folder = folders[i]!;
     const design = await designStored(request, folder, options.arch ?? layoutTarget.id);
+    let paramsHash: string | null = null;
     if (options.weights !== undefined) {
       const { signal, onProgress } = options;
-      await packSafetensors(options.weights, design, folder, {
+      paramsHash = await packSafetensors(options.weights, design, folder, {
         signal,
         ...(onProgress && { onProgress: ({ fraction, detail }) => onProgress(fraction ?? 0, `packing ${detail ?? ''}`) }),
       });
@@ -62,7 +63,7 @@ export async function buildCheckpoints(requests: readonly CheckpointRequest[], o
       const old = await readManifest(folder);
       if (old) refuseToStrandWeights(folder, old, design);
     }
-    await writeDescription(folder, design);
+    await writeDescription(folder, design, paramsHash);
     const built = await readExportedString(join(folder, 'model.so'), '__ladder_sources');
     if (compile && built !== design.manifest.build.sources) stale.push({ folder, design });
   }

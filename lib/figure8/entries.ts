@@ -6,10 +6,12 @@ import { existsSync, statSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { LadderError } from '../errors.js';
+import { decodeText } from '../files.js';
 import { ceilingsMark, parseCeilings, type LibraryCeilings } from '../baselines/ceilings.js';
 import { scanLogs, type BaselineEntry } from '../baselines/scan.js';
 import { systemNamed } from '../baselines/systems/index.js';
 import { figure8Models, figure8Settings } from '../models/index.js';
+import { isUnedited } from '../run/bench-content.js';
 import { parseRecord, type BenchRecord } from '../run/record.js';
 import { publishedRoofline } from './ceilings.js';
 import { figure8Folder, loadArchiveLogs, loadFigureSet, setNames, type FigureSet, type SetName } from './data.js';
@@ -158,34 +160,67 @@ async function filesWith(mark: string, path: string): Promise<{ readonly path: s
           .sort()
           .map((name) => join(path, name))
       : [path];
-    const found = await Promise.all(files.map(async (file) => ({ path: file, text: await readFile(file, 'utf8') })));
+    const found = await Promise.all(files.map(async (file) => ({ path: file, text: decodeText(await readFile(file)) })));
     return found.filter(({ text }) => text.includes(mark));
   } catch (cause) {
     throw new LadderError('IO', `cannot read ${path}: ${(cause as Error).message}`, { path }, { cause });
   }
 }
 
+/** Records that were found, and what is wrong with those that are passed over. */
+export interface FoundRecords {
+  readonly records: readonly SavedRecord[];
+  readonly remarks: readonly string[];
+}
+
 /**
- * Every record (`*.json` with our schema) below a folder, or in one file: one record or a list of them.
- * Other JSON files are passed over; a broken record is an error.
- * @throws LadderError `IO`, `BAD_RECORD`
+ * Every record (`*.json` with our schema) below a folder, or in one file: one record or a list of them. Other JSON files are passed
+ * over; so is a broken record, which is remarked, as is one that was changed after it was written.
+ * @throws LadderError `IO`; `BAD_RECORD` where nothing but a broken record is there
  */
-export async function loadRecords(path: string): Promise<SavedRecord[]> {
-  return (await filesWith('"ladder-record/', path)).flatMap(({ path: file, text }) => {
+export async function loadRecords(path: string): Promise<FoundRecords> {
+  const records: SavedRecord[] = [];
+  const broken: LadderError[] = [];
+  const remarks: string[] = [];
+  for (const { path: file, text } of await filesWith('"ladder-record/', path)) {
     let json: unknown;
     try {
       json = JSON.parse(text);
     } catch {
       json = null;
     }
-    const items = Array.isArray(json) ? json.map((item) => JSON.stringify(item)) : [text];
-    return items.map((item) => ({ record: parseRecord(item, file), path: file }));
-  });
+    for (const item of Array.isArray(json) ? json.map((one) => JSON.stringify(one)) : [text]) {
+      try {
+        const record = parseRecord(item, file);
+        records.push({ record, path: file });
+        if (isUnedited(record) === false)
+          remarks.push(`${file} was changed after it was written: its figures are not as they were measured`);
+      } catch (error) {
+        if (!(error instanceof LadderError)) throw error;
+        broken.push(error);
+        remarks.push(`passed over: ${error.message}`);
+      }
+    }
+  }
+  if (records.length === 0 && broken.length > 0) throw broken[0]!;
+  return { records, remarks };
 }
 
-/** Every file of cuBLASLt's products below a folder. @throws LadderError `IO`, `BAD_RECORD` */
-export async function loadCeilings(path: string): Promise<LibraryCeilings[]> {
-  return (await filesWith(ceilingsMark, path)).map(({ path: file, text }) => parseCeilings(text, file));
+/** Every file of cuBLASLt's products below a folder; a broken one is remarked. @throws LadderError `IO` */
+export async function loadCeilings(
+  path: string,
+): Promise<{ readonly ceilings: readonly LibraryCeilings[]; readonly remarks: readonly string[] }> {
+  const ceilings: LibraryCeilings[] = [];
+  const remarks: string[] = [];
+  for (const { path: file, text } of await filesWith(ceilingsMark, path)) {
+    try {
+      ceilings.push(parseCeilings(text, file));
+    } catch (error) {
+      if (!(error instanceof LadderError)) throw error;
+      remarks.push(`passed over: ${error.message}`);
+    }
+  }
+  return { ceilings, remarks };
 }
 
 /** Of several records of one case under one condition, the newest valid one; without a valid one, the newest. */
@@ -249,9 +284,9 @@ export async function loadEntries(spec: string, gpu: string | null = null): Prom
     throw new LadderError('BAD_ARGUMENT', `expected paper, artifact, a record file or a folder of records or logs but received "${spec}"`, {
       spec,
     });
-  const records = await loadRecords(spec);
+  const { records, remarks: found } = await loadRecords(spec);
   if (records.length > 0)
-    return { name: spec, entries: newest(records.flatMap(({ record, path }) => entriesOfRecord(record, path))), remarks: [] };
+    return { name: spec, entries: newest(records.flatMap(({ record, path }) => entriesOfRecord(record, path))), remarks: found };
   const where = resolve(spec).startsWith(figure8Folder) ? loadFigureSet('artifact').gpu : gpu;
   const remarks: string[] = [];
   const entries: Entry[] = [];

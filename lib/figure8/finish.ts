@@ -8,7 +8,7 @@ import { basename, join, relative } from 'node:path';
 import { checkpointName } from '../artifact/names.js';
 import type { LibraryCeilings } from '../baselines/ceilings.js';
 import { LadderError } from '../errors.js';
-import { writeWhole } from '../files.js';
+import { checkWritable, decodeText, writeWhole } from '../files.js';
 import { figure8Models } from '../models/index.js';
 import { packageRoot } from '../run/package.js';
 import { newestCeilings, underLibrary } from './ceilings.js';
@@ -50,18 +50,31 @@ export interface FinishResult {
   readonly html: string;
   /** Path without extension of the figure drawn from records, `…/end2end_h100`; null where none was asked for or there are no records of a GPU. */
   readonly reproduced: string | null;
+  /** Records that were passed over, and why. */
+  readonly remarks: readonly string[];
 }
 
 const defaultResults = join(packageRoot, 'bench', 'results');
 /** Where the figures go unless told otherwise. */
-const defaultOut = join(packageRoot, 'bench', 'out');
+export const defaultOut = join(packageRoot, 'bench', 'out');
 
 /** The newest record of each case, of every GPU, under the ceilings that were measured there. */
-async function measuredEntries(folders: readonly string[], ceilings: readonly LibraryCeilings[]): Promise<Entry[]> {
+async function measuredEntries(
+  folders: readonly string[],
+  ceilings: readonly LibraryCeilings[],
+  remarks: string[],
+): Promise<readonly Entry[]> {
   const found: Entry[] = [];
   for (const folder of folders) {
-    for (const { record, path } of await loadRecords(folder))
-      found.push(...entriesOfRecord(record, relative(packageRoot, path).startsWith('..') ? path : relative(packageRoot, path)));
+    try {
+      const loaded = await loadRecords(folder);
+      remarks.push(...loaded.remarks);
+      for (const { record, path } of loaded.records)
+        found.push(...entriesOfRecord(record, relative(packageRoot, path).startsWith('..') ? path : relative(packageRoot, path)));
+    } catch (error) {
+      if (!(error instanceof LadderError) || error.code !== 'BAD_RECORD') throw error;
+      remarks.push(`passed over: ${error.message}`);
+    }
   }
   return inFigureOrder(newest(found)).map((entry) => underLibrary(entry, ceilings));
 }
@@ -100,7 +113,7 @@ async function operatorsOf(profile: string | undefined): Promise<OperatorProfile
     return publishedProfile(loadLadderOperators(), model, checkpointName({ model, ...setting!, format: { ...pair!, group: -1 } }));
   }
   try {
-    return parseProfile(await readFile(profile, 'utf8'), basename(profile, '.json'));
+    return parseProfile(decodeText(await readFile(profile)), basename(profile, '.json'));
   } catch (cause) {
     if (cause instanceof LadderError) throw cause;
     throw new LadderError('IO', `cannot read ${profile}: ${(cause as Error).message}`, { profile }, { cause });
@@ -135,10 +148,13 @@ function measuredText(own: readonly Entry[], gpu: string): string {
  */
 export async function finishBench(options: FinishOptions = {}): Promise<FinishResult> {
   const out = options.out ?? defaultOut;
+  await checkWritable(join(out, 'report.html'));
   const set = options.set ?? 'paper';
   const folders = options.results ?? (existsSync(defaultResults) ? [defaultResults] : []);
-  const ceilings = (await Promise.all(folders.map((folder) => loadCeilings(folder)))).flat();
-  const [published, own] = [await loadSet(set), await measuredEntries(folders, ceilings)];
+  const loaded = await Promise.all(folders.map((folder) => loadCeilings(folder)));
+  const ceilings = loaded.flatMap((one) => one.ceilings);
+  const remarks = loaded.flatMap((one) => one.remarks);
+  const [published, own] = [await loadSet(set), await measuredEntries(folders, ceilings, remarks)];
   const gpu = chooseGpu(own, options.gpu);
   const onGpu = own.filter((entry) => isGpu(entry) && !isSustained(entry) && entry.gpu === gpu);
   const files: string[] = [];
@@ -258,5 +274,5 @@ export async function finishBench(options: FinishOptions = {}): Promise<FinishRe
   const page = join(out, 'report.html');
   await writeWhole(page, html);
   files.push(page);
-  return { files, text, html: page, reproduced };
+  return { files, text, html: page, reproduced, remarks };
 }

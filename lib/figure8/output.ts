@@ -40,6 +40,11 @@ async function toPdf(picture: Picture, title: string): Promise<Uint8Array> {
   return Buffer.concat(chunks);
 }
 
+/** The folders of the pictures below `folder`. */
+export function pictureFolders(folder: string): readonly string[] {
+  return ['svg', 'png', 'pdf'].map((kind) => join(folder, kind));
+}
+
 /**
  * Writes `svg/NAME.svg`, `png/NAME.png` and `pdf/NAME.pdf` below a folder.
  * @returns their paths

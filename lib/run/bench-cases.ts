@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { LadderError } from '../errors.js';
+import { decodeText } from '../files.js';
 import { deviceFolder, type DeviceInfo } from './device.js';
 import { packageRoot, type FoundCheckpoint } from './package.js';
 
@@ -50,7 +51,7 @@ export interface BenchCase extends FoundCheckpoint {
 export function readCases(kind: DeviceInfo['kind'], path = join(packageRoot, 'bench', 'cases.json')): DeviceCases {
   let json: unknown;
   try {
-    json = JSON.parse(readFileSync(path, 'utf8'));
+    json = JSON.parse(decodeText(readFileSync(path)));
   } catch (cause) {
     throw new LadderError('BAD_RECORD', `${path} could not be read: ${(cause as Error).message}`, { path }, { cause });
   }

@@ -3,14 +3,16 @@
  * by rename, before the next case begins; a bench that was interrupted, even by SIGKILL, goes on where it stopped.
  */
 import { fork, type ChildProcess } from 'node:child_process';
-import { readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { LadderError } from '../errors.js';
-import { writeWhole } from '../files.js';
+import { removePartials, writeWhole } from '../files.js';
+import { kParamsFile } from '../artifact/locate.js';
 import { recordPath, type BenchCase } from './bench-cases.js';
+import { contentOf, differingContent, fileStamps, isUnedited, sealRecord, type BenchContent } from './bench-content.js';
 import type { DeviceInfo } from './device.js';
 import type { Progress } from './options.js';
-import { packageCommit, packageRoot } from './package.js';
+import { packageRoot } from './package.js';
 import { parseRecord, type BenchRecord } from './record.js';
 import { failedRecord } from './run-prebuilt.js';
 
@@ -30,6 +32,8 @@ export interface BenchOptions {
   readonly caseTimeoutMs: number;
   readonly signal: AbortSignal;
   readonly onCase: (index: number, one: BenchCase, progress: Progress | null) => void;
+  /** Told why an earlier record is not taken over. */
+  readonly onStale: (one: BenchCase, reason: string) => void;
 }
 
 /** A case and its record. */
@@ -39,33 +43,44 @@ export interface BenchOutcome {
   readonly recordPath: string;
   /** Found from an earlier run instead of measured now. */
   readonly resumed: boolean;
+  /** Why the record is not on disk; null where it is. */
+  readonly unsaved: string | null;
 }
 
 /** The command line's entry point, which runs a case when it is called as `bench-case`. */
 const kCliPath = join(packageRoot, 'dist', 'cli', 'main.js');
-const kKilledAfterMs = 5000;
+/** A case that is told to end has as long; Ctrl-C is to end a bench within a second. */
+const kKilledAfterMs = 600;
 const kKeptOutput = 2000;
 
 /**
  * Runs all cases, one after another.
- * @throws LadderError `ABORTED` when the signal fires: what was measured stays; `IO`
+ * @throws LadderError `ABORTED` when the signal fires: what was measured stays; `IO` for a checkpoint that cannot be read
  */
 export async function runBench(cases: readonly BenchCase[], options: BenchOptions): Promise<readonly BenchOutcome[]> {
   const outcomes: BenchOutcome[] = [];
-  removePartials(options.resultsRoot);
+  removePartials(options.resultsRoot, true);
   for (const [index, one] of cases.entries()) {
     if (options.signal.aborted)
       throw new LadderError('ABORTED', `aborted after ${index} of ${cases.length} cases; run the bench again for the rest`);
     const path = recordPath(options.resultsRoot, options.device, one);
-    const earlier = options.fresh ? null : readEarlier(path, one);
-    if (earlier) {
-      outcomes.push({ case: one, record: earlier, recordPath: path, resumed: true });
+    const stamps = fileStamps(one);
+    const content = await contentOf(one, options.device, options.signal);
+    const earlier = options.fresh ? null : readEarlier(path, content);
+    if (earlier?.record) {
+      outcomes.push({ case: one, record: earlier.record, recordPath: path, resumed: true, unsaved: null });
       continue;
     }
+    if (earlier) options.onStale(one, earlier.reason);
     options.onCase(index, one, null);
-    const record = await runCase(one, options, (progress) => options.onCase(index, one, progress));
-    await writeRecord(path, record);
-    outcomes.push({ case: one, record, recordPath: path, resumed: false });
+    const measured = await runCase(one, options, (progress) => options.onCase(index, one, progress));
+    const record = await sealed(measured, one, content, stamps, options);
+    // A disk that is full costs the file, not the figures.
+    const unsaved = await writeRecord(path, record).then(
+      () => null,
+      (error: Error) => error.message,
+    );
+    outcomes.push({ case: one, record, recordPath: path, resumed: false, unsaved });
   }
   return outcomes;
 }
@@ -75,35 +90,45 @@ export async function writeRecord(path: string, record: BenchRecord): Promise<vo
   await writeWhole(path, `${JSON.stringify(record)}\n`);
 }
 
-/** What a bench that was killed while writing left behind. */
-function removePartials(root: string): void {
-  let names: string[];
-  try {
-    names = readdirSync(root, { recursive: true }) as string[];
-  } catch {
-    return;
-  }
-  for (const name of names) if (/\.json\.[0-9a-f]+\.partial$/.test(name)) rmSync(join(root, name), { force: true });
-}
-
-/** A valid record of this commit that is no older than the code and the checkpoint that it measured; else null. */
-function readEarlier(path: string, one: BenchCase): BenchRecord | null {
+/** A valid record of the very same content, or why there is none; null where nothing was measured yet. */
+function readEarlier(
+  path: string,
+  content: BenchContent,
+): { readonly record: BenchRecord } | { readonly record: null; readonly reason: string } | null {
+  if (!existsSync(path)) return null;
+  const because = (reason: string): { record: null; reason: string } => ({ record: null, reason });
   let record: BenchRecord;
   try {
     record = parseRecord(readFileSync(path, 'utf8'), path);
-  } catch {
-    // Absent, or of an older schema: measured anew.
-    return null;
+  } catch (error) {
+    return because((error as Error).message);
   }
-  if (record.status !== 'ok' || record.commit !== packageCommit()) return null;
-  // The commit says nothing of uncommitted changes: the built files' times do.
-  const built = [
-    join(packageRoot, 'dist', '.sources'),
-    join(packageRoot, 'build', 'Release', 'ladder.node'),
-    ...['graph.json', 'checkpoint.json', 'model.so', 'graph.params'].map((name) => join(one.path, name)),
-  ];
-  const newest = Math.max(...built.map((file) => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0));
-  return Date.parse(record.date) >= newest ? record : null;
+  if (record.status !== 'ok') return because(`its record says ${record.status}`);
+  if (record.content === undefined) return because('its record does not say what was measured');
+  if (!isUnedited(record)) return because('its record was changed after it was written');
+  const differing = differingContent(record.content, content);
+  return differing.length === 0 ? { record } : because(`its record is of another ${differing.join(', ')}`);
+}
+
+/** The record with what it measured; a checkpoint that was written meanwhile is none that can be named. */
+async function sealed(
+  record: BenchRecord,
+  one: BenchCase,
+  before: BenchContent,
+  stamps: string,
+  { device, signal }: BenchOptions,
+): Promise<BenchRecord> {
+  if (fileStamps(one) === stamps) return sealRecord(record, before);
+  const after = await contentOf(one, device, signal);
+  // A case may have built model.so, and its description, before it loaded them.
+  const built = (record.load?.buildMs ?? 0) > 0;
+  const changed = differingContent(before, after).filter((name) => !built || name === kParamsFile);
+  return sealRecord(
+    changed.length === 0 || record.status === 'failed'
+      ? record
+      : { ...record, status: 'invalid', reason: `${changed.join(', ')} changed while it was measured` },
+    after,
+  );
 }
 
 /** Runs one case in a process of its own. Never throws for what happens in there: that is a failed record. */

@@ -3,7 +3,7 @@
  * executor, weights. What can be done with it is prebuilt.ts's.
  */
 import { artifactDeviceType, planExecutor } from '../artifact/plan.js';
-import { readCheckpoint, readManifest, type Checkpoint } from '../artifact/checkpoint.js';
+import { lackingParams, paramsRemarks, readCheckpoint, readManifest, type Checkpoint } from '../artifact/checkpoint.js';
 import { checkArchitectures } from '../artifact/checks.js';
 import { argumentEntries } from '../artifact/graph.js';
 import { locateCheckpoint } from '../artifact/locate.js';
@@ -79,12 +79,13 @@ export async function openCheckpoint(path: string, options: CheckedLoadOptions):
     const started = performance.now();
     const fills = await fillWeights(checkpoint, executor, options.seed, options);
     const fillMs = performance.now() - started;
-    const weights = weightSource(checkpoint.manifest, checkpoint.params !== null);
+    const weights = weightSource(checkpoint.manifest, checkpoint.params !== null && lackingParams(checkpoint).length === 0);
+    warnings.push(...paramsRemarks(checkpoint));
     const slow = usesReference ? null : simpleKernelsWarning(checkpoint.manifest);
     if (slow !== null) warnings.push(slow);
     if (weights === 'fake')
       warnings.push(
-        'fake weights: neither graph.params nor checkpoint.json says what they are, so that they are random; right for timing, meaningless as numbers',
+        `fake weights: neither graph.params nor checkpoint.json says what ${checkpoint.params ? 'some of them' : 'they'} are, so that they are random; right for timing, meaningless as numbers`,
       );
     return {
       checkpoint,

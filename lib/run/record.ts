@@ -131,6 +131,10 @@ export const recordSchema = z.strictObject({
   commit: z.string(),
   /** A rival's further facts, which have no field of their own: versions of its libraries, compile time, memory format, … */
   provenance: z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null()])).optional(),
+  /** What a bench measured: hashes of the checkpoint's files, of this package's code, the device, … (bench-content.ts); null: absent. */
+  content: z.record(z.string(), z.string().nullable()).optional(),
+  /** SHA-256 of the rest of the record, so that an edited one is seen. */
+  sha256: z.string().optional(),
 });
 export type BenchRecord = z.infer<typeof recordSchema>;
 

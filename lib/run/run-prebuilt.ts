@@ -12,6 +12,7 @@ import { packageCommit, packageVersion } from './package.js';
 import { Prebuilt } from './prebuilt.js';
 import { type BenchRecord, unmeasured } from './record.js';
 import type { VerifyReport } from './verdict.js';
+import { reportDamage } from './verify-files.js';
 import type { WeightSource } from './weights.js';
 
 /** A measurement and what was measured. */
@@ -89,7 +90,8 @@ export async function runPrebuilt(path: string, options?: RunOptions): Promise<R
 export async function verifyPrebuilt(path: string, options?: Omit<LoadOptions, 'seed'> & VerifyRunOptions): Promise<VerifyReport> {
   const { load, rest } = splitOptions(options);
   const { seed, ...loadOnly } = load;
-  return withPrebuilt(path, loadOnly, (prebuilt) => prebuilt.verify({ ...rest, ...(seed !== undefined && { seed }) }));
+  const verifying = { ...rest, ...(seed !== undefined && { seed }) };
+  return (await reportDamage(path, loadOnly, verifying)) ?? withPrebuilt(path, loadOnly, (prebuilt) => prebuilt.verify(verifying));
 }
 
 /** The record of a measurement. @param verified what verification said in the same process; null when it was not asked */

@@ -96,12 +96,15 @@ export interface PlannedFill {
   readonly key: bigint;
 }
 
-/** Where the weights came from; `fake`: random values, because no file and no manifest says what they are. */
+/** Where the weights came from; `file`: all of them; `fake`: random values, because no file and no manifest says what they, or some of them, are. */
 export type WeightSource = 'file' | 'seeded' | 'fake' | 'none';
 
-/** Where a checkpoint's weights come from. Its parts are as `readCheckpoint` checked them. */
-export function weightSource(manifest: Manifest | null, hasParams: boolean): WeightSource {
-  if (hasParams) return 'file';
+/**
+ * Where a checkpoint's weights come from. Its parts are as `readCheckpoint` checked them.
+ * @param inFile whether graph.params is there and holds all of them
+ */
+export function weightSource(manifest: Manifest | null, inFile: boolean): WeightSource {
+  if (inFile) return 'file';
   if (!manifest) return 'fake';
   return Object.values(manifest.tensors).some(({ role }) => role !== 'input') ? 'seeded' : 'none';
 }

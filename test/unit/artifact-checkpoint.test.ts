@@ -1,8 +1,9 @@
+import { createHash } from 'node:crypto';
 import { cp, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { checkHashes, type Checkpoint, inputNames, readCheckpoint } from '../../lib/artifact/checkpoint.js';
+import { checkHashes, type Checkpoint, inputNames, lackingParams, paramsRemarks, readCheckpoint } from '../../lib/artifact/checkpoint.js';
 import { checkManifest } from '../../lib/artifact/checks.js';
 import { parseDataType } from '../../lib/artifact/dtype.js';
 import { parseGraph } from '../../lib/artifact/graph.js';
@@ -13,6 +14,7 @@ import { type Manifest, parseManifest } from '../../lib/artifact/manifest.js';
 import { encodeModuleBlob } from '../../lib/artifact/module-blob.js';
 import { writeParams } from '../../lib/artifact/params.js';
 import { artifactDeviceType, planExecutor, planMemory } from '../../lib/artifact/plan.js';
+import { readSeal, sealModule } from '../../lib/artifact/seal.js';
 import { programOfV1 } from '../../lib/artifact/upgrade.js';
 import { nativeProgram } from '../../lib/operators/native-program.js';
 import type { Program, Value } from '../../lib/operators/program.js';
@@ -60,7 +62,8 @@ describe('readCheckpoint', () => {
       parsedName: { weight: 'int4', activation: 'fp16', batch: 1 },
     });
     expect(checkpoint.graph).toEqual(parseGraph(fixtureGraph()));
-    expect(checkpoint.manifest).toEqual(fixtureManifest());
+    const files = { ...fixtureManifest().files, 'graph.params': expect.stringMatching(/^[0-9a-f]{64}$/) as string };
+    expect(checkpoint.manifest).toEqual({ ...fixtureManifest(), files });
     expect(checkpoint.params?.tensors).toHaveLength(4);
     expect(checkpoint.module?.blob?.images).toEqual(fixtureBlob().images);
     expect(inputNames(checkpoint)).toEqual(['x']);
@@ -106,8 +109,6 @@ describe('readCheckpoint', () => {
   it('refuses parameters that do not fit', async () => {
     const params = fixtureParams();
     const zeros = { ...params[0]!, chunks: [new Uint8Array(params[0]!.shape.reduce((a, b) => a * b))] };
-    await writeParams(file('graph.params'), [...params, { ...zeros, name: 'stranger' }]);
-    await expect(readCheckpoint(folder)).rejects.toMatchObject({ code: 'BAD_PARAMS', context: { tensor: 'stranger' } });
     await writeParams(file('graph.params'), [{ ...zeros, dtype: parseDataType('int8') }, ...params.slice(1)]);
     await expect(readCheckpoint(folder)).rejects.toMatchObject({ code: 'BAD_PARAMS', context: { tensor: 'a.weight' } });
     await writeParams(file('graph.params'), params.slice(2));
@@ -117,6 +118,42 @@ describe('readCheckpoint', () => {
     });
     await rm(file('checkpoint.json'));
     expect(inputNames(await readCheckpoint(folder))).toEqual(['x', 'a.weight', 'a.scale']);
+  });
+
+  it('skips parameters that the graph lacks, as TVM does, and says so', async () => {
+    const params = fixtureParams();
+    const stranger = { name: 'stranger', dtype: parseDataType('float16'), shape: [3], chunks: [new Uint8Array(6)] };
+    await writeParams(file('graph.params'), [stranger, ...params]);
+    const checkpoint = await readCheckpoint(folder);
+    expect(checkpoint.params).toMatchObject({ unused: ['stranger'], tensors: params.map(({ name }) => ({ name })) });
+    expect(paramsRemarks(checkpoint)).toEqual([expect.stringMatching(/holds "stranger", which the graph lacks: skipped/)]);
+    // Without a manifest as well.
+    await rm(file('checkpoint.json'));
+    expect(paramsRemarks(await readCheckpoint(folder))).toHaveLength(1);
+    expect((await inspectPrebuilt(folder)).params).toMatchObject({ tensors: 4, unused: ['stranger'] });
+  });
+
+  it.each<[string, readonly string[], readonly string[], readonly string[]]>([
+    ['TVM’s names', ['data', 'p0', 'p1', 'p12'], ['p0', 'p1'], ['p12']],
+    ['a framework’s names', ['x', 'h.0.weight', 'h.1.weight', 'h.1.bias'], ['h.0.weight'], ['h.1.weight']],
+    ['inputs with numbers', ['input0', 'input1', 'p0'], ['p0'], []],
+    ['names without numbers', ['mask', 'weight', 'bias'], ['weight'], []],
+    ['nothing stored', ['data', 'p0'], [], []],
+  ])('of a foreign graph with %s it knows which parameters are lacking', async (_, inputs, stored, lacking) => {
+    const tensor = (name: string) => ({ name, shape: [4], dtype: 'float32' });
+    const graph = parseGraph(
+      serialiseGraph({
+        inputs: inputs.map(tensor),
+        operators: [{ name: 'op', functionName: 'op', inputs: [...inputs], outputs: [tensor('y')] }],
+        outputs: ['y'],
+      }),
+    );
+    const tensors = stored.map((name) => ({ name, dtype: parseDataType('float32'), shape: [4], fileOffset: 0, sizeBytes: 16 }));
+    const checkpoint = { graph, manifest: null, params: { path: '', tensors, unused: [] } };
+    expect(lackingParams(checkpoint)).toEqual(lacking);
+    expect(paramsRemarks(checkpoint)).toEqual(
+      lacking.map((name) => expect.stringContaining(`lacks "${name}": filled with random values`) as string),
+    );
   });
 
   it('reads a blob whose symbol has no size', async () => {
@@ -329,12 +366,32 @@ describe('checkManifest', () => {
 });
 
 describe('checkHashes', () => {
-  it('compares files, and the sources of model.so', async () => {
+  const failing = async (): Promise<readonly string[]> =>
+    (await checkHashes(await readCheckpoint(folder)))
+      .filter(({ matches }) => !matches)
+      .map(({ file: name, detail }) => `${name}: ${detail}`);
+  const flip = async (name: string, at: number): Promise<void> => {
+    const bytes = await readFile(file(name));
+    bytes[at < 0 ? bytes.length + at : at]! ^= 1;
+    await writeFile(file(name), bytes);
+  };
+
+  it('compares every file, and the sources of model.so', async () => {
     const hashes = await checkHashes(await readCheckpoint(folder));
     expect(hashes.map(({ file: name, matches }) => [name, matches])).toEqual([
       ['graph.json', true],
+      ['graph.params', true],
+      ['model.so', true],
       ['model.so (sources)', true],
     ]);
+  });
+
+  it('finds a flipped bit in the data of graph.params', async () => {
+    await flip('graph.params', -1);
+    expect(await failing()).toEqual([expect.stringMatching(/^graph\.params: SHA-256 is [0-9a-f]{12}, checkpoint\.json says/)]);
+  });
+
+  it('finds a change of graph.json that means nothing, a missing file, and other sources', async () => {
     await writeFile(file('graph.json'), `${fixtureGraph()} `);
     const manifest = fixtureManifest();
     manifest.files['graph.params'] = 'b'.repeat(64);
@@ -342,10 +399,60 @@ describe('checkHashes', () => {
     await writeFile(file('checkpoint.json'), JSON.stringify(manifest));
     const changed = await readCheckpoint(folder);
     await rm(file('graph.params'));
-    const after = await checkHashes(changed);
-    expect(after.map(({ matches }) => matches)).toEqual([false, false, false]);
-    expect(after[1]!.actual).toBeNull();
-    expect(after[2]!.actual).toBe(fixtureSources);
+    const after = (await checkHashes(changed)).map(({ matches, detail }) => [matches, detail]);
+    expect(after).toEqual([
+      [false, expect.stringMatching(/^SHA-256 is/)],
+      [false, expect.stringMatching(/^SHA-256 is absent/)],
+      [true, expect.stringMatching(/as in its last line/)],
+      [false, `SHA-256 is ${fixtureSources.slice(0, 12)}, checkpoint.json says cccccccccccc`],
+    ]);
+  });
+
+  it('says of a graph.params that was put there that it is not compared', async () => {
+    await writeFile(file('checkpoint.json'), JSON.stringify(fixtureManifest()));
+    expect((await checkHashes(await readCheckpoint(folder)))[1]).toMatchObject({
+      file: 'graph.params',
+      matches: true,
+      detail: expect.stringMatching(/^not compared: checkpoint\.json holds no hash of it/) as string,
+    });
+  });
+
+  it('model.so: a flipped bit of code, of its hash, of the line’s mark', async () => {
+    const whole = await readFile(file('model.so'));
+    for (const [at, seen] of [
+      [0x400, 'refused'],
+      [-5, 'refused'],
+      [-70, 'carries none'],
+    ] as const) {
+      await writeFile(file('model.so'), whole);
+      await flip('model.so', at);
+      if (seen === 'refused')
+        await expect(readCheckpoint(folder)).rejects.toMatchObject({
+          code: 'BAD_MODULE',
+          message: expect.stringMatching(/not as it was built: .*remove it, and it is built anew/) as string,
+        });
+      else expect(await failing()).toEqual([expect.stringMatching(/^model\.so: carries no SHA-256 of itself/)]);
+    }
+    // One that another maker built carries none, and needs none.
+    await rm(file('checkpoint.json'));
+    expect(await checkHashes(await readCheckpoint(folder))).toEqual([]);
+  });
+
+  it('the line at the end of model.so is the hash of all before it, and changes nothing of the object', async () => {
+    const path = join(root, 'other.so');
+    await compileModule(path, ['op_a'], null);
+    const object = await readFile(path);
+    expect(await readSeal(path)).toBeNull();
+    await sealModule(path);
+    const hash = createHash('sha256').update(object).digest('hex');
+    expect(await readFile(path, 'latin1')).toBe(`${object.toString('latin1')}\nladder-sha256 ${hash}\n`);
+    expect(await readSeal(path)).toEqual({ expected: hash, actual: hash });
+    for (const text of ['', '\n', 'x'.repeat(80)]) {
+      await writeFile(path, text);
+      expect(await readSeal(path)).toBeNull();
+    }
+    await expect(readSeal(join(root, 'absent'))).rejects.toMatchObject({ code: 'IO' });
+    await expect(sealModule(join(root, 'absent'))).rejects.toMatchObject({ code: 'IO' });
   });
 });
 
@@ -434,6 +541,7 @@ describe('planExecutor', () => {
     const bytes = await readFile(file('model.so'));
     bytes.writeUInt16LE(process.arch === 'x64' ? 183 : 62, 18);
     await writeFile(file('model.so'), bytes);
+    await sealModule(file('model.so'));
     const checkpoint = await readCheckpoint(folder);
     expect(() => planExecutor(checkpoint, cuda)).toThrow(expect.objectContaining({ code: 'LOAD_FAILED' }));
   });

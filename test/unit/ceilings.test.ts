@@ -109,7 +109,7 @@ describe('the file', () => {
     expect(library.calls[0]).toBe('1 32×256×256 fp16 /nowhere/libcublasLt.so.13');
     const path = join(folder, ceilingsFileName);
     expect(parseCeilings(readFileSync(path, 'utf8'), path)).toEqual(ceilings);
-    expect(await loadCeilings(folder)).toEqual([ceilings]);
+    expect(await loadCeilings(folder)).toEqual({ ceilings: [ceilings], remarks: [] });
     expect(ceilings).toMatchObject({ libraryVersion: 130000, device: { name: 'NVIDIA H100 80GB HBM3' } });
     expect(ceilings.products[0]).toMatchObject({
       m: 1,
@@ -161,7 +161,7 @@ describe('the file', () => {
     await expect(
       libraryCeilings(products, folder, device, { measurer: fakeLibrary(), signal: abort.signal, onProgress: stop }),
     ).rejects.toMatchObject({ code: 'ABORTED' });
-    expect((await loadCeilings(folder))[0]?.products).toHaveLength(2);
+    expect((await loadCeilings(folder)).ceilings[0]?.products).toHaveLength(2);
     expect((await libraryCeilings(products, folder, device, { measurer: fakeLibrary() })).measured).toBe(products.length - 2);
   });
 

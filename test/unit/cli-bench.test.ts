@@ -1,13 +1,15 @@
 // `ladder` as a process: the bench survives SIGKILL and crashes, resumes, and aborts in order; exit statuses of real runs.
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { buildCheckpoints } from '../../lib/compiler/build.js';
 import { parseRequest } from '../../lib/compiler/request.js';
+import { packWeights } from '../../lib/index.js';
+import { sealRecord } from '../../lib/run/bench-content.js';
 import { parseRecord, type BenchRecord } from '../../lib/run/record.js';
 
 const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
@@ -113,6 +115,66 @@ describe('ladder bench', () => {
     ).toEqual([]);
   });
 
+  it('takes over what was measured by content, not by dates, and says what is another', async () => {
+    const folder = join(root, 'resumed', 'llama2-tiny', basename(built[0]!.folder));
+    mkdirSync(join(root, 'resumed', 'llama2-tiny'), { recursive: true });
+    cpSync(built[0]!.folder, folder, { recursive: true });
+    await packWeights(folder, (_, shape) => new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(0.25));
+    const results = join(root, 'resumed-results');
+    const again = async (...more: string[]): Promise<string> => {
+      const { status, out, err } = await ladder('bench', folder, '--results', results, ...quick, ...more);
+      expect(status).toBe(0);
+      return /ok \(earlier\)$/m.test(out) ? 'earlier' : (/ is measured again: (.*)$/m.exec(err)?.[1] ?? 'measured');
+    };
+    const [params, graph, record] = [join(folder, 'graph.params'), join(folder, 'graph.json'), () => recordFiles(results)[0]!];
+    const edit = (path: string, change: (text: string) => string): void => {
+      const { mtime } = statSync(path);
+      writeFileSync(path, change(readFileSync(path, 'latin1')), 'latin1');
+      // As of a copy or an archive: the date is the old one.
+      utimesSync(path, mtime, mtime);
+    };
+    expect(await again()).toBe('measured');
+    // New dates, old contents.
+    for (const path of [params, graph, join(folder, 'checkpoint.json')]) utimesSync(path, new Date(), new Date());
+    expect(await again()).toBe('earlier');
+    edit(params, (text) => `${text.slice(0, -2)}\x11${text.slice(-1)}`);
+    expect(await again()).toBe('its record is of another graph.params');
+    expect(await again()).toBe('earlier');
+    edit(graph, (text) => `${text} `);
+    expect(await again()).toBe('its record is of another graph.json');
+    edit(record(), (text) => text.replace(/"latencyMs":[\d.]+/, '"latencyMs":0.001'));
+    expect(await again()).toBe('its record was changed after it was written');
+    edit(record(), (text) => JSON.stringify(JSON.parse(text), null, 2));
+    expect(await again()).toBe('earlier');
+    edit(record(), (text) => text.slice(0, 100));
+    expect(await again()).toMatch(/is not JSON/);
+    // A record of another machine, or of an earlier version, in its place.
+    edit(record(), (text) => {
+      const { content, sha256: _, ...rest } = JSON.parse(text) as BenchRecord;
+      return JSON.stringify(sealRecord(rest, { ...content, device: 'a'.repeat(64), driver: '1.0' }));
+    });
+    expect(await again()).toBe('its record is of another device, driver');
+    edit(record(), (text) => {
+      const { content: _, sha256: __, ...rest } = JSON.parse(text) as BenchRecord;
+      return JSON.stringify(rest);
+    });
+    expect(await again()).toBe('its record does not say what was measured');
+    expect(await again()).toBe('earlier');
+  });
+
+  it('a checkpoint that is written while it is measured is invalid', async () => {
+    const folder = join(root, 'rewritten', 'llama2-tiny', basename(built[0]!.folder));
+    mkdirSync(join(root, 'rewritten', 'llama2-tiny'), { recursive: true });
+    cpSync(built[0]!.folder, folder, { recursive: true });
+    const results = join(root, 'rewritten-results');
+    const slow = ['--device', 'cpu', '--no-figures', '--min-samples', '2', '--max-samples', '100000', '--max-ms', '1000'];
+    const child = spawn(process.execPath, [cli, 'bench', folder, '--results', results, ...slow], { env, stdio: 'ignore' });
+    await until(() => childrenOf(child.pid!).length > 0, 'a case that runs');
+    writeFileSync(join(folder, 'checkpoint.json'), `${readFileSync(join(folder, 'checkpoint.json'), 'utf8')} `);
+    expect(await ended(child)).toEqual({ status: 0, signal: null });
+    expect(readRecords(results)).toMatchObject([{ status: 'invalid', reason: 'checkpoint.json changed while it was measured' }]);
+  });
+
   it('killed by SIGKILL at any moment it loses nothing, leaves no process, and completes the rest', async () => {
     const results = join(root, 'killed');
     const args = [
@@ -149,13 +211,16 @@ describe('ladder bench', () => {
     }
     const before = new Map(recordFiles(results).map((path) => [path, statSync(path).mtimeMs]));
     expect(before.size).toBeGreaterThanOrEqual(2);
-    writeFileSync(join(root, 'killed', 'left-over.json.1234.partial'), '{');
+    // Left over by a process that is gone; and by one that lives, which is still writing.
+    const gone = spawnSync('true').pid;
+    const living = `living.json.${process.pid}.0123abcd.partial`;
+    for (const name of [`left-over.json.${gone}.0123abcd.partial`, living]) writeFileSync(join(root, 'killed', name), '{');
     const { status, out } = await ladder(...args);
     expect(status).toBe(0);
     expect(readRecords(results)).toHaveLength(4);
     expect(out.match(/ok \(earlier\)$/gm)).toHaveLength(before.size);
     for (const [path, mtime] of before) expect(statSync(path).mtimeMs).toBe(mtime);
-    expect((readdirSync(results, { recursive: true }) as string[]).filter((name) => name.endsWith('.partial'))).toEqual([]);
+    expect((readdirSync(results, { recursive: true }) as string[]).filter((name) => name.endsWith('.partial'))).toEqual([living]);
   });
 
   it('aborted by SIGINT it keeps what it has and exits 130', async () => {

@@ -65,6 +65,7 @@ describe.skipIf(!nvcc)('compiled', () => {
       const hashes = await checkHashes(checkpoint);
       expect(hashes.map(({ file, matches }) => [file, matches])).toEqual([
         ['graph.json', true],
+        ['model.so', true],
         ['model.so (sources)', true],
       ]);
       const kernels = checkpoint.module!.blob!.images.flatMap(({ kernels: all }) => all.map(({ name }) => name));

@@ -180,7 +180,11 @@ describe('entries', () => {
       await writeFile(join(scratch, 'other.json'), '{"something":"else"}');
       expect((await loadEntries(scratch)).entries).toHaveLength(1);
       await writeFile(join(scratch, 'two.json'), '{"schema":"ladder-record/1"}');
-      await expect(loadEntries(scratch)).rejects.toMatchObject({ code: 'BAD_RECORD' });
+      expect(await loadEntries(scratch)).toMatchObject({
+        entries: { length: 1 },
+        remarks: [expect.stringMatching(/^passed over: .*two\.json: system:/)],
+      });
+      await expect(loadEntries(join(scratch, 'two.json'))).rejects.toMatchObject({ code: 'BAD_RECORD' });
       await expect(loadEntries(join(scratch, 'absent'))).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
     } finally {
       await rm(scratch, { recursive: true });

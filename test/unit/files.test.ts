@@ -1,10 +1,11 @@
 // Files appear whole or not at all, also with several writers; programs are found where they are, and only if they can run.
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { spawn, spawnSync } from 'node:child_process';
+import { hostname, tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { LadderError } from '../../lib/errors.js';
-import { atomically, findProgram, writeWhole } from '../../lib/files.js';
+import { acquireLock, atomically, checkWritable, decodeText, findProgram, removePartials, writeWhole } from '../../lib/files.js';
 
 const root = await mkdtemp(join(tmpdir(), 'ladder-files-'));
 afterAll(() => rm(root, { recursive: true, force: true }));
@@ -32,6 +33,111 @@ describe('writing', () => {
       code: 'IO',
       message: expect.stringContaining('below a file'),
     });
+  });
+});
+
+describe('what was left half written', () => {
+  it('is removed where its writer is gone, or is this process, and left where it lives', async () => {
+    const folder = join(root, 'partials');
+    const names = [
+      `a.json.${spawnSync('true').pid}.0123abcd.partial`,
+      `b.${process.pid}.0123abcd.partial`,
+      `c.${process.ppid}.0123abcd.partial`,
+      'd.json.partial',
+      'e.0123abcd.partial',
+    ];
+    await mkdir(join(folder, 'below'), { recursive: true });
+    for (const name of names) for (const where of [folder, join(folder, 'below')]) await writeFile(join(where, name), '');
+    removePartials(folder);
+    expect((await readdir(folder)).sort()).toEqual(['below', ...names.slice(2)]);
+    expect(await readdir(join(folder, 'below'))).toHaveLength(names.length);
+    removePartials(folder, true);
+    expect((await readdir(join(folder, 'below'))).sort()).toEqual(names.slice(2));
+    removePartials(join(root, 'absent'));
+  });
+
+  it('a place is tried before anything is made for it, and nothing is left of the trial', async () => {
+    await checkWritable(join(root, 'tried', 'x', 'file'));
+    expect(await readdir(join(root, 'tried', 'x'))).toEqual([]);
+    await writeFile(join(root, 'tried', 'file'), 'old');
+    await checkWritable(join(root, 'tried', 'file'));
+    expect(await readFile(join(root, 'tried', 'file'), 'utf8')).toBe('old');
+    await checkWritable('/dev/null');
+    for (const path of [join(root, 'tried'), join(root, 'tried', 'file', 'below')])
+      await expect(checkWritable(path)).rejects.toMatchObject({ code: 'IO', context: { path } });
+  });
+});
+
+describe('locks', () => {
+  const path = join(root, 'locks', 'one.lock');
+  const busy = (): unknown => {
+    try {
+      acquireLock(path, 'the thing')();
+      return null;
+    } catch (error) {
+      return error;
+    }
+  };
+
+  it('are had by one at a time, and can be given back', () => {
+    const release = acquireLock(path, 'the thing');
+    expect(busy()).toMatchObject({
+      code: 'BUSY',
+      context: { pid: process.pid },
+      message: expect.stringMatching(/^the thing is in use by process \d+: .*remove/),
+    });
+    release();
+    release();
+    expect(busy()).toBeNull();
+  });
+
+  it.each([
+    ['a process that is gone', { pid: spawnSync('true').pid, start: '1' }, true],
+    ['another process with its id', { pid: process.ppid, start: '1' }, true],
+    ['a process of another machine', { pid: 1, start: '1', host: 'elsewhere' }, false],
+  ])('of %s', async (_, holder, free) => {
+    await writeFile(path, JSON.stringify({ host: hostname(), ...holder }));
+    if (free) expect(busy()).toBeNull();
+    else expect(busy()).toMatchObject({ code: 'BUSY' });
+    expect((await readdir(join(root, 'locks'))).filter((name) => name !== 'one.lock')).toEqual([]);
+    await rm(path, { force: true });
+  });
+
+  it('of many that want a stale one, one gets it', async () => {
+    await writeFile(path, JSON.stringify({ host: hostname(), pid: spawnSync('true').pid, start: '1' }));
+    const script = `import { acquireLock } from '${new URL('../../dist/files.js', import.meta.url).href}';
+      try { acquireLock('${path}', 'x'); console.log('got'); } catch (error) { console.log(error.code); }
+      await new Promise((resolve) => setTimeout(resolve, 1500));`;
+    const results = await Promise.all(
+      Array.from(
+        { length: 6 },
+        () =>
+          new Promise<string>((resolve) => {
+            const child = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+            let out = '';
+            child.stdout.on('data', (chunk: Buffer) => (out += chunk.toString()));
+            child.on('close', () => resolve(out.trim()));
+          }),
+      ),
+    );
+    expect(results.sort()).toEqual(['BUSY', 'BUSY', 'BUSY', 'BUSY', 'BUSY', 'got']);
+  }, 60_000);
+});
+
+describe('text', () => {
+  it.each<[string, Uint8Array]>([
+    ['UTF-8', Buffer.from('é{}')],
+    ['UTF-8 with a mark', Buffer.from('\ufeffé{}')],
+    ['UTF-16, little-endian', Buffer.from('\ufeffé{}', 'utf16le')],
+    ['UTF-16, big-endian', Buffer.from('\ufeffé{}', 'utf16le').swap16()],
+  ])('in %s', (_, bytes) => {
+    expect(decodeText(bytes)).toBe('é{}');
+    expect(decodeText(bytes, true)).toBe('é{}');
+  });
+
+  it('that is none is an error where it must be text', () => {
+    expect(() => decodeText(Uint8Array.of(0xff), true)).toThrow(TypeError);
+    expect(decodeText(Uint8Array.of(0xff))).toBe('\ufffd');
   });
 });
 

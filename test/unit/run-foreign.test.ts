@@ -70,6 +70,60 @@ async function errorOf(task: Promise<unknown>): Promise<LadderError> {
 
 const quick = { warmupMs: 0, minSamples: 2, maxSamples: 2 };
 
+describe('graph.params of another maker', () => {
+  const tensor = (name: string): { name: string; shape: number[]; dtype: string } => ({ name, shape: [kLength], dtype: 'float32' });
+  const stored = (name: string, value: number) => ({
+    name,
+    dtype: float,
+    shape: [kLength],
+    chunks: [new Uint8Array(new Float32Array(kLength).fill(value).buffer)],
+  });
+  /** Two parameters, of which each operator reads one. */
+  const twoParameters = async (name: string, params: readonly ReturnType<typeof stored>[]): Promise<string> => {
+    const folder = join(workshop.folder, 'foreign', name);
+    await mkdir(folder, { recursive: true });
+    const outputs = ['y0', 'y1'];
+    const graph = serialiseGraph({
+      inputs: ['p0', 'p1'].map(tensor),
+      operators: outputs.map((y, i) => ({ name: `op${i}`, functionName: 'add_one', inputs: [`p${i}`], outputs: [tensor(y)] })),
+      outputs,
+      deviceType: 1,
+    });
+    await writeFile(join(folder, 'graph.json'), graph);
+    await copyFile(operators, join(folder, 'model.so'));
+    await writeParams(join(folder, 'graph.params'), params);
+    return folder;
+  };
+
+  it('with a tensor too many: skipped, as TVM does, and said; the weights are the file’s', async () => {
+    const folder = await twoParameters('too-many', [stored('stray', 9), stored('p0', 1), stored('p1', 2)]);
+    const layer = await loadPrebuilt(folder);
+    expect(layer).toMatchObject({ weights: 'file', warnings: [expect.stringMatching(/holds "stray", which the graph lacks/)] });
+    await layer.run();
+    expect([(await layer.getOutput(0))[0], (await layer.getOutput(1))[0]]).toEqual([2, 3]);
+    await layer.dispose();
+    const { structure, passed } = await verifyPrebuilt(folder);
+    expect([passed, structure.find(({ name }) => name === 'graph.params')?.detail]).toEqual([
+      true,
+      expect.stringMatching(/^2 tensors, .*holds "stray", which the graph lacks: skipped/),
+    ]);
+  });
+
+  it('with one too few: random in its place, and no "weights: file"', async () => {
+    const folder = await twoParameters('too-few', [stored('p1', 2)]);
+    const layer = await loadPrebuilt(folder);
+    expect(layer.weights).toBe('fake');
+    expect(layer.warnings).toEqual([
+      'graph.params lacks "p0": filled with random values',
+      expect.stringMatching(/^fake weights: .* what some of them are/),
+    ]);
+    await layer.dispose();
+    expect((await inspectPrebuilt(folder)).problems).toMatchObject([
+      { code: 'MISSING_PARAMETER', message: expect.stringMatching(/"p0"/) as string },
+    ]);
+  });
+});
+
 describe('a foreign checkpoint on the CPU', () => {
   it('runs on what it is given', async () => {
     const layer = await loadPrebuilt(await checkpoint('plus-two', ['add_one', 'add_one']));

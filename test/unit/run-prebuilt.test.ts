@@ -4,13 +4,18 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readManifest } from '../../lib/artifact/checkpoint.js';
 import { readParams } from '../../lib/artifact/params.js';
+import { renderVerify } from '../../lib/cli/verify.js';
 import { buildCheckpoints } from '../../lib/compiler/build.js';
+import { designStored, requestOf } from '../../lib/compiler/design.js';
 import { parseRequest } from '../../lib/compiler/request.js';
+import { placeModule, writeDescription } from '../../lib/compiler/write.js';
 import {
   LadderError,
   listDevices,
   loadPrebuilt,
+  packWeights,
   parseRecord,
   recordOf,
   runPrebuilt,
@@ -19,6 +24,7 @@ import {
   type Progress,
 } from '../../lib/index.js';
 import { native } from '../../lib/native.js';
+import { compileModule } from '../fixtures/artifact/checkpoint.js';
 
 const root = await mkdtemp(join(tmpdir(), 'ladder-api-'));
 afterAll(() => rm(root, { recursive: true, force: true }));
@@ -388,6 +394,61 @@ describe('profile', () => {
     expect(operators.every(({ medianMs, minMs }) => medianMs >= minMs && minMs > 0)).toBe(true);
     expect(operators.reduce((sum, { share }) => sum + share, 0)).toBeCloseTo(1, 9);
     expect(totalMs).toBeGreaterThan(0);
+  });
+});
+
+describe('verifyPrebuilt of damaged files', () => {
+  const copyOf = async (name: string): Promise<string> => {
+    const folder = join(root, name, 'llama2-tiny', basename(fp16));
+    await cp(fp16, folder, { recursive: true });
+    return folder;
+  };
+  const flipLastBit = async (path: string, fromEnd: number): Promise<void> => {
+    const bytes = await readFile(path);
+    bytes[bytes.length - fromEnd]! ^= 1;
+    await writeFile(path, bytes);
+  };
+
+  it('finds a flipped bit in packed weights', async () => {
+    const folder = await copyOf('packed');
+    await packWeights(folder, (_, shape) => new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(0.25));
+    const failed = async (): Promise<readonly string[]> => {
+      const { structure, passed } = await verifyPrebuilt(folder, { device: 'cpu', endToEnd: 'off' });
+      const names = structure.filter((check) => !check.passed).map(({ name }) => name);
+      expect(passed).toBe(names.length === 0);
+      return names;
+    };
+    expect(await failed()).toEqual([]);
+    await flipLastBit(join(folder, 'graph.params'), 2);
+    expect(await failed()).toEqual(['graph.params']);
+    // Described anew, as an update of the kernels does, it is still the packed file's hash that counts.
+    await writeDescription(folder, await designStored(requestOf((await readManifest(folder))!), folder, 'sm_90a'));
+    expect(await failed()).toEqual(['graph.params']);
+    await packWeights(folder, (_, shape) => new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(0.5));
+    expect(await failed()).toEqual([]);
+  });
+
+  it('runs nothing of a model.so that is not as it was built', async () => {
+    const folder = await copyOf('module');
+    const functions = JSON.parse(await readFile(join(folder, 'graph.json'), 'utf8')) as {
+      nodes: { attrs?: { func_name?: string } }[];
+    };
+    const built = join(root, 'built.so');
+    await compileModule(
+      built,
+      functions.nodes.flatMap(({ attrs }) => attrs?.func_name ?? []),
+      null,
+    );
+    await placeModule(folder, built);
+    expect((await verifyPrebuilt(folder, { device: 'cpu', endToEnd: 'off' })).passed).toBe(true);
+    await flipLastBit(join(folder, 'model.so'), 200);
+    const report = await verifyPrebuilt(folder, { device: 'cpu', seed: 5 });
+    expect(report).toMatchObject({ passed: false, operators: [], endToEnd: [], seed: 5, device: { kind: 'cpu' } });
+    expect(report.structure).toEqual([
+      { name: 'model.so', passed: false, detail: expect.stringMatching(/^SHA-256 is .*remove it, and it is built anew$/) as string },
+    ]);
+    expect(renderVerify(folder, report)).toMatch(/MISMATCH$/);
+    expect(await errorOf(runPrebuilt(folder, { device: 'cpu' }))).toMatchObject({ code: 'BAD_MODULE' });
   });
 });
 

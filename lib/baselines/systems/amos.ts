@@ -3,7 +3,8 @@
  * `Time taken:  S` in seconds after it, one `Query subgraph task id: …` line per subgraph and pass, and a notice that
  * counts the subgraphs mapped to tensor cores. Any text may stand before the result on its line.
  */
-import { badLog, decimal, LogWatch, msUnit, positive, readLines, type LogResult, type LogSource } from '../log.js';
+import { decimal, LastWord, msUnit, positive, readLines, type LogResult, type LogSource } from '../log.js';
+import { settingName } from '../../models/index.js';
 import type { System, SystemLog } from './system.js';
 
 const kLabel = 'AMOS';
@@ -31,6 +32,8 @@ export interface AmosResult extends LogResult {
 
 const failedCost = 1e10;
 const cost = new RegExp(`Whole graph cost is ${decimal}${msUnit}`);
+const begun = /Whole graph/;
+const batch = /^Batch (\d+)\s*$/;
 const query = new RegExp(`Query subgraph task id: (\\d+), perf=${decimal}${msUnit} after (\\d+) tuning(?![A-Za-z])`);
 const notice = /totally (\d+) subgraphs, mapped (\d+) subgraphs, ratio=/;
 // The number has no unit, so only the line's end shows that it is whole.
@@ -41,40 +44,47 @@ const taken = new RegExp(`Time taken:\\s+${decimal}\\s*$`);
  * @throws LadderError `BAD_LOG` with `context.reason`
  */
 export async function parseAmos(source: LogSource, name: string): Promise<AmosResult> {
-  const watch = new LogWatch(kLabel, name);
+  const word = new LastWord<number>(kLabel, name);
   const subgraphs = new Map<number, AmosSubgraph>();
-  let latencyMs: number | null = null;
   let counts: readonly [number, number] | null = null;
   let tuningTimeSeconds: number | null = null;
-  let cut = false;
-  let failed = false;
+  let finished = false;
   for await (const line of readLines(source)) {
-    watch.see(line);
+    word.see(line);
     let match: RegExpExecArray | null;
     if ((match = query.exec(line.text)) !== null) {
+      // After a round's cost the next round begins.
+      if (word.said) word.begin();
       const perf = Number(match[2]);
       subgraphs.set(Number(match[1]), { taskId: Number(match[1]), perfMs: perf >= failedCost ? null : perf, trials: Number(match[3]) });
     } else if ((match = cost.exec(line.text)) !== null) {
       const value = positive(match[1]);
-      failed = value !== null && value >= failedCost;
-      latencyMs = failed ? null : value;
-      tuningTimeSeconds = null;
+      if (value !== null && value >= failedCost) word.fail('it prints its value for failure, 10000000000 ms');
+      else word.say(value);
+      [finished, tuningTimeSeconds] = [false, null];
+    } else if (begun.test(line.text)) {
+      word.say(null);
+    } else if (batch.test(line.text)) {
+      word.begin();
+      subgraphs.clear();
+      counts = null;
     } else if ((match = notice.exec(line.text)) !== null) {
       counts = [Number(match[1]), Number(match[2])];
-    } else if (line.terminated && (match = taken.exec(line.text)) !== null) {
-      tuningTimeSeconds = positive(match[1]);
-    } else if (!line.terminated && line.text.includes('Whole graph')) {
-      cut = true;
+    } else if (line.text.includes('Time taken:')) {
+      word.finish();
+      finished = true;
+      tuningTimeSeconds = line.terminated ? positive(taken.exec(line.text)?.[1]) : null;
     }
   }
-  if (failed && !cut) throw badLog(kLabel, name, 'failed', 'it prints its value for failure, 10000000000 ms');
-  if (latencyMs === null || cut) throw watch.fail(cut || subgraphs.size > 0);
+  // Where there were rounds, only this says that the last cost was of the last one.
+  const unfinished = subgraphs.size > 0 && !finished;
+  const latencyMs = word.end(unfinished ? 'it ends before `Time taken`, which ends the tuning' : null);
   return {
     system: kLabel,
     latencyMs,
     clock: kClock,
     range: null,
-    complete: tuningTimeSeconds !== null,
+    complete: finished,
     subgraphs: [...subgraphs.values()].sort((a, b) => a.taskId - b.taskId),
     subgraphCount: counts?.[0] ?? null,
     mappedCount: counts?.[1] ?? null,
@@ -89,6 +99,10 @@ const log: SystemLog<AmosResult> = {
   clock: kClock,
   published: 'amos/logs',
   parse: parseAmos,
+  startOf: (text) => {
+    const count = batch.exec(text)?.[1];
+    return count === undefined ? null : { model: null, setting: settingName('network', { batch: Number(count), seq: 1 }), format: null };
+  },
   remarks: ({ mappedRatio, mappedCount, subgraphCount, tuningTimeSeconds }) => [
     ...(mappedRatio === null
       ? []

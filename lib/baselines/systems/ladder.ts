@@ -3,9 +3,9 @@
  * then the debug executor's `Op #i NAME:` and `Iteration: 0: X us/iter` pairs, and its table of operators, one row
  * per output, columns two or more blanks apart, closed by `Total_time`. Our own records stand where Ladder stands.
  */
-import { kPlainFormats } from '../../artifact/names.js';
+import { caseOfPath, kPlainFormats } from '../../artifact/names.js';
 import type { FormatPair } from '../../models/index.js';
-import { badLog, decimal, LogWatch, positive, readLines, type LogResult, type LogSource } from '../log.js';
+import { decimal, LastWord, positive, readLines, type LogResult, type LogSource } from '../log.js';
 import { type Bars, kDarkHatch, kLightHatch, type System, type SystemLog } from './system.js';
 
 const kLabel = 'Ladder';
@@ -32,10 +32,11 @@ export interface LadderResult extends LogResult {
   readonly maxMs: number;
   readonly minMs: number;
   readonly stdMs: number;
-  /** Empty where the debug executor did not run. `complete` says whether its table was reached. */
+  /** Empty where the debug executor did not run. */
   readonly operators: readonly LadderOperator[];
 }
 
+const started = /Running from prebuilt model: (.+)$/;
 const header = /mean \(ms\)\s+median \(ms\)\s+max \(ms\)\s+min \(ms\)\s+std \(ms\)/;
 const row = new RegExp(`^\\s*${decimal}\\s+${decimal}\\s+${decimal}\\s+${decimal}\\s+${decimal}\\s*$`);
 const opLine = /Op #(\d+) (\S+):\s*$/;
@@ -64,31 +65,32 @@ function tableRow(text: string): { name: string; shape: number[]; inputCount: nu
  * @throws LadderError `BAD_LOG` with `context.reason`
  */
 export async function parseLadder(source: LogSource, name: string): Promise<LadderResult> {
-  const watch = new LogWatch(kLabel, name);
+  const word = new LastWord<readonly number[]>(kLabel, name);
   let checkpointPath: string | null = null;
-  let summary: number[] | null = null;
   let awaitingRow = false;
-  const timed: { index: number; name: string; us: number[] }[] = [];
+  let timed: { index: number; name: string; us: number[] }[] = [];
   let open: { index: number; name: string; us: number[] } | null = null;
-  const table = new Map<string, TableRow>();
+  let table = new Map<string, TableRow>();
   let totalSeen = false;
+  const begin = (): void => {
+    word.begin();
+    [timed, open, table, totalSeen, awaitingRow] = [[], null, new Map(), false, false];
+  };
   for await (const line of readLines(source)) {
-    watch.see(line);
+    word.see(line);
     let match: RegExpExecArray | null;
-    if (line.terminated && (match = /Running from prebuilt model: (.+)$/.exec(line.text)) !== null) {
+    if (line.terminated && (match = started.exec(line.text)) !== null) {
+      begin();
       checkpointPath = (match[1] ?? '').trim();
     } else if (header.test(line.text)) {
+      begin();
       awaitingRow = true;
-      summary = null;
-    } else if (awaitingRow) {
+    } else if (awaitingRow && line.text.trim() !== '') {
       match = row.exec(line.text);
+      awaitingRow = false;
       // Five bare numbers: only the line's end shows that the last is whole.
-      if (match !== null && line.terminated) {
-        summary = match.slice(1, 6).map(Number);
-        awaitingRow = false;
-      } else if (line.text.trim() !== '') {
-        awaitingRow = false;
-      }
+      const whole = match !== null && line.terminated && positive(match[1]) !== null;
+      word.say(whole ? match!.slice(1, 6).map(Number) : null);
     } else if (line.terminated && (match = opLine.exec(line.text)) !== null) {
       open = { index: Number(match[1]), name: match[2] ?? '', us: [] };
     } else if (open !== null && (match = iteration.exec(line.text)) !== null) {
@@ -96,6 +98,7 @@ export async function parseLadder(source: LogSource, name: string): Promise<Ladd
       open.us.push(Number(match[1]));
     } else if (/^Total_time\s/.test(line.text)) {
       totalSeen = true;
+      word.finish();
     } else if (line.terminated && timed.length > 0) {
       const cells = tableRow(line.text);
       if (cells !== null) {
@@ -105,9 +108,10 @@ export async function parseLadder(source: LogSource, name: string): Promise<Ladd
       }
     }
   }
-  if (summary === null) throw watch.fail(awaitingRow);
-  const [meanMs = 0, medianMs = 0, maxMs = 0, minMs = 0, stdMs = 0] = summary;
-  if (positive(String(meanMs)) === null) throw badLog(kLabel, name, 'no result line', `a mean of ${meanMs} ms is no latency`);
+  const endsEarly = !totalSeen && (timed.length > 0 || open !== null);
+  const [meanMs = 0, medianMs = 0, maxMs = 0, minMs = 0, stdMs = 0] = word.end(
+    awaitingRow ? 'it ends before its result' : endsEarly ? 'it ends before the table of operators' : null,
+  );
   const operators = timed.map((op): LadderOperator => {
     const entry = totalSeen ? table.get(op.name) : undefined;
     return {
@@ -123,7 +127,7 @@ export async function parseLadder(source: LogSource, name: string): Promise<Ladd
     latencyMs: meanMs,
     clock: kClock,
     range: { lowMs: minMs, highMs: maxMs },
-    complete: totalSeen || (operators.length === 0 && open === null),
+    complete: true,
     checkpointPath,
     meanMs,
     medianMs,
@@ -156,7 +160,10 @@ const log: SystemLog<LadderResult> = {
   clock: kClock,
   parse: parseLadder,
   formatsOf: (stem) => kSuffixes.find(([pattern]) => pattern.test(stem))?.[1] ?? (/^[A-Za-z\d-]+$/.test(stem) ? kPlainFormats : null),
-  checkpointOf: ({ checkpointPath }) => checkpointPath,
+  startOf: (text) => {
+    const path = started.exec(text)?.[1]?.trim();
+    return path === undefined ? null : caseOfPath(path);
+  },
   remarks: ({ operators }) => (operators.length === 0 ? [] : [`${operators.length} operators`]),
 };
 

@@ -16,7 +16,7 @@ const pattern = new RegExp(`Average time for each run: ${decimal}${msUnit}`);
  * @throws LadderError `BAD_LOG` with `context.reason`
  */
 export async function parseOnnxRuntime(source: LogSource, name: string): Promise<OnnxRuntimeResult> {
-  const latencyMs = await lastLatency(kLabel, source, name, pattern, /Average time|Evaluating Benchmark/);
+  const latencyMs = await lastLatency(kLabel, source, name, pattern, /Average time/, />> Evaluating|^Importing ONNX model/);
   return { system: kLabel, latencyMs, clock: kClock, range: null, complete: true };
 }
 

@@ -2,6 +2,7 @@
  * What a system of Figure 8 is: how data and logs call it, what its bars look like, how its logs are found and read, and what
  * runs it here. One record per system in this folder; everything else looks it up (index.ts).
  */
+import type { CaseName } from '../../artifact/names.js';
 import type { FormatPair } from '../../models/index.js';
 import type { ClockKind } from '../../run/record.js';
 import type { BaselineAdapter } from '../adapters/adapter.js';
@@ -64,12 +65,15 @@ export interface SystemLog<R extends LogResult = LogResult> {
    * @returns null where the name leaves them open; absent: all are FP16
    */
   formatsOf?(stem: string): FormatPair | null;
-  /** @throws LadderError `BAD_LOG` with `context.reason` */
+  /**
+   * What a line says that begins a run: the case, as far as it names it; null for any other line. A log of several runs has a
+   * result per case, that of the case's last run. Absent: runs do not say that they begin.
+   */
+  startOf?(text: string): CaseName | null;
+  /** Reads one run. @throws LadderError `BAD_LOG` with `context.reason` */
   parse(source: LogSource, name: string, context: LogContext): Promise<R>;
   /** What a result says besides its latency, for tables. */
   remarks?(result: R): readonly string[];
-  /** The checkpoint that was run, as the log prints its path: a better witness of the case than the log's own name. */
-  checkpointOf?(result: R): string | null;
 }
 
 /** How a system is measured on this machine. */

@@ -3,7 +3,7 @@
  * `Compiler tuning time: N seconds`, written when the run is over. The number has no unit: only a line end, or the
  * second file, shows that it is whole.
  */
-import { badLog, decimal, LogWatch, positive, readLines, type LogResult, type LogSource } from '../log.js';
+import { badLog, decimal, LastWord, positive, readLines, type LogResult, type LogSource } from '../log.js';
 import { kLightHatch, type System, type SystemLog } from './system.js';
 
 const kLabel = 'TensorIR';
@@ -31,20 +31,23 @@ export async function parseTensorIr(
   tuningTimeSeconds: number | null = null,
   allowUnterminated = false,
 ): Promise<TensorIrResult> {
-  const watch = new LogWatch(kLabel, name);
-  let latencyMs: number | null = null;
+  const word = new LastWord<number>(kLabel, name);
   let numbers = 0;
   let terminated = true;
   for await (const line of readLines(source)) {
-    watch.see(line);
+    word.see(line);
     const match = bare.exec(line.text);
-    if (match === null) continue;
-    latencyMs = positive(match[1]);
-    numbers += 1;
-    terminated = line.terminated;
+    if (match !== null) {
+      word.say(positive(match[1]));
+      numbers += 1;
+      terminated = line.terminated;
+    } else if (line.text.trim() !== '') {
+      // The file holds a number and nothing else.
+      word.say(null);
+    }
   }
   if (numbers > 1) throw badLog(kLabel, name, 'no result line', `expected one number but found ${numbers}`);
-  if (latencyMs === null) throw watch.fail();
+  const latencyMs = word.end();
   const ended = terminated || tuningTimeSeconds !== null;
   if (!ended && !allowUnterminated) {
     throw badLog(kLabel, name, 'cut short', 'the number has no line end, and no tune_time_cost.txt beside it says that the run was over');

@@ -1,5 +1,6 @@
 /** vLLM: `vllm llama run b1 s1 avg: X ms`, host time without a synchronisation. The last one counts. */
-import { kPlainFormats } from '../../artifact/names.js';
+import { kPlainFormats, settingOfText } from '../../artifact/names.js';
+import { modelOfText } from '../../models/index.js';
 import { decimal, lastLatency, msUnit, type LogResult, type LogSource } from '../log.js';
 import { kDarkHatch, kLightHatch, type System, type SystemLog } from './system.js';
 
@@ -11,13 +12,14 @@ export interface VllmResult extends LogResult {
 }
 
 const pattern = new RegExp(`vllm \\S+ run b\\d+ s\\d+ avg: ${decimal}${msUnit}`);
+const named = /vllm (\S+) run (b\d+ s\d+) /;
 
 /**
  * Reads a log of vLLM.
  * @throws LadderError `BAD_LOG` with `context.reason`
  */
 export async function parseVllm(source: LogSource, name: string): Promise<VllmResult> {
-  const latencyMs = await lastLatency(kLabel, source, name, pattern, /vllm/);
+  const latencyMs = await lastLatency(kLabel, source, name, pattern, /vllm \S+ run|^\s*vllm[^:]*$/);
   return { system: kLabel, latencyMs, clock: kClock, range: null, complete: true };
 }
 
@@ -26,6 +28,13 @@ const log: SystemLog<VllmResult> = {
   mark: /vllm \S+ run /,
   clock: kClock,
   parse: parseVllm,
+  startOf: (text) => {
+    const [, word, shape] = named.exec(text) ?? [];
+    const model = word === undefined ? null : modelOfText(word);
+    return shape === undefined
+      ? null
+      : { model: model?.id ?? null, setting: model && settingOfText(shape.replace(' ', '_'), model), format: null };
+  },
   formatsOf: (stem) => (/_int4$/.test(stem) ? { weight: 'int4', activation: 'fp16' } : kPlainFormats),
 };
 

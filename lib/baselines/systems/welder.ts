@@ -3,7 +3,7 @@
  * CUDA events, then `Summary: [min, max, mean] = [A, B, C] ms`; the mean counts. No log of Figure 8 was published:
  * the format is that of NNFusion's generated `main`.
  */
-import { decimal, LogWatch, msUnit, positive, readLines, type LogResult, type LogSource } from '../log.js';
+import { decimal, LastWord, msUnit, positive, readLines, type LogResult, type LogSource } from '../log.js';
 import { kDarkHatch, type LogFileName, type System, type SystemLog } from './system.js';
 
 const kLabel = 'Welder';
@@ -25,21 +25,26 @@ const summary = new RegExp(`Summary: \\[min, max, mean\\] = \\[${decimal}, ${dec
  * @throws LadderError `BAD_LOG` with `context.reason`
  */
 export async function parseWelder(source: LogSource, name: string, system: string = kLabel): Promise<WelderResult> {
-  const watch = new LogWatch(system, name);
-  const iterationsMs: number[] = [];
-  let found: { min: number; max: number; mean: number } | null = null;
-  let cut = false;
+  const word = new LastWord<{ readonly min: number; readonly max: number; readonly mean: number }>(system, name);
+  let iterationsMs: number[] = [];
   for await (const line of readLines(source)) {
-    watch.see(line);
+    word.see(line);
     const one = iterationTime.exec(line.text);
-    if (one !== null) iterationsMs.push(Number(one[1]));
+    if (one !== null) {
+      if (word.said) {
+        // After a summary the next run begins.
+        word.begin();
+        iterationsMs = [];
+      }
+      iterationsMs.push(Number(one[1]));
+    }
     const match = summary.exec(line.text);
     const mean = positive(match?.[3]);
-    if (match !== null && mean !== null) found = { min: Number(match[1]), max: Number(match[2]), mean };
-    else if (!line.terminated && line.text.includes('Summary')) cut = true;
+    if (match !== null && mean !== null) word.say({ min: Number(match[1]), max: Number(match[2]), mean });
+    else if (line.text.includes('Summary')) word.say(null);
   }
   // Iterations without a summary: their mean would be ours, not the system's.
-  if (found === null || cut) throw watch.fail(cut || iterationsMs.length > 0);
+  const found = word.end(!word.said && iterationsMs.length > 0 ? 'it ends before its summary' : null);
   return {
     system,
     latencyMs: found.mean,

@@ -3,13 +3,13 @@
  * temporary folder, so that nothing half-built is ever seen and read-only installations work too.
  */
 import { spawn } from 'node:child_process';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { LadderError } from '../../errors.js';
-import { findProgram } from '../../files.js';
+import { findProgram, isAlive } from '../../files.js';
 import { throwIfAborted } from '../../run/options.js';
 import { buildTargets, nvccFlags } from '../targets.js';
 import type { ModuleSources } from './codegen.js';
@@ -71,7 +71,8 @@ export async function compileModules(
     );
   if (!findProgram('cmake'))
     throw new LadderError('NO_COMPILER', 'cmake was not found on the PATH; install CMake 3.18 or later to build model.so');
-  const project = await mkdtemp(join(tmpdir(), 'ladder-build-'));
+  await removeStale();
+  const project = await mkdtemp(join(tmpdir(), `${kFolderName}${process.pid}-`));
   try {
     const folders = units.map((unit) => join(project, 'units', unit.name));
     await Promise.all(
@@ -112,6 +113,17 @@ export async function compileModules(
   }
 }
 
+const kFolderName = 'ladder-build-';
+
+/** Build folders of processes that were killed. */
+async function removeStale(): Promise<void> {
+  for (const name of await readdir(tmpdir())) {
+    const pid = new RegExp(`^${kFolderName}(\\d+)-`).exec(name)?.[1];
+    // Another user's cannot be removed, and is none of ours.
+    if (pid !== undefined && !isAlive(Number(pid))) await rm(join(tmpdir(), name), { recursive: true, force: true }).catch(() => undefined);
+  }
+}
+
 /** The -gencode values of an image: of its targets those that are wanted, or all where none is. */
 function gencodes(targets: readonly string[], wanted: readonly string[] | undefined): readonly string[] {
   const both = targets.filter((target) => !wanted || wanted.includes(target));
@@ -131,14 +143,29 @@ function quote(text: string): string {
   return `"${text.replace(/[\\"$]/g, '\\$&')}"`;
 }
 
+/** Ends the whole group, compilers and all, when the channel to this process closes: also where it is killed. */
+const kEndWithParent = 'data:text/javascript,process.on("disconnect",()=>process.kill(0,"SIGKILL"));process.channel.unref();';
+
 async function runCmake(project: string, { onProgress, signal }: CompileOptions): Promise<void> {
   const cmakeJs = createRequire(import.meta.url).resolve('cmake-js/bin/cmake-js');
   const jobs = String(Math.max(1, availableParallelism()));
   const child = spawn(
     process.execPath,
-    [cmakeJs, 'build', '--prefer-make', '--directory', project, '--out', join(project, 'out'), '--parallel', jobs],
+    [
+      '--import',
+      kEndWithParent,
+      cmakeJs,
+      'build',
+      '--prefer-make',
+      '--directory',
+      project,
+      '--out',
+      join(project, 'out'),
+      '--parallel',
+      jobs,
+    ],
     {
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
       // A group of its own: an abort must end the compilers too.
       detached: true,
     },
@@ -152,8 +179,8 @@ async function runCmake(project: string, { onProgress, signal }: CompileOptions)
     log += chunk.toString();
     for (const [, percent, label] of chunk.toString().matchAll(/^\[ *(\d+)%\] (.*)$/gm)) onProgress?.(Number(percent) / 100, label!);
   };
-  child.stdout.on('data', read);
-  child.stderr.on('data', read);
+  child.stdout!.on('data', read);
+  child.stderr!.on('data', read);
   const status = await new Promise<number | null>((resolve, reject) => {
     child.once('error', reject);
     child.once('close', resolve);

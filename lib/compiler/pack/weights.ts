@@ -25,17 +25,18 @@ export type FloatSource = (name: string, shape: readonly number[]) => Float32Arr
 
 /**
  * Packs float parameters into graph.params of the checkpoint's folder. `source` is asked for one at a time.
+ * @returns SHA-256 of graph.params
  * @throws LadderError `WRONG_TYPE`, `WRONG_LENGTH`, `BAD_ARGUMENT` for weights that the format cannot hold, `IO`, `ABORTED`; what `source` throws
  */
-export async function packFloats(source: FloatSource, design: CheckpointDesign, folder: string, task: TaskOptions = {}): Promise<void> {
-  await writeParams(join(folder, 'graph.params'), [...paramsOf(design, source, task)]);
+export async function packFloats(source: FloatSource, design: CheckpointDesign, folder: string, task: TaskOptions = {}): Promise<string> {
+  return writeParams(join(folder, 'graph.params'), [...paramsOf(design, source, task)]);
 }
 
 /**
  * The same from the safetensors file `path`, whose layers are taken in ascending order.
  * @throws LadderError also `UNSUPPORTED` for a model without such names, `MISSING_PARAMETER`, `BAD_PARAMS` for a damaged file
  */
-export async function packSafetensors(path: string, design: CheckpointDesign, folder: string, task: TaskOptions = {}): Promise<void> {
+export async function packSafetensors(path: string, design: CheckpointDesign, folder: string, task: TaskOptions = {}): Promise<string> {
   const { parameters } = models.get(design.request.model);
   if (!parameters) {
     const known = models
@@ -51,7 +52,7 @@ export async function packSafetensors(path: string, design: CheckpointDesign, fo
   const file = new Safetensors(path);
   try {
     const source = new LayerFile(file, path, parameters, design.request.layers);
-    await packFloats((name, shape) => source.read(name, shape), design, folder, task);
+    return await packFloats((name, shape) => source.read(name, shape), design, folder, task);
   } finally {
     file.close();
   }

@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path';
 import { type Checkpoint, readCheckpoint, readManifest } from '../../artifact/checkpoint.js';
 import { planExecutor } from '../../artifact/plan.js';
 import { LadderError } from '../../errors.js';
+import { checkWritable } from '../../files.js';
 import { type ExecutorPlan, native, type NativeExecutor } from '../../native.js';
 import { fillWeights } from '../../run/load.js';
 import { packageCommit } from '../../run/package.js';
@@ -48,7 +49,9 @@ export async function tuneCheckpoint(folder: string, options: TuneOptions = {}):
   const arch = archOf(device.computeCapability);
   const target = buildTargets.some(({ id }) => id === arch) ? arch : 'compute_80';
   const variants = planVariants(requestOf(manifest), options.candidates ?? kDefaultCandidates);
-  const journal = await Journal.open(join(folder, 'tuned', `${arch}.json.partial`), variants.sourcesHash, device.name);
+  const journalPath = join(folder, 'tuned', `${arch}.json.partial`);
+  await checkWritable(journalPath);
+  const journal = await Journal.open(journalPath, variants.sourcesHash, device.name);
   let tuned: Tuned | undefined;
   const compileOptions = {
     targets: [target],
