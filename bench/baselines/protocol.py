@@ -12,7 +12,7 @@ import torch
 # system under test is itself bound by its launches.
 QUEUE_DEPTH = 16
 # As in lib/run/bursts.ts and lib/run/conditions.ts, which explain them.
-BURST_MS, LEAST_BURST_MS, BURST_WARM_UP_MS, PATIENCE, CAPPED_CLOCK_SHARE = 100, 25, 2, 2, 0.75
+BURST_MS, LEAST_BURST_MS, BURST_WARM_UP_MS, PATIENCE, CAPPED_CLOCK_SHARE = 100, 40, 2, 2, 0.75
 SUSTAINED_LOAD_MS = 1000
 
 
@@ -85,7 +85,8 @@ def measure_samples(call, min_samples, max_samples, max_ms, recovery_ms, read_st
             break
         if everything:
             warm_up(call, BURST_WARM_UP_MS, 1)
-        burst = take_burst(call, (min_samples if time_is_up else max_samples) - count(kept), burst_ms)
+        fitting = max(1, int(burst_ms / min(burst["hostMs"] / len(burst["rawMs"]) for burst in everything))) if everything else max_samples
+        burst = take_burst(call, min((min_samples if time_is_up else max_samples) - count(kept), fitting), burst_ms)
         burst["state"] = read_state()
         slowed = recovery_ms > 0 and power_capped(burst["state"])
         everything.append(burst)

@@ -9,7 +9,7 @@ import { median } from './statistics.js';
 
 /** Device work between two looks at the clock, ms: at first about what a power limit averages over, and the least. */
 const kBurstMs = 100;
-const kLeastBurstMs = 25;
+const kLeastBurstMs = 40;
 /** Warm-up of the bursts after the first, whose own is the caller's. */
 const kBurstWarmupMs = 2;
 /** Work that may be set aside, and pauses after it, in multiples of `maxMs`: a GPU that no pause helps is measured as it is. */
@@ -69,6 +69,12 @@ class Bursts {
     return countOf(this.all) >= minSamples && hostMsOf(this.capped) + this.pausedInVainMs > kPatience * maxMs;
   }
 
+  /** Those that fit in a burst by what they took so far: time alone would not hold back what is enqueued ahead. */
+  private get mostSamples(): number {
+    const known = this.all.map(({ hostMsPerInference }) => hostMsPerInference);
+    return known.length === 0 ? Infinity : Math.max(1, Math.floor(this.burstMs / Math.min(...known)));
+  }
+
   get fraction(): number {
     const { minSamples, maxSamples, maxMs } = this.limits;
     const count = countOf(this.kept);
@@ -83,7 +89,7 @@ class Bursts {
     const samples = await this.source.take({
       warmupMs: this.all.length === 0 ? warmupMs : kBurstWarmupMs,
       minSamples: 1,
-      maxSamples: (this.timeIsUp ? minSamples : maxSamples) - countOf(this.kept),
+      maxSamples: Math.min((this.timeIsUp ? minSamples : maxSamples) - countOf(this.kept), this.mostSamples),
       maxMs: this.burstMs,
     });
     const burst = { ...samples, state: this.source.read() };

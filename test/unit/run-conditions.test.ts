@@ -156,6 +156,7 @@ describe('records', () => {
       record: own,
       recordPath: '/r',
       resumed: false,
+      unsaved: null,
     });
     const rows = renderBench([outcome(record(10, 12)), outcome(makeRecord({}))]).split('\n');
     expect(rows[0]).toMatch(/mode +condition +clock, power/);
