@@ -18,8 +18,8 @@
 //
 // Needs k % 128 = 0 (16-bit activations: 64), with SiLU n % 16 = 0, panels of y n % 64 = 0 (SiLU 128), activations as the format
 // multiplies them. Without alignment of n to 8 outputs, y and residual go by single elements.
-// Tuning: kTileRows (64, 128, or a larger divisor of the stored rows), kTileTokens, kWarpRows, kWarpTokens, kStages, kCopySteps (1 to 4), kGroupTiles (tiles
-// along m whose blocks run beside each other), kBlocks (at most the tiles; all of them: one tile each).
+// Tuning: kTileRows (64, 128, or a larger divisor of the stored rows), kTileTokens, kWarpRows, kWarpTokens, kStages, kGroupTiles (tiles
+// along m whose blocks run beside each other), kBlocks (at most the tiles; all of them: one tile each, on however many processors).
 // Feed: portable_feed.cuh; what follows the products: portable_store.cuh.
 #pragma once
 #include "matmul/wide/portable_feed.cuh"
@@ -38,7 +38,8 @@ struct WidePortable {
   static constexpr int kBlockThreads = L::kBlockThreads;
   /// A step is 32 bytes of a token's activations.
   static constexpr int kSteps = 4;
-  static_assert(1 <= C::kCopySteps && C::kCopySteps <= kSteps);
+  /// Steps that share out a stage's copies: all, but decoding MX takes so many instructions that together they cost least.
+  static constexpr int kCopySteps = T::kIsMx ? 1 : kSteps;
 
   const uint32_t base;
   const int warpN, warpM, lane;
@@ -118,10 +119,10 @@ struct WidePortable {
     }
   }
 
-  /// A stage's copies go out in C::kCopySteps parts, from the step on in which its slot became free.
+  /// A stage's copies go out from the step on in which its slot became free.
   template <int kNext>
   __device__ __forceinline__ static void copy(PortableFeed<C>& feed) {
-    if constexpr (kNext < C::kCopySteps) feed.template copy<kNext, C::kCopySteps>();
+    if constexpr (kNext < kCopySteps) feed.template copy<kNext, kCopySteps>();
   }
 
   // ---- Load ---------------------------------------------------------------------------------------------------------------
