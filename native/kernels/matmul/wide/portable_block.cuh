@@ -36,9 +36,12 @@ __device__ __forceinline__ void storeShared4(uint32_t address, uint32_t v) {
 template <class C>
 struct PortableBlock {
   using T = FormatTraits<C::kWeight>;
+
   // The operands. A panel is 128 bytes of k: of tokens, core matrices of 8 tokens × 16 bytes; a stage holds one.
-  static constexpr bool kPacked = C::kWeight != WeightFormat::kFp16 && !(T::kIsFp8 && !T::kIsMx);  // weights lie in units
-  static constexpr bool kBytes = T::kActivationBytes == 1 && !T::kIsMx;  // activations; those of MX come as BF16
+  /// FP8 in both operands; weights that lie in units; activations of one byte (those of MX come as BF16).
+  static constexpr bool kFp8 = T::kIsFp8 && !T::kIsMx;
+  static constexpr bool kPacked = C::kWeight != WeightFormat::kFp16 && !kFp8;
+  static constexpr bool kBytes = kFp8 || T::kIsInt1;
   static constexpr int kActivationBytes = kBytes ? 1 : 2;
   static_assert(T::kIsMx || C::kQuantisedInput == kBytes);
   static constexpr int kPanelK = 128 / kActivationBytes, kPanels = C::kK / kPanelK;
@@ -63,7 +66,7 @@ struct PortableBlock {
   static constexpr float kSumScale = T::kIsMx ? 1 << MxBf16<C::kWeight>::kLift : T::kProductScale;
 
   // Tiles of y, and of a block's warps.
-  static_assert(C::kTileRows == 64 || C::kTileRows % 128 == 0);
+  static_assert(C::kTileRows == 64 || (C::kTileRows % 128 == 0 && kStoredTiles * 128 % C::kTileRows == 0));
   static constexpr int kRowTiles = (C::kN + C::kTileRows - 1) / C::kTileRows;
   static constexpr int kTokenTiles = (C::kM + C::kTileTokens - 1) / C::kTileTokens;
   static constexpr int kTiles = kRowTiles * kTokenTiles;

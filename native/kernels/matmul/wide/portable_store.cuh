@@ -24,12 +24,23 @@ struct PortableStore {
     for (int i = 0; i < 2 * L::kRowBlocks; ++i) loadTerms(i, terms[i]);
     Residual residual;
     loadResidual(0, residual);
-#pragma unroll
-    for (int j = 0; j < L::kTokenBlocks; ++j) {
+    storeFrom<0>(sums, terms, residual);
+  }
+
+ private:
+  /// Pieces of 8 channels that 16 rows of weights become; vectors of 16 bytes that a lane has of 8 tokens.
+  static constexpr int kPiecesPerBlock = L::kSilu ? 1 : 2;
+  static constexpr int kVectors = (L::kPieces * 8 + 31) / 32;
+  struct Residual { uint4 values[kVectors]; };
+
+  /// The warp's tokens from the j-th eight on. A loop of this size nvcc does not always unroll, and sums must stay in registers.
+  template <int j>
+  __device__ __forceinline__ void storeFrom(const Sums& sums, const RowTerms<C> (&terms)[2 * L::kRowBlocks], Residual& residual) const {
+    if constexpr (j < L::kTokenBlocks) {
       const uint32_t place = turn + j % 2 * L::kTurnBytes;
       float added[L::kRowBlocks][4];
       turnResidual(place, residual, added);
-      if (j + 1 < L::kTokenBlocks) loadResidual(j + 1, residual);
+      if constexpr (j + 1 < L::kTokenBlocks) loadResidual(j + 1, residual);
       float xScale[2] = {L::kSumScale, L::kSumScale};
       loadTokenScales(j, xScale);
 #pragma unroll
@@ -50,14 +61,9 @@ struct PortableStore {
       for (int v = 0; v < kVectors; ++v) {
         if (hasVector(v)) store(j, v, loadShared16(place + (v * 32 + lane) * 16));
       }
+      storeFrom<j + 1>(sums, terms, residual);
     }
   }
-
- private:
-  /// Pieces of 8 channels that 16 rows of weights become; vectors of 16 bytes that a lane has of 8 tokens.
-  static constexpr int kPiecesPerBlock = L::kSilu ? 1 : 2;
-  static constexpr int kVectors = (L::kPieces * 8 + 31) / 32;
-  struct Residual { uint4 values[kVectors]; };
 
   __device__ __forceinline__ bool hasVector(int v) const { return L::kPieces % 4 == 0 || v * 4 + lane / 8 < L::kPieces; }
   /// First channel of the lane's vector, and its token.
@@ -81,7 +87,7 @@ struct PortableStore {
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const int t = token + j * 8 + lane % 4 * 2 + e;
-        xScale[e] *= exists(t) ? static_cast<const float*>(p.xScale)[t] : 0.0f;
+        xScale[e] *= static_cast<const float*>(p.xScale)[C::kM % C::kTileTokens > 0 ? min(t, C::kM - 1) : t];
       }
     }
   }
@@ -92,18 +98,20 @@ struct PortableStore {
     if constexpr (C::kResidual) {
 #pragma unroll
       for (int v = 0; v < kVectors; ++v) {
-        const int channel = channelOf(v), t = tokenOf(j);
         residual.values[v] = {};
-        if (!hasVector(v) || !exists(t)) continue;
-        const __half* from = p.residual + static_cast<size_t>(t) * L::kOutputs + channel;
-        if constexpr (L::kOutputs % 8 == 0) {
-          if (channel < L::kOutputs) residual.values[v] = *reinterpret_cast<const uint4*>(from);
-        } else {
-#pragma unroll
-          for (int e = 0; e < 8; ++e)
-            if (channel + e < L::kOutputs) reinterpret_cast<__half*>(&residual.values[v])[e] = from[e];
-        }
+        if (hasVector(v) && exists(tokenOf(j))) readResidual(channelOf(v), tokenOf(j), residual.values[v]);
       }
+    }
+  }
+
+  __device__ __forceinline__ void readResidual(int channel, int t, uint4& values) const {
+    const __half* const from = p.residual + static_cast<size_t>(t) * L::kOutputs + channel;
+    if constexpr (L::kOutputs % 8 == 0) {
+      if (channel < L::kOutputs) values = *reinterpret_cast<const uint4*>(from);
+    } else {
+#pragma unroll
+      for (int e = 0; e < 8; ++e)
+        if (channel + e < L::kOutputs) reinterpret_cast<__half*>(&values)[e] = from[e];
     }
   }
 
