@@ -60,7 +60,7 @@ MODELS: Dict[str, ModelSpec] = {
         855_654_400, 855_638_016, True, _hidden, _hidden),
     "bloom-176b": ModelSpec(
         BloomLayer, dict(hidden=14336, heads=112, intermediate=57344),
-        dict(hidden=224, heads=7, intermediate=896),
+        dict(hidden=896, heads=7, intermediate=3584),  # of whole groups of 128
         2_466_437_120, 2_466_250_752, True, _hidden, _hidden),
     "resnet-50": ModelSpec(
         ResNet50, {}, dict(blocks=(1, 1, 1, 1), stem=16, classes=10), 25_557_032, None, False, _image, _classes,

@@ -6,7 +6,9 @@ Run by lib/baselines/adapters/pytorch.ts, or by hand. One JSON object on stdout;
 
   python3 pytorch.py --mode eager --model llama2-70b --batch 1 --seq 1
   python3 pytorch.py --mode inductor --model vit --batch 128
-  python3 pytorch.py --selftest [--mode inductor] [--model vit]     all six models, or one, at tiny sizes; parameter counts at full size
+  python3 pytorch.py --mode inductor --precision int4 --model llama2-70b --batch 32     a decoder layer at low precision
+  python3 pytorch.py --selftest [--mode inductor] [--precision int4] [--model vit]     all models, or one, at tiny sizes; parameter counts
+                                                                                       at full size
   python3 pytorch.py --probe                          which PyTorch and GPU there are
 
 Inductor means torch.compile(mode="max-autotune-no-cudagraphs", fullgraph, static shapes), its result captured into one
@@ -26,7 +28,9 @@ import time
 import traceback
 
 OLDEST_TORCH = (2, 5)  # scaled_dot_product_attention(enable_gqa=…)
-TOLERANCE = 1e-2  # relative L2 error of the FP16 output against an FP32 evaluation of the same weights
+# Relative L2 error of the output against an FP32 evaluation of the weights before they were quantised: roundings to FP16; to 4
+# bits of mantissa, of both operands; to 16 steps per group of weights. A product that is left out changes far more.
+TOLERANCE = {"fp16": 1e-2, "fp8": 5e-2, "int4": 0.15}
 
 
 class Failure(Exception):
@@ -190,11 +194,14 @@ def capture_graph(torch, call):
 
 
 def measure(arguments, torch):
+    import low_precision
     import models
     import networks
     import protocol
 
     models.check_setting(arguments.model, arguments.batch, arguments.seq)
+    if arguments.precision != "fp16" and not models.specification(arguments.model).is_layer:
+        raise Failure(f"--precision {arguments.precision} is for decoder layers, and {arguments.model} is a network")
     require_cuda(torch)
     device = torch.device("cuda", arguments.device)
     if arguments.device >= torch.cuda.device_count():
@@ -206,13 +213,18 @@ def measure(arguments, torch):
     warnings = []
 
     log_progress("build")
-    model = models.build(arguments.model, arguments.seq, device, torch.float16, arguments.seed, arguments.tiny)
-    x = models.random_input(arguments.model, arguments.batch, arguments.seq, device, torch.float16, arguments.seed + 2, arguments.tiny)
+    dtype = torch.float16 if arguments.precision == "fp16" else torch.bfloat16
+    model = models.build(arguments.model, arguments.seq, device, dtype, arguments.seed, arguments.tiny)
+    parameters = models.count_parameters(model)
+    x = models.random_input(arguments.model, arguments.batch, arguments.seq, device, dtype, arguments.seed + 2, arguments.tiny)
     spec = models.specification(arguments.model)
     log_progress("reference")
     reference, unchecked = reference_output(torch, model, x)
     if unchecked:
         warnings.append(unchecked)
+    if arguments.precision != "fp16":
+        log_progress("quantise")
+        model = low_precision.convert(model, arguments.precision)
 
     memory_format = arguments.memory_format
     if memory_format == "own":
@@ -255,12 +267,12 @@ def measure(arguments, torch):
     error = None if reference is None else models.relative_l2(output, reference)
     answer.update({
         "schema": "ladder-pytorch/1", "ok": True,
-        "mode": arguments.mode, "model": arguments.model, "batch": arguments.batch, "seq": arguments.seq,
+        "mode": arguments.mode, "precision": arguments.precision, "model": arguments.model, "batch": arguments.batch, "seq": arguments.seq,
         "tiny": arguments.tiny, "seed": arguments.seed,
         "launch": launch, "memoryFormat": memory_format, "foldedBatchNorms": folded, "compileMs": compile_ms, "compileCached": cached,
-        "parameters": models.count_parameters(model), "outputShape": list(output.shape),
-        "relativeL2": error if error is not None and math.isfinite(error) else None, "tolerance": TOLERANCE,
-        "numericsOk": None if error is None else error <= TOLERANCE,
+        "parameters": parameters, "outputShape": list(output.shape),
+        "relativeL2": error if error is not None and math.isfinite(error) else None, "tolerance": TOLERANCE[arguments.precision],
+        "numericsOk": None if error is None else error <= TOLERANCE[arguments.precision],
         "samples": result, "sustained": sustained, "paper": paper,
         "stateBefore": state_before, "statesDuring": states, "stateAfter": state_after, "warnings": warnings,
     })
@@ -279,7 +291,8 @@ def selftest(arguments, torch):
     import models
     require_cuda(torch)
     failures = []
-    names = list(models.MODELS) if arguments.model is None else [arguments.model]
+    names = [arguments.model] if arguments.model else [name for name, spec in models.MODELS.items()
+                                                       if arguments.precision == "fp16" or spec.is_layer]
     arguments.tiny, arguments.min_samples, arguments.max_samples, arguments.max_ms = True, 5, 20, 50
     arguments.warmup_ms, arguments.repeat, arguments.min_repeat_ms = 5, 2, 5
     start = time.monotonic()
@@ -290,13 +303,13 @@ def selftest(arguments, torch):
             shapes = selftest_shapes(spec, arguments.mode)
             for batch, seq in shapes:
                 arguments.model, arguments.batch, arguments.seq = name, batch, seq
-                label = f"{name} batch {batch} seq {seq} {arguments.mode}"
+                label = f"{name} batch {batch} seq {seq} {arguments.mode} {arguments.precision}"
                 try:
                     if (batch, seq) == shapes[0]:
                         models.build(name, 4096 if spec.is_layer else 1, "meta", torch.float16, 0)
                     answer = measure(arguments, torch)
                     if not answer["numericsOk"]:
-                        raise Failure(f"relative L2 error {answer['relativeL2']} exceeds {TOLERANCE}")
+                        raise Failure(f"relative L2 error {answer['relativeL2']} exceeds {answer['tolerance']}")
                     times = answer["samples"]["rawMs"]
                     print(f"ok   {label}: relative L2 {answer['relativeL2']:.2e}, median {sorted(times)[len(times) // 2]:.4f} ms, "
                           f"{answer['launch']}, output {answer['outputShape']}", file=sys.stderr, flush=True)
@@ -319,6 +332,7 @@ def probe(arguments, torch):
 def parse_arguments():
     parser = argparse.ArgumentParser(description="Times one model of Figure 8 with PyTorch.")
     parser.add_argument("--mode", choices=["eager", "inductor"], default="eager")
+    parser.add_argument("--precision", choices=list(TOLERANCE), default="fp16", help="of the linear layers of a decoder layer")
     parser.add_argument("--model")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--seq", type=int, default=1)

@@ -12,6 +12,7 @@ import { figure8Models, figure8Settings, type Figure8Model } from '../models/ind
 import type { CaseTiming } from '../run/bench-cases.js';
 import type { BenchOutcome } from '../run/bench.js';
 import { deviceForRecord, ordinalOf, type DeviceInfo } from '../run/device.js';
+import type { BenchRecord } from '../run/record.js';
 import { formatMs, formatRate, renderTable } from '../table.js';
 import type { CliIo } from './command.js';
 
@@ -125,6 +126,13 @@ function chosenSettings(plan: Reproduction, model: Figure8Model): readonly strin
   return figure8Settings(model).filter((setting) => plan.settings?.includes(setting) ?? true);
 }
 
+/** Our own median in bursts, and under lasting load, where both were sampled in turn. */
+function inTurn({ provenance }: BenchRecord): string {
+  const [burst, sustained] = [provenance?.['inTurnMs'], provenance?.['inTurnSustainedMs']];
+  if (typeof burst !== 'number') return '—';
+  return `${formatMs(burst)}${typeof sustained === 'number' ? `, sustained ${formatMs(sustained)}` : ''}`;
+}
+
 /** Measures the systems that are installed here, over Figure 8's settings of the models that were measured. */
 async function measureSystems(bench: FinishedBench, plan: Reproduction, io: CliIo): Promise<void> {
   const { reproduceBaselines } = await import('../baselines/adapters/index.js');
@@ -147,12 +155,14 @@ async function measureSystems(bench: FinishedBench, plan: Reproduction, io: CliI
     record.model,
     record.setting,
     formatMs(record.latencyMs),
+    formatMs(record.sustained?.latencyMs ?? null),
+    inTurn(record),
     record.clock,
     `${record.reason ?? record.status}${resumed ? ' (earlier)' : ''}`,
   ]);
   if (rows.length > 0)
     io.out(
-      `\n${renderTable([{ title: 'system' }, { title: 'model' }, { title: 'setting' }, { title: 'ms', align: 'right' }, { title: 'clock' }, { title: 'status' }], rows)}`,
+      `\n${renderTable([{ title: 'system' }, { title: 'model' }, { title: 'setting' }, { title: 'ms', align: 'right' }, { title: 'sustained ms', align: 'right' }, { title: 'ours in turn, ms', align: 'right' }, { title: 'clock' }, { title: 'status' }], rows)}`,
     );
   for (const { system, reason } of unavailable) io.out(`${system}: not run: ${reason}`);
 }

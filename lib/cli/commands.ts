@@ -1,5 +1,6 @@
 /** The commands of `ladder`, in the order in which help lists them. */
 import { benchCaseCommand } from './bench-case.js';
+import { benchServeCommand } from './bench-serve.js';
 import { benchCommand } from './bench.js';
 import { baselinesCommand } from './baselines.js';
 import { buildCommand } from './build.js';
@@ -30,4 +31,5 @@ export const commands: readonly Command[] = [
   tuneCommand,
   doctorCommand,
   benchCaseCommand,
+  benchServeCommand,
 ];

@@ -296,9 +296,10 @@ function refuseOnCpu(options: CheckedBenchmarkOptions): void {
   if (options.l2 === 'cold') throw new LadderError('UNSUPPORTED', "the CPU's caches cannot be flushed here; use l2 'hot'");
 }
 
-async function chooseLaunch(
-  { executor, device }: Subject,
-  options: CheckedBenchmarkOptions,
+/** Chooses the launch as `measure` does. */
+export async function chooseLaunch(
+  { executor, device }: Pick<Subject, 'executor' | 'device'>,
+  options: Pick<CheckedBenchmarkOptions, 'launch' | 'onProgress'>,
 ): Promise<{ launch: 'stream' | 'graph'; launchReason: string | null }> {
   if (options.launch === 'stream') return { launch: 'stream', launchReason: null };
   if (device.kind === 'cpu') return { launch: 'stream', launchReason: 'the CPU has no CUDA graphs' };

@@ -1,18 +1,19 @@
 // The rival systems on a real GPU, in parts that can be chosen with vitest's -t: 'PyTorch eager' and 'PyTorch inductor' (the
-// script's own check of all six models, then one real case through the adapter) and 'cuBLASLt'. Each part is skipped, with
+// script's own check of all six models, then one real case through the adapter), 'low precision', "the vendor's layer" and 'cuBLASLt'. Each part is skipped, with
 // its reason, where its system is not installed. What the script says on stderr goes on to this test's, so that a run that
 // is stuck tells where.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { Availability } from '../../lib/baselines/adapters/adapter.js';
+import type { Availability, BaselineAdapter } from '../../lib/baselines/adapters/adapter.js';
 import { cublasLtAvailable, libraryCeilings } from '../../lib/baselines/adapters/cublaslt.js';
 import { reproduceBaselines } from '../../lib/baselines/adapters/index.js';
 import { findProgram } from '../../lib/files.js';
 import { lastLine, runChild } from '../../lib/baselines/adapters/process.js';
 import { PyTorchAdapter } from '../../lib/baselines/adapters/pytorch.js';
 import { arithmeticRate, denseShapes } from '../../lib/baselines/ceilings.js';
+import { systems } from '../../lib/baselines/systems/index.js';
 import { native } from '../../lib/native.js';
 import { deviceForRecord, selectDevice } from '../../lib/run/device.js';
 import { packageRoot } from '../../lib/run/package.js';
@@ -60,6 +61,60 @@ describe.each(['eager', 'inductor'] as const)('PyTorch %s', (mode) => {
       rmSync(folder, { recursive: true, force: true });
     }
   }, 600_000);
+});
+
+describe.each(['fp8', 'int4'])('PyTorch at low precision: %s', (precision) => {
+  let found: Availability;
+  beforeAll(async () => {
+    found = await systems
+      .get(`pytorch-${precision}`)
+      .adapter!.load()
+      .then((adapter) => adapter.available());
+    if (!found.ok) say(`skipped: ${found.reason}`);
+  }, 240_000);
+
+  // One token, four, and 64: not every product of PyTorch takes few rows.
+  it('computes what the weights say, in both decoder layers', { timeout: selftestMs.eager + 60_000 }, async ({ skip }) => {
+    if (!found.ok) skip(found.reason);
+    const python = findProgram(process.env.LADDER_PYTHON ?? 'python3') ?? 'python3';
+    const args = [join(packageRoot, 'bench', 'baselines', 'pytorch.py'), '--selftest', '--precision', precision];
+    const result = await runChild(python, args, { timeoutMs: selftestMs.eager, onErrorLine: say });
+    expect(result, lastLine(result.stderr)).toMatchObject({ status: 0, ended: null });
+    expect(JSON.parse(result.stdout) as unknown).toMatchObject({ ok: true, models: ['llama2-70b', 'bloom-176b'] });
+  });
+});
+
+/** FLOPs of a LLAMA layer's products over 4096 tokens, and of its attention. */
+const kPrefillFlops = 2 * 4096 * 855_638_016 + 4 * 4096 * 4096 * 8192;
+
+describe.each(['fp16', 'fp8', 'fp8-fast', 'int8'])("the vendor's layer: %s", (type) => {
+  let adapter: BaselineAdapter;
+  let found: Availability;
+  beforeAll(async () => {
+    adapter = await systems.get(`vendor-${type}`).adapter!.load();
+    found = await adapter.available();
+    if (!found.ok) say(`skipped: ${found.reason}`);
+  }, 240_000);
+
+  it.for(['bs1_seq1', 'bs32_seq1', 'bs1_seq4096'])(
+    'is timed at %s, and does all of its work',
+    { timeout: 300_000 },
+    async (setting, { skip }) => {
+      if (!found.ok) skip(found.reason);
+      const limits = { minSamples: 10, maxSamples: 20, maxMs: 300 };
+      const record = await adapter.run(
+        { model: 'llama2-70b', setting },
+        { ...limits, onProgress: ({ stage, detail }) => say(`${stage} ${detail ?? ''}`) },
+      );
+      say(JSON.stringify({ ...record, rawMs: null, samples: null, sustained: record.sustained && { ...record.sustained, rawMs: null } }));
+      expect(record.reason ?? null).toBeNull();
+      expect(record).toMatchObject({ status: 'ok', launch: 'graph', condition: 'burst' });
+      // Bytes of FP8 weights at 8 TB/s; FLOPs at 3 PFLOP/s: more than any GPU that this test may meet.
+      expect(record.latencyMs).toBeGreaterThan((setting === 'bs1_seq4096' ? kPrefillFlops / 3e15 : 855_638_016 / 8e12) * 1e3);
+      expect(record.sustained === null).toBe(setting !== 'bs1_seq4096');
+      if (record.sustained) expect(record.sustained.meanState?.powerW).toBeGreaterThan(100);
+    },
+  );
 });
 
 describe('cuBLASLt', () => {

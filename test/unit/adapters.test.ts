@@ -56,6 +56,7 @@ const answer = {
   ok: true,
   ...environment,
   mode: 'eager',
+  precision: 'fp16',
   model: 'llama2-70b',
   batch: 1,
   seq: 4096,
@@ -242,6 +243,32 @@ describe('pytorch', () => {
     expect(await asked('bs1_seq4096', { recoveryMs: 0 })).toBe('false');
     expect(await asked('bs1_seq1', {})).toBe('false');
     expect(await asked('bs1_seq1', { sustained: 'on' })).toBe('true');
+  });
+
+  it('at low precision asks for it, and for decoder layers only', async () => {
+    const seen = join(folder, 'precision');
+    const replied = replyWith({ mode: 'inductor', precision: 'int4', launch: 'graph' });
+    fakePython(`require('node:fs').writeFileSync(${JSON.stringify(seen)}, args.slice(0, 4).join(' ')); ${replied}`);
+    const adapter = await adapterOf('pytorch-int4');
+    expect([adapter.covers!(prefill), adapter.covers!({ model: 'vit', setting: 'bs1' })]).toEqual([true, false]);
+    expect(await adapter.run(prefill)).toMatchObject({
+      system: 'pytorch-int4',
+      format: 'W_INT4 A_FP16',
+      status: 'ok',
+      provenance: { products: expect.stringContaining('_weight_int4pack_mm') as string },
+    });
+    expect(readFileSync(seen, 'utf8')).toBe('--mode inductor --precision int4');
+    const other = await (await adapterOf('pytorch-fp8')).run(prefill);
+    expect(other).toMatchObject({ system: 'pytorch-fp8', format: 'W_FP8 A_FP8', status: 'failed' });
+    expect(other.reason).toContain('answered for');
+
+    // Cases that a system does not have are no cases of it.
+    const folderOfRecords = join(folder, 'records');
+    const { records } = await reproduceBaselines([{ model: 'vit', setting: 'bs1' }, prefill], {
+      folder: folderOfRecords,
+      adapters: [adapter],
+    });
+    expect(records.map(({ record }) => record.model)).toEqual(['llama2-70b']);
   });
 
   it('takes the mean of the paper’s values as the headline in mode paper', async () => {
@@ -572,7 +599,10 @@ describe('reproduceBaselines', () => {
 
   it('has one adapter per system, by the id of its record', async () => {
     const adapters = [...(await baselineAdapters()), ...(await tunerAdapters())].map(({ system }) => system);
-    expect(adapters).toEqual(['pytorch-eager', 'pytorch-inductor', 'onnxruntime', 'tensorrt', 'amos', 'tensorir']);
+    expect(adapters).toEqual([
+      ...['pytorch-eager', 'pytorch-inductor', 'onnxruntime', 'tensorrt', 'pytorch-fp8', 'pytorch-int4'],
+      ...['vendor-fp16', 'vendor-fp8', 'vendor-fp8-fast', 'vendor-int8', 'amos', 'tensorir'],
+    ]);
     for (const id of adapters) expect((await adapterOf(id)).system).toBe(id);
   });
 });

@@ -38,7 +38,10 @@ describe('lists and orders', () => {
       'PyTorch-Inductor',
       'vLLM',
     ]);
-    expect(runnableSystems(false).map(({ id }) => id)).toEqual(['pytorch-eager', 'pytorch-inductor', 'onnxruntime', 'tensorrt']);
+    expect(runnableSystems(false).map(({ id }) => id)).toEqual([
+      ...['pytorch-eager', 'pytorch-inductor', 'onnxruntime', 'tensorrt', 'pytorch-fp8', 'pytorch-int4'],
+      ...['vendor-fp16', 'vendor-fp8', 'vendor-fp8-fast', 'vendor-int8'],
+    ]);
     expect(runnableSystems(true).map(({ id }) => id)).toEqual(['amos', 'tensorir']);
     expect(references).toEqual(['Welder', 'PyTorch-Inductor', 'Ladder']);
   });

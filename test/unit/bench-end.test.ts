@@ -106,11 +106,14 @@ it('PyTorch gets all settings of the measured models, on the same GPU and by the
       [32, 1],
       [1, 4096],
     ].flatMap(([batch, seq]) =>
-      ['eager', 'inductor'].map((mode) => `--mode ${mode} --model ${model} --batch ${batch} --seq ${seq} --device 1 --min-samples 7`),
+      ['eager', 'inductor'].map(
+        (mode) =>
+          `--mode ${mode} --model ${model} --batch ${batch} --seq ${seq} --device 1 --min-samples 7${seq === 4096 ? ' --sustained' : ''}`,
+      ),
     ),
   );
   expect(asked).toEqual(expected);
-  expect(out).toMatch(/pytorch-inductor +bloom-176b +bs1_seq4096 +— +gpu-events +noted/);
+  expect(out).toMatch(/pytorch-inductor +bloom-176b +bs1_seq4096( +—){3} +gpu-events +noted/);
   expect(readdirSync(join(folder, 'baselines'))).toHaveLength(12);
 });
 
@@ -131,7 +134,7 @@ it('a library that cannot be used does not stop the bench', async () => {
     reproduction: await planReproduction({ reproduce: true, forceTune: false, systems: 'cublaslt,pytorch-eager', settings: 'bs1_seq1' }),
   });
   expect(out).toMatch(/^cublaslt: not run: cuBLASLt could not be loaded$/m);
-  expect(out).toMatch(/^pytorch-eager +llama2-70b +bs1_seq1 +— +gpu-events +noted$/m);
+  expect(out).toMatch(/^pytorch-eager +llama2-70b +bs1_seq1( +—){3} +gpu-events +noted$/m);
 });
 
 it('the plan: nothing, all, or AMOS and TensorIR alone', async () => {
@@ -140,7 +143,11 @@ it('the plan: nothing, all, or AMOS and TensorIR alone', async () => {
     return plan && [plan.adapters.map(({ system }) => system).join(' '), plan.library, plan.settings];
   };
   expect(await names({ reproduce: false, forceTune: false })).toBeNull();
-  expect(await names({ reproduce: true, forceTune: false })).toEqual(['pytorch-eager pytorch-inductor onnxruntime tensorrt', true, null]);
+  expect(await names({ reproduce: true, forceTune: false })).toEqual([
+    'pytorch-eager pytorch-inductor onnxruntime tensorrt pytorch-fp8 pytorch-int4 vendor-fp16 vendor-fp8 vendor-fp8-fast vendor-int8',
+    true,
+    null,
+  ]);
   expect(await names({ reproduce: false, forceTune: true })).toEqual(['amos tensorir', false, null]);
   expect(await names({ reproduce: true, forceTune: true, systems: 'amos', settings: 'bs1' })).toEqual(['amos', false, ['bs1']]);
   await expect(planReproduction({ reproduce: false, forceTune: true, settings: 'bs1' })).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });

@@ -1,6 +1,6 @@
 // The vendor library's products as ceilings, with a stand-in for the GPU: which are measured, the file and how it resumes,
 // and where chart, report and terminal show them. The real library: test/gpu/baselines.test.ts.
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -29,6 +29,17 @@ beforeEach(() => {
 afterEach(() => {
   vi.unstubAllEnvs();
   rmSync(folder, { recursive: true, force: true });
+});
+
+it.each(['null', '{"a": 1}', '[1, 2]', 'a wrapper speaks', ''])('a Python that prints %j for its path has no library', async (text) => {
+  const python = join(folder, 'python');
+  writeFileSync(python, `#!/bin/sh\nprintf '%s\\n' '${text}'\n`);
+  chmodSync(python, 0o755);
+  vi.stubEnv('LADDER_CUBLASLT', '');
+  vi.stubEnv('LADDER_PYTHON', python);
+  const library = fakeLibrary();
+  expect(await cublasLtAvailable(0, library)).toEqual({ ok: true, version: '130000' });
+  expect(library.calls).toEqual(['0 32×256×256 fp16 null']);
 });
 
 const settings = ['bs1_seq1', 'bs32_seq1', 'bs1_seq4096'];

@@ -326,7 +326,7 @@ describe('ladder bench', () => {
     [
       '--reproduce-systems',
       'pytorch-eager,dos',
-      /expected some of pytorch-eager, pytorch-inductor, onnxruntime, tensorrt, cublaslt for --reproduce-systems but received "dos"/,
+      /expected some of pytorch-eager, pytorch-inductor, onnxruntime, tensorrt, pytorch-fp8, pytorch-int4, vendor-fp16, vendor-fp8, vendor-fp8-fast, vendor-int8, cublaslt for --reproduce-systems but received "dos"/,
     ],
     ['--reproduce-systems', 'amos', /received "amos"/],
     [

@@ -59,6 +59,8 @@ export interface AdapterOptions
 export interface BaselineAdapter {
   /** As in records: `pytorch-eager`, `tensorrt`, … */
   readonly system: string;
+  /** Whether the system has the case at all; default: every case of Figure 8. */
+  covers?(case_: BaselineCase): boolean;
   /** Looks for the system; asked once and remembered. Never throws. */
   available(): Promise<Availability>;
   /**

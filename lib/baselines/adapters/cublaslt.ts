@@ -4,6 +4,7 @@
  */
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { LadderError } from '../../errors.js';
 import { findProgram, writeWhole } from '../../files.js';
 import { native, type NativeDeviceState, type NativeMatmul, type NativeMatmulResult } from '../../native.js';
@@ -38,6 +39,18 @@ const wheelPaths = [
 ] as const;
 const kPythonTimeoutMs = 20_000;
 
+/** Python's sys.path as it printed it; nothing where it printed something else (a wrapper's words, say). */
+function foldersIn(text: string): readonly string[] {
+  try {
+    return z
+      .array(z.string())
+      .parse(JSON.parse(text.trimEnd().split('\n').at(-1)!))
+      .filter((folder) => folder !== '');
+  } catch {
+    return [];
+  }
+}
+
 /** `LADDER_CUBLASLT`, else the library of the Python at hand, so that both rivals use the same one; null: the linker's. */
 async function libraryPath(): Promise<string | null> {
   if (process.env.LADDER_CUBLASLT) return process.env.LADDER_CUBLASLT;
@@ -45,7 +58,7 @@ async function libraryPath(): Promise<string | null> {
   if (python === null) return null;
   const result = await runChild(python, ['-c', 'import json, sys; print(json.dumps(sys.path))'], { timeoutMs: kPythonTimeoutMs });
   if (result.status !== 0) return null;
-  const folders = (JSON.parse(result.stdout) as string[]).filter((folder) => folder !== '');
+  const folders = foldersIn(result.stdout);
   return folders.flatMap((folder) => wheelPaths.map((parts) => join(folder, ...parts))).find((path) => existsSync(path)) ?? null;
 }
 

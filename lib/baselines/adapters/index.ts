@@ -101,11 +101,13 @@ export async function reproduceBaselines(cases: readonly BaselineCase[], options
     else unavailable.push({ system: adapter.system, reason: found.reason });
   }
   const records: { path: string; record: BenchRecord; resumed: boolean }[] = [];
-  const total = cases.length * here.length;
+  const covers = (adapter: BaselineAdapter, case_: BaselineCase): boolean => adapter.covers?.(case_) ?? true;
+  const total = cases.reduce((sum, case_) => sum + here.filter(({ adapter }) => covers(adapter, case_)).length, 0);
   // Systems inside cases: figures that are compared with each other are measured minutes apart, not hours.
   for (const case_ of cases) {
     for (const { adapter, version } of here) {
       throwIfAborted(options.signal);
+      if (!covers(adapter, case_)) continue;
       const path = join(folder, baselineFileName(adapter.system, case_));
       const known = again ? null : readEarlier(path, adapter.system, version, case_, options.mode ?? 'samples');
       if (known) {

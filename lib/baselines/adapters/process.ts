@@ -4,6 +4,7 @@
  * without a shell, and no argument goes through one.
  */
 import { spawn } from 'node:child_process';
+import type { Writable } from 'node:stream';
 import { LadderError } from '../../errors.js';
 import { throwIfAborted } from '../../run/options.js';
 
@@ -17,6 +18,10 @@ export interface ChildOptions {
   readonly timeoutMs: number;
   /** Each complete line of stderr, without its end. */
   readonly onErrorLine?: ((line: string) => void) | undefined;
+  /** The same of stdout. */
+  readonly onOutputLine?: ((line: string) => void) | undefined;
+  /** Given the child's stdin, which is closed at once otherwise. */
+  readonly onInput?: ((stdin: Writable) => void) | undefined;
   readonly cwd?: string | undefined;
 }
 
@@ -29,6 +34,18 @@ export interface ChildResult {
   readonly stdout: string;
   /** Last lines of stderr. */
   readonly stderr: string;
+}
+
+/** Cuts a stream into lines. */
+function linesTo(onLine: ((line: string) => void) | undefined): (chunk: Buffer) => void {
+  let rest = '';
+  return (chunk) => {
+    if (!onLine) return;
+    const lines = (rest + chunk.toString('utf8')).split(/\r?\n/);
+    // A line without end is not kept for ever.
+    rest = (lines.pop() ?? '').slice(-kKeptBytes);
+    for (const complete of lines) onLine(complete);
+  };
 }
 
 /** The end of a stream, bounded. */
@@ -57,7 +74,11 @@ class Tail {
  */
 export async function runChild(program: string, args: readonly string[], options: ChildOptions): Promise<ChildResult> {
   throwIfAborted(options.signal);
-  const child = spawn(program, args, { detached: true, stdio: ['ignore', 'pipe', 'pipe'], cwd: options.cwd });
+  const child = spawn(program, args, { detached: true, stdio: ['pipe', 'pipe', 'pipe'], cwd: options.cwd });
+  // A child that is gone reads nothing: its end says why.
+  child.stdin.on('error', () => undefined);
+  if (options.onInput) options.onInput(child.stdin);
+  else child.stdin.end();
   let ended: string | null = null;
   let forced: NodeJS.Timeout | undefined;
   let drained: NodeJS.Timeout | undefined;
@@ -83,15 +104,14 @@ export async function runChild(program: string, args: readonly string[], options
 
   const stdout = new Tail();
   const stderr = new Tail();
-  let line = '';
-  child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));
+  const [outputLines, errorLines] = [linesTo(options.onOutputLine), linesTo(options.onErrorLine)];
+  child.stdout.on('data', (chunk: Buffer) => {
+    stdout.push(chunk);
+    outputLines(chunk);
+  });
   child.stderr.on('data', (chunk: Buffer) => {
     stderr.push(chunk);
-    if (!options.onErrorLine) return;
-    const lines = (line + chunk.toString('utf8')).split(/\r?\n/);
-    // A line without end is not kept for ever.
-    line = (lines.pop() ?? '').slice(-65_536);
-    for (const complete of lines) options.onErrorLine(complete);
+    errorLines(chunk);
   });
   try {
     return await new Promise<ChildResult>((resolve) => {

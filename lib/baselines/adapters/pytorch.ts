@@ -1,12 +1,15 @@
 /**
- * PyTorch, eager and compiled by Inductor: runs bench/baselines/pytorch.py, which follows our protocol (CUDA events,
+ * PyTorch, eager, compiled by Inductor, and compiled with linear layers at low precision: runs bench/baselines/pytorch.py, which follows our protocol (CUDA events,
  * warm-up, hot L2), and turns its answer into a record. Statistics and the judgement of throttling are ours, the same
  * as for our own checkpoints. The Python is `LADDER_PYTHON`, else python3 of the PATH.
  */
 import { join } from 'node:path';
 import { z } from 'zod';
+import { kPlainLabel } from '../../artifact/names.js';
 import { sustainedFigures } from '../../run/benchmark.js';
 import { setAsideWarnings } from '../../run/bursts.js';
+import { formatLabel, kPlainFormat } from '../../formats/index.js';
+import { models, type FormatPair } from '../../models/index.js';
 import { isComputeBound, meanState } from '../../run/conditions.js';
 import { judgeMeasurement } from '../../run/judgement.js';
 import { packageRoot } from '../../run/package.js';
@@ -26,6 +29,18 @@ import { lastLine, runChild, type ChildResult } from './process.js';
 
 export type PyTorchMode = 'eager' | 'inductor';
 
+/** In what the linear layers multiply, where not in FP16: bench/baselines/low_precision.py, systems/pytorch-low-precision.ts. */
+export interface PyTorchPrecision {
+  /** As in records. */
+  readonly system: string;
+  /** What the script calls it. */
+  readonly name: string;
+  readonly format: FormatPair;
+  readonly bytesPerWeight: number;
+  /** What of PyTorch multiplies, and on what. */
+  readonly products: string;
+}
+
 /** Autotuning a network's convolutions takes minutes. */
 const kTimeoutMs: Readonly<Record<PyTorchMode, number>> = { eager: 10 * 60_000, inductor: 30 * 60_000 };
 const kProbeTimeoutMs = 3 * 60_000;
@@ -44,6 +59,7 @@ const answerSchema = z.object({
   ok: z.literal(true),
   ...environmentShape,
   mode: z.enum(['eager', 'inductor']),
+  precision: z.string(),
   model: z.string(),
   batch: z.number(),
   seq: z.number(),
@@ -113,7 +129,8 @@ function pythonPath(): string | null {
   return findProgram(process.env.LADDER_PYTHON ?? 'python3');
 }
 
-async function probePython(): Promise<Probe | string> {
+/** What the Python at hand says of itself, or why it cannot be used. */
+export async function probePython(): Promise<Probe | string> {
   const python = pythonPath();
   if (python === null)
     return `no ${process.env.LADDER_PYTHON ?? 'python3'} on the PATH; install Python 3 with PyTorch, or name one with LADDER_PYTHON`;
@@ -132,12 +149,20 @@ function versionOf(mode: PyTorchMode, environment: Pick<Answer, 'torchVersion' |
   return `${torchVersion} (CUDA ${cudaVersion}${mode === 'inductor' ? `, Triton ${tritonVersion}, max-autotune` : ''})`;
 }
 
-/** `pytorch-eager` or `pytorch-inductor`. */
+/** `pytorch-eager`, `pytorch-inductor`; compiled at low precision `pytorch-fp8`, `pytorch-int4`. */
 export class PyTorchAdapter implements BaselineAdapter {
   readonly system: string;
 
-  constructor(private readonly mode: PyTorchMode) {
-    this.system = `pytorch-${mode}`;
+  /** @param precision of the linear layers, null: FP16 */
+  constructor(
+    private readonly mode: PyTorchMode,
+    private readonly precision: PyTorchPrecision | null = null,
+  ) {
+    this.system = precision?.system ?? `pytorch-${mode}`;
+  }
+
+  covers({ model }: BaselineCase): boolean {
+    return this.precision === null || models.find(model)?.kind === 'layer';
   }
 
   async available(): Promise<Availability> {
@@ -158,13 +183,14 @@ export class PyTorchAdapter implements BaselineAdapter {
     const failed = (reason: string, environment?: Probe): BenchRecord => ({
       ...emptyRecord(this.system, environment ? versionOf(this.mode, environment) : 'unknown', case_, 'gpu-events'),
       ...(environment ? { device: environment.device } : {}),
+      format: labelOf(this.precision),
       mode: options.mode ?? 'samples',
       status: 'failed',
       reason,
     });
     const probe = await probePython();
     if (python === null || typeof probe === 'string') return failed(typeof probe === 'string' ? probe : 'no Python');
-    const result = await runChild(python, [script, ...scriptArguments(this.mode, case_, batch, seq, options)], {
+    const result = await runChild(python, [script, ...scriptArguments(this.mode, this.precision, case_, batch, seq, options)], {
       signal: options.signal,
       timeoutMs: options.timeoutMs ?? kTimeoutMs[this.mode],
       onErrorLine: (line) => {
@@ -174,13 +200,19 @@ export class PyTorchAdapter implements BaselineAdapter {
     });
     const answer = readAnswer(answerSchema, result);
     if (typeof answer === 'string') return failed(answer, probe);
-    if (answer.mode !== this.mode || answer.model !== case_.model || answer.batch !== batch || answer.seq !== seq) {
+    if (
+      answer.mode !== this.mode ||
+      answer.precision !== (this.precision?.name ?? kPlainFormat) ||
+      answer.model !== case_.model ||
+      answer.batch !== batch ||
+      answer.seq !== seq
+    ) {
       return failed(
         `pytorch.py was asked for ${case_.model} batch ${batch} seq ${seq} but answered for ${answer.model} batch ${answer.batch} seq ${answer.seq}`,
         probe,
       );
     }
-    return recordOf(this.system, case_, answer, options);
+    return recordOf(this.system, this.precision, case_, answer, options);
   }
 }
 
@@ -190,10 +222,22 @@ function conditionsOf(case_: BaselineCase, { recoveryMs, sustained = 'auto' }: A
   return { burst, sustained: burst && (sustained === 'on' || (sustained === 'auto' && isComputeBound(case_.setting))) };
 }
 
-function scriptArguments(mode: PyTorchMode, case_: BaselineCase, batch: number, seq: number, options: AdapterOptions): string[] {
+function labelOf(precision: PyTorchPrecision | null): string {
+  return precision === null ? kPlainLabel : formatLabel(precision.format.weight, precision.format.activation);
+}
+
+function scriptArguments(
+  mode: PyTorchMode,
+  precision: PyTorchPrecision | null,
+  case_: BaselineCase,
+  batch: number,
+  seq: number,
+  options: AdapterOptions,
+): string[] {
   const args = [
     '--mode',
     mode,
+    ...(precision === null ? [] : ['--precision', precision.name]),
     '--model',
     case_.model,
     '--batch',
@@ -218,14 +262,25 @@ function scriptArguments(mode: PyTorchMode, case_: BaselineCase, batch: number, 
   return args;
 }
 
-function recordOf(system: string, case_: BaselineCase, answer: Answer, options: AdapterOptions): BenchRecord {
+function recordOf(
+  system: string,
+  precision: PyTorchPrecision | null,
+  case_: BaselineCase,
+  answer: Answer,
+  options: AdapterOptions,
+): BenchRecord {
   const { mode = 'samples' } = options;
   const condition = mode === 'samples' && conditionsOf(case_, options).burst ? 'burst' : null;
   const samples = summariseSamples(answer.samples.rawMs);
   const paper = summarisePaper(answer.paper.valuesMs, answer.paper.numbers);
   const latencyMs = mode === 'samples' ? samples.medianMs : paper.meanMs;
   const enqueueMedianMs = median(answer.samples.enqueueMs);
-  const evidence = { launch: answer.launch, l2: 'hot', bytes: 2 * answer.parameters, l2Bytes: answer.device.l2Bytes } as const;
+  const evidence = {
+    launch: answer.launch,
+    l2: 'hot',
+    bytes: (precision?.bytesPerWeight ?? 2) * answer.parameters,
+    l2Bytes: answer.device.l2Bytes,
+  } as const;
   const { statesDuring } = answer;
   const verdict = judgeMeasurement({ ...evidence, condition, latencyMs, enqueueMedianMs, statesDuring, roofline: null });
   const reasons = verdict.invalid === null ? [] : [verdict.invalid];
@@ -236,6 +291,7 @@ function recordOf(system: string, case_: BaselineCase, answer: Answer, options: 
   }
   return {
     ...emptyRecord(system, versionOf(answer.mode, answer), case_, 'gpu-events'),
+    format: labelOf(precision),
     status: reasons.length === 0 ? 'ok' : 'invalid',
     reason: reasons.length === 0 ? null : reasons.join('; '),
     warnings: [...answer.warnings, ...setAsideWarnings(answer.samples.setAsideMs), ...verdict.warnings],
@@ -260,6 +316,7 @@ function recordOf(system: string, case_: BaselineCase, answer: Answer, options: 
       cudnn: answer.cudnnVersion,
       triton: answer.tritonVersion,
       compile: answer.mode === 'inductor' ? 'torch.compile(mode="max-autotune-no-cudagraphs", fullgraph=True, dynamic=False)' : null,
+      products: precision?.products ?? null,
       compileMs: answer.compileMs,
       compileCached: answer.compileCached,
       memoryFormat: answer.memoryFormat,

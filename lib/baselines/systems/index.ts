@@ -9,10 +9,12 @@ import { ladder, ladderNode } from './ladder.js';
 import { onnxRuntime } from './onnxruntime.js';
 import { pyTorchEager } from './pytorch-eager.js';
 import { pyTorchInductor } from './pytorch-inductor.js';
+import { pyTorchLowPrecision } from './pytorch-low-precision.js';
 import { roller } from './roller.js';
 import type { Fill, System, SystemAdapter, SystemLog } from './system.js';
 import { tensorIr } from './tensorir.js';
 import { tensorRt } from './tensorrt.js';
+import { vendorLayers } from './vendor.js';
 import { vllm } from './vllm.js';
 import { welder } from './welder.js';
 
@@ -28,6 +30,8 @@ export const systems = new Registry<System>('system', [
   tensorRt,
   pyTorchEager,
   pyTorchInductor,
+  ...pyTorchLowPrecision,
+  ...vendorLayers,
   vllm,
 ]);
 
