@@ -453,6 +453,8 @@ export interface NativeAddon {
   compareTensors(dtype: DataType, first: Uint8Array, second: Uint8Array, expected: Uint8Array | null): Promise<TensorComparison>;
   /** The generator of `Fill` on the host: bytes `offset`… of a tensor of that type. */
   fillBytes(fill: Fill, key: bigint, dtype: DataType, firstElement: number, target: Uint8Array): void;
+  /** Names of the global packed functions that model.so may call here. */
+  globalFunctions(): readonly string[];
   /** Bytes now allocated by all executors, on the host and on the devices: what leak tests read. */
   allocatedBytes(): { readonly host: number; readonly device: number };
 }

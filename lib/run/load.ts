@@ -4,7 +4,7 @@
  */
 import { artifactDeviceType, planExecutor } from '../artifact/plan.js';
 import { lackingParams, paramsRemarks, readCheckpoint, readManifest, type Checkpoint } from '../artifact/checkpoint.js';
-import { checkArchitectures } from '../artifact/checks.js';
+import { checkArchitectures, checkGlobalFunctions } from '../artifact/checks.js';
 import { argumentEntries } from '../artifact/graph.js';
 import { locateCheckpoint } from '../artifact/locate.js';
 import type { Manifest } from '../artifact/manifest.js';
@@ -20,6 +20,7 @@ import {
   isPacked,
   planFills,
   weightSource,
+  zeroFilled,
   type ArgumentTensor,
   type PlannedFill,
   type TensorShape,
@@ -68,6 +69,8 @@ export async function openCheckpoint(path: string, options: CheckedLoadOptions):
   const device = deviceFor(checkpoint, wanted, options.device);
   if (device.kind === 'cuda') checkArchitectures(checkpoint.module?.linked?.images ?? [], computeCapabilityOf(device));
   const usesReference = device.kind === 'cpu' && checkpoint.manifest !== null;
+  if (checkpoint.module && !usesReference)
+    checkGlobalFunctions(checkpoint.graph, checkpoint.module.globalFunctions, native().globalFunctions());
   const plan = planExecutor(checkpoint, {
     deviceType: device.kind === 'cuda' ? 2 : 1,
     deviceOrdinal: ordinalOf(device),
@@ -83,6 +86,9 @@ export async function openCheckpoint(path: string, options: CheckedLoadOptions):
     warnings.push(...paramsRemarks(checkpoint));
     const slow = usesReference ? null : simpleKernelsWarning(checkpoint.manifest);
     if (slow !== null) warnings.push(slow);
+    const zeros = zeroFilled(fills);
+    if (zeros.length > 0)
+      warnings.push(`zero, as no random values are defined for their types: ${zeros.join(', ')}; set them with setInput where they matter`);
     if (weights === 'fake')
       warnings.push(
         `fake weights: neither graph.params nor checkpoint.json says what ${checkpoint.params ? 'some of them' : 'they'} are, so that they are random; right for timing, meaningless as numbers`,

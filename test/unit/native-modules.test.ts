@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { native, type ExecutorPlan, type NativeExecutor, type PlanModule } from '../../lib/native.js';
 import { parseDataType } from '../../lib/artifact/dtype.js';
+import { floatToHalf, halfToFloat } from '../../lib/formats/codes.js';
 import { LadderError } from '../../lib/errors.js';
 import { floatBytes, makePlan, rejection, Workshop } from '../fixtures/native/objects.js';
 
@@ -153,6 +154,31 @@ describe('operators', () => {
     const error = await rejection(native().openExecutor(planOf('uses_constants', { ...module, constants: [] })));
     expect(error.code).toBe('BAD_MODULE');
     expect(error.message).toContain('`a`');
+  });
+});
+
+describe('TVM’s C interface', () => {
+  let api: string;
+  beforeAll(() => {
+    api = workshop.compile('tvm_api.c');
+  });
+  test('converts binary16 for processors that cannot', async () => {
+    const values = [1 / 3, -65504, 1e-7, 70000];
+    const expected = values.map((value) => halfToFloat(floatToHalf(Math.fround(value))));
+    expect(await withExecutor(planOf('round_to_half', api), (executor) => runOn(executor, values))).toEqual(expected);
+  });
+  test('allocates tensors and memory, at the same place in each run', async () => {
+    await withExecutor(planOf('add_by_allocated', api), async (executor) => {
+      expect(await runOn(executor)).toEqual([0, ...kInput.slice(1).map((x) => x + 1)]);
+      expect(await runOn(executor)).toEqual([1, ...kInput.slice(1).map((x) => x + 1)]);
+    });
+    const error = await withExecutor(planOf('asks_for_too_much_alignment', api), (executor) => rejection(executor.run()));
+    expect(error).toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('aligned to 1048576') });
+  });
+  test('finds global functions, and none without an error', async () => {
+    expect((await withExecutor(planOf('finds_global', api), (executor) => runOn(executor))).slice(0, 2)).toEqual([1, 1]);
+    expect(native().globalFunctions()).toContain('runtime.GetDeviceAttr');
+    expect(native().globalFunctions()).not.toContain('tvm.contrib.cudnn.conv2d.forward');
   });
 });
 

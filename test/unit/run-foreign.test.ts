@@ -210,6 +210,71 @@ describe('a foreign checkpoint on the CPU', () => {
   });
 });
 
+describe('what TVM runs', () => {
+  it('inputs of every type: random where that is defined, else zero, which is said', async () => {
+    const folder = join(workshop.folder, 'foreign', 'types');
+    await mkdir(folder, { recursive: true });
+    const tensor = (name: string, dtype: string) => ({ name, shape: [kLength], dtype });
+    const inputs = [tensor('b', 'bool'), tensor('u', 'uint1'), tensor('d', 'float64'), tensor('h', 'handle'), tensor('x', 'float32')];
+    const outputs = [tensor('y', 'float32')];
+    const operators = [{ name: 'op', functionName: 'sums_all_types', inputs: inputs.map(({ name }) => name), outputs }];
+    await writeFile(join(folder, 'graph.json'), serialiseGraph({ inputs, operators, outputs: ['y'], deviceType: 1 }));
+    await copyFile(workshop.compile('tvm_api.c'), join(folder, 'model.so'));
+    const layer = await loadPrebuilt(folder);
+    expect(layer.warnings.join()).toMatch(/zero.*: d, h; set them with setInput/);
+    const bits = [...((await layer.getInput('b')) as Uint8Array), ...((await layer.getInput('u')) as Uint8Array)];
+    expect(new Set(bits)).toEqual(new Set([0, 1]));
+    await layer.setInput('d', new Float64Array(kLength).fill(0.25));
+    await layer.setInput('x', new Float32Array(kLength).fill(3));
+    await layer.run();
+    const sum = bits.reduce((total, bit) => total + bit, 0) + kLength / 4;
+    expect(await layer.getOutput(0)).toEqual(new Float32Array(kLength).fill(3 + sum));
+    const file = join(folder, 'graph.params');
+    await layer.exportParams(file);
+    await layer.dispose();
+    const stored = await loadPrebuilt(folder);
+    expect(stored.weights).toBe('file');
+    await stored.run();
+    expect(await stored.getOutput(0)).toEqual(new Float32Array(kLength).fill(3 + sum));
+    await stored.dispose();
+  });
+
+  it('a parameter of other shape or type with as many bytes, with a remark', async () => {
+    const path = await checkpoint('reshaped', ['add_one'], { params: new Float32Array(kLength) });
+    const values = Float32Array.from({ length: kLength }, (_, i) => i);
+    for (const [dtype, shape] of [
+      ['float32', [8, 8]],
+      ['int32', [kLength]],
+    ] as const) {
+      await writeParams(join(path, 'graph.params'), [
+        { name: 'data', dtype: parseDataType(dtype), shape, chunks: [new Uint8Array(values.buffer)] },
+      ]);
+      const layer = await loadPrebuilt(path);
+      expect(layer.warnings.join()).toMatch(/holds "data" as .*the graph wants float32 \[64\]: the same bytes are taken/);
+      await layer.run();
+      expect(await layer.getOutput(0)).toEqual(values.map((value) => value + 1));
+      await layer.dispose();
+    }
+  });
+
+  it.skipIf(process.arch !== 'x64')(
+    'global functions that this runtime lacks are found at load, where an operator calls them',
+    async () => {
+      const path = await checkpoint('cudnn', ['add_one', 'calls_cudnn']);
+      expect(await errorOf(loadPrebuilt(path))).toMatchObject({
+        code: 'MISSING_SYMBOL',
+        message: expect.stringMatching(/tvm\.contrib\.cudnn\.conv2d\.forward \(called by calls_cudnn\)/),
+      });
+      expect((await inspectPrebuilt(path)).problems).toMatchObject([{ code: 'MISSING_SYMBOL' }]);
+      const other = await inspectPrebuilt(await checkpoint('no-cudnn', ['add_one']));
+      expect(other).toMatchObject({
+        problems: [],
+        module: { globalFunctions: [{ name: 'tvm.contrib.cudnn.conv2d.forward', provided: false }] },
+      });
+    },
+  );
+});
+
 describe('what is wrong is said, with what to do about it', () => {
   it('an operator that fails: its name and its words', async () => {
     const before = native().allocatedBytes();
