@@ -5,6 +5,7 @@
  * never on JavaScript's. Errors are `LadderError`s: the class is handed over when the addon is loaded.
  * Buffers passed in must not be changed until the promise settles; buffers handed out are fresh ArrayBuffers.
  */
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { LadderError } from './errors.js';
 
@@ -459,6 +460,26 @@ export interface NativeAddon {
   allocatedBytes(): { readonly host: number; readonly device: number };
 }
 
+/** A shared object that is shorter than what the linker maps of it, after a full disk or a broken copy, would end the process with SIGBUS. */
+function refuseCutShort(path: string): void {
+  const file = openSync(path, 'r');
+  try {
+    const header = Buffer.alloc(64);
+    readSync(file, header, 0, header.length, 0);
+    const segments = Buffer.alloc(56 * header.readUInt16LE(56));
+    const inFile = readSync(file, segments, 0, segments.length, Number(header.readBigUInt64LE(32)));
+    const sizeBytes = fstatSync(file).size;
+    for (let at = 0; at + 56 <= inFile; at += 56) {
+      const isMapped = segments.readUInt32LE(at) === 1;
+      const end = segments.readBigUInt64LE(at + 8) + segments.readBigUInt64LE(at + 32);
+      if (isMapped && end > sizeBytes) throw new Error(`${path} is cut short: it has ${sizeBytes} of ${end} bytes`);
+    }
+    if (inFile < segments.length || segments.length === 0) throw new Error(`${path} is cut short: it has ${sizeBytes} bytes`);
+  } finally {
+    closeSync(file);
+  }
+}
+
 let loaded: NativeAddon | undefined;
 
 /**
@@ -470,7 +491,9 @@ export function native(): NativeAddon {
   const require = createRequire(import.meta.url);
   let addon: NativeAddon;
   try {
-    addon = require(process.env['LADDER_ADDON'] ?? '../build/Release/ladder.node') as NativeAddon;
+    const path = require.resolve(process.env['LADDER_ADDON'] ?? '../build/Release/ladder.node');
+    refuseCutShort(path);
+    addon = require(path) as NativeAddon;
   } catch (cause) {
     throw new LadderError(
       'ADDON',

@@ -2,7 +2,7 @@
  * A checkpoint read from its folder: all four files parsed and checked against each other, nothing loaded or run.
  * Parsers are in graph.ts, params.ts, elf.ts, module-blob.ts and manifest.ts; checks between files in checks.ts.
  */
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { LadderError } from '../errors.js';
 import { decodeText } from '../files.js';
@@ -17,7 +17,11 @@ import { type Manifest, parseManifest } from './manifest.js';
 import { type ModuleBlob, parseModuleBlob } from './module-blob.js';
 import { type CheckpointName, parseCheckpointName } from './names.js';
 import { type ParamTensor, readParams } from './params.js';
+import { readSmallFile } from './regular-file.js';
 import { hashOfFile, readSeal } from './seal.js';
+
+/** graph.json and checkpoint.json are parsed at once, on JavaScript's thread: larger ones would hold it up for seconds. */
+const kMaxTextBytes = 32 << 20;
 
 export const kBlobSymbol = '__tvm_dev_mblob';
 
@@ -309,13 +313,8 @@ function blobRange(source: FileSource, elf: ElfObject): FileRange | null {
 }
 
 async function readText(path: string, code: 'BAD_GRAPH' | 'BAD_MANIFEST'): Promise<string | null> {
-  let bytes: Uint8Array;
-  try {
-    bytes = await readFile(path);
-  } catch (cause) {
-    if (isMissing(cause)) return null;
-    throw ioError(path, cause);
-  }
+  const bytes = await readSmallFile(path, kMaxTextBytes, code);
+  if (bytes === null) return null;
   try {
     return decodeText(bytes, true);
   } catch (cause) {

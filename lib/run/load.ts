@@ -10,6 +10,7 @@ import { locateCheckpoint } from '../artifact/locate.js';
 import type { Manifest } from '../artifact/manifest.js';
 import { LadderError } from '../errors.js';
 import { native, type ExecutorPlan, type NativeExecutor } from '../native.js';
+import { cancellable } from './benchmark.js';
 import { buildModuleIfStale } from './builder.js';
 import { computeCapabilityOf, ordinalOf, selectDevice, type DeviceInfo } from './device.js';
 import { throwIfAborted, type CheckedLoadOptions, type TaskOptions } from './options.js';
@@ -163,10 +164,8 @@ export async function fillWeights(
   const entryOf = new Map(tensors.map(({ name, entry }) => [name, entry]));
   if (params) {
     options.onProgress?.({ phase: 'fill', fraction: 0, detail: params.path });
-    await executor.loadParams(
-      params.path,
-      params.tensors.map(({ name, fileOffset, sizeBytes }) => ({ entry: entryOf.get(name)!, fileOffset, sizeBytes })),
-    );
+    const copies = params.tensors.map(({ name, fileOffset, sizeBytes }) => ({ entry: entryOf.get(name)!, fileOffset, sizeBytes }));
+    await cancellable(executor, options.signal, () => executor.loadParams(params.path, copies));
   }
   const fills = planFills(tensors, manifest, new Set(params?.tensors.map(({ name }) => name)), seed);
   const sizes = fills.map(({ entry }) => checkpoint.graph.entries[entry]!.sizeBytes);

@@ -267,11 +267,33 @@ describe('loading', () => {
     }
   });
   test('refuses what is no shared object', async () => {
-    for (const path of ['/no/such/model.so', new URL(import.meta.url).pathname]) {
+    for (const [path, code] of [
+      ['/no/such/model.so', 'IO'],
+      [new URL(import.meta.url).pathname, 'LOAD_FAILED'],
+    ] as const) {
       const error = await rejection(native().openExecutor(planOf('add_one', path)));
-      expect(error.code).toBe('LOAD_FAILED');
+      expect(error.code).toBe(code);
       expect(error.message).toContain(path);
     }
+  });
+  test('refuses an object that is cut short, at any place that the linker would map, and what is no regular file', async () => {
+    const whole = readFileSync(cpu);
+    const path = join(workshop.folder, 'cut.so');
+    for (const length of [70, 1000, 4096, 9000, Math.floor(whole.length / 2)]) {
+      writeFileSync(path, whole.subarray(0, length));
+      const error = await rejection(native().openExecutor(planOf('add_one', path)));
+      expect([error.code, error.message]).toEqual(['LOAD_FAILED', expect.stringMatching(/cut short/)]);
+    }
+    const pipe = join(workshop.folder, 'pipe.so');
+    workshop.execute('mkfifo', [pipe]);
+    for (const special of [pipe, '/dev/zero', workshop.folder]) {
+      const error = await rejection(native().openExecutor(planOf('add_one', special)));
+      expect([error.code, error.message]).toEqual(['IO', expect.stringContaining('no regular file')]);
+    }
+    const plan = makePlan({ tensors: [{ dtype: 'uint8', shape: [4] }], operators: [], module: null });
+    await withExecutor(plan, async (executor) => {
+      expect((await rejection(executor.loadParams(pipe, [{ entry: 0, fileOffset: 0, sizeBytes: 4 }]))).code).toBe('IO');
+    });
   });
   test('keeps two executors of one file apart', async () => {
     const plan = makePlan({

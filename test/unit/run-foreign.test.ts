@@ -1,13 +1,13 @@
 // Checkpoints of other makers, compiled for the CPU with the C compiler: they run, are timed and verified without a
 // manifest, and what is wrong with them is said with a remedy.
-import { copyFile, mkdir, readFile, truncate, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parseDataType } from '../../lib/artifact/dtype.js';
 import { serialiseGraph, type OperatorDescription } from '../../lib/artifact/graph-writer.js';
 import { writeParams } from '../../lib/artifact/params.js';
 import { renderVerify } from '../../lib/cli/verify.js';
-import { LadderError, inspectPrebuilt, loadPrebuilt, runPrebuilt, verifyPrebuilt } from '../../lib/index.js';
+import { LadderError, type Progress, inspectPrebuilt, loadPrebuilt, runPrebuilt, verifyPrebuilt } from '../../lib/index.js';
 import { native } from '../../lib/native.js';
 import { Workshop } from '../fixtures/native/objects.js';
 
@@ -313,6 +313,74 @@ describe('what is wrong is said, with what to do about it', () => {
     expect((await errorOf(loadPrebuilt(path))).code).toBe('BAD_MODULE');
     await writeFile(join(path, 'model.so'), 'not an object');
     expect((await errorOf(loadPrebuilt(path))).code).toBe('BAD_MODULE');
+  });
+
+  describe('special files', () => {
+    const pipe = join(workshop.folder, 'pipe');
+    beforeAll(() => workshop.execute('mkfifo', [pipe]));
+    it.each(['graph.json', 'checkpoint.json', 'graph.params', 'model.so'])(
+      '%s that is a pipe, a device, a folder, or a link to one',
+      async (file) => {
+        for (const [i, target] of [pipe, '/dev/zero', '/dev/full', workshop.folder].entries()) {
+          const path = await checkpoint(`special-${i}-${file}`, ['add_one'], { params: new Float32Array(kLength) });
+          await rm(join(path, file), { recursive: true, force: true });
+          await symlink(target, join(path, file));
+          const wanted = file === 'graph.json' ? /NOT_A_CHECKPOINT|IO/ : /^IO$/;
+          expect((await errorOf(loadPrebuilt(path))).code).toMatch(wanted);
+          if (file !== 'graph.json')
+            expect((await inspectPrebuilt(path)).problems).toMatchObject([
+              { code: 'IO', message: expect.stringContaining('no regular file') },
+            ]);
+        }
+      },
+    );
+  });
+
+  it('files that are larger than any checkpoint’s, and counts that only a sparse file announces', async () => {
+    const path = await checkpoint('large', ['add_one'], { params: new Float32Array(kLength) });
+    await writeFile(join(path, 'checkpoint.json'), '{}');
+    await truncate(join(path, 'checkpoint.json'), 2 ** 36);
+    expect(await errorOf(loadPrebuilt(path))).toMatchObject({
+      code: 'BAD_MANIFEST',
+      message: expect.stringMatching(/64\.0 GiB; at most 32/),
+    });
+    await rm(join(path, 'checkpoint.json'));
+    const head = Buffer.alloc(24);
+    head.writeBigUInt64LE(0xf7e58d4f05049cb7n, 0);
+    head.writeBigUInt64LE(2n ** 30n, 16);
+    await writeFile(join(path, 'graph.params'), head);
+    await truncate(join(path, 'graph.params'), 2 ** 40);
+    expect(await errorOf(loadPrebuilt(path))).toMatchObject({
+      code: 'BAD_PARAMS',
+      message: expect.stringMatching(/number of names is 1073741824; at most/),
+    });
+    await truncate(join(path, 'graph.json'), 2 ** 36);
+    expect(await errorOf(loadPrebuilt(path))).toMatchObject({ code: 'BAD_GRAPH', message: expect.stringMatching(/at most 32/) });
+  });
+
+  it('parameters stop being read when the signal fires', async () => {
+    const folder = join(workshop.folder, 'foreign', 'slow-params');
+    await mkdir(folder, { recursive: true });
+    const big = (name: string) => ({ name, shape: [100_000_000], dtype: 'float32' });
+    await writeFile(
+      join(folder, 'graph.json'),
+      serialiseGraph({
+        inputs: [big('data')],
+        operators: [{ name: 'op', functionName: 'add_one', inputs: ['data'], outputs: [big('y')] }],
+        outputs: ['y'],
+        deviceType: 1,
+      }),
+    );
+    await copyFile(operators, join(folder, 'model.so'));
+    const chunk = new Uint8Array(4_000_000);
+    await writeParams(join(folder, 'graph.params'), [{ ...big('data'), dtype: float, chunks: Array<Uint8Array>(100).fill(chunk) }]);
+    const controller = new AbortController();
+    const onProgress = ({ phase }: Progress): void => {
+      if (phase === 'fill') setTimeout(() => controller.abort(), 5);
+    };
+    const before = native().allocatedBytes();
+    expect((await errorOf(loadPrebuilt(folder, { signal: controller.signal, onProgress }))).code).toBe('ABORTED');
+    expect(native().allocatedBytes()).toEqual(before);
   });
 
   it('graph.params that are cut short, of another graph, or of another shape', async () => {

@@ -121,7 +121,8 @@ describe('weights', () => {
     ] as const)
       expect(fill(dtype, [64])).toEqual({ kind: 'code', base: 0, mask, signed: false });
     expect(fill('uint1x8', [64])).toEqual({ kind: 'bits' });
-    for (const dtype of ['float64', 'handle', 'int24']) expect(fill(dtype, [64])).toEqual({ kind: 'code', base: 0, mask: 0, signed: false });
+    for (const dtype of ['float64', 'handle', 'int24'])
+      expect(fill(dtype, [64])).toEqual({ kind: 'code', base: 0, mask: 0, signed: false });
   });
 
   it('foreign weights are as small as what is summed over them is long', () => {
