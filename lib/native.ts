@@ -5,6 +5,7 @@
  * never on JavaScript's. Errors are `LadderError`s: the class is handed over when the addon is loaded.
  * Buffers passed in must not be changed until the promise settles; buffers handed out are fresh ArrayBuffers.
  */
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { LadderError } from './errors.js';
 
@@ -453,8 +454,30 @@ export interface NativeAddon {
   compareTensors(dtype: DataType, first: Uint8Array, second: Uint8Array, expected: Uint8Array | null): Promise<TensorComparison>;
   /** The generator of `Fill` on the host: bytes `offset`… of a tensor of that type. */
   fillBytes(fill: Fill, key: bigint, dtype: DataType, firstElement: number, target: Uint8Array): void;
+  /** Names of the global packed functions that model.so may call here. */
+  globalFunctions(): readonly string[];
   /** Bytes now allocated by all executors, on the host and on the devices: what leak tests read. */
   allocatedBytes(): { readonly host: number; readonly device: number };
+}
+
+/** A shared object that is shorter than what the linker maps of it, after a full disk or a broken copy, would end the process with SIGBUS. */
+function refuseCutShort(path: string): void {
+  const file = openSync(path, 'r');
+  try {
+    const header = Buffer.alloc(64);
+    readSync(file, header, 0, header.length, 0);
+    const segments = Buffer.alloc(56 * header.readUInt16LE(56));
+    const inFile = readSync(file, segments, 0, segments.length, Number(header.readBigUInt64LE(32)));
+    const sizeBytes = fstatSync(file).size;
+    for (let at = 0; at + 56 <= inFile; at += 56) {
+      const isMapped = segments.readUInt32LE(at) === 1;
+      const end = segments.readBigUInt64LE(at + 8) + segments.readBigUInt64LE(at + 32);
+      if (isMapped && end > sizeBytes) throw new Error(`${path} is cut short: it has ${sizeBytes} of ${end} bytes`);
+    }
+    if (inFile < segments.length || segments.length === 0) throw new Error(`${path} is cut short: it has ${sizeBytes} bytes`);
+  } finally {
+    closeSync(file);
+  }
 }
 
 let loaded: NativeAddon | undefined;
@@ -468,7 +491,9 @@ export function native(): NativeAddon {
   const require = createRequire(import.meta.url);
   let addon: NativeAddon;
   try {
-    addon = require(process.env['LADDER_ADDON'] ?? '../build/Release/ladder.node') as NativeAddon;
+    const path = require.resolve(process.env['LADDER_ADDON'] ?? '../build/Release/ladder.node');
+    refuseCutShort(path);
+    addon = require(path) as NativeAddon;
   } catch (cause) {
     throw new LadderError(
       'ADDON',

@@ -3,8 +3,9 @@
  * gigabytes costs only its headers. `ByteReader` is the bounds-checked cursor that every binary parser is written with.
  * Reads are synchronous and small; big payloads are read asynchronously by checkpoint.ts, or mapped by native code.
  */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, readSync } from 'node:fs';
 import { type ErrorCode, LadderError } from '../errors.js';
+import { openRegular } from './regular-file.js';
 
 /** Random access to a fixed number of bytes. */
 export interface ByteSource {
@@ -42,14 +43,9 @@ export class FileSource implements ByteSource {
   private window = new Uint8Array(0);
   private windowOffset = 0;
 
-  /** @throws LadderError `IO` when the file cannot be opened */
+  /** @throws LadderError `IO` when the file cannot be opened, or is no regular file */
   constructor(readonly name: string) {
-    try {
-      this.descriptor = openSync(name, 'r');
-      this.sizeBytes = fstatSync(this.descriptor).size;
-    } catch (cause) {
-      throw new LadderError('IO', `cannot open ${name}: ${(cause as Error).message}`, { path: name }, { cause });
-    }
+    ({ descriptor: this.descriptor, sizeBytes: this.sizeBytes } = openRegular(name));
   }
 
   read(offset: number, length: number): Uint8Array {
@@ -81,6 +77,8 @@ export class FileSource implements ByteSource {
   }
 }
 
+/** More items than this are damage: a sparse file of any size can announce any number. */
+const kMaxItems = 1 << 22;
 /** Names longer than this are damage, not names. */
 const kMaxStringBytes = 1 << 20;
 
@@ -162,6 +160,7 @@ export class ByteReader {
   /** A u64 count of items that take at least `itemBytes` each in what follows. */
   count(what: string, itemBytes: number): number {
     const count = this.u64(what);
+    if (itemBytes > 1 && count > kMaxItems) throw this.fail(`${what} is ${count}; at most ${kMaxItems} are accepted`);
     if (count * itemBytes > this.remaining) throw this.fail(`cut short: ${what} is ${count} but ${this.remaining} bytes are left`);
     return count;
   }

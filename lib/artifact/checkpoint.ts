@@ -2,21 +2,26 @@
  * A checkpoint read from its folder: all four files parsed and checked against each other, nothing loaded or run.
  * Parsers are in graph.ts, params.ts, elf.ts, module-blob.ts and manifest.ts; checks between files in checks.ts.
  */
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { LadderError } from '../errors.js';
 import { decodeText } from '../files.js';
-import { checkStorage, checkManifest, checkModule, checkParams, checkParamsComplete, listNames } from './checks.js';
+import { checkStorage, checkManifest, checkModule, checkParams, checkParamsComplete, listNames, reshapedParams } from './checks.js';
 import { FileSource } from './byte-source.js';
-import { type ElfObject, fileRangeAt, localFunctionAddress, parseElf, readExportedString } from './elf.js';
+import { type ElfObject, type FileRange, fileRangeAt, localFunctionAddress, parseElf, readExportedString } from './elf.js';
 import { type LinkedImage, linkedImages } from './fatbin.js';
+import { type NamedFunction, namedGlobalFunctions } from './global-functions.js';
 import { argumentEntries, type Graph, parseGraph } from './graph.js';
 import { kGraphFile, kManifestFile, kModuleFile, kParamsFile, locateCheckpoint } from './locate.js';
 import { type Manifest, parseManifest } from './manifest.js';
 import { type ModuleBlob, parseModuleBlob } from './module-blob.js';
 import { type CheckpointName, parseCheckpointName } from './names.js';
 import { type ParamTensor, readParams } from './params.js';
+import { readSmallFile } from './regular-file.js';
 import { hashOfFile, readSeal } from './seal.js';
+
+/** graph.json and checkpoint.json are parsed at once, on JavaScript's thread: larger ones would hold it up for seconds. */
+const kMaxTextBytes = 32 << 20;
 
 export const kBlobSymbol = '__tvm_dev_mblob';
 
@@ -44,6 +49,8 @@ export interface CheckpointModule {
   readonly elf: ElfObject;
   /** null: there is none; then it runs on the CPU, or on what `linked` says. */
   readonly blob: ModuleBlob | null;
+  /** Global packed functions that it names. */
+  readonly globalFunctions: readonly NamedFunction[];
   /** null: nothing in it launches by itself. An object may have both. */
   readonly linked: LinkedCode | null;
 }
@@ -82,7 +89,7 @@ export async function readCheckpoint(path: string): Promise<Checkpoint> {
   if (manifest) checkManifest(graph, manifest);
   const module = await readModule(folder);
   const params = (await readParamsIndex(folder, graph)) ?? moduleParams(module, graph);
-  if (params) checkParams(graph, params.tensors);
+  if (params) checkParams(graph, params.tensors, manifest);
   if (params && manifest) checkParamsComplete(manifest, params.tensors);
   if (module) checkModule(graph, module.elf);
   if (module && manifest) await refuseDamagedModule(module.path);
@@ -166,6 +173,7 @@ export function paramsRemarks(checkpoint: Pick<Checkpoint, 'graph' | 'manifest' 
   const lacking = lackingParams(checkpoint);
   const file = basename(checkpoint.params?.path ?? kParamsFile);
   return [
+    ...reshapedParams(checkpoint.graph, checkpoint.params?.tensors ?? []),
     ...(unused.length > 0 ? [`${file} holds ${quoted(unused)}, which the graph lacks: skipped, as TVM does`] : []),
     ...(lacking.length > 0 ? [`${file} lacks ${quoted(lacking)}: filled with random values`] : []),
   ];
@@ -185,7 +193,15 @@ export async function readModule(folder: string): Promise<CheckpointModule | nul
   const source = new FileSource(path);
   try {
     const elf = parseElf(source);
-    return { path, sizeBytes, elf, blob: readBlob(source, elf), linked: readLinkedCode(source, elf) };
+    const range = blobRange(source, elf);
+    return {
+      path,
+      sizeBytes,
+      elf,
+      blob: range && parseModuleBlob(source, range),
+      globalFunctions: namedGlobalFunctions(source, elf, range),
+      linked: readLinkedCode(source, elf),
+    };
   } finally {
     source.close();
   }
@@ -283,8 +299,8 @@ async function hashIfThere(path: string): Promise<string | null> {
   }
 }
 
-/** Parses the module blob where it lies in the file; null when the module has none. */
-function readBlob(source: FileSource, elf: ElfObject): ModuleBlob | null {
+/** Where the module blob lies in the file; null when the module has none. */
+function blobRange(source: FileSource, elf: ElfObject): FileRange | null {
   const symbol = elf.exported.get(kBlobSymbol);
   if (!symbol) return null;
   const range = fileRangeAt(elf, symbol.address);
@@ -293,17 +309,12 @@ function readBlob(source: FileSource, elf: ElfObject): ModuleBlob | null {
     throw new LadderError('BAD_MODULE', `${path}: ${kBlobSymbol} does not lie in the file`, { path, symbol: kBlobSymbol });
   }
   // A symbol without a size is as long as the prefix says.
-  return parseModuleBlob(source, { offset: range.offset, sizeBytes: symbol.sizeBytes || range.sizeBytes });
+  return { offset: range.offset, sizeBytes: symbol.sizeBytes || range.sizeBytes };
 }
 
 async function readText(path: string, code: 'BAD_GRAPH' | 'BAD_MANIFEST'): Promise<string | null> {
-  let bytes: Uint8Array;
-  try {
-    bytes = await readFile(path);
-  } catch (cause) {
-    if (isMissing(cause)) return null;
-    throw ioError(path, cause);
-  }
+  const bytes = await readSmallFile(path, kMaxTextBytes, code);
+  if (bytes === null) return null;
   try {
     return decodeText(bytes, true);
   } catch (cause) {

@@ -8,6 +8,7 @@ import { kTensorBytes, programTensors, type TensorSpec, tensorsOf } from '../ope
 import { parseDataType, sameDataType } from './dtype.js';
 import type { ElfObject } from './elf.js';
 import { type LinkedImage, runsOn } from './fatbin.js';
+import type { NamedFunction } from './global-functions.js';
 import { argumentEntries, type Graph, type GraphNode } from './graph.js';
 import type { Manifest } from './manifest.js';
 import type { ParamTensor } from './params.js';
@@ -26,6 +27,25 @@ export function checkModule(graph: Graph, elf: ElfObject): void {
   throw new LadderError(
     'MISSING_SYMBOL',
     `model.so does not export ${missing.length} function(s) that graph.json calls: ${listNames(missing)}; the two are not of one build`,
+    { symbols: missing },
+  );
+}
+
+/**
+ * Every global packed function that the graph's operators call must be one that this runtime has. What may be called by code
+ * that nobody calls is no reason to refuse.
+ * @param provided names of those that there are
+ * @throws LadderError `MISSING_SYMBOL`, with all that are missing
+ */
+export function checkGlobalFunctions(graph: Graph, named: readonly NamedFunction[], provided: readonly string[]): void {
+  const called = new Set(graph.nodes.map(({ functionName }) => functionName));
+  const missing = named
+    .filter(({ name, callers }) => !provided.includes(name) && callers?.some((caller) => called.has(caller)))
+    .map(({ name, callers }) => `${name} (called by ${callers!.filter((caller) => called.has(caller)).join(', ')})`);
+  if (missing.length === 0) return;
+  throw new LadderError(
+    'MISSING_SYMBOL',
+    `model.so calls ${missing.length} global function(s) that this runtime does not have: ${listNames(missing)}; compile the model without the libraries that they are of (for \`tvm.contrib.cudnn\`: without \`-libs=cudnn\` in the target)`,
     { symbols: missing },
   );
 }
@@ -69,21 +89,38 @@ function usableArchitectures(): (name: string) => boolean {
   return () => true;
 }
 
-/** Tensors of graph.params that the graph has must have its shape and type. @throws LadderError `BAD_PARAMS` */
-export function checkParams(graph: Graph, tensors: readonly ParamTensor[]): void {
+/**
+ * Tensors of graph.params that the graph has must have as many bytes; where checkpoint.json describes them also its shape and
+ * type. TVM copies the bytes whatever these are, which `reshapedParams` remarks on.
+ * @throws LadderError `BAD_PARAMS`
+ */
+export function checkParams(graph: Graph, tensors: readonly ParamTensor[], manifest: Manifest | null): void {
   const entries = argumentEntries(graph);
-  for (const { name, dtype, shape } of tensors) {
-    const id = entries.get(name);
+  for (const tensor of tensors) {
+    const id = entries.get(tensor.name);
     if (id === undefined) continue;
     const entry = graph.entries[id]!;
-    if (!sameDataType(dtype, entry.dtype) || shape.length !== entry.shape.length || shape.some((extent, i) => extent !== entry.shape[i])) {
-      throw new LadderError(
-        'BAD_PARAMS',
-        `graph.params holds ${quote(name)} as ${dtype.name} [${shape.join(', ')}], but the graph wants ${entry.dtype.name} [${entry.shape.join(', ')}]`,
-        { tensor: name },
-      );
-    }
+    if (manifest ? !sameTensor(tensor, entry) : tensor.sizeBytes !== entry.sizeBytes)
+      throw new LadderError('BAD_PARAMS', differenceText(tensor, entry), { tensor: tensor.name });
   }
+}
+
+/** Parameters that the graph takes for tensors of another shape or type with as many bytes, in words. */
+export function reshapedParams(graph: Graph, tensors: readonly ParamTensor[]): readonly string[] {
+  const entries = argumentEntries(graph);
+  return tensors.flatMap((tensor) => {
+    const entry = graph.entries[entries.get(tensor.name) ?? -1];
+    if (!entry || sameTensor(tensor, entry)) return [];
+    return [`${differenceText(tensor, entry)}: the same bytes are taken, as TVM does`];
+  });
+}
+
+function sameTensor({ dtype, shape }: ParamTensor, entry: Graph['entries'][number]): boolean {
+  return sameDataType(dtype, entry.dtype) && String(shape) === String(entry.shape);
+}
+
+function differenceText({ name, dtype, shape }: ParamTensor, entry: Graph['entries'][number]): string {
+  return `graph.params holds ${quote(name)} as ${dtype.name} [${shape.join(', ')}], but the graph wants ${entry.dtype.name} [${entry.shape.join(', ')}]`;
 }
 
 /**

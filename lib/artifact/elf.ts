@@ -68,6 +68,7 @@ const kSymbolBytes = 24;
 /** DT_NEEDED entries or sections past this are damage. */
 const kMaxTableEntries = 1 << 16;
 const kNoBits = 8;
+const kMaxStringTableBytes = 256 << 20;
 /** Names may share tails in the string table; a damaged one must not make every symbol's name the whole table. */
 const kMaxNameSharing = 16;
 const kMinNameBytes = 1 << 16;
@@ -253,6 +254,7 @@ class ElfParser {
   private readStrings(): void {
     const length = this.dynamicValue(Tag.StringTableBytes, 'string table size');
     const offset = this.locate(this.dynamicValue(Tag.StringTable, 'string table'), length, 'string table');
+    if (length > kMaxStringTableBytes) throw this.fail(`a string table of ${length} bytes; at most ${kMaxStringTableBytes} are accepted`);
     this.strings = Buffer.from(this.source.read(offset, length));
     this.nameBytesLeft = length * kMaxNameSharing + kMinNameBytes;
   }
@@ -339,6 +341,7 @@ class ElfParser {
     });
     const namesSection = raw[namesIndex];
     if (!namesSection || namesSection.type === kNoBits) throw this.fail('there is no section name table');
+    if (namesSection.sizeBytes > kMaxStringTableBytes) throw this.fail(`a section name table of ${namesSection.sizeBytes} bytes`);
     const names = Buffer.from(this.source.read(namesSection.offset, namesSection.sizeBytes));
     return raw.flatMap(({ nameOffset, type, offset: at, sizeBytes }) => {
       const end = names.indexOf(0, nameOffset);

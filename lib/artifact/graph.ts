@@ -54,6 +54,8 @@ export interface Graph {
 }
 
 const kMaxIndex = 2 ** 31 - 1;
+/** Networks have thousands; a run would spend its time on the host long before. */
+const kMaxNodes = 100_000;
 const kTopLevelKeys = new Set(['nodes', 'arg_nodes', 'heads', 'node_row_ptr', 'attrs', 'metadata']);
 const kNodeKeys = new Set(['op', 'name', 'inputs', 'attr', 'attrs', 'control_deps']);
 
@@ -73,6 +75,7 @@ export function parseGraph(source: string): Graph {
     if (!kTopLevelKeys.has(key)) reject(key.slice(0, 80), 'no such key, which TVM does not know either', root.get(key));
   }
   const nodesJson = array(root.get('nodes'), 'nodes', reject);
+  if (nodesJson.length > kMaxNodes) reject('nodes', `at most ${kMaxNodes} nodes`, nodesJson);
   const attributes = members(root.get('attrs'), 'attrs', reject);
   const rowPointers = parseRowPointers(root.get('node_row_ptr'), nodesJson.length, attributeList(attributes, 'dltype', 'list_str').length);
   const nodes = nodesJson.map((node, index) => parseNode(node, index, rowPointers));

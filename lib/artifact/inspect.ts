@@ -6,7 +6,7 @@ import { basename, dirname } from 'node:path';
 import { type ErrorCode, LadderError } from '../errors.js';
 import { stepsText } from '../operators/program.js';
 import { native, type NativeDevice } from '../native.js';
-import { checkArchitectures, checkManifest, checkModule, checkParams, checkParamsComplete } from './checks.js';
+import { checkArchitectures, checkGlobalFunctions, checkManifest, checkModule, checkParams, checkParamsComplete } from './checks.js';
 import {
   type Checkpoint,
   type CheckpointModule,
@@ -61,6 +61,8 @@ export interface InspectedModule {
   readonly kernels: readonly { readonly name: string; readonly arguments: number; readonly launchTags: readonly string[] }[];
   readonly constants: number;
   readonly undefinedSymbols: readonly string[];
+  /** Global packed functions that it names, e.g. `tvm.contrib.cudnn.conv2d.forward`, and whether this runtime has them; null: the addon is not built. */
+  readonly globalFunctions: readonly { readonly name: string; readonly provided: boolean | null }[];
   readonly needed: readonly string[];
 }
 
@@ -120,7 +122,7 @@ export async function inspectPrebuilt(path: string): Promise<Inspection> {
   const module = await attempt(() => readModule(folder));
   const params = await attempt(async () => (await readParamsIndex(folder, graph)) ?? moduleParams(module, graph));
   if (graph && manifest) await attempt(() => checkManifest(graph, manifest));
-  if (graph && params) await attempt(() => checkParams(graph, params.tensors));
+  if (graph && params) await attempt(() => checkParams(graph, params.tensors, manifest));
   if (params && manifest) await attempt(() => checkParamsComplete(manifest, params.tensors));
   for (const name of graph && params ? lackingParams({ graph, manifest, params }) : [])
     problems.push({
@@ -128,6 +130,8 @@ export async function inspectPrebuilt(path: string): Promise<Inspection> {
       message: `graph.params lacks ${JSON.stringify(name)}, one of a series that it holds: a run fills it with random values`,
     });
   if (graph && module) await attempt(() => checkModule(graph, module.elf));
+  const provided = providedFunctions();
+  if (graph && module && provided) await attempt(() => checkGlobalFunctions(graph, module.globalFunctions, provided));
   const linked = module?.linked;
   if (linked) await attempt(() => checkDevices(linked));
   if (graph) for (const message of storageConflicts(graph)) problems.push({ code: 'BAD_GRAPH', message });
@@ -169,10 +173,18 @@ function checkDevices({ images }: LinkedCode): void {
 
 /** None where the addon is not built: inspecting does without. */
 function cudaDevices(): readonly NativeDevice[] {
+  return ifBuilt(() => native().devices()) ?? [];
+}
+
+function providedFunctions(): readonly string[] | null {
+  return ifBuilt(() => native().globalFunctions());
+}
+
+function ifBuilt<T>(ask: () => T): T | null {
   try {
-    return native().devices();
+    return ask();
   } catch {
-    return [];
+    return null;
   }
 }
 
@@ -221,7 +233,7 @@ function describeEntry(graph: Graph, id: number): string {
   return `${dtype.name}[${shape.join(', ')}]`;
 }
 
-function describeModule({ sizeBytes, elf, blob, linked }: CheckpointModule): InspectedModule {
+function describeModule({ sizeBytes, elf, blob, linked, globalFunctions }: CheckpointModule): InspectedModule {
   const images = blob?.images ?? [];
   const architectures = new Set([...images.flatMap(imageArchitectures), ...(linked?.images ?? []).flatMap((image) => image.architectures)]);
   return {
@@ -233,6 +245,7 @@ function describeModule({ sizeBytes, elf, blob, linked }: CheckpointModule): Ins
       kernels.map(({ name, argumentTypes, launchTags }) => ({ name, arguments: argumentTypes.length, launchTags })),
     ),
     constants: blob?.constants.length ?? 0,
+    globalFunctions: globalFunctions.map(({ name }) => ({ name, provided: providedFunctions()?.includes(name) ?? null })),
     undefinedSymbols: elf.undefined.filter(({ weak }) => !weak).map(({ name }) => name),
     needed: elf.needed,
   };

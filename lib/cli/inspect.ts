@@ -41,6 +41,9 @@ export function renderInspection(inspection: Inspection): string {
         ? 'absent: built on first use'
         : 'absent',
   ]);
+  const functions = module?.globalFunctions ?? [];
+  if (functions.length > 0)
+    facts.push(['global functions', functions.map(({ name, provided }) => `${name}${provided === false ? ' (not here)' : ''}`).join(', ')]);
   facts.push([
     'graph.params',
     params

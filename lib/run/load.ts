@@ -4,12 +4,13 @@
  */
 import { artifactDeviceType, planExecutor } from '../artifact/plan.js';
 import { lackingParams, paramsRemarks, readCheckpoint, readManifest, type Checkpoint } from '../artifact/checkpoint.js';
-import { checkArchitectures } from '../artifact/checks.js';
+import { checkArchitectures, checkGlobalFunctions } from '../artifact/checks.js';
 import { argumentEntries } from '../artifact/graph.js';
 import { locateCheckpoint } from '../artifact/locate.js';
 import type { Manifest } from '../artifact/manifest.js';
 import { LadderError } from '../errors.js';
 import { native, type ExecutorPlan, type NativeExecutor } from '../native.js';
+import { cancellable } from './benchmark.js';
 import { buildModuleIfStale } from './builder.js';
 import { computeCapabilityOf, ordinalOf, selectDevice, type DeviceInfo } from './device.js';
 import { throwIfAborted, type CheckedLoadOptions, type TaskOptions } from './options.js';
@@ -20,6 +21,7 @@ import {
   isPacked,
   planFills,
   weightSource,
+  zeroFilled,
   type ArgumentTensor,
   type PlannedFill,
   type TensorShape,
@@ -68,6 +70,8 @@ export async function openCheckpoint(path: string, options: CheckedLoadOptions):
   const device = deviceFor(checkpoint, wanted, options.device);
   if (device.kind === 'cuda') checkArchitectures(checkpoint.module?.linked?.images ?? [], computeCapabilityOf(device));
   const usesReference = device.kind === 'cpu' && checkpoint.manifest !== null;
+  if (checkpoint.module && !usesReference)
+    checkGlobalFunctions(checkpoint.graph, checkpoint.module.globalFunctions, native().globalFunctions());
   const plan = planExecutor(checkpoint, {
     deviceType: device.kind === 'cuda' ? 2 : 1,
     deviceOrdinal: ordinalOf(device),
@@ -83,6 +87,9 @@ export async function openCheckpoint(path: string, options: CheckedLoadOptions):
     warnings.push(...paramsRemarks(checkpoint));
     const slow = usesReference ? null : simpleKernelsWarning(checkpoint.manifest);
     if (slow !== null) warnings.push(slow);
+    const zeros = zeroFilled(fills);
+    if (zeros.length > 0)
+      warnings.push(`zero, as no random values are defined for their types: ${zeros.join(', ')}; set them with setInput where they matter`);
     if (weights === 'fake')
       warnings.push(
         `fake weights: neither graph.params nor checkpoint.json says what ${checkpoint.params ? 'some of them' : 'they'} are, so that they are random; right for timing, meaningless as numbers`,
@@ -157,10 +164,8 @@ export async function fillWeights(
   const entryOf = new Map(tensors.map(({ name, entry }) => [name, entry]));
   if (params) {
     options.onProgress?.({ phase: 'fill', fraction: 0, detail: params.path });
-    await executor.loadParams(
-      params.path,
-      params.tensors.map(({ name, fileOffset, sizeBytes }) => ({ entry: entryOf.get(name)!, fileOffset, sizeBytes })),
-    );
+    const copies = params.tensors.map(({ name, fileOffset, sizeBytes }) => ({ entry: entryOf.get(name)!, fileOffset, sizeBytes }));
+    await cancellable(executor, options.signal, () => executor.loadParams(params.path, copies));
   }
   const fills = planFills(tensors, manifest, new Set(params?.tensors.map(({ name }) => name)), seed);
   const sizes = fills.map(({ entry }) => checkpoint.graph.entries[entry]!.sizeBytes);

@@ -55,15 +55,26 @@ export function elementsOf({ shape }: Pick<TensorShape, 'shape'>): number {
 /** Root mean square of packed integers at most, about: that of random bytes is 74. */
 const kPackedRms = 64;
 
+/** All bytes zero. */
+const kZeroFill: Fill = { kind: 'code', base: 0, mask: 0, signed: false };
+
+/** Names of tensors that stay zero until they are set, for want of random values of their type. */
+export function zeroFilled(fills: readonly PlannedFill[]): readonly string[] {
+  return fills.filter(({ fill }) => fill === kZeroFill).map(({ name }) => name);
+}
+
 /**
  * Where a foreign tensor's random values come from: finite, never all zero, safe where integers are indices, and so small that
- * sums over a weight's elements keep the size of what they multiply, through any number of layers.
+ * sums over a weight's elements keep the size of what they multiply, through any number of layers. Types for which no random
+ * values are defined (float64, handles, odd widths) are zero.
  * @param packed the largest packed weight that an operator which reads it is given as well
  */
 export function foreignFill({ dtype, shape }: TensorShape, packed: TensorShape | null = null): Fill {
   const reduction = reductionOf(shape);
+  // One byte per element: a bool is 0 or 1, an int2 has two bits.
+  if (dtype.code < 2 && dtype.bits < 8 && dtype.lanes === 1) return { kind: 'code', base: 0, mask: (1 << dtype.bits) - 1, signed: false };
   if (dtype.code === 2 && dtype.bits === 8) return fp8Fill(dtype.name, reduction);
-  if (dtype.code === 2 || dtype.code === 4) {
+  if ((dtype.code === 2 && (dtype.bits === 16 || dtype.bits === 32)) || (dtype.code === 4 && dtype.bits === 16)) {
     // Scales of packed integers make up for their size as well.
     if (packed && elementsOf(packed) >= 8 * elementsOf({ shape })) {
       const limit = 1 / (kPackedRms * Math.sqrt(reductionOf(packed.shape)));
@@ -75,7 +86,8 @@ export function foreignFill({ dtype, shape }: TensorShape, packed: TensorShape |
     return { kind: 'uniform', low: -limit, high: limit };
   }
   // Packed weights are bytes; wider integers may be indices, for which 0 and 1 are nearly always valid.
-  return dtype.bits === 8 || dtype.bits === 4 ? { kind: 'bits' } : { kind: 'uniform', low: 0, high: 2 };
+  if (dtype.code < 2 && (dtype.bits <= 8 || dtype.lanes > 1)) return { kind: 'bits' };
+  return dtype.code < 2 && [16, 32, 64].includes(dtype.bits) ? { kind: 'uniform', low: 0, high: 2 } : kZeroFill;
 }
 
 /** One `null` node of the graph. */

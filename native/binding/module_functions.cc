@@ -7,6 +7,7 @@
 #include "../cuda/device_kernels.h"
 #include "../runtime/accounting.h"
 #include "../runtime/elements.h"
+#include "../tvm_abi/packed_function.h"
 #include "errors.h"
 #include "executor_object.h"
 #include "matmul_binding.h"
@@ -192,6 +193,13 @@ void fillBytes(const Info& info) {
   });
 }
 
+Napi::Value globalFunctions(const Info& info) {
+  const std::vector<std::string> names = tvm_abi::globalFunctionNames();
+  const Napi::Array list = Napi::Array::New(info.Env(), names.size());
+  for (uint32_t i = 0; i < names.size(); ++i) list.Set(i, names[i]);
+  return list;
+}
+
 Napi::Value allocatedBytes(const Info& info) {
   const Napi::Object object = Napi::Object::New(info.Env());
   object.Set("host", double(accounting().hostBytes));
@@ -215,6 +223,7 @@ Napi::Object registerAddon(Napi::Env env, Napi::Object exports) {
   add("referenceRun", referenceRun);
   add("compareTensors", compareTensors);
   add("fillBytes", fillBytes);
+  add("globalFunctions", globalFunctions);
   add("allocatedBytes", allocatedBytes);
   registerMatmul(env, exports);
   return exports;

@@ -6,8 +6,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "file.h"
-
 namespace ladder::runtime {
 namespace {
 
@@ -18,6 +16,10 @@ bool readRecord(const File& file, uint64_t offset, Record& record) {
   if (!file.holds(offset, sizeof record)) return false;
   file.read(&record, offset, sizeof record);
   return true;
+}
+
+bool readHeader(const File& file, Elf64_Ehdr& header) {
+  return readRecord(file, 0, header) && std::memcmp(header.e_ident, ELFMAG, SELFMAG) == 0 && header.e_ident[EI_CLASS] == ELFCLASS64;
 }
 
 /// The NUL-terminated string at `index` of a string table section.
@@ -32,12 +34,25 @@ std::string textAt(const File& file, const Elf64_Shdr& table, uint64_t index) {
 
 }  // namespace
 
-ElfNeeds readElfNeeds(const std::string& path) {
-  ElfNeeds needs;
-  const File file(path);
+uint64_t mappedFileBytes(const File& file) {
   Elf64_Ehdr header{};
-  if (!readRecord(file, 0, header) || std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_ident[EI_CLASS] != ELFCLASS64)
-    return needs;
+  if (!readHeader(file, header)) return 0;
+  uint64_t bytes = 0;
+  for (unsigned i = 0; i < header.e_phnum; ++i) {
+    Elf64_Phdr segment{};
+    const uint64_t at = header.e_phoff + i * sizeof segment;
+    uint64_t end = 0;
+    if (!readRecord(file, at, segment)) return at + sizeof segment;
+    if (segment.p_type != PT_LOAD || __builtin_add_overflow(segment.p_offset, segment.p_filesz, &end)) continue;
+    bytes = std::max(bytes, end);
+  }
+  return bytes;
+}
+
+ElfNeeds readElfNeeds(const File& file) {
+  ElfNeeds needs;
+  Elf64_Ehdr header{};
+  if (!readHeader(file, header)) return needs;
   std::vector<Elf64_Shdr> sections(header.e_shnum);
   for (size_t i = 0; i < sections.size(); ++i) {
     if (!readRecord(file, header.e_shoff + i * sizeof(Elf64_Shdr), sections[i])) return needs;

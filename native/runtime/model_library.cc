@@ -60,7 +60,7 @@ Error loadFailure(const std::string& path, const std::string& reason) {
                      "; check that it was built for this machine and that the libraries it names are installed",
                  {{"file", path}});
   }
-  const ElfNeeds needs = readElfNeeds(path);
+  const ElfNeeds needs = readElfNeeds(File(path));
   std::vector<void*> libraries;
   for (const std::string& name : needs.libraries) {
     if (void* library = dlopen(name.c_str(), RTLD_LAZY | RTLD_LOCAL)) libraries.push_back(library);
@@ -77,9 +77,21 @@ Error loadFailure(const std::string& path, const std::string& reason) {
                {{"file", path}, {"symbols", missing}});
 }
 
+/// @throws Error IO for what is no regular file, LOAD_FAILED for one that is cut short
+void refuseCutShort(const std::string& path) {
+  const File file(path);
+  const uint64_t wanted = mappedFileBytes(file);
+  if (wanted <= file.sizeBytes()) return;
+  throw Error("LOAD_FAILED",
+              "`" + path + "` is cut short: it has " + std::to_string(file.sizeBytes()) + " bytes, of which the linker maps " +
+                  std::to_string(wanted) + "; copy or build it again",
+              {{"file", path}});
+}
+
 }  // namespace
 
 ModelLibrary::ModelLibrary(const std::string& path) : path_(path) {
+  refuseCutShort(path);
   tvm_abi::exportSymbols();
   // Between the question whether a file is mapped and its mapping no other load may come.
   static std::mutex* const loading = new std::mutex();

@@ -42,6 +42,17 @@ struct Tensor {
 };
 static_assert(sizeof(Tensor) == 48, "DLTensor is 48 bytes");
 
+/// DLDevice and DLDataType, which some functions take by value.
+struct DeviceOf {
+  int32_t type;
+  int32_t id;
+};
+struct ElementType {
+  uint8_t code;
+  uint8_t bits;
+  uint16_t lanes;
+};
+
 /// An operator of model.so (TVMBackendPackedCFunc).
 using PackedCFunction = int (*)(Value* arguments, int* codes, int count, Value* result, int* resultCode, void* resource);
 

@@ -50,9 +50,7 @@ class Refusal final : public PackedFunction {
   std::string message_;
 };
 
-}  // namespace
-
-PackedFunction* findGlobalFunction(const std::string& name) {
+const std::map<std::string, PackedFunction*>& globalFunctions() {
   static const auto* const kFunctions = new std::map<std::string, PackedFunction*>{
       {"__tvm_set_device", new SetDevice()},
       {"runtime.GetDeviceAttr", new GetDeviceAttr()},
@@ -60,8 +58,22 @@ PackedFunction* findGlobalFunction(const std::string& name) {
        new Refusal(
            "this checkpoint calls `tvm.contrib.cudnn.conv2d.forward`: cuDNN convolutions are not supported here; " "build the checkpoint without cuDNN")},
   };
-  const auto found = kFunctions->find(name);
-  return found == kFunctions->end() ? nullptr : found->second;
+  return *kFunctions;
+}
+
+}  // namespace
+
+PackedFunction* findGlobalFunction(const std::string& name) {
+  const auto found = globalFunctions().find(name);
+  return found == globalFunctions().end() ? nullptr : found->second;
+}
+
+std::vector<std::string> globalFunctionNames() {
+  std::vector<std::string> names;
+  for (const auto& [name, function] : globalFunctions()) {
+    if (!dynamic_cast<const Refusal*>(function)) names.push_back(name);
+  }
+  return names;
 }
 
 }  // namespace ladder::tvm_abi

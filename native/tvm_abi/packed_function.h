@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "../runtime/error.h"
 #include "abi.h"
@@ -34,5 +35,8 @@ std::optional<Error>& pendingError();
 
 /// A function of the process that model.so may call by name, or null. Lives forever.
 PackedFunction* findGlobalFunction(const std::string& name);
+
+/// Names of those that can be called; not of those that are known and refused.
+std::vector<std::string> globalFunctionNames();
 
 }  // namespace ladder::tvm_abi

@@ -9,6 +9,9 @@
 
 namespace ladder::tvm_abi {
 
+/// Of every block, bytes.
+constexpr size_t kPoolAlignment = 256;
+
 class WorkspacePool {
  public:
   WorkspacePool();
@@ -16,7 +19,7 @@ class WorkspacePool {
   WorkspacePool(const WorkspacePool&) = delete;
   WorkspacePool& operator=(const WorkspacePool&) = delete;
 
-  /// The smallest free block that fits, or a new one. 256-byte aligned.
+  /// The smallest free block that fits, or a new one, aligned to kPoolAlignment.
   /// @throws Error OUT_OF_MEMORY, UNSUPPORTED for other devices than CPU and CUDA
   void* allocate(int deviceType, int deviceId, uint64_t bytes);
   /// @throws Error INTERNAL for memory that is not in use

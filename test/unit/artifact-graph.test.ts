@@ -349,6 +349,15 @@ describe('serialiseGraph', () => {
   });
 });
 
+it('a graph of a million nodes is refused before anything is made of them', () => {
+  const nodes = `[${Array(1_000_000).fill('{}').join(',')}]`;
+  const started = performance.now();
+  expect(() => parseGraph(`{"nodes":${nodes},"arg_nodes":[],"heads":[],"node_row_ptr":[],"attrs":{}}`)).toThrow(
+    expect.objectContaining({ code: 'BAD_GRAPH', message: expect.stringMatching(/at most 100000 nodes.*an array of 1000000/) }),
+  );
+  expect(performance.now() - started).toBeLessThan(2000);
+});
+
 describe('storageConflicts', () => {
   it('finds a tensor overwritten before it is read', () => {
     const graph = foreignGraph();

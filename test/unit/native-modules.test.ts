@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { native, type ExecutorPlan, type NativeExecutor, type PlanModule } from '../../lib/native.js';
 import { parseDataType } from '../../lib/artifact/dtype.js';
+import { floatToHalf, halfToFloat } from '../../lib/formats/codes.js';
 import { LadderError } from '../../lib/errors.js';
 import { floatBytes, makePlan, rejection, Workshop } from '../fixtures/native/objects.js';
 
@@ -156,6 +157,31 @@ describe('operators', () => {
   });
 });
 
+describe('TVM’s C interface', () => {
+  let api: string;
+  beforeAll(() => {
+    api = workshop.compile('tvm_api.c');
+  });
+  test('converts binary16 for processors that cannot', async () => {
+    const values = [1 / 3, -65504, 1e-7, 70000];
+    const expected = values.map((value) => halfToFloat(floatToHalf(Math.fround(value))));
+    expect(await withExecutor(planOf('round_to_half', api), (executor) => runOn(executor, values))).toEqual(expected);
+  });
+  test('allocates tensors and memory, at the same place in each run', async () => {
+    await withExecutor(planOf('add_by_allocated', api), async (executor) => {
+      expect(await runOn(executor)).toEqual([0, ...kInput.slice(1).map((x) => x + 1)]);
+      expect(await runOn(executor)).toEqual([1, ...kInput.slice(1).map((x) => x + 1)]);
+    });
+    const error = await withExecutor(planOf('asks_for_too_much_alignment', api), (executor) => rejection(executor.run()));
+    expect(error).toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('aligned to 1048576') });
+  });
+  test('finds global functions, and none without an error', async () => {
+    expect((await withExecutor(planOf('finds_global', api), (executor) => runOn(executor))).slice(0, 2)).toEqual([1, 1]);
+    expect(native().globalFunctions()).toContain('runtime.GetDeviceAttr');
+    expect(native().globalFunctions()).not.toContain('tvm.contrib.cudnn.conv2d.forward');
+  });
+});
+
 describe('errors', () => {
   const failureOf = (functionName: string, module = cpu) =>
     withExecutor(planOf(functionName, module), (executor) => rejection(executor.run()));
@@ -241,11 +267,33 @@ describe('loading', () => {
     }
   });
   test('refuses what is no shared object', async () => {
-    for (const path of ['/no/such/model.so', new URL(import.meta.url).pathname]) {
+    for (const [path, code] of [
+      ['/no/such/model.so', 'IO'],
+      [new URL(import.meta.url).pathname, 'LOAD_FAILED'],
+    ] as const) {
       const error = await rejection(native().openExecutor(planOf('add_one', path)));
-      expect(error.code).toBe('LOAD_FAILED');
+      expect(error.code).toBe(code);
       expect(error.message).toContain(path);
     }
+  });
+  test('refuses an object that is cut short, at any place that the linker would map, and what is no regular file', async () => {
+    const whole = readFileSync(cpu);
+    const path = join(workshop.folder, 'cut.so');
+    for (const length of [70, 1000, 4096, 9000, Math.floor(whole.length / 2)]) {
+      writeFileSync(path, whole.subarray(0, length));
+      const error = await rejection(native().openExecutor(planOf('add_one', path)));
+      expect([error.code, error.message]).toEqual(['LOAD_FAILED', expect.stringMatching(/cut short/)]);
+    }
+    const pipe = join(workshop.folder, 'pipe.so');
+    workshop.execute('mkfifo', [pipe]);
+    for (const special of [pipe, '/dev/zero', workshop.folder]) {
+      const error = await rejection(native().openExecutor(planOf('add_one', special)));
+      expect([error.code, error.message]).toEqual(['IO', expect.stringContaining('no regular file')]);
+    }
+    const plan = makePlan({ tensors: [{ dtype: 'uint8', shape: [4] }], operators: [], module: null });
+    await withExecutor(plan, async (executor) => {
+      expect((await rejection(executor.loadParams(pipe, [{ entry: 0, fileOffset: 0, sizeBytes: 4 }]))).code).toBe('IO');
+    });
   });
   test('keeps two executors of one file apart', async () => {
     const plan = makePlan({

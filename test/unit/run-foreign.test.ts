@@ -1,13 +1,13 @@
 // Checkpoints of other makers, compiled for the CPU with the C compiler: they run, are timed and verified without a
 // manifest, and what is wrong with them is said with a remedy.
-import { copyFile, mkdir, readFile, truncate, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parseDataType } from '../../lib/artifact/dtype.js';
 import { serialiseGraph, type OperatorDescription } from '../../lib/artifact/graph-writer.js';
 import { writeParams } from '../../lib/artifact/params.js';
 import { renderVerify } from '../../lib/cli/verify.js';
-import { LadderError, inspectPrebuilt, loadPrebuilt, runPrebuilt, verifyPrebuilt } from '../../lib/index.js';
+import { LadderError, type Progress, inspectPrebuilt, loadPrebuilt, runPrebuilt, verifyPrebuilt } from '../../lib/index.js';
 import { native } from '../../lib/native.js';
 import { Workshop } from '../fixtures/native/objects.js';
 
@@ -210,6 +210,71 @@ describe('a foreign checkpoint on the CPU', () => {
   });
 });
 
+describe('what TVM runs', () => {
+  it('inputs of every type: random where that is defined, else zero, which is said', async () => {
+    const folder = join(workshop.folder, 'foreign', 'types');
+    await mkdir(folder, { recursive: true });
+    const tensor = (name: string, dtype: string) => ({ name, shape: [kLength], dtype });
+    const inputs = [tensor('b', 'bool'), tensor('u', 'uint1'), tensor('d', 'float64'), tensor('h', 'handle'), tensor('x', 'float32')];
+    const outputs = [tensor('y', 'float32')];
+    const operators = [{ name: 'op', functionName: 'sums_all_types', inputs: inputs.map(({ name }) => name), outputs }];
+    await writeFile(join(folder, 'graph.json'), serialiseGraph({ inputs, operators, outputs: ['y'], deviceType: 1 }));
+    await copyFile(workshop.compile('tvm_api.c'), join(folder, 'model.so'));
+    const layer = await loadPrebuilt(folder);
+    expect(layer.warnings.join()).toMatch(/zero.*: d, h; set them with setInput/);
+    const bits = [...((await layer.getInput('b')) as Uint8Array), ...((await layer.getInput('u')) as Uint8Array)];
+    expect(new Set(bits)).toEqual(new Set([0, 1]));
+    await layer.setInput('d', new Float64Array(kLength).fill(0.25));
+    await layer.setInput('x', new Float32Array(kLength).fill(3));
+    await layer.run();
+    const sum = bits.reduce((total, bit) => total + bit, 0) + kLength / 4;
+    expect(await layer.getOutput(0)).toEqual(new Float32Array(kLength).fill(3 + sum));
+    const file = join(folder, 'graph.params');
+    await layer.exportParams(file);
+    await layer.dispose();
+    const stored = await loadPrebuilt(folder);
+    expect(stored.weights).toBe('file');
+    await stored.run();
+    expect(await stored.getOutput(0)).toEqual(new Float32Array(kLength).fill(3 + sum));
+    await stored.dispose();
+  });
+
+  it('a parameter of other shape or type with as many bytes, with a remark', async () => {
+    const path = await checkpoint('reshaped', ['add_one'], { params: new Float32Array(kLength) });
+    const values = Float32Array.from({ length: kLength }, (_, i) => i);
+    for (const [dtype, shape] of [
+      ['float32', [8, 8]],
+      ['int32', [kLength]],
+    ] as const) {
+      await writeParams(join(path, 'graph.params'), [
+        { name: 'data', dtype: parseDataType(dtype), shape, chunks: [new Uint8Array(values.buffer)] },
+      ]);
+      const layer = await loadPrebuilt(path);
+      expect(layer.warnings.join()).toMatch(/holds "data" as .*the graph wants float32 \[64\]: the same bytes are taken/);
+      await layer.run();
+      expect(await layer.getOutput(0)).toEqual(values.map((value) => value + 1));
+      await layer.dispose();
+    }
+  });
+
+  it.skipIf(process.arch !== 'x64')(
+    'global functions that this runtime lacks are found at load, where an operator calls them',
+    async () => {
+      const path = await checkpoint('cudnn', ['add_one', 'calls_cudnn']);
+      expect(await errorOf(loadPrebuilt(path))).toMatchObject({
+        code: 'MISSING_SYMBOL',
+        message: expect.stringMatching(/tvm\.contrib\.cudnn\.conv2d\.forward \(called by calls_cudnn\)/),
+      });
+      expect((await inspectPrebuilt(path)).problems).toMatchObject([{ code: 'MISSING_SYMBOL' }]);
+      const other = await inspectPrebuilt(await checkpoint('no-cudnn', ['add_one']));
+      expect(other).toMatchObject({
+        problems: [],
+        module: { globalFunctions: [{ name: 'tvm.contrib.cudnn.conv2d.forward', provided: false }] },
+      });
+    },
+  );
+});
+
 describe('what is wrong is said, with what to do about it', () => {
   it('an operator that fails: its name and its words', async () => {
     const before = native().allocatedBytes();
@@ -248,6 +313,74 @@ describe('what is wrong is said, with what to do about it', () => {
     expect((await errorOf(loadPrebuilt(path))).code).toBe('BAD_MODULE');
     await writeFile(join(path, 'model.so'), 'not an object');
     expect((await errorOf(loadPrebuilt(path))).code).toBe('BAD_MODULE');
+  });
+
+  describe('special files', () => {
+    const pipe = join(workshop.folder, 'pipe');
+    beforeAll(() => workshop.execute('mkfifo', [pipe]));
+    it.each(['graph.json', 'checkpoint.json', 'graph.params', 'model.so'])(
+      '%s that is a pipe, a device, a folder, or a link to one',
+      async (file) => {
+        for (const [i, target] of [pipe, '/dev/zero', '/dev/full', workshop.folder].entries()) {
+          const path = await checkpoint(`special-${i}-${file}`, ['add_one'], { params: new Float32Array(kLength) });
+          await rm(join(path, file), { recursive: true, force: true });
+          await symlink(target, join(path, file));
+          const wanted = file === 'graph.json' ? /NOT_A_CHECKPOINT|IO/ : /^IO$/;
+          expect((await errorOf(loadPrebuilt(path))).code).toMatch(wanted);
+          if (file !== 'graph.json')
+            expect((await inspectPrebuilt(path)).problems).toMatchObject([
+              { code: 'IO', message: expect.stringContaining('no regular file') },
+            ]);
+        }
+      },
+    );
+  });
+
+  it('files that are larger than any checkpoint’s, and counts that only a sparse file announces', async () => {
+    const path = await checkpoint('large', ['add_one'], { params: new Float32Array(kLength) });
+    await writeFile(join(path, 'checkpoint.json'), '{}');
+    await truncate(join(path, 'checkpoint.json'), 2 ** 36);
+    expect(await errorOf(loadPrebuilt(path))).toMatchObject({
+      code: 'BAD_MANIFEST',
+      message: expect.stringMatching(/64\.0 GiB; at most 32/),
+    });
+    await rm(join(path, 'checkpoint.json'));
+    const head = Buffer.alloc(24);
+    head.writeBigUInt64LE(0xf7e58d4f05049cb7n, 0);
+    head.writeBigUInt64LE(2n ** 30n, 16);
+    await writeFile(join(path, 'graph.params'), head);
+    await truncate(join(path, 'graph.params'), 2 ** 40);
+    expect(await errorOf(loadPrebuilt(path))).toMatchObject({
+      code: 'BAD_PARAMS',
+      message: expect.stringMatching(/number of names is 1073741824; at most/),
+    });
+    await truncate(join(path, 'graph.json'), 2 ** 36);
+    expect(await errorOf(loadPrebuilt(path))).toMatchObject({ code: 'BAD_GRAPH', message: expect.stringMatching(/at most 32/) });
+  });
+
+  it('parameters stop being read when the signal fires', async () => {
+    const folder = join(workshop.folder, 'foreign', 'slow-params');
+    await mkdir(folder, { recursive: true });
+    const big = (name: string) => ({ name, shape: [100_000_000], dtype: 'float32' });
+    await writeFile(
+      join(folder, 'graph.json'),
+      serialiseGraph({
+        inputs: [big('data')],
+        operators: [{ name: 'op', functionName: 'add_one', inputs: ['data'], outputs: [big('y')] }],
+        outputs: ['y'],
+        deviceType: 1,
+      }),
+    );
+    await copyFile(operators, join(folder, 'model.so'));
+    const chunk = new Uint8Array(4_000_000);
+    await writeParams(join(folder, 'graph.params'), [{ ...big('data'), dtype: float, chunks: Array<Uint8Array>(100).fill(chunk) }]);
+    const controller = new AbortController();
+    const onProgress = ({ phase }: Progress): void => {
+      if (phase === 'fill') setTimeout(() => controller.abort(), 5);
+    };
+    const before = native().allocatedBytes();
+    expect((await errorOf(loadPrebuilt(folder, { signal: controller.signal, onProgress }))).code).toBe('ABORTED');
+    expect(native().allocatedBytes()).toEqual(before);
   });
 
   it('graph.params that are cut short, of another graph, or of another shape', async () => {

@@ -113,6 +113,16 @@ describe('weights', () => {
     expect(fill('int8', [64])).toEqual({ kind: 'bits' });
     expect(fill('int32', [64])).toEqual({ kind: 'uniform', low: 0, high: 2 });
     expect(fill('e5m2_float8', [64])).toMatchObject({ kind: 'code' });
+    for (const [dtype, mask] of [
+      ['bool', 1],
+      ['uint1', 1],
+      ['int2', 3],
+      ['int4', 15],
+    ] as const)
+      expect(fill(dtype, [64])).toEqual({ kind: 'code', base: 0, mask, signed: false });
+    expect(fill('uint1x8', [64])).toEqual({ kind: 'bits' });
+    for (const dtype of ['float64', 'handle', 'int24'])
+      expect(fill(dtype, [64])).toEqual({ kind: 'code', base: 0, mask: 0, signed: false });
   });
 
   it('foreign weights are as small as what is summed over them is long', () => {
