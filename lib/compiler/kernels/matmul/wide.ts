@@ -5,7 +5,6 @@
 import { LadderError } from '../../../errors.js';
 import type { LayoutDigit } from '../../../native.js';
 import type { Layout, Program } from '../../../operators/program.js';
-import type { Target } from '../../targets.js';
 import { defineFamily, type PlanContext, Refusal, type Storage } from '../family.js';
 import { isInPanels, isPanelStorage, panelLayout } from '../panels.js';
 import type { KernelLaunch, KernelPlan, Tuning } from '../plan.js';
@@ -211,20 +210,32 @@ function hopperKernel(shape: DenseShape, name: string, given: Tuning): WideKerne
   };
 }
 
-/** Multiprocessors of an A100. */
-const kA100Blocks = 108;
-const kWarpRows = 64,
-  kWarpTokens = 64;
+/** A tile of portable.cuh, and its share of a warp: found on an H100 for llama2-70b's products, by compute_80 PTX. */
+interface PortableTile {
+  readonly rows: number;
+  readonly tokens: number;
+  readonly warpRows: number;
+  readonly warpTokens: number;
+  readonly stages: number;
+  readonly groupTiles: number;
+}
 
-/** For GPUs without wgmma: a block of eight warps per multiprocessor, as many stages as an A100 has shared memory for. */
-function portableKernel(shape: DenseShape, target: Target): WideKernel {
-  const warps = (kTileRows / kWarpRows) * (kTileTokens / kWarpTokens);
-  const turns = warps * 2 * (kWarpRows / (shape.function === 'silu_mul' ? 16 : 8)) * 128;
-  const stage = kTileTokens * kPanelBytes + weightsBytes(shape),
-    fixed = tableBytes(shape) + turns;
-  const stages = Math.floor((kSharedPortableBytes - fixed) / stage);
-  const tiles = Math.ceil(shape.n / kTileRows) * Math.ceil(shape.m / kTileTokens);
-  const blocks = Math.min(tiles, target.capability ? kA100Blocks : 132);
+/** Decoded weights are decoded for more tokens at once; INT1 leaves room for two blocks on a multiprocessor. */
+function portableTile({ weight, n }: DenseShape): PortableTile {
+  if (isStoredOperand(weight)) return { rows: 128, tokens: 256, warpRows: 64, warpTokens: 64, stages: 3, groupTiles: 8 };
+  if (weight === 'int1') return { rows: 128, tokens: 128, warpRows: 32, warpTokens: 128, stages: 4, groupTiles: 16 };
+  const rows = Math.ceil(n / kTileRows) % 2 === 0 ? 256 : 128;
+  return { rows, tokens: 128, warpRows: 32, warpTokens: 128, stages: weight === 'int4' ? 6 : 4, groupTiles: 16 };
+}
+
+/** For GPUs without wgmma: a tile per block, as many stages as an A100 has shared memory for. */
+function portableKernel(shape: DenseShape): WideKernel {
+  const { rows, tokens, warpRows, warpTokens, stages: most, groupTiles } = portableTile(shape);
+  const warps = (rows / warpRows) * (tokens / warpTokens);
+  const stage = tokens * kPanelBytes + (rows / kTileRows) * weightsBytes(shape),
+    fixed = tableBytes(shape) + warps * 2 * (warpRows / (shape.function === 'silu_mul' ? 16 : 8)) * 128;
+  const stages = Math.min(most, Math.floor((kSharedPortableBytes - fixed) / stage));
+  const blocks = Math.ceil(shape.n / rows) * Math.ceil(shape.m / tokens);
   return {
     header: 'matmul/wide/portable.cuh',
     kernel: 'widePortable',
@@ -233,14 +244,14 @@ function portableKernel(shape: DenseShape, target: Target): WideKernel {
     cluster: 1,
     threads: warps * 32,
     sharedBytes: stages * stage + fixed,
-    constants: `static constexpr int kTileRows = ${kTileRows}, kTileTokens = ${kTileTokens}, kWarpRows = ${kWarpRows}, kWarpTokens = ${kWarpTokens}, kBlocks = ${blocks}, kStages = ${stages}, kGroupTiles = 8;`,
+    constants: `static constexpr int kTileRows = ${rows}, kTileTokens = ${tokens}, kWarpRows = ${warpRows}, kWarpTokens = ${warpTokens}, kBlocks = ${blocks}, kStages = ${stages}, kGroupTiles = ${groupTiles};`,
   };
 }
 
 /** @throws LadderError `BAD_ARGUMENT` when the tuning does not fit */
 function plan(match: WideMatch, name: string, given: Tuning, { target }: PlanContext): KernelPlan {
   const { shape } = match;
-  const chosen = target.capability?.[0] === 9 ? hopperKernel(shape, name, given) : portableKernel(shape, target);
+  const chosen = target.capability?.[0] === 9 ? hopperKernel(shape, name, given) : portableKernel(shape);
   const { header, kernel, type, blocks, cluster, threads, sharedBytes: shared, constants } = chosen;
   const expanded = isMxWeight(shape.weight);
   const { members, kernelArguments } = operatorArguments(match);

@@ -1,0 +1,109 @@
+// Plans of the wide products and of what writes panels: what is taken and refused, and by which name; stored orders are bijections; panels
+// go from one operator to the next without a copy; tunings fit; targets have kernels of their own.
+import { describe, expect, it } from 'vitest';
+import { designCheckpoint } from '../../lib/compiler/design.js';
+import { figure8Requests } from '../../lib/compiler/figure8.js';
+import { Refusal } from '../../lib/compiler/kernels/family.js';
+import { select } from '../../lib/compiler/kernels/index.js';
+import { wide } from '../../lib/compiler/kernels/matmul/wide.js';
+import { isInPanels, panelLayout } from '../../lib/compiler/kernels/panels.js';
+import { buildTargets, layoutTarget } from '../../lib/compiler/targets.js';
+import { isMx, weightFormat } from '../../lib/formats/index.js';
+import { axisExtent, axisOffsets, checkLayout } from '../../lib/operators/layout.js';
+import { type DenseShapeV1, denseShape, kKernelWeights, plainDense, storedProgram } from '../fixtures/programs.js';
+
+const kWeights = kKernelWeights.map(({ id }) => id);
+const shapeOf = (weight: string, over: Partial<DenseShapeV1> = {}): DenseShapeV1 =>
+  denseShape(weight, { m: 4096, n: 2048, k: 1024, ...over });
+const refused = (weight: string, over: Partial<DenseShapeV1>): Refusal => {
+  const match = wide.accepts(plainDense(shapeOf(weight, over)), layoutTarget);
+  if (match instanceof Refusal) return match;
+  throw new Error('expected a refusal');
+};
+
+describe('wide products', () => {
+  it('take 65 to 16384 tokens of every format, on every target', () => {
+    for (const weight of kWeights)
+      for (const m of [65, 1000, 16384])
+        for (const target of buildTargets) expect(select(plainDense(shapeOf(weight, { m })), target)?.family).toBe(wide);
+    expect(refused('fp16', { m: 64 })).toMatchObject({ dimension: 'm', message: 'expected 65 to 16384 tokens but received 64' });
+    expect(refused('fp16', { m: 16385 }).dimension).toBe('m');
+  });
+
+  it('refuse other sizes and steps by name', () => {
+    expect(refused('fp16', { k: 96 })).toMatchObject({ dimension: 'k', message: 'expected a multiple of 64 for fp16 but received 96' });
+    expect(refused('fp8_e5m2', { k: 192 }).message).toBe('expected a multiple of 128 for fp8_e5m2 but received 192');
+    expect(refused('int1', { k: 640 }).message).toBe('expected a multiple of 256 for int1 but received 640');
+    expect(refused('int4', { k: 192, group: 128 }).dimension).toBe('k');
+    expect(refused('int4', { n: 192, function: 'silu_mul' }).message).toBe('expected a multiple of 128 with silu_mul but received 192');
+    expect(refused('fp16', { norm: { kind: 'rms', eps: 1e-5 } }).dimension).toBe('norm');
+    expect(refused('fp8_e5m2', { input: 'fp16' }).dimension).toBe('input');
+  });
+
+  it('store weights and scales in an order that is a bijection, rows padded to whole tiles', () => {
+    for (const weight of kWeights) {
+      for (const group of weightFormat(weight).weight.groups) {
+        for (const over of [{ n: 200 }, { n: 384, function: 'silu_mul' as const }]) {
+          const { weightLayout, scaleLayout } = storedProgram(shapeOf(weight, { ...over, group, k: 1280 }));
+          expect([axisExtent(weightLayout!, 'n'), axisExtent(weightLayout!, 'k')]).toEqual([Math.ceil(over.n / 128) * 128, 1280]);
+          checkLayout(weightLayout!, [
+            { name: 'n', extent: over.n },
+            { name: 'k', extent: 1280 },
+          ]);
+          if (group !== -1) expect(axisExtent(scaleLayout!, 'k')).toBe(1280 / group);
+        }
+      }
+    }
+  });
+
+  it('keep gates beside their ups', () => {
+    const { weightLayout } = storedProgram(shapeOf('fp16', { n: 512, function: 'silu_mul' }));
+    const rows = axisOffsets(weightLayout!, 'n');
+    // Eight rows of 16 bytes of each of eight pieces: gate rows 0 to 7, then up rows 0 to 7.
+    expect([rows[0], rows[1], rows[8]! - rows[0]!, rows[256]! - rows[0]!]).toEqual([0, 8, 2 * 512, 512]);
+  });
+
+  it('read panels, and write them where the next operator reads them', () => {
+    for (const request of figure8Requests().filter(({ seq }) => seq === 4096)) {
+      const { model } = designCheckpoint(request, null);
+      const expanded = isMx(weightFormat(request.format.weight));
+      expect(model.operators.filter(({ program }) => program.nodes.some(({ kind }) => kind === 'relayout'))).toEqual([]);
+      const kernels = new Set(model.operators.map(({ family }) => family.id));
+      expect([...kernels].sort()).toEqual(['attention/flash', 'matmul/wide', 'norm']);
+      for (const { family, program } of model.operators) {
+        if (family === wide) expect(isInPanels(program.values[program.nodes[0]!.inputs[0]!]!)).toBe(!expanded);
+        if (family.id === 'attention/flash') expect(isInPanels(program.values[program.inputs[0]!]!)).toBe(true);
+      }
+    }
+  });
+
+  it('have panels of 128 bytes, rows padded to eight', () => {
+    const axes = [
+      { name: 'm', extent: 65 },
+      { name: 'c', extent: 128 },
+    ];
+    const { digits } = panelLayout({ axes, type: 'f16' })!;
+    const [m, c] = [axisOffsets(digits, 'm'), axisOffsets(digits, 'c')];
+    expect([m.length, m[1], m[8], c[1], c[8], c[64]]).toEqual([72, 8, 512, 1, 64, 72 * 64]);
+    expect(panelLayout({ axes: [axes[0]!, { name: 'c', extent: 96 }], type: 'f16' })).toBeNull();
+  });
+
+  it('plan for each target, and offer the tuner what fits', () => {
+    for (const weight of kWeights) {
+      const stored = storedProgram(shapeOf(weight, { function: 'silu_mul' }));
+      const tunings = stored.configurations();
+      expect(tunings.length).toBeGreaterThan(3);
+      for (const tuning of tunings) expect(stored.plan('f', tuning).launches.at(-1)!.dynamicSharedBytes).toBeLessThanOrEqual(227 * 1024);
+      const portable = stored.plan(
+        'f',
+        {},
+        null,
+        buildTargets.find(({ id }) => id === 'sm_80'),
+      );
+      expect(portable.launches.at(-1)!.dynamicSharedBytes).toBeLessThanOrEqual(163 * 1024);
+      expect(portable.includes.at(-1)).toBe('matmul/wide/portable.cuh');
+      expect(() => stored.plan('f', { stages: 40 })).toThrow(expect.objectContaining({ code: 'BAD_ARGUMENT' }));
+      expect(stored.plan('f').launches).toHaveLength(isMx(weightFormat(weight)) ? 2 : 1);
+    }
+  });
+});
