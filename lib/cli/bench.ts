@@ -12,7 +12,9 @@ import { readCases, type BenchCase, type CaseTiming } from '../run/bench-cases.j
 import { runBench, type BenchOutcome } from '../run/bench.js';
 import { describeMeanState } from '../run/conditions.js';
 import { computeCapabilityOf, ordinalOf, selectDevice, type DeviceInfo } from '../run/device.js';
+import { modeOptions } from '../run/options.js';
 import { checkpointName, listCheckpoints, packageRoot, resolveCheckpoint, type FoundCheckpoint } from '../run/package.js';
+import { checkRunOptions } from '../run/run-prebuilt.js';
 import { formatMs, formatRate, inWords, renderTable } from '../table.js';
 import { endBench, planReproduction, reproducibleSettings, reproducibleSystems, tuneFirst, type FinishedBench } from './bench-end.js';
 import { exitCodes, type CliIo, type Command } from './command.js';
@@ -62,6 +64,18 @@ function chooseCheckpoints(
       `checkpoints/ lacks ${missing.join(', ')}, which bench/cases.json names; \`ladder build\` makes it`,
     );
   return there.filter(({ name }) => wanted.includes(name));
+}
+
+/** The timing of bench/cases.json, changed by what the command line says: of the file what fits that, and no option of another mode. */
+export function timingFor(defaults: CaseTiming, options: TimingOptions): CaseTiming {
+  const given = Object.fromEntries(Object.entries(timingOf(options)).filter(([, value]) => value !== undefined)) as Partial<CaseTiming>;
+  const mode = given.mode ?? defaults.mode;
+  const others: readonly string[] = modeOptions[mode === 'paper' ? 'samples' : 'paper'];
+  const kept = Object.fromEntries(Object.entries(defaults).filter(([name]) => !others.includes(name))) as CaseTiming;
+  const { minSamples, maxSamples } = given;
+  if (kept.maxSamples !== undefined && minSamples !== undefined) kept.maxSamples = Math.max(kept.maxSamples, minSamples);
+  if (kept.minSamples !== undefined && maxSamples !== undefined) kept.minSamples = Math.min(kept.minSamples, maxSamples);
+  return { ...kept, ...given };
 }
 
 /** The table at the end. */
@@ -171,8 +185,8 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
   });
   const device = selectDevice(options.device);
   const defaults = readCases(device.kind);
-  const overrides = Object.fromEntries(Object.entries(timingOf(options)).filter(([, value]) => value !== undefined));
-  const timing = { ...defaults.timing, ...overrides } as CaseTiming;
+  const timing = timingFor(defaults.timing, options);
+  checkRunOptions({ ...timing, device: options.device });
   const cases = chooseCheckpoints(names, options.checkpoints, defaults.checkpoints).map(
     (found): BenchCase => ({ ...found, deviceId: device.id, timing, verify: options.verify ?? defaults.verify }),
   );
