@@ -43,13 +43,13 @@ interface BenchCliOptions extends TimingOptions {
 const kCaseTimeoutS = 900;
 
 /** The checkpoints to measure: those named, or bench/cases.json's for this kind of device. */
-function chooseCheckpoints(
+async function chooseCheckpoints(
   names: readonly string[],
   folder: string | undefined,
   wanted: 'all' | readonly string[],
-): readonly FoundCheckpoint[] {
+): Promise<readonly FoundCheckpoint[]> {
   if (names.length > 0) return names.map((name) => ({ path: resolveCheckpoint(name), name: checkpointName(resolveCheckpoint(name)) }));
-  const there = listCheckpoints(folder);
+  const there = await listCheckpoints(folder);
   if (there.length === 0)
     throw new LadderError(
       'NOT_A_CHECKPOINT',
@@ -187,9 +187,8 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
   const defaults = readCases(device.kind);
   const timing = timingFor(defaults.timing, options);
   checkRunOptions({ ...timing, device: options.device });
-  const cases = chooseCheckpoints(names, options.checkpoints, defaults.checkpoints).map(
-    (found): BenchCase => ({ ...found, deviceId: device.id, timing, verify: options.verify ?? defaults.verify }),
-  );
+  const chosen = await chooseCheckpoints(names, options.checkpoints, defaults.checkpoints);
+  const cases = chosen.map((found): BenchCase => ({ ...found, deviceId: device.id, timing, verify: options.verify ?? defaults.verify }));
   const resultsRoot = resolve(options.results);
   const release = lockFor(device, resultsRoot, io);
   try {
@@ -281,7 +280,7 @@ export const benchCommand: Command = {
       .description('measure every checkpoint, each in a process of its own; goes on where it was interrupted')
       .argument('[checkpoint...]', 'paths or names (default: what bench/cases.json says for the device)')
       .option('--device <device>', "'auto', 'cpu', 'cuda' or 'cuda:<ordinal>'", 'auto')
-      .option('--checkpoints <folder>', 'measure all of a folder of <model>/<name>/ checkpoints')
+      .option('--checkpoints <folder>', 'measure all checkpoints below a folder')
       .option('--results <folder>', 'where records are kept', join(packageRoot, 'bench', 'results', 'local'))
       .option('--fresh', 'measure again what has a valid record of this code and these files')
       .option('--verify', "verify each checkpoint's operators, too")
