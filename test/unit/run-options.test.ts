@@ -76,7 +76,10 @@ describe('parseBenchmarkOptions', () => {
     [{ mode: 'paper', number: 3, repeat: 2, minRepeatMs: 0 }, null],
     [{ warmupMs: 0, minSamples: 5, maxSamples: 5, maxMs: 10, recoveryMs: 0, l2: 'cold' }, null],
     [{ mode: 'paper', minSamples: undefined }, null],
-    ...modeOptions.samples.map((name): [object, RegExp] => [{ mode: 'paper', [name]: name === 'sustained' ? 'on' : 1 }, new RegExp(`no \`${name}\` in mode 'paper'`)]),
+    ...modeOptions.samples.map((name): [object, RegExp] => [
+      { mode: 'paper', [name]: name === 'sustained' ? 'on' : 1 },
+      new RegExp(`no \`${name}\` in mode 'paper'`),
+    ]),
     ...modeOptions.paper.map((name): [object, RegExp] => [{ [name]: 1 }, new RegExp(`no \`${name}\` in mode 'samples'`)]),
     [{ mode: 'paper', l2: 'cold' }, /expected 'hot' for `l2`/],
     [{ minSamples: 2, maxSamples: 1 }, /at least 2, `minSamples`, for `maxSamples` but received 1/],
