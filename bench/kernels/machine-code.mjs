@@ -36,7 +36,7 @@ const nvcc = await findNvcc();
 if (nvcc === null) throw new Error('nvcc was not found');
 const folder = await mkdtemp(join(tmpdir(), 'ladder-code-'));
 const units = [];
-for (const { name, path } of listCheckpoints()) {
+for (const { name, path } of await listCheckpoints()) {
   const manifest = await readManifest(path);
   if (manifest === null || !new RegExp(values.only).test(name)) continue;
   const { sources } = await designStored(requestOf(manifest), path, layoutTarget.id);

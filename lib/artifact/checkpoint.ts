@@ -63,7 +63,7 @@ export interface Checkpoint {
   readonly name: string;
   /** What the name says, if it is one of the authors' kind. */
   readonly parsedName: CheckpointName | null;
-  /** The manifest's model, or the name of the folder above. */
+  /** The manifest's model, or that of the name, or the name of the folder above. */
   readonly model: string;
   readonly graph: Graph;
   /** null: weights are filled, not read. */
@@ -95,7 +95,8 @@ export async function readCheckpoint(path: string): Promise<Checkpoint> {
   if (module && manifest) await refuseDamagedModule(module.path);
   const name = basename(folder);
   const parent = basename(dirname(folder));
-  return { folder, name, parsedName: parseCheckpointName(name, parent), model: manifest?.model ?? parent, graph, params, module, manifest };
+  const parsedName = parseCheckpointName(name, parent);
+  return { folder, name, parsedName, model: manifest?.model ?? parsedName?.model ?? parent, graph, params, module, manifest };
 }
 
 /**

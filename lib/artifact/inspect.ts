@@ -137,11 +137,12 @@ export async function inspectPrebuilt(path: string): Promise<Inspection> {
   if (graph) for (const message of storageConflicts(graph)) problems.push({ code: 'BAD_GRAPH', message });
   const name = basename(folder);
   const parent = basename(dirname(folder));
+  const parsedName = parseCheckpointName(name, parent);
   return {
     folder,
     name,
-    model: manifest?.model ?? parent,
-    parsedName: parseCheckpointName(name, parent),
+    model: manifest?.model ?? parsedName?.model ?? parent,
+    parsedName,
     graph: graph && describeGraph({ graph, manifest, params }),
     params: params && {
       tensors: params.tensors.length,

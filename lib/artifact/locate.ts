@@ -2,8 +2,9 @@
  * From what a user typed to a checkpoint's folder: the folder itself or a file in it, with the authors' two spellings of
  * `ladder/checkpoint(s)/`, and a remedy that names the checkpoints nearby.
  */
-import { readdir, stat } from 'node:fs/promises';
-import { basename, dirname, join, resolve, sep } from 'node:path';
+import { readdir, realpath, stat } from 'node:fs/promises';
+import { dirname, join, resolve, sep } from 'node:path';
+import leven from 'leven';
 import { LadderError } from '../errors.js';
 
 export const kGraphFile = 'graph.json';
@@ -12,18 +13,19 @@ export const kModuleFile = 'model.so';
 export const kManifestFile = 'checkpoint.json';
 
 const kMaxListed = 8;
-const kMaxFoldersSearched = 400;
-const kSearchDepth = 4;
+const kMaxFoldersSearched = 4000;
+/** From above `checkpoints/Figure8/ladder/checkpoints/<model>/<name>`. */
+const kSearchDepth = 6;
 
 /**
  * The absolute path of the checkpoint's folder.
- * @throws LadderError `NOT_A_CHECKPOINT`, listing checkpoints below the path or beside it
+ * @param path the folder, a file in it, or a folder in it (`tuned/`)
+ * @throws LadderError `NOT_A_CHECKPOINT`, listing checkpoints below the path or beside it, the likeliest first
  */
 export async function locateCheckpoint(path: string): Promise<string> {
   for (const spelling of spellings(resolve(path))) {
-    const kind = await kindOf(spelling);
-    const folder = kind === 'file' ? dirname(spelling) : spelling;
-    if (kind !== null && (await kindOf(join(folder, kGraphFile))) === 'file') return folder;
+    if ((await kindOf(spelling)) === null) continue;
+    for (const folder of [spelling, dirname(spelling)]) if ((await kindOf(join(folder, kGraphFile))) === 'file') return folder;
   }
   const near = await nearbyCheckpoints(resolve(path));
   const exists = (await kindOf(resolve(path))) !== null;
@@ -37,31 +39,57 @@ export async function locateCheckpoint(path: string): Promise<string> {
   });
 }
 
-/** The checkpoints' folders below `folder`, sorted; at most a few levels and a few hundred folders are searched. */
-export async function findCheckpoints(folder: string): Promise<readonly string[]> {
+/** Texts, those first that differ least from what was wanted: a letter among sixty is a typing error, whatever they begin with. */
+export function likeliest(texts: readonly string[], wanted: string): readonly string[] {
+  return texts
+    .map((text) => ({ text, distance: leven(text, wanted) }))
+    .sort((a, b) => a.distance - b.distance || (a.text < b.text ? -1 : 1))
+    .map(({ text }) => text);
+}
+
+/** The checkpoints' folders at or below `folder`, sorted; links are followed, each folder once. At most some thousand folders are searched. @param levels below `folder` */
+export async function findCheckpoints(folder: string, levels = kSearchDepth): Promise<readonly string[]> {
   const found: string[] = [];
+  const seen = new Set<string>();
   let queue = [folder];
-  let searched = 0;
-  for (let depth = 0; depth <= kSearchDepth; depth++) {
+  for (let depth = 0; depth <= levels && queue.length > 0; depth++) {
     const next: string[] = [];
     for (const directory of queue) {
-      if (++searched > kMaxFoldersSearched) return found.sort();
+      const real = await realpath(directory).catch(() => null);
+      if (real === null || seen.has(real)) continue;
+      if (seen.size >= kMaxFoldersSearched) return found.sort();
+      seen.add(real);
       const entries = await readdir(directory, { withFileTypes: true }).catch(() => []);
-      if (entries.some((entry) => entry.name === kGraphFile && entry.isFile())) found.push(directory);
-      else
-        next.push(
-          ...entries
-            .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.') && entry.name !== 'node_modules')
-            .map((entry) => join(directory, entry.name)),
-        );
+      if ((await kindOf(join(directory, kGraphFile))) === 'file') {
+        found.push(directory);
+        continue;
+      }
+      for (const entry of entries) {
+        if (entry.name.startsWith('.') || entry.name === 'node_modules') continue;
+        const path = join(directory, entry.name);
+        if (entry.isDirectory() || (entry.isSymbolicLink() && (await kindOf(path)) === 'folder')) next.push(path);
+      }
     }
     queue = next;
   }
   return found.sort();
 }
 
+/** The names of the folders that the authors put checkpoints into. */
+const kCheckpointFolders = ['checkpoint', 'checkpoints'];
+
+/**
+ * A checkpoint's name: its path below `ladder/checkpoint(s)/`, which is `<model>/<name>` or, of networks, `<name>`; elsewhere its
+ * last two folders.
+ */
+export function nameOfFolder(folder: string): string {
+  const parts = resolve(folder).split(sep);
+  const at = parts.findLastIndex((part, i) => kCheckpointFolders.includes(part) && parts[i - 1] === 'ladder');
+  return (at >= 0 && at < parts.length - 1 ? parts.slice(at + 1) : parts.slice(-2)).join('/');
+}
+
 /** The path as it is, then with `ladder/checkpoint/` and `ladder/checkpoints/` exchanged. */
-function spellings(path: string): readonly string[] {
+export function spellings(path: string): readonly string[] {
   const singular = `${sep}ladder${sep}checkpoint`;
   const swapped = path.replace(new RegExp(`${singular}(s?)(?=${sep}|$)`), (_, plural: string) => (plural ? singular : `${singular}s`));
   return swapped === path ? [path] : [path, swapped];
@@ -71,21 +99,13 @@ async function nearbyCheckpoints(path: string): Promise<readonly string[]> {
   for (const spelling of spellings(path)) {
     if ((await kindOf(spelling)) === 'folder') {
       const below = await findCheckpoints(spelling);
-      if (below.length > 0) return below;
+      if (below.length > 0) return likeliest(below, path);
     }
   }
-  // Beside it: only where the path's parent exists, so that a typo does not search a whole disk.
+  // Beside it: only where the path's parent exists, and not far, so that a typo does not search a whole disk.
   for (const spelling of spellings(path)) {
-    const parent = dirname(spelling);
-    if ((await kindOf(parent)) !== 'folder') continue;
-    const entries = await readdir(parent, { withFileTypes: true }).catch(() => []);
-    const beside: string[] = [];
-    for (const entry of entries.slice(0, kMaxFoldersSearched)) {
-      if (entry.isDirectory() && (await kindOf(join(parent, entry.name, kGraphFile))) === 'file') beside.push(join(parent, entry.name));
-    }
-    const wanted = basename(spelling).slice(0, 6);
-    if (beside.length > 0)
-      return beside.sort((a, b) => Number(basename(b).startsWith(wanted)) - Number(basename(a).startsWith(wanted)) || (a < b ? -1 : 1));
+    const beside = (await kindOf(dirname(spelling))) === 'folder' ? await findCheckpoints(dirname(spelling), 2) : [];
+    if (beside.length > 0) return likeliest(beside, spelling);
   }
   return [];
 }

@@ -3,11 +3,14 @@
  * checkpoint. Words of formats and what names of a model begin with are the records' (lib/formats, lib/models).
  *
  *   layers     <prefix>_bs<B>_seq<S>[_layers<L>][_causal][_async]
- *              <prefix>_fq_0_<format>_<bits>_<group>_bs<B>_seq<S>_ci_<True|False>[_layers<L>][_causal][_async]
- *   networks   <prefix>[-b1][_fq_0_<format>_<bits>_ci_<True|False>][_async][_holistic_fp16]   (without -b1: batch 128)
+ *              <prefix>_fq_0_<format>_<bits>_<group>_bs<B>_seq<S>_ci_<True|False>[_cmxfp][_layers<L>][_causal][_async]
+ *   networks   <prefix>[-b<1|128>][_fq_0_<format>_<bits>[_<weight>]_ci_<True|False>][_async][_holistic_fp16]   (unsaid: 128)
  *
- * `fq` is fake quantisation, `ci` converts activations to INT8. `_layers<L>` for more than one layer and `_causal` for
- * attention with that mask are additions of this project. Paths in logs may hold names that are not quite the authors': {@link caseOfPath} takes from those what they say.
+ * `fq` is fake quantisation, `ci` converts activations to INT8, `cmxfp` to MXFP, which the format says as well. With `_<weight>`,
+ * format and bits are the activations': `int_8_int4`. What their scripts write themselves begins with the script's name instead of
+ * the prefix, `ladder_with_fake_dense_dequantize_bs1_seq1`. `_layers<L>` for more than one layer and `_causal` for attention with
+ * that mask are additions of this project. Paths in logs may hold names that are not quite the authors': {@link caseOfPath} takes
+ * from those what they say.
  */
 import { LadderError } from '../errors.js';
 import { formatLabel, formats, formatsOfWords, weightFormat, weightFormats, wordsOfFormats } from '../formats/index.js';
@@ -61,11 +64,13 @@ export const kPlainLabel = formatLabel(kPlainFormats.weight, kPlainFormats.activ
 const kUnsaidBatch = 128;
 
 const kFormat = '_fq_0_(?<format>[a-z0-9]+(?:_[a-z0-9]+)*?)_(?<bits>[1-9][0-9]?)';
+/** Scripts that write checkpoints of layers. */
+const kScripts = 'ladder_(?:from|with)_[a-z_]+?';
 const kShape = '_bs(?<batch>[1-9][0-9]{0,8})_seq(?<seq>[1-9][0-9]{0,8})';
 const kConversion = '_ci_(?<ci>True|False)';
 const kEndings: Readonly<Record<Model['kind'], string>> = {
-  layer: `(?:${kFormat}_(?<group>-1|[1-9][0-9]{0,5}))?${kShape}(?:${kConversion})?(?:_layers(?<layers>[2-9]|[1-9][0-9]{1,3}))?(?<causal>_causal)?(?<async>_async)?`,
-  network: `(?<one>-b1)?(?:${kFormat}${kConversion})?(?<async>_async)?(?<holistic>_holistic_fp16)?`,
+  layer: `(?:${kFormat}_(?<group>-1|[1-9][0-9]{0,5}))?${kShape}(?:${kConversion}(?:_cmxfp)?)?(?:_layers(?<layers>[2-9]|[1-9][0-9]{1,3}))?(?<causal>_causal)?(?<async>_async)?`,
+  network: `(?:-b(?<batch>1|${kUnsaidBatch}))?(?:${kFormat}(?:_(?<stored>[a-z]+[0-9]+))?${kConversion})?(?<async>_async)?(?<holistic>_holistic_fp16)?`,
 };
 const kKinds = ['layer', 'network'] as const;
 
@@ -77,7 +82,16 @@ function partsOf(name: string, kind: Model['kind']): Readonly<Record<string, str
       .filter((model) => model.kind === kind)
       .map(({ checkpoint }) => checkpoint.prefix.replace(/[^\w-]/g, '\\$&')),
   );
+  if (kind === 'layer') prefixes.add(kScripts);
   return new RegExp(`^(?<prefix>${[...prefixes].join('|')})${kEndings[kind]}$`).exec(name)?.groups ?? null;
+}
+
+/** The formats that the parts of a name say; null for words that no record has. */
+function pairOf({ format, bits, stored, ci }: Readonly<Record<string, string | undefined>>): FormatPair | null {
+  if (format === undefined) return kPlainFormats;
+  if (stored === undefined) return formatsOfWords(format, Number(bits), ci === 'True');
+  const [weight, activation] = [formats.find(stored), formats.find(`${format}${bits}`)];
+  return weight?.weight && activation?.activation ? { weight: weight.id, activation: activation.id } : null;
 }
 
 /**
@@ -92,14 +106,16 @@ export function parseCheckpointName(name: string, parent: string): CheckpointNam
   for (const kind of kKinds) {
     const parts = partsOf(name, kind);
     if (!parts || (parts['format'] === undefined) !== (parts['ci'] === undefined)) continue;
-    const pair =
-      parts['format'] === undefined ? kPlainFormats : formatsOfWords(parts['format'], Number(parts['bits']), parts['ci'] === 'True');
+    const pair = pairOf(parts);
     if (!pair) continue;
-    const sharing = models.all().filter((model) => model.kind === kind && model.checkpoint.prefix === parts['prefix']);
-    const model = sharing.find(({ id }) => id === parent) ?? sharing.find(({ checkpoint }) => !checkpoint.shared);
+    const ofKind = models.all().filter((model) => model.kind === kind);
+    const sharing = ofKind.filter((model) => model.checkpoint.prefix === parts['prefix']);
+    // A script's name says no model: then the folder above does, or nothing.
+    const model =
+      (sharing.length > 0 ? sharing : ofKind).find(({ id }) => id === parent) ?? sharing.find(({ checkpoint }) => !checkpoint.shared);
     return {
       model: model?.id ?? null,
-      batch: Number(parts['batch'] ?? (parts['one'] === undefined ? kUnsaidBatch : 1)),
+      batch: Number(parts['batch'] ?? kUnsaidBatch),
       seq: Number(parts['seq'] ?? 1),
       layers: Number(parts['layers'] ?? 1),
       mask: parts['causal'] === undefined ? 'none' : 'causal',

@@ -18,7 +18,7 @@ function systemOption(text: string): string {
   const labels = loggingSystems().map(({ label }) => label);
   const found = labels.find((label) => label.toLowerCase() === text.toLowerCase());
   if (found === undefined)
-    throw new LadderError('BAD_ARGUMENT', `expected one of ${labels.join(', ')} for --system but received "${text}"`);
+    throw new LadderError('BAD_ARGUMENT', `expected one of ${labels.join(', ')} for --system but received ${JSON.stringify(text)}`);
   return found;
 }
 
@@ -36,9 +36,9 @@ export const baselinesCommand: Command = {
           ...(options.system === undefined ? {} : { system: options.system }),
           allowUnterminated: options.allowUnterminated === true,
         });
-        if (options.json === true) return io.out(JSON.stringify(entries));
         if (entries.length === 0)
-          throw new LadderError('BAD_ARGUMENT', `${folder} holds no logs (*.log, *.log.gz, *.tar.gz, latency.txt)`, { folder });
+          throw new LadderError('BAD_ARGUMENT', `${folder} holds no logs (*.log, *.log.gz, *.tar, *.tar.gz, latency.txt)`, { folder });
+        if (options.json === true) return io.out(JSON.stringify(entries));
         io.out(
           renderTable(
             [

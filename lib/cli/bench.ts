@@ -12,7 +12,9 @@ import { readCases, type BenchCase, type CaseTiming } from '../run/bench-cases.j
 import { runBench, type BenchOutcome } from '../run/bench.js';
 import { describeMeanState } from '../run/conditions.js';
 import { computeCapabilityOf, ordinalOf, selectDevice, type DeviceInfo } from '../run/device.js';
+import { modeOptions } from '../run/options.js';
 import { checkpointName, listCheckpoints, packageRoot, resolveCheckpoint, type FoundCheckpoint } from '../run/package.js';
+import { checkRunOptions } from '../run/run-prebuilt.js';
 import { formatMs, formatRate, inWords, renderTable } from '../table.js';
 import { endBench, planReproduction, reproducibleSettings, reproducibleSystems, tuneFirst, type FinishedBench } from './bench-end.js';
 import { exitCodes, type CliIo, type Command } from './command.js';
@@ -41,13 +43,13 @@ interface BenchCliOptions extends TimingOptions {
 const kCaseTimeoutS = 900;
 
 /** The checkpoints to measure: those named, or bench/cases.json's for this kind of device. */
-function chooseCheckpoints(
+async function chooseCheckpoints(
   names: readonly string[],
   folder: string | undefined,
   wanted: 'all' | readonly string[],
-): readonly FoundCheckpoint[] {
+): Promise<readonly FoundCheckpoint[]> {
   if (names.length > 0) return names.map((name) => ({ path: resolveCheckpoint(name), name: checkpointName(resolveCheckpoint(name)) }));
-  const there = listCheckpoints(folder);
+  const there = await listCheckpoints(folder);
   if (there.length === 0)
     throw new LadderError(
       'NOT_A_CHECKPOINT',
@@ -62,6 +64,18 @@ function chooseCheckpoints(
       `checkpoints/ lacks ${missing.join(', ')}, which bench/cases.json names; \`ladder build\` makes it`,
     );
   return there.filter(({ name }) => wanted.includes(name));
+}
+
+/** The timing of bench/cases.json, changed by what the command line says: of the file what fits that, and no option of another mode. */
+export function timingFor(defaults: CaseTiming, options: TimingOptions): CaseTiming {
+  const given = Object.fromEntries(Object.entries(timingOf(options)).filter(([, value]) => value !== undefined)) as Partial<CaseTiming>;
+  const mode = given.mode ?? defaults.mode;
+  const others: readonly string[] = modeOptions[mode === 'paper' ? 'samples' : 'paper'];
+  const kept = Object.fromEntries(Object.entries(defaults).filter(([name]) => !others.includes(name))) as CaseTiming;
+  const { minSamples, maxSamples } = given;
+  if (kept.maxSamples !== undefined && minSamples !== undefined) kept.maxSamples = Math.max(kept.maxSamples, minSamples);
+  if (kept.minSamples !== undefined && maxSamples !== undefined) kept.minSamples = Math.min(kept.minSamples, maxSamples);
+  return { ...kept, ...given };
 }
 
 /** The table at the end. */
@@ -171,11 +185,10 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
   });
   const device = selectDevice(options.device);
   const defaults = readCases(device.kind);
-  const overrides = Object.fromEntries(Object.entries(timingOf(options)).filter(([, value]) => value !== undefined));
-  const timing = { ...defaults.timing, ...overrides } as CaseTiming;
-  const cases = chooseCheckpoints(names, options.checkpoints, defaults.checkpoints).map(
-    (found): BenchCase => ({ ...found, deviceId: device.id, timing, verify: options.verify ?? defaults.verify }),
-  );
+  const timing = timingFor(defaults.timing, options);
+  checkRunOptions({ ...timing, device: options.device });
+  const chosen = await chooseCheckpoints(names, options.checkpoints, defaults.checkpoints);
+  const cases = chosen.map((found): BenchCase => ({ ...found, deviceId: device.id, timing, verify: options.verify ?? defaults.verify }));
   const resultsRoot = resolve(options.results);
   const release = lockFor(device, resultsRoot, io);
   try {
@@ -267,7 +280,7 @@ export const benchCommand: Command = {
       .description('measure every checkpoint, each in a process of its own; goes on where it was interrupted')
       .argument('[checkpoint...]', 'paths or names (default: what bench/cases.json says for the device)')
       .option('--device <device>', "'auto', 'cpu', 'cuda' or 'cuda:<ordinal>'", 'auto')
-      .option('--checkpoints <folder>', 'measure all of a folder of <model>/<name>/ checkpoints')
+      .option('--checkpoints <folder>', 'measure all checkpoints below a folder')
       .option('--results <folder>', 'where records are kept', join(packageRoot, 'bench', 'results', 'local'))
       .option('--fresh', 'measure again what has a valid record of this code and these files')
       .option('--verify', "verify each checkpoint's operators, too")

@@ -87,7 +87,7 @@ function findCuda(addon: NativeAddon): readonly Finding[] {
 export async function examine(): Promise<readonly Finding[]> {
   const { finding, addon } = findAddon();
   const nvcc = await findNvcc();
-  const checkpoints = listCheckpoints();
+  const checkpoints = await listCheckpoints();
   return [
     ok('ladder', packageVersion()),
     ok('Node.js', process.version),

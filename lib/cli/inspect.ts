@@ -1,4 +1,5 @@
 /** `ladder inspect`: what a checkpoint's folder holds, without a GPU and without loading its code. Exit 1 where it has problems. */
+import { caseOfName } from '../artifact/names.js';
 import { inspectPrebuilt, type Inspection } from '../artifact/inspect.js';
 import { exitCodes, type Command } from './command.js';
 import { addCheckpointArgument, checkpointOf } from './shared.js';
@@ -23,11 +24,7 @@ export function renderInspection(inspection: Inspection): string {
       'format',
       `${manifest.format.label}, batch ${manifest.batch}, ${manifest.seq} ${manifest.seq === 1 ? 'token' : 'tokens'}${manifest.mask ? ` (${manifest.mask})` : ''}, ${manifest.layers} ${manifest.layers === 1 ? 'layer' : 'layers'}; moves ${formatBytes(manifest.bytes)}, ${(manifest.flops / 1e9).toPrecision(3)} GFLOP`,
     ]);
-  else if (parsedName)
-    facts.push([
-      'by its name',
-      `weights ${parsedName.weight}, activations ${parsedName.activation}, batch ${parsedName.batch}, ${parsedName.seq} tokens`,
-    ]);
+  else if (parsedName) facts.push(['by its name', `${caseOfName(parsedName).format}, batch ${parsedName.batch}, ${parsedName.seq} tokens`]);
   if (graph)
     facts.push([
       'graph.json',

@@ -34,10 +34,10 @@ export const listCommand: Command = {
     program
       .command('list')
       .description('list the checkpoints below checkpoints/')
-      .argument('[folder]', 'a folder of <model>/<name>/ checkpoints (default: checkpoints/Figure8/ladder/checkpoint)')
+      .argument('[folder]', 'a folder with checkpoints below it (default: checkpoints/Figure8/ladder/checkpoint and checkpoints)')
       .option('--json', 'machine-readable result')
       .action(async (folder: string | undefined, options: { json?: boolean }) => {
-        const listed = await Promise.all(listCheckpoints(folder).map(describe));
+        const listed = await Promise.all((await listCheckpoints(folder)).map(describe));
         if (options.json) return io.out(JSON.stringify(listed));
         if (listed.length === 0) return io.out('no checkpoints; `ladder build` makes one');
         io.out(
@@ -46,6 +46,7 @@ export const listCommand: Command = {
               { title: 'checkpoint' },
               { title: 'setting' },
               { title: 'format' },
+              { title: 'model' },
               { title: 'moves', align: 'right' },
               { title: 'model.so' },
               { title: 'weights' },
@@ -54,6 +55,7 @@ export const listCommand: Command = {
               one.name,
               one.setting,
               one.format,
+              one.model,
               one.bytes === null ? '—' : formatBytes(one.bytes),
               one.hasModule ? 'there' : one.described ? 'built on first use' : 'absent',
               one.hasParams ? 'graph.params' : one.described ? 'seeded' : 'fake',

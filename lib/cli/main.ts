@@ -21,11 +21,22 @@ export function makeProgram(io: CliIo): Program {
     .description('Runs, times, verifies and builds prebuilt Ladder checkpoints, without TVM or Python')
     .version(packageVersion())
     .exitOverride()
-    .configureOutput({ writeOut: (text) => io.out(text.trimEnd()), writeErr: (text) => io.note(text.trimEnd()) })
-    .showHelpAfterError('(`ladder --help` lists the commands, `ladder <command> --help` their options)');
+    .configureOutput({ writeOut: (text) => io.out(text.trimEnd()), writeErr: (text) => io.note(text.trimEnd()) });
   for (const command of commands) command.register(program, io);
-  // Subcommands do not inherit an exitOverride that is set after they are made, nor output settings.
-  for (const command of program.commands) command.copyInheritedSettings(program);
+  const names = program
+    .createHelp()
+    .visibleCommands(program)
+    .map((command) => command.name());
+  program.showHelpAfterError(`(the commands are ${names.join(', ')}; \`ladder <command> --help\` lists their options)`);
+  for (const command of program.commands) {
+    // Subcommands do not inherit an exitOverride that is set after they are made, nor output settings.
+    command.copyInheritedSettings(program);
+    const flags = command
+      .createHelp()
+      .visibleOptions(command)
+      .map(({ long, short }) => long ?? short);
+    command.showHelpAfterError(`(it has ${flags.join(', ')}; \`ladder ${command.name()} --help\` explains them)`);
+  }
   return program;
 }
 
@@ -54,7 +65,11 @@ export async function runCli(args: readonly string[], stdout: OutputStream, stde
 
 function report(error: unknown, io: ProcessIo, json: boolean, signal: AbortSignal): ExitCode {
   // commander has printed its message, or the help that was asked for.
-  if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+  if (error instanceof CommanderError) {
+    if (error.exitCode === 0) return exitCodes.ok;
+    if (json) io.out(JSON.stringify({ error: { code: 'BAD_ARGUMENT', message: error.message.replace(/^error: /, ''), context: {} } }));
+    return exitCodes.usage;
+  }
   if (signal.aborted || (error instanceof LadderError && error.code === 'ABORTED')) {
     io.note('ladder: aborted');
     return exitCodes.aborted;

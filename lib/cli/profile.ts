@@ -1,6 +1,7 @@
 /** `ladder profile`: time per operator, against the device's ceilings where the checkpoint says its bytes and FLOPs. */
 import { withPrebuilt } from '../run/run-prebuilt.js';
 import type { ProfileReport } from '../run/profile.js';
+import { parseOptions, profileOptionsSchema } from '../run/options.js';
 import { checkpointName } from '../run/package.js';
 import type { Command } from './command.js';
 import { addCheckpointArgument, addLoadOptions, checkpointOf, progressTo, wholeNumber, type CheckpointOptions } from './shared.js';
@@ -39,6 +40,7 @@ export const profileCommand: Command = {
       .option('--samples <n>', 'times that each operator is timed', wholeNumber)
       .action(async (argument: string | undefined, options: CheckpointOptions & { samples?: number }) => {
         const path = checkpointOf(argument, options);
+        parseOptions(profileOptionsSchema, { samples: options.samples });
         const task = { signal: io.signal, onProgress: progressTo(io) };
         const report = await withPrebuilt(path, { device: options.device, seed: options.seed, build: options.build, ...task }, (prebuilt) =>
           prebuilt.profile({ ...task, samples: options.samples }),

@@ -7,7 +7,7 @@ import type { LadderError } from '../errors.js';
 import { checkWritable, writeWhole } from '../files.js';
 import type { Prebuilt } from '../run/prebuilt.js';
 import { describeMeanState } from '../run/conditions.js';
-import { recordOf, runLoaded, withPrebuilt, type RunResult } from '../run/run-prebuilt.js';
+import { checkRunOptions, recordOf, runLoaded, withPrebuilt, type RunResult } from '../run/run-prebuilt.js';
 import type { BenchmarkOptions } from '../run/options.js';
 import { checkpointName } from '../run/package.js';
 import type { ProfileReport } from '../run/profile.js';
@@ -191,25 +191,23 @@ export function renderAuthors(path: string, result: RunResult, profile: ProfileR
 
 async function runAction(argument: string | undefined, options: RunCliOptions, io: CliIo): Promise<void> {
   const path = checkpointOf(argument, options);
-  if (options.save !== undefined) await checkWritable(options.save);
   const onProgress = progressTo(io);
   const task = { signal: io.signal, onProgress };
+  const load = { device: options.device, seed: options.seed, build: options.build };
   const timing: BenchmarkOptions = {
     ...timingOf(options),
     ...task,
     roofline: options.roofline,
     ...(options.authors && { mode: options.mode ?? 'paper', launch: options.launch ?? 'stream' }),
   };
+  checkRunOptions({ ...load, ...timing });
+  if (options.save !== undefined) await checkWritable(options.save);
   const measured = async (prebuilt: Prebuilt): Promise<{ result: RunResult; profile: ProfileReport | null }> => {
     const result = await runLoaded(prebuilt, timing);
     // The debug executor runs the graph once.
     return { result, profile: options.authors ? await prebuilt.profile({ ...task, samples: 1 }) : null };
   };
-  const { result, profile } = await withPrebuilt(
-    path,
-    { device: options.device, seed: options.seed, build: options.build, ...task },
-    measured,
-  );
+  const { result, profile } = await withPrebuilt(path, { ...load, ...task }, measured);
   io.endProgress();
   const record = recordOf(result, null);
   if (options.json) io.out(JSON.stringify(record));

@@ -1,7 +1,7 @@
 /**
  * What several commands share: the checkpoint argument, the device option, numbers, and progress in words.
  */
-import type { Command as Program } from 'commander';
+import { InvalidArgumentError, type Command as Program } from 'commander';
 import { checkpointName } from '../artifact/names.js';
 import { LadderError } from '../errors.js';
 import { figure8Models } from '../models/index.js';
@@ -67,17 +67,15 @@ export function checkpointOf(argument: string | undefined, options: { readonly p
   return resolveCheckpoint((argument ?? options.prebuilt_path)!);
 }
 
-/** Reads a non-negative whole number of the command line. */
+/** Reads a non-negative whole number of the command line. @throws InvalidArgumentError, to which commander adds the option */
 export function wholeNumber(text: string): number {
-  if (!/^(0|[1-9][0-9]{0,15})$/.test(text))
-    throw new LadderError('BAD_ARGUMENT', `expected a whole number but received ${JSON.stringify(text)}`);
+  if (!/^(0|[1-9][0-9]{0,15})$/.test(text)) throw new InvalidArgumentError(`expected a whole number but received ${JSON.stringify(text)}`);
   return Number(text);
 }
 
-/** Reads non-negative milliseconds of the command line. */
+/** Reads non-negative milliseconds of the command line. @throws InvalidArgumentError, to which commander adds the option */
 export function milliseconds(text: string): number {
-  if (!/^[0-9]+(\.[0-9]+)?$/.test(text))
-    throw new LadderError('BAD_ARGUMENT', `expected milliseconds but received ${JSON.stringify(text)}`);
+  if (!/^[0-9]+(\.[0-9]+)?$/.test(text)) throw new InvalidArgumentError(`expected milliseconds but received ${JSON.stringify(text)}`);
   return Number(text);
 }
 

@@ -127,6 +127,12 @@ export const benchmarkOptionsSchema = z.strictObject({
 });
 export type CheckedBenchmarkOptions = z.infer<typeof benchmarkOptionsSchema>;
 
+/** What one mode has, and the other has no use for. */
+export const modeOptions = {
+  samples: ['warmupMs', 'minSamples', 'maxSamples', 'maxMs', 'recoveryMs', 'sustained'],
+  paper: ['number', 'repeat', 'minRepeatMs'],
+} as const satisfies Record<CheckedBenchmarkOptions['mode'], readonly (keyof BenchmarkOptions)[]>;
+
 export const verifyOptionsSchema = z.strictObject({
   ...taskShape,
   seed: integer(0).default(1),
@@ -176,6 +182,42 @@ export function parseOptions<S extends z.ZodObject>(schema: S, options: unknown)
     option: name,
   });
 }
+
+/**
+ * Checks the options of timing, each by itself and against the others.
+ * @throws LadderError `BAD_ARGUMENT`, also for an option of the other mode
+ */
+export function parseBenchmarkOptions(options: unknown): CheckedBenchmarkOptions {
+  const checked = parseOptions(benchmarkOptionsSchema, options);
+  const { mode, l2, minSamples, maxSamples } = checked;
+  const other = mode === 'paper' ? 'samples' : 'paper';
+  const given = (options ?? {}) as Readonly<Record<string, unknown>>;
+  const odd = modeOptions[other].find((name) => given[name] !== undefined);
+  if (odd !== undefined)
+    throw new LadderError('BAD_ARGUMENT', `expected no \`${odd}\` in mode '${mode}': it is an option of mode '${other}'`, { option: odd });
+  if (mode === 'paper' && l2 === 'cold')
+    throw new LadderError(
+      'BAD_ARGUMENT',
+      "expected 'hot' for `l2` in mode 'paper', whose events span many inferences, but received \"cold\"",
+      {
+        option: 'l2',
+      },
+    );
+  if (minSamples !== undefined && maxSamples !== undefined && minSamples > maxSamples)
+    throw new LadderError(
+      'BAD_ARGUMENT',
+      `expected at least ${minSamples}, \`minSamples\`, for \`maxSamples\` but received ${maxSamples}`,
+      {
+        option: 'maxSamples',
+      },
+    );
+  return checked;
+}
+
+/** Options of loading and of timing, as one call takes them. */
+export const runOptionsSchema = z.strictObject({ ...loadOptionsSchema.shape, ...benchmarkOptionsSchema.shape });
+/** Options of loading and of verifying; `seed` is the verification's. */
+export const verifyPrebuiltOptionsSchema = z.strictObject({ ...loadOptionsSchema.shape, ...verifyOptionsSchema.shape });
 
 /** Throws `ABORTED` when the signal has fired. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {

@@ -2,9 +2,10 @@
  * Where this package lies, which version and commit it is, and where checkpoints are looked for.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { findCheckpoints, kGraphFile, nameOfFolder, spellings } from '../artifact/locate.js';
 import { LadderError } from '../errors.js';
 
 /** The package's folder: this file is two levels below it, both as lib/run/*.ts and as dist/run/*.js. */
@@ -37,7 +38,7 @@ function readCommit(): string {
   return git('status', '--porcelain', '--untracked-files=no') === '' ? head : `${head}+dirty`;
 }
 
-/** The folders that hold `<model>/<name>/` checkpoints: the authors use both spellings. */
+/** The folders that hold checkpoints: the authors use both spellings. */
 function checkpointFolders(): readonly string[] {
   const below = ['checkpoint', 'checkpoints'].map((name) => join('checkpoints', 'Figure8', 'ladder', name));
   const roots = resolve('.') === packageRoot ? [packageRoot] : [resolve('.'), packageRoot];
@@ -46,49 +47,43 @@ function checkpointFolders(): readonly string[] {
 
 /** A checkpoint folder that was found by name. */
 export interface FoundCheckpoint {
-  /** `<model>/<name>` */
+  /** `<model>/<name>`, or `<name>` of networks, which lie in no folder of their model. */
   readonly name: string;
   readonly path: string;
 }
 
-/** All checkpoints below a folder of `<model>/<name>/graph.json`, by name; default: the project's own. */
-export function listCheckpoints(folder?: string): readonly FoundCheckpoint[] {
+/**
+ * All checkpoints at or below a folder, at any of the authors' levels, by name; default: the project's own.
+ * @throws LadderError `IO` for a folder that is not there, in either spelling of `ladder/checkpoint(s)`
+ */
+export async function listCheckpoints(folder?: string): Promise<readonly FoundCheckpoint[]> {
+  const given = folder === undefined ? [] : spellings(resolve(folder)).filter((path) => existsSync(path));
+  if (folder !== undefined && given.length === 0)
+    throw new LadderError('IO', `could not list ${folder}: there is no such folder`, { path: folder });
   const found = new Map<string, string>();
-  for (const root of folder === undefined ? checkpointFolders() : [resolve(folder)]) {
-    for (const model of subfolders(root)) {
-      for (const name of subfolders(join(root, model))) {
-        const path = join(root, model, name);
-        const id = `${model}/${name}`;
-        if (!found.has(id) && existsSync(join(path, 'graph.json'))) found.set(id, path);
-      }
+  for (const root of folder === undefined ? checkpointFolders() : given)
+    for (const path of await findCheckpoints(root)) {
+      const name = checkpointName(path);
+      if (!found.has(name)) found.set(name, path);
     }
-  }
   return [...found].map(([name, path]) => ({ name, path })).sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-function subfolders(path: string): readonly string[] {
-  try {
-    return readdirSync(path).filter((name) => statSync(join(path, name), { throwIfNoEntry: false })?.isDirectory());
-  } catch (cause) {
-    throw new LadderError('IO', `could not list ${path}: ${(cause as Error).message}`, { path }, { cause });
-  }
-}
-
 /**
- * The path that a checkpoint argument means: itself where it exists, else a name such as
- * `llama2-70b/llama2_bs1_seq1_async` below the project's checkpoints. What is found nowhere is returned as it is: reading
- * the checkpoint then reports what lies near it.
+ * The path that a checkpoint argument means: itself where it exists, else a name such as `llama2-70b/llama2_bs1_seq1_async` or
+ * `resnet-50-b1` below the project's checkpoints. A folder that happens to be called as a checkpoint is, and holds none, is not
+ * meant. What is found nowhere is returned as the place where it would be: reading the checkpoint then reports what lies near it.
  */
 export function resolveCheckpoint(pathOrName: string): string {
-  if (existsSync(pathOrName)) return resolve(pathOrName);
-  return (
-    checkpointFolders()
-      .map((folder) => join(folder, pathOrName))
-      .find((path) => existsSync(path)) ?? pathOrName
-  );
+  const named = checkpointFolders().map((folder) => join(folder, pathOrName));
+  const there = [resolve(pathOrName), ...named].filter((path) => existsSync(path));
+  const found = there.find((path) => existsSync(join(path, kGraphFile))) ?? there[0];
+  if (found !== undefined) return found;
+  const isPath = pathOrName.includes('/') && existsSync(dirname(resolve(pathOrName)));
+  return isPath ? pathOrName : (named.find((path) => existsSync(dirname(path))) ?? pathOrName);
 }
 
-/** `<model>/<name>` of a checkpoint's folder. */
+/** `<model>/<name>` of a checkpoint's folder, or `<name>` of a network's. */
 export function checkpointName(path: string): string {
-  return `${basename(dirname(path))}/${basename(path)}`;
+  return nameOfFolder(path);
 }

@@ -11,10 +11,10 @@ import { exportLoaded, type ExportedParams } from './export.js';
 import { argumentTensors, openCheckpoint, type Loaded, type LoadTimes } from './load.js';
 import { caseOf, type CheckpointCase } from './names.js';
 import {
-  benchmarkOptionsSchema,
   describeValue,
   exportOptionsSchema,
   loadOptionsSchema,
+  parseBenchmarkOptions,
   parseOptions,
   profileOptionsSchema,
   verifyOptionsSchema,
@@ -169,10 +169,7 @@ export class Prebuilt implements AsyncDisposable {
    */
   async benchmark(options?: BenchmarkOptions): Promise<BenchmarkResult> {
     const { executor, device, checkpoint } = this.use();
-    return measure(
-      { executor, device, manifest: checkpoint.manifest, setting: this.case.setting },
-      parseOptions(benchmarkOptionsSchema, options),
-    );
+    return measure({ executor, device, manifest: checkpoint.manifest, setting: this.case.setting }, parseBenchmarkOptions(options));
   }
 
   /** Times each operator by itself. @throws LadderError `BAD_ARGUMENT`, `ABORTED`, `DISPOSED` */

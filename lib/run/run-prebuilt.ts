@@ -3,11 +3,19 @@
  */
 import { basename } from 'node:path';
 import type { LadderError } from '../errors.js';
-import type { BenchmarkResult } from './benchmark.js';
-import { deviceForRecord, type DeviceInfo } from './device.js';
+import { refuseOnCpu, type BenchmarkResult } from './benchmark.js';
+import { deviceForRecord, selectDevice, type DeviceInfo } from './device.js';
 import type { LoadTimes } from './load.js';
 import { caseOf, type CheckpointCase } from './names.js';
-import type { BenchmarkOptions, LoadOptions, VerifyRunOptions } from './options.js';
+import {
+  parseBenchmarkOptions,
+  parseOptions,
+  runOptionsSchema,
+  verifyPrebuiltOptionsSchema,
+  type BenchmarkOptions,
+  type LoadOptions,
+  type VerifyRunOptions,
+} from './options.js';
 import { packageCommit, packageVersion } from './package.js';
 import { Prebuilt } from './prebuilt.js';
 import { type BenchRecord, unmeasured } from './record.js';
@@ -71,12 +79,23 @@ export async function runLoaded(prebuilt: Prebuilt, options: BenchmarkOptions): 
 }
 
 /**
+ * Checks the options of `runPrebuilt` before anything is loaded for them.
+ * @throws LadderError `BAD_ARGUMENT`; `NO_DRIVER`, `NO_DEVICE`, `UNSUPPORTED` for a device that is not there, or has no such thing
+ */
+export function checkRunOptions(options: RunOptions | undefined): void {
+  const { device } = parseOptions(runOptionsSchema, options);
+  const timing = parseBenchmarkOptions(splitOptions(options).rest);
+  if (selectDevice(device).kind === 'cpu') refuseOnCpu(timing);
+}
+
+/**
  * Loads a checkpoint, fills or reads its weights, warms up, times it, and disposes of it.
  * @param path its folder, or its name below checkpoints/
  * @throws LadderError what loading and timing throw
  * @example const { latencyMs } = await runPrebuilt('checkpoints/…/llama2_bs1_seq1_async', { launch: 'graph' });
  */
 export async function runPrebuilt(path: string, options?: RunOptions): Promise<RunResult> {
+  checkRunOptions(options);
   const { load, rest } = splitOptions(options);
   return withPrebuilt(path, load, (prebuilt) => runLoaded(prebuilt, rest));
 }
@@ -88,6 +107,7 @@ export async function runPrebuilt(path: string, options?: RunOptions): Promise<R
  * @example if (!(await verifyPrebuilt(path)).passed) process.exitCode = 3;
  */
 export async function verifyPrebuilt(path: string, options?: Omit<LoadOptions, 'seed'> & VerifyRunOptions): Promise<VerifyReport> {
+  parseOptions(verifyPrebuiltOptionsSchema, options);
   const { load, rest } = splitOptions(options);
   const { seed, ...loadOnly } = load;
   const verifying = { ...rest, ...(seed !== undefined && { seed }) };

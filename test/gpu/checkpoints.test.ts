@@ -18,7 +18,7 @@ const kCases = [
   { name: 'llama2-70b/llama2_bs1_seq1_async', atMostMs: 0.7 },
   { name: 'llama2-70b/llama2_fq_0_int_4_-1_bs1_seq1_ci_False_async', atMostMs: 0.25 },
 ];
-const found = new Map(listCheckpoints().map(({ name, path }) => [name, path]));
+const found = new Map((await listCheckpoints()).map(({ name, path }) => [name, path]));
 const kMissing = !gpu
   ? `a GPU (${native().cudaStatus().reason})`
   : kCases.some(({ name }) => !found.has(name))

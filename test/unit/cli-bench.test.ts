@@ -115,6 +115,16 @@ describe('ladder bench', () => {
     ).toEqual([]);
   });
 
+  it('takes more samples than its cases ask for, and the paper’s rule instead', async () => {
+    const results = join(root, 'asked');
+    const bench = (...more: string[]): ReturnType<typeof ladder> =>
+      ladder('bench', built[0]!.folder, '--results', results, '--device', 'cpu', '--no-figures', ...more);
+    expect((await bench('--min-samples', '30')).status).toBe(0);
+    expect(readRecords(results)).toMatchObject([{ samples: { count: 30 } }]);
+    expect((await bench('--mode', 'paper', '--min-repeat-ms', '1', '--fresh')).status).toBe(0);
+    expect(readRecords(results).find(({ mode }) => mode === 'paper')).toMatchObject({ paper: { valuesMs: { length: 5 } } });
+  });
+
   it('takes over what was measured by content, not by dates, and says what is another', async () => {
     const folder = join(root, 'resumed', 'llama2-tiny', basename(built[0]!.folder));
     mkdirSync(join(root, 'resumed', 'llama2-tiny'), { recursive: true });

@@ -98,6 +98,83 @@ describe('usage', () => {
     expect([status, out]).toEqual([2, '']);
   });
 
+  const absent = join(tmpdir(), 'ladder-no-such-checkpoint');
+  it.each<[string, string[], RegExp]>([
+    ['a seed', ['run', absent, '--seed', '-1'], /option '--seed <n>' argument '-1' is invalid\. expected a whole number but received "-1"/],
+    ['milliseconds', ['run', absent, '--max-ms', '1s'], /option '--max-ms <ms>' argument '1s' is invalid\. expected milliseconds/],
+    ['candidates', ['tune', absent, '--candidates', 'all'], /option '--candidates <n>' argument 'all' is invalid/],
+    ['a group', ['build', 'llama2-tiny', '--group', 'x'], /option '--group <n>' argument 'x' is invalid/],
+    ['a system', ['baselines', absent, '--system', 'dos'], /expected one of AMOS, TensorIR.* for --system but received "dos"/],
+    ['a mode', ['run', absent, '--mode', 'fast'], /expected 'samples' or 'paper' for `mode` but received "fast"/],
+    ['a device', ['run', absent, '--device', 'gpu'], /for `device` but received "gpu"/],
+    ['a launch', ['bench', absent, '--device', 'cpu', '--launch', 'graphs'], /for `launch` but received "graphs"/],
+    ['no samples', ['run', absent, '--device', 'cpu', '--min-samples', '0'], /for `minSamples` but received 0/],
+    [
+      'fewer at most than at least',
+      ['run', absent, '--device', 'cpu', '--min-samples', '9', '--max-samples', '3'],
+      /at least 9, `minSamples`, for `maxSamples` but received 3/,
+    ],
+    ['an extent', ['verify', absent, '--device', 'cpu', '--end-to-end', 'some'], /expected 'auto', 'full' or 'off' for `endToEnd`/],
+    ['samples of a profile', ['profile', absent, '--device', 'cpu', '--samples', '0'], /for `samples` but received 0/],
+    [
+      'the paper’s rule with samples',
+      ['run', absent, '--device', 'cpu', '--mode', 'paper', '--min-samples', '5'],
+      /expected no `minSamples` in mode 'paper': it is an option of mode 'samples'/,
+    ],
+    [
+      'samples with the paper’s rule',
+      ['run', absent, '--device', 'cpu', '--repeat', '3'],
+      /expected no `repeat` in mode 'samples': it is an option of mode 'paper'/,
+    ],
+    [
+      'the authors’ call with samples',
+      ['--prebuilt_path', absent, '--device', 'cpu', '--recovery-ms', '0'],
+      /expected no `recoveryMs` in mode 'paper'/,
+    ],
+    [
+      'a bench with both',
+      ['bench', absent, '--device', 'cpu', '--mode', 'paper', '--warmup-ms', '5'],
+      /expected no `warmupMs` in mode 'paper'/,
+    ],
+    [
+      'a cold cache by the paper’s rule',
+      ['run', absent, '--device', 'cpu', '--mode', 'paper', '--l2', 'cold'],
+      /expected 'hot' for `l2` in mode 'paper'/,
+    ],
+  ])('%s is refused before the checkpoint is looked for', async (_, args, message) => {
+    expect(await ladder(...args)).toMatchObject({ status: 2, out: '', err: expect.stringMatching(message) as string });
+  });
+
+  it('what the device lacks is refused before the checkpoint is looked for, too', async () => {
+    expect(await ladder('run', absent, '--device', 'cpu', '--launch', 'graph')).toMatchObject({
+      status: 1,
+      err: expect.stringMatching(/the CPU has no CUDA graphs.*\[UNSUPPORTED\]/) as string,
+    });
+  });
+
+  it('an unknown option or command is answered with those that there are', async () => {
+    const { status, err } = await ladder('run', folder, '--minsamples', '3');
+    expect([status, err]).toEqual([2, expect.stringMatching(/unknown option '--minsamples'/)]);
+    for (const name of ['--min-samples', '--device', '--save', '--prebuilt_path', '--no-build']) expect(err).toContain(name);
+    const unknown = (await ladder('lits')).err;
+    expect(unknown).toMatch(/unknown command 'lits'/);
+    for (const name of ['list', 'inspect', 'bench', 'doctor']) expect(unknown).toContain(name);
+    expect(unknown).not.toContain('bench-case');
+    const json = await ladder('run', folder, '--minsamples', '3', '--json');
+    expect([json.status, JSON.parse(json.out)]).toEqual([
+      2,
+      { error: { code: 'BAD_ARGUMENT', message: expect.stringMatching(/^unknown option '--minsamples'/) as string, context: {} } },
+    ]);
+  });
+
+  it('baselines of an empty folder have one status in both forms', async () => {
+    const empty = await mkdtemp(join(tmpdir(), 'ladder-empty-'));
+    const message = /holds no logs/;
+    expect(await ladder('baselines', empty)).toMatchObject({ status: 2, out: '', err: expect.stringMatching(message) as string });
+    expect(await ladder('baselines', empty, '--json')).toMatchObject({ status: 2, out: expect.stringMatching(message) as string });
+    await rm(empty, { recursive: true });
+  });
+
   it('an error is status 1, and JSON on request', async () => {
     const missing = await ladder('inspect', join(root, 'nothing'));
     expect(missing.status).toBe(1);

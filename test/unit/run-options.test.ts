@@ -1,7 +1,17 @@
 // Options are checked once, at the edge: what fits passes with its defaults, what does not is named.
 import { describe, expect, it } from 'vitest';
 import { LadderError } from '../../lib/errors.js';
-import { benchmarkOptionsSchema, describeValue, loadOptionsSchema, parseOptions, verifyOptionsSchema } from '../../lib/run/options.js';
+import { timingFor } from '../../lib/cli/bench.js';
+import { runPrebuilt, verifyPrebuilt } from '../../lib/index.js';
+import {
+  benchmarkOptionsSchema,
+  describeValue,
+  loadOptionsSchema,
+  modeOptions,
+  parseBenchmarkOptions,
+  parseOptions,
+  verifyOptionsSchema,
+} from '../../lib/run/options.js';
 
 function messageOf(task: () => unknown): string {
   try {
@@ -58,6 +68,63 @@ describe('parseOptions', () => {
     [{ repeat: 1e9 }, 'for `repeat` but received 1000000000 of type number'],
   ])('refuses %j of a benchmark', (options, message) => {
     expect(messageOf(() => parseOptions(benchmarkOptionsSchema, options))).toContain(message);
+  });
+});
+
+describe('parseBenchmarkOptions', () => {
+  it.each<[object, RegExp | null]>([
+    [{ mode: 'paper', number: 3, repeat: 2, minRepeatMs: 0 }, null],
+    [{ warmupMs: 0, minSamples: 5, maxSamples: 5, maxMs: 10, recoveryMs: 0, l2: 'cold' }, null],
+    [{ mode: 'paper', minSamples: undefined }, null],
+    ...modeOptions.samples.map((name): [object, RegExp] => [
+      { mode: 'paper', [name]: name === 'sustained' ? 'on' : 1 },
+      new RegExp(`no \`${name}\` in mode 'paper'`),
+    ]),
+    ...modeOptions.paper.map((name): [object, RegExp] => [{ [name]: 1 }, new RegExp(`no \`${name}\` in mode 'samples'`)]),
+    [{ mode: 'paper', l2: 'cold' }, /expected 'hot' for `l2`/],
+    [{ minSamples: 2, maxSamples: 1 }, /at least 2, `minSamples`, for `maxSamples` but received 1/],
+  ])('%j', (options, message) => {
+    if (message === null) expect(parseBenchmarkOptions(options)).toMatchObject({ roofline: true });
+    else expect(messageOf(() => parseBenchmarkOptions(options))).toMatch(message);
+  });
+});
+
+describe('one-call forms', () => {
+  it.each([
+    [
+      'runPrebuilt',
+      () => runPrebuilt('no-such-checkpoint', { frobnicate: 1 } as object),
+      /signal, onProgress, device, seed, build, mode, launch, l2, .* but received `frobnicate`/,
+    ],
+    ['runPrebuilt', () => runPrebuilt('no-such-checkpoint', { device: 'cpu', number: 3 }), /no `number` in mode 'samples'/],
+    ['runPrebuilt', () => runPrebuilt('no-such-checkpoint', { device: 'abacus' }), /for `device` but received "abacus"/],
+    [
+      'verifyPrebuilt',
+      () => verifyPrebuilt('no-such-checkpoint', { maxRow: 1 } as object),
+      /device, seed, build, maxColumns, maxRows, endToEnd but received `maxRow`/,
+    ],
+    ['verifyPrebuilt', () => verifyPrebuilt('no-such-checkpoint', { device: 'cpu', maxRows: -1 }), /for `maxRows` but received -1/],
+  ])('%s checks its options before it looks for the checkpoint, and names all that there are', async (_, call, message) => {
+    await expect(call()).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message: expect.stringMatching(message) as string });
+  });
+});
+
+describe('timingFor', () => {
+  const file = { mode: 'samples', launch: 'stream', l2: 'hot', warmupMs: 0, minSamples: 2, maxSamples: 5, maxMs: 5000 } as const;
+  it.each([
+    [{ minSamples: 100 }, { ...file, minSamples: 100, maxSamples: 100 }],
+    [{ maxSamples: 1 }, { ...file, minSamples: 1, maxSamples: 1 }],
+    [
+      { minSamples: 3, maxSamples: 4 },
+      { ...file, minSamples: 3, maxSamples: 4 },
+    ],
+    [
+      { mode: 'paper', repeat: 2 },
+      { mode: 'paper', launch: 'stream', l2: 'hot', repeat: 2 },
+    ],
+    [{}, file],
+  ] as const)('%j', (given, expected) => {
+    expect(timingFor(file, given)).toEqual(expected);
   });
 });
 

@@ -71,15 +71,15 @@ const cli = join(packageRoot, 'dist', 'cli', 'main.js');
 /** What a test puts in the place of this machine. */
 export interface VendorSurroundings {
   /** Our checkpoint of a case and format; null where there is none. */
-  checkpointOf(case_: BaselineCase, format: string): string | null;
+  checkpointOf(case_: BaselineCase, format: string): string | null | Promise<string | null>;
   /** What serves its samples (session.ts). */
   serverOf(path: string, ordinal: number): { readonly program: string; readonly args: readonly string[] };
   readState(ordinal: number): NativeDeviceState | null;
 }
 
 const surroundings: VendorSurroundings = {
-  checkpointOf: ({ model, setting }, format) =>
-    listCheckpoints().find(({ path }) => {
+  checkpointOf: async ({ model, setting }, format) =>
+    (await listCheckpoints()).find(({ path }) => {
       const found = caseOf(path, null);
       return found.model === model && found.setting === setting && found.format === format;
     })?.path ?? null,
@@ -149,7 +149,7 @@ export class VendorAdapter implements BaselineAdapter {
   /** Our checkpoint in a process of its own; null, with a warning, where there is none or it cannot run. */
   private async openOurs(case_: BaselineCase, options: AdapterOptions, warnings: string[]): Promise<Side | null> {
     const format = labelOf(this.layer.rivals);
-    const path = this.here.checkpointOf(case_, format);
+    const path = await this.here.checkpointOf(case_, format);
     if (path === null) {
       warnings.push(`measured alone: there is no checkpoint of ours in ${format}`);
       return null;
