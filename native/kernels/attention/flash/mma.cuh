@@ -49,7 +49,7 @@ __device__ __forceinline__ void flashMmaKernel(const void* qkv, const void* work
   launchDependents();
   waitForPrerequisites();
   const FlashTile tile = L::Tiles::at(blockIdx.x);
-  if (S::kOddStarts && tile.firstQuery >= tile.endRow) return;
+  if (L::Tiles::isEmpty(tile)) return;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const uint32_t keysAt = sharedAddress(memory), valuesAt = keysAt + L::kBlockBytes;
   const uint32_t queriesAt = valuesAt + L::kBlockBytes + warp * L::kWarpQueryBytes + lane * 16;

@@ -98,34 +98,54 @@ struct FlashTiles {
   static constexpr int kPerHead = (S::kSpan + kQueries - 1) / kQueries;
   static constexpr int kCount = kPerHead * C::kHeads * C::kBatch;
 
-  /// The first tile from `index` on, in the block's steps, that has queries: a sequence's last tile may have none.
-  __device__ __forceinline__ static int withQueries(int index) {
-    if constexpr (S::kOddStarts) {
-      while (index < kCount && at(index).firstQuery >= at(index).endRow) index += gridDim.x;
-    }
-    return index;
+  /// Tiles of a head, then heads: those that run together share keys. Causal: the longest of a head first.
+  __device__ __forceinline__ static FlashTile at(int index) {
+    const int head = index / kPerHead;
+    return at(head, C::kCausal ? kPerHead - 1 - index % kPerHead : index % kPerHead);
   }
 
-  /// Tiles of a head, then heads: those that run together share keys. Causal: the longest first.
-  __device__ __forceinline__ static FlashTile at(int index) {
+  /// `head`: counted over all sequences.
+  __device__ __forceinline__ static FlashTile at(int head, int number) {
     FlashTile tile;
-    int sequence, number;
-    if constexpr (C::kCausal) {
-      number = kPerHead - 1 - index / (C::kHeads * C::kBatch);
-      sequence = index / C::kHeads % C::kBatch;
-      tile.head = index % C::kHeads;
-    } else {
-      number = index % kPerHead;
-      tile.head = index / kPerHead % C::kHeads;
-      sequence = index / (kPerHead * C::kHeads);
-    }
-    tile.firstRow = sequence * C::kSeq;
+    tile.head = head % C::kHeads;
+    tile.firstRow = head / C::kHeads * C::kSeq;
     tile.endRow = tile.firstRow + C::kSeq;
     tile.firstKey = tile.firstRow / 8 * 8;
     tile.firstQuery = tile.firstKey + number * kQueries;
     const int endKey = C::kCausal ? min(tile.endRow, tile.firstQuery + kQueries) : tile.endRow;
     tile.keyBlocks = (endKey - tile.firstKey + kKeys - 1) / kKeys;
     return tile;
+  }
+
+  /// A sequence's last tile may have no queries.
+  __device__ __forceinline__ static bool isEmpty(const FlashTile& tile) { return S::kOddStarts && tile.firstQuery >= tile.endRow; }
+};
+
+/// The tiles of a block that loops: every gridDim.x-th; causal: of every gridDim.x-th pair of a long and a short one of a head, so that
+/// all blocks have as much to do.
+template <class Tiles, bool kCausal>
+struct FlashWalk {
+  int step = 0;
+  FlashTile tile;
+
+  /// To the next tile, at first to the first one. False: there is none.
+  __device__ __forceinline__ bool next() {
+    constexpr int kPairs = (Tiles::kPerHead + 1) / 2;
+    do {
+      if constexpr (kCausal) {
+        const int pair = blockIdx.x + step / 2 * gridDim.x;
+        if (pair >= Tiles::kCount / Tiles::kPerHead * kPairs) return false;
+        const int number = pair % kPairs, other = Tiles::kPerHead - 1 - number;
+        tile = Tiles::at(pair / kPairs, step % 2 == 0 ? other : number);
+        step += number == other ? 2 : 1;
+      } else {
+        const int index = blockIdx.x + step * gridDim.x;
+        if (index >= Tiles::kCount) return false;
+        tile = Tiles::at(index);
+        ++step;
+      }
+    } while (Tiles::isEmpty(tile));
+    return true;
   }
 };
 

@@ -30,6 +30,7 @@ struct FlashWarpgroups {
   using Cursor = RingCursor<kStages>;
   static constexpr int kSharedBytes = kBarriersAt + 2 * Ring::kBytes;
   using Tiles = FlashTiles<C, kQueries, kKeys>;
+  using Walk = FlashWalk<Tiles, C::kCausal>;
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -39,7 +40,6 @@ template <class C>
 __device__ __forceinline__ void flashProduce(const void* qkv, const void* workspace, uint32_t shared) {
   using S = FlashShape<C>;
   using L = FlashWarpgroups<C>;
-  using Tiles = typename L::Tiles;
   const typename L::Ring keyRing{shared + L::kBarriersAt}, valueRing{keyRing.base + keyRing.kBytes};
   typename L::Cursor cursor;
   const auto fetch = [&](auto parts, const typename L::Ring& ring, uint32_t blocks, const uint8_t* head, int firstRow, int rows) {
@@ -52,8 +52,18 @@ __device__ __forceinline__ void flashProduce(const void* qkv, const void* worksp
                      head + part * Parts::kStrideBytes + static_cast<int64_t>(firstRow / 8) * Parts::kGroupBytes,
                      rows / 8 * Parts::kGroupBytes, ring.full(cursor.slot));
   };
-  for (int index = Tiles::withQueries(blockIdx.x); index < Tiles::kCount; index = Tiles::withQueries(index + gridDim.x)) {
-    const FlashTile tile = Tiles::at(index);
+  typename L::Walk walk, ahead;
+  ahead.next();
+  while (walk.next()) {
+    const FlashTile tile = walk.tile;
+    // The next tile's queries wait in L2 for their turn.
+    if (ahead.next() && S::kAligned) {
+      const int64_t from = S::offset(ahead.tile.firstQuery, S::firstPiece(Part::kQuery, ahead.tile.head));
+      const int rows = min(L::kQueries, S::kPaddedRows - ahead.tile.firstQuery);
+#pragma unroll
+      for (int panel = 0; panel < S::kPieces / 8; ++panel)
+        bulkPrefetchL2(static_cast<const uint8_t*>(qkv) + from + panel * S::kPanelBytes, rows * 128);
+    }
     const int kvHead = tile.head / S::kShared;
     const uint8_t* keys = S::keys(qkv, workspace, kvHead);
     const uint8_t* values = S::values(qkv, workspace, kvHead);
@@ -72,7 +82,6 @@ template <class C>
 __device__ __forceinline__ void flashConsume(const void* qkv, const void* workspace, void* y, uint32_t shared, int group) {
   using S = FlashShape<C>;
   using L = FlashWarpgroups<C>;
-  using Tiles = typename L::Tiles;
   using Rows = FlashRows<C>;
   constexpr int kTiles = L::kKeys / 8, kTurn = 1;  // named barriers kTurn + group
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
@@ -114,9 +123,9 @@ __device__ __forceinline__ void flashConsume(const void* qkv, const void* worksp
     cursor.advance();
   };
 
-  int index = Tiles::withQueries(blockIdx.x);
-  if (index >= Tiles::kCount) return;
-  FlashTile tile = Tiles::at(index);
+  typename L::Walk walk;
+  if (!walk.next()) return;
+  FlashTile tile = walk.tile;
   Rows rows(tile, tile.firstQuery + group * 64 + warp * 16, lane);
   uint32_t q[Rows::kSteps][4];
   rows.load(q, qkv, tile.head, lane);
@@ -175,10 +184,9 @@ __device__ __forceinline__ void flashConsume(const void* qkv, const void* worksp
 
     const FlashTile done = tile;
     const Rows doneRows = rows;
-    index = Tiles::withQueries(index + gridDim.x);
-    const bool more = index < Tiles::kCount;
+    const bool more = walk.next();
     if (more) {
-      tile = Tiles::at(index);
+      tile = walk.tile;
       rows = Rows(tile, tile.firstQuery + group * 64 + warp * 16, lane);
       rows.load(q, qkv, tile.head, lane);
     }
