@@ -32,9 +32,12 @@ const cases = [
     ...[64, 96, 128].flatMap((headDim) => [...masked({ ...kind, headDim }), ...masked({ ...kind, headDim, batch: 3, seq: 127 })]),
     ...masked({ ...kind, seq: 128 }),
     ...masked({ ...kind, batch: 2, seq: 1000 }),
+    ...[1, 7].map((seq): AttentionShape => ({ ...kind, headDim: 96, batch: 3, seq, mask: 'causal' })),
     // Short sequences with a mask: kernels of their own.
     ...[2, 33, 64].map((seq): AttentionShape => ({ ...kind, seq, mask: 'causal' })),
   ]),
+  // More queries to a key head: values are moved as well.
+  ...masked({ ...rope, heads: 8, batch: 3, seq: 200 }),
   // Queries share keys under ALiBi, too.
   { ...rope, position: 'alibi' as const, batch: 2, seq: 300, headDim: 64 },
 ].map(attentionCase);

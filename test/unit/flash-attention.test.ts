@@ -42,15 +42,15 @@ function changed(program: Program, index: number, change: (value: Value) => Part
 }
 
 describe('plans', () => {
-  it('prepares keys that rotate, then lets every multiprocessor loop over tiles', () => {
+  it('prepares keys that rotate and values that many share, then lets every multiprocessor loop over tiles', () => {
     const { launches, workspaceBytes, includes } = planOf(llama, layoutTarget);
-    const prepared = 4096 * 128 * 4 + 8 * 2 * 4096 * 128;
+    const prepared = 4096 * 128 * 4 + 2 * 8 * 4096 * 128 * 2;
     expect(workspaceBytes).toBe(prepared);
     expect(includes).toEqual(['attention/flash/warpgroup.cuh', 'attention/flash/prepare.cuh']);
     expect(launches).toEqual([
       {
         name: 'f_prepare',
-        grid: [256, 1, 1],
+        grid: [256, 4, 1],
         block: [128, 1, 1],
         dynamicSharedBytes: 0,
         arguments: [
@@ -86,10 +86,12 @@ describe('plans', () => {
   });
 
   it('moves keys and values whose heads begin within panels', () => {
-    const panels = (seq: number): number => 2 * 2 * 2 * Math.ceil(seq / 8) * 1024;
     const narrow: AttentionShape = { ...llama, heads: 6, kvHeads: 2, headDim: 96, seq: 100, position: 'alibi' };
-    expect(planOf(narrow, layoutTarget).workspaceBytes).toBe(panels(100));
-    expect(planOf({ ...narrow, position: 'rope' }, layoutTarget).workspaceBytes).toBe(100 * 96 * 4 + panels(100));
+    const moved = 2 * 2 * 104 * 96 * 2;
+    expect(planOf(narrow, layoutTarget).workspaceBytes).toBe(moved);
+    expect(planOf({ ...narrow, position: 'rope' }, layoutTarget).workspaceBytes).toBe(100 * 96 * 4 + moved);
+    // Keys alone where heads begin panels and few share them.
+    expect(planOf({ ...narrow, headDim: 64, position: 'rope' }, layoutTarget).workspaceBytes).toBe(100 * 64 * 4 + 2 * 104 * 64 * 2);
   });
 
   it('says what it is tuned by', () => {

@@ -18,6 +18,8 @@ const kTile = 128;
 /** Blocks that loop over tiles: the multiprocessors of an H100. */
 const kMostBlocks = 132;
 const kPrepareThreads = 128;
+/** Blocks of the kernel that prepares which share the key heads, at most. */
+const kPrepareShares = 4;
 
 interface FlashMatch extends AttentionMatch {
   /** Values of qkv and of the result, and their orders in panels; null: the result is in rows alone. */
@@ -45,22 +47,20 @@ function accepts(program: Program): FlashMatch | Refusal {
   return { ...match, qkv, y, qkvPanels, yPanels: panelLayout(output), inPanels, panelResult };
 }
 
-/** Panels of 64 channels that a head takes where it begins one. */
-function headPanels({ headDim }: AttentionMatch): number {
-  return Math.ceil(headDim / 64);
-}
+/** Query heads to a key head from which on values are copied, too. */
+const kManyShared = 4;
 
 /** Rotary table, keys and values, where they are prepared: FlashShape in attention/flash/shape.cuh. */
-function workspaceBytes(match: AttentionMatch): number {
-  const { batch, seq, kvHeads, headDim, position } = match;
-  const moved = kvHeads * headPanels(match) * Math.ceil((batch * seq) / 8) * 1024;
+function workspaceBytes({ batch, seq, heads, kvHeads, headDim, position }: AttentionMatch): number {
+  const moved = kvHeads * Math.ceil((batch * seq) / 8) * 8 * headDim * 2;
+  const rope = position === 'rope';
   const aligned = headDim % 64 === 0;
-  return (position === 'rope' ? seq * headDim * 4 : 0) + (position === 'rope' || !aligned ? moved : 0) + (aligned ? 0 : moved);
+  return (rope ? seq * headDim * 4 : 0) + (rope || !aligned ? moved : 0) + (!aligned || heads / kvHeads >= kManyShared ? moved : 0);
 }
 
 /** What depends on the target: the template of native/kernels/attention/flash, and what it takes. */
-function kernelOf(match: AttentionMatch, { id }: Target) {
-  const block = headPanels(match) * kTile * 128;
+function kernelOf({ headDim }: AttentionMatch, { id }: Target) {
+  const block = kTile * headDim * 2;
   return id === 'sm_90a'
     ? {
         file: 'warpgroup.cuh',
@@ -70,14 +70,7 @@ function kernelOf(match: AttentionMatch, { id }: Target) {
         shared: 4 * block + 64,
         loops: true,
       }
-    : {
-        file: 'mma.cuh',
-        layout: 'FlashMma',
-        kernel: 'flashMmaKernel',
-        threads: 256,
-        shared: 2 * block + 256 * match.headDim,
-        loops: false,
-      };
+    : { file: 'mma.cuh', layout: 'FlashMma', kernel: 'flashMmaKernel', threads: 256, shared: 3 * block, loops: false };
 }
 
 /** Tiles of queries, which begin at multiples of 8 rows. */
@@ -87,7 +80,7 @@ function tiles({ batch, seq, heads }: AttentionMatch): number {
 
 function plan(match: FlashMatch, name: string, _tuning: Tuning, { target }: PlanContext): KernelPlan {
   if (!match.inPanels) throw new LadderError('INTERNAL', 'attention/flash is planned for qkv in rows, though it reads panels');
-  const { batch, seq, headDim } = match;
+  const { batch, seq, kvHeads, headDim } = match;
   const { file, layout, kernel, threads, shared, loops } = kernelOf(match, target);
   const workspace = workspaceBytes(match);
   const prepares = workspace > 0;
@@ -123,7 +116,7 @@ ${
         ? [
             launch({
               name: `${name}_prepare`,
-              grid: [Math.ceil(items / kPrepareThreads), 1, 1],
+              grid: [Math.ceil(items / kPrepareThreads), Math.min(kvHeads, kPrepareShares), 1],
               block: [kPrepareThreads, 1, 1],
               dynamicSharedBytes: 0,
               arguments: [qkv!, scratch!],

@@ -4,7 +4,7 @@
 //
 //   wait for k(j); fetch v(j); s = q · k(j)ᵀ; wait for v(j); fetch k(j+1); weigh s (the softmax); o = o · factor + p · v(j)
 //
-// Shared memory: [keys] [values] [queries]; blocks of ⌈d/64⌉ panels of kKeys rows, in core matrices, of which ldmatrix reads eight rows
+// Shared memory: [keys] [values] [queries]; blocks of kKeys rows of a head's parts, in core matrices, of which ldmatrix reads eight rows
 // without a conflict; queries as the lanes need them, 16 bytes per lane and step of 16 channels.
 // Grid: kCount blocks. Test: test/gpu/flash-attention.test.ts.
 #pragma once
@@ -18,7 +18,7 @@ template <class C>
 struct FlashMma {
   using S = FlashShape<C>;
   static constexpr int kWarps = 8, kThreads = 32 * kWarps, kQueries = 16 * kWarps, kKeys = 128;
-  static constexpr int kPanelBytes = kKeys * 128, kBlockBytes = S::kHeadPanels * kPanelBytes;
+  static constexpr int kBlockBytes = kKeys * S::kDim * 2;
   static constexpr int kWarpQueryBytes = S::kDim / 16 * 512;
   static constexpr int kSharedBytes = 2 * kBlockBytes + kWarps * kWarpQueryBytes;
   using Tiles = FlashTiles<C, kQueries, kKeys>;
@@ -49,25 +49,26 @@ __device__ __forceinline__ void flashMmaKernel(const void* qkv, const void* work
   launchDependents();
   waitForPrerequisites();
   const FlashTile tile = L::Tiles::at(blockIdx.x);
-  if (S::kOddStarts && tile.firstQuery >= tile.endRow) return;
+  if (L::Tiles::isEmpty(tile)) return;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const uint32_t keysAt = sharedAddress(memory), valuesAt = keysAt + L::kBlockBytes;
   const uint32_t queriesAt = valuesAt + L::kBlockBytes + warp * L::kWarpQueryBytes + lane * 16;
   const uint8_t* keys = S::keys(qkv, workspace, tile.head / S::kShared);
   const uint8_t* values = S::values(qkv, workspace, tile.head / S::kShared);
-  const auto fetch = [&](uint32_t shared, const uint8_t* panels, int block) {
+  const auto fetch = [&](auto parts, uint32_t shared, const uint8_t* head, int block) {
+    using Parts = decltype(parts);
+    constexpr int kPartBytes = L::kKeys / 8 * Parts::kGroupBytes;
     const int firstRow = tile.firstKey + block * L::kKeys;
-    const int bytes = ((tile.endRow + 7) / 8 * 8 - firstRow) * 128;
+    const int bytes = ((tile.endRow + 7) / 8 - firstRow / 8) * Parts::kGroupBytes;
 #pragma unroll
     for (int i = 0; i < L::kBlockBytes / 16 / L::kThreads; ++i) {
-      const int at = (i * L::kThreads + threadIdx.x) * 16, inPanel = at % L::kPanelBytes;
-      const bool inside = inPanel < bytes;
-      copyAsync16OrZero(shared + at,
-                        panels + at / L::kPanelBytes * S::kPanelBytes + (inside ? static_cast<int64_t>(firstRow) * 128 + inPanel : 0),
-                        inside);
+      const int at = (i * L::kThreads + threadIdx.x) * 16, inPart = at % kPartBytes;
+      const bool inside = inPart < bytes;
+      const int64_t from = inside ? static_cast<int64_t>(firstRow / 8) * Parts::kGroupBytes + inPart : 0;
+      copyAsync16OrZero(shared + at, head + at / kPartBytes * Parts::kStrideBytes + from, inside);
     }
   };
-  fetch(keysAt, keys, 0);
+  fetch(typename S::Keys{}, keysAt, keys, 0);
 
   // Queries: through registers, turned, to where this lane finds them again.
   const Rows rows(tile, tile.firstQuery + warp * 16, lane);
@@ -88,13 +89,20 @@ __device__ __forceinline__ void flashMmaKernel(const void* qkv, const void* work
   float o[S::kDim / 8][4] = {};
   const int lastKey = (C::kCausal ? min(tile.endRow, tile.firstQuery + L::kQueries) : tile.endRow) - 1;
   // Lane l names a row of 16 bytes: keys of two groups × two pieces; tokens of two groups × two pieces, groups first.
-  const uint32_t keyRow = keysAt + lane / 16 * 1024 + lane / 8 % 2 * 128 + lane % 8 * 16;
-  const uint32_t valueRow = valuesAt + lane / 8 % 2 * 1024 + lane / 16 * 128 + lane % 8 * 16;
+  using Keys = typename S::Keys;
+  using Values = typename S::Values;
+  const uint32_t keyRow = keysAt + lane / 16 * Keys::kGroupBytes + lane / 8 % 2 * 128 + lane % 8 * 16;
+  const uint32_t valueRow = valuesAt + lane / 8 % 2 * Values::kGroupBytes + lane / 16 * 128 + lane % 8 * 16;
+  // Where a piece of the block's first rows lies.
+  const auto pieceAt = [](auto parts, int piece) {
+    using Parts = decltype(parts);
+    return piece / Parts::kPartPieces * (L::kKeys / 8 * Parts::kGroupBytes) + piece % Parts::kPartPieces * 128;
+  };
 
   for (int block = 0; block < tile.keyBlocks; ++block) {
     copyAsyncWaitAll();
     __syncthreads();
-    fetch(valuesAt, values, block);
+    fetch(typename S::Values{}, valuesAt, values, block);
 
     float s[kTiles][4] = {};
 #pragma unroll
@@ -104,14 +112,14 @@ __device__ __forceinline__ void flashMmaKernel(const void* qkv, const void* work
 #pragma unroll
       for (int i = 0; i < kTiles / 2; ++i) {
         uint32_t k[4];
-        loadMatrices(keyRow + step / 4 * L::kPanelBytes + step % 4 * 256 + i * 2048, k);
+        loadMatrices(keyRow + pieceAt(Keys{}, 2 * step) + i * 2 * Keys::kGroupBytes, k);
         mmaFp16(s[2 * i], q, k[0], k[1]);
         mmaFp16(s[2 * i + 1], q, k[2], k[3]);
       }
     }
     copyAsyncWaitAll();
     __syncthreads();
-    if (block + 1 < tile.keyBlocks) fetch(keysAt, keys, block + 1);
+    if (block + 1 < tile.keyBlocks) fetch(typename S::Keys{}, keysAt, keys, block + 1);
 
     const int firstKey = tile.firstKey + block * L::kKeys;
     if (rows.template masks<L::kKeys>(tile, firstKey)) rows.mask(s, tile, firstKey, lane);
@@ -125,7 +133,7 @@ __device__ __forceinline__ void flashMmaKernel(const void* qkv, const void* work
 #pragma unroll
       for (int i = 0; i < S::kPieces / 2; ++i) {
         uint32_t v[4];
-        loadMatricesTransposed(valueRow + i / 4 * L::kPanelBytes + i % 4 * 256 + step * 2048, v);
+        loadMatricesTransposed(valueRow + pieceAt(Values{}, 2 * i) + step * 2 * Values::kGroupBytes, v);
         mmaFp16(o[2 * i], p, v[0], v[1]);
         mmaFp16(o[2 * i + 1], p, v[2], v[3]);
       }

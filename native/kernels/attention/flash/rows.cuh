@@ -144,39 +144,39 @@ struct FlashSoftmax {
   /// Scores become weights. `factor`: what sums of earlier blocks are multiplied by. `firstKey`: of the block, counted from the last key.
   template <int kTiles>
   __device__ __forceinline__ void weigh(float (&s)[kTiles][4], int firstKey, int lane, float (&factor)[2]) {
+    // Both rows together, in two chains each: a warp is alone on its scheduler while it is here.
     const float base = kAlibi ? slope * static_cast<float>(firstKey + lane % 4 * 2) : 0.0f;
+    const float times = kAlibi ? slope : scale;
+    float most[4] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY}, total[4] = {}, offset[2];
+#pragma unroll
+    for (int i = 0; i < kTiles; ++i) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        if constexpr (kAlibi) s[i][e] = fmaf(s[i][e], scale, static_cast<float>(8 * i + e % 2));
+        most[e] = fmaxf(most[e], s[i][e]);
+      }
+    }
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      float most = -INFINITY;
-#pragma unroll
-      for (int i = 0; i < kTiles; ++i) {
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          float& score = s[i][2 * h + e];
-          if constexpr (kAlibi) score = fmaf(score, scale, static_cast<float>(8 * i + e));
-          most = fmaxf(most, score);
-        }
-      }
-      if constexpr (kAlibi) most = fmaf(most, slope, base);
-      most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
-      most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
+      float row = fmaxf(most[2 * h], most[2 * h + 1]);
+      if constexpr (kAlibi) row = fmaf(row, slope, base);
+      row = fmaxf(row, __shfl_xor_sync(0xffffffffu, row, 1));
+      row = fmaxf(row, __shfl_xor_sync(0xffffffffu, row, 2));
       const float before = largest[h];
-      const float times = kAlibi ? slope : scale;
-      largest[h] = fmaxf(before, most);
-      const float offset = kAlibi ? base - largest[h] : -largest[h] * scale;
+      largest[h] = fmaxf(before, row);
+      offset[h] = kAlibi ? base - largest[h] : -largest[h] * scale;
       factor[h] = exp2Fast(kAlibi ? before - largest[h] : (before - largest[h]) * scale);
-      float total = 0.0f;
-#pragma unroll
-      for (int i = 0; i < kTiles; ++i) {
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          float& score = s[i][2 * h + e];
-          score = exp2Fast(fmaf(score, times, offset));
-          total += score;
-        }
-      }
-      sum[h] = fmaf(sum[h], factor[h], total);
     }
+#pragma unroll
+    for (int i = 0; i < kTiles; ++i) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        s[i][e] = exp2Fast(fmaf(s[i][e], times, offset[e / 2]));
+        total[e] += s[i][e];
+      }
+    }
+#pragma unroll
+    for (int h = 0; h < 2; ++h) sum[h] = fmaf(sum[h], factor[h], total[2 * h] + total[2 * h + 1]);
   }
 
   /// 1 / sum of all weights, when there are no more keys.

@@ -11,10 +11,10 @@
 // So a tile of rows of one panel is one contiguous run, and a core matrix lies as wgmma, ldmatrix and stmatrix take it. Rows of a
 // panel past m, up to a multiple of 8, are finite. Tiles of a sequence begin at the last multiple of 8 that is not past its first row.
 //
-// Keys and values whose heads begin within a panel, and keys that rotate, are copied first (prepare.cuh) to the operator's
-// workspace, in panels of their own in which each head begins a panel:
+// Keys that rotate, keys and values whose heads begin within a panel, and values that many queries share are copied first (prepare.cuh)
+// to the operator's workspace, in panels as wide as a head: a tile is one run, and one product takes a head's whole width.
 //
-//   workspace   [rotary table: float2 (cos, sin) [seq][d/2]] [keys: kvHeads · ⌈d/64⌉ panels] [values: likewise]
+//   workspace   [rotary table: float2 (cos, sin) [seq][d/2]] [keys: kvHeads panels of d channels] [values: likewise]
 //
 // Values of one sequence that are not finite may reach its neighbours in the batch: keys that a query must not see have weight 0.
 #pragma once
@@ -24,6 +24,13 @@
 #include "attention/operator.cuh"
 
 namespace ladder {
+
+/// How keys or values are stored: a head in parts, stretches of channels for all rows; 8 rows of a part are kGroupBytes.
+template <int kPieces, int kPaddedRows>
+struct HeadParts {
+  static constexpr int kPartPieces = kPieces, kGroupBytes = kPieces * 128;
+  static constexpr int64_t kStrideBytes = static_cast<int64_t>(kPaddedRows) * kPieces * 16;  // from part to part
+};
 
 /// C: kBatch, kSeq, kHeads, kKvHeads, kHeadDim, kOrder, kPosition, kLog2Base, kCausal, kPanelResult.
 template <class C>
@@ -37,20 +44,22 @@ struct FlashShape {
   static_assert(C::kOrder == Order::kConcatenated || C::kHeads == C::kKvHeads);
 
   static constexpr int kPieces = kDim / 8;                  // of a head
-  static constexpr int kHeadPanels = (kDim + 63) / 64;      // that a head takes where it begins one
   static constexpr int kPaddedRows = (kRows + 7) / 8 * 8;
   static constexpr int64_t kPanelBytes = static_cast<int64_t>(kPaddedRows) * 128;
 
   /// Heads begin panels in qkv.
   static constexpr bool kAligned = kDim % 64 == 0;
-  static constexpr bool kMovesKeys = kRope || !kAligned, kMovesValues = !kAligned;
+  /// Copying values of few heads costs less than is gained where their tiles are multiplied often.
+  static constexpr bool kMovesKeys = kRope || !kAligned, kMovesValues = !kAligned || kShared >= 4;
+  using Keys = HeadParts<kMovesKeys ? kPieces : 8, kPaddedRows>;
+  using Values = HeadParts<kMovesValues ? kPieces : 8, kPaddedRows>;
   /// Sequences that begin within a group of 8 rows.
   static constexpr bool kOddStarts = C::kBatch > 1 && C::kSeq % 8 != 0;
   /// Rows from a sequence's first group of 8 to its end, at most.
   static constexpr int kSpan = C::kSeq + (kOddStarts ? 7 : 0);
 
   static constexpr int64_t kTableBytes = kRope ? static_cast<int64_t>(C::kSeq) * kDim * 4 : 0;
-  static constexpr int64_t kMovedBytes = C::kKvHeads * kHeadPanels * kPanelBytes;
+  static constexpr int64_t kMovedBytes = static_cast<int64_t>(C::kKvHeads) * kPaddedRows * kDim * 2;
   static constexpr int64_t kKeysAt = kTableBytes, kValuesAt = kKeysAt + (kMovesKeys ? kMovedBytes : 0);
   static constexpr int64_t kWorkspaceBytes = kValuesAt + (kMovesValues ? kMovedBytes : 0);
 
@@ -64,13 +73,13 @@ struct FlashShape {
     return piece / 8 * kPanelBytes + (row / 8 * 1024 + piece % 8 * 128 + row % 8 * 16);
   }
 
-  /// The panels of a key head, where the kernels read it.
+  /// The first part of a key head, where the kernels read it.
   __device__ __forceinline__ static const uint8_t* keys(const void* qkv, const void* workspace, int kvHead) {
-    if constexpr (kMovesKeys) return static_cast<const uint8_t*>(workspace) + kKeysAt + kvHead * kHeadPanels * kPanelBytes;
+    if constexpr (kMovesKeys) return static_cast<const uint8_t*>(workspace) + kKeysAt + kvHead * Keys::kStrideBytes;
     return static_cast<const uint8_t*>(qkv) + firstPiece(Part::kKey, kvHead) / 8 * kPanelBytes;
   }
   __device__ __forceinline__ static const uint8_t* values(const void* qkv, const void* workspace, int kvHead) {
-    if constexpr (kMovesValues) return static_cast<const uint8_t*>(workspace) + kValuesAt + kvHead * kHeadPanels * kPanelBytes;
+    if constexpr (kMovesValues) return static_cast<const uint8_t*>(workspace) + kValuesAt + kvHead * Values::kStrideBytes;
     return static_cast<const uint8_t*>(qkv) + firstPiece(Part::kValue, kvHead) / 8 * kPanelBytes;
   }
 };
@@ -89,34 +98,54 @@ struct FlashTiles {
   static constexpr int kPerHead = (S::kSpan + kQueries - 1) / kQueries;
   static constexpr int kCount = kPerHead * C::kHeads * C::kBatch;
 
-  /// The first tile from `index` on, in the block's steps, that has queries: a sequence's last tile may have none.
-  __device__ __forceinline__ static int withQueries(int index) {
-    if constexpr (S::kOddStarts) {
-      while (index < kCount && at(index).firstQuery >= at(index).endRow) index += gridDim.x;
-    }
-    return index;
+  /// Tiles of a head, then heads: those that run together share keys. Causal: the longest of a head first.
+  __device__ __forceinline__ static FlashTile at(int index) {
+    const int head = index / kPerHead;
+    return at(head, C::kCausal ? kPerHead - 1 - index % kPerHead : index % kPerHead);
   }
 
-  /// Tiles of a head, then heads: those that run together share keys. Causal: the longest first.
-  __device__ __forceinline__ static FlashTile at(int index) {
+  /// `head`: counted over all sequences.
+  __device__ __forceinline__ static FlashTile at(int head, int number) {
     FlashTile tile;
-    int sequence, number;
-    if constexpr (C::kCausal) {
-      number = kPerHead - 1 - index / (C::kHeads * C::kBatch);
-      sequence = index / C::kHeads % C::kBatch;
-      tile.head = index % C::kHeads;
-    } else {
-      number = index % kPerHead;
-      tile.head = index / kPerHead % C::kHeads;
-      sequence = index / (kPerHead * C::kHeads);
-    }
-    tile.firstRow = sequence * C::kSeq;
+    tile.head = head % C::kHeads;
+    tile.firstRow = head / C::kHeads * C::kSeq;
     tile.endRow = tile.firstRow + C::kSeq;
     tile.firstKey = tile.firstRow / 8 * 8;
     tile.firstQuery = tile.firstKey + number * kQueries;
     const int endKey = C::kCausal ? min(tile.endRow, tile.firstQuery + kQueries) : tile.endRow;
     tile.keyBlocks = (endKey - tile.firstKey + kKeys - 1) / kKeys;
     return tile;
+  }
+
+  /// A sequence's last tile may have no queries.
+  __device__ __forceinline__ static bool isEmpty(const FlashTile& tile) { return S::kOddStarts && tile.firstQuery >= tile.endRow; }
+};
+
+/// The tiles of a block that loops: every gridDim.x-th; causal: of every gridDim.x-th pair of a long and a short one of a head, so that
+/// all blocks have as much to do.
+template <class Tiles, bool kCausal>
+struct FlashWalk {
+  int step = 0;
+  FlashTile tile;
+
+  /// To the next tile, at first to the first one. False: there is none.
+  __device__ __forceinline__ bool next() {
+    constexpr int kPairs = (Tiles::kPerHead + 1) / 2;
+    do {
+      if constexpr (kCausal) {
+        const int pair = blockIdx.x + step / 2 * gridDim.x;
+        if (pair >= Tiles::kCount / Tiles::kPerHead * kPairs) return false;
+        const int number = pair % kPairs, other = Tiles::kPerHead - 1 - number;
+        tile = Tiles::at(pair / kPairs, step % 2 == 0 ? other : number);
+        step += number == other ? 2 : 1;
+      } else {
+        const int index = blockIdx.x + step * gridDim.x;
+        if (index >= Tiles::kCount) return false;
+        tile = Tiles::at(index);
+        ++step;
+      }
+    } while (Tiles::isEmpty(tile));
+    return true;
   }
 };
 

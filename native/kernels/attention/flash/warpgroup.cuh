@@ -9,7 +9,7 @@
 //
 // Queries stay in registers. Blocks loop over tiles of 128 queries; the next tile's queries are on their way while the last product runs.
 //
-// Shared memory: [keys, kStages blocks] [values, kStages blocks] [barriers]; a block: ⌈d/64⌉ panels of kKeys rows.
+// Shared memory: [keys, kStages blocks] [values, kStages blocks] [barriers]; a block: kKeys rows of a head's parts.
 // Grid: up to kCount blocks, any number. Test: test/gpu/flash-attention.test.ts.
 #pragma once
 #include "attention/flash/products.cuh"
@@ -24,12 +24,13 @@ struct FlashWarpgroups {
   using S = FlashShape<C>;
   static constexpr int kGroups = 2, kQueries = 64 * kGroups, kThreads = 128 * (kGroups + 1);
   static constexpr int kKeys = 128, kStages = 2;
-  static constexpr int kPanelBytes = kKeys * 128, kBlockBytes = S::kHeadPanels * kPanelBytes;
+  static constexpr int kBlockBytes = kKeys * S::kDim * 2;
   static constexpr int kValuesAt = kStages * kBlockBytes, kBarriersAt = 2 * kStages * kBlockBytes;  // keys are first
   using Ring = RingBarriers<kStages>;
   using Cursor = RingCursor<kStages>;
   static constexpr int kSharedBytes = kBarriersAt + 2 * Ring::kBytes;
   using Tiles = FlashTiles<C, kQueries, kKeys>;
+  using Walk = FlashWalk<Tiles, C::kCausal>;
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -39,27 +40,38 @@ template <class C>
 __device__ __forceinline__ void flashProduce(const void* qkv, const void* workspace, uint32_t shared) {
   using S = FlashShape<C>;
   using L = FlashWarpgroups<C>;
-  using Tiles = typename L::Tiles;
   const typename L::Ring keyRing{shared + L::kBarriersAt}, valueRing{keyRing.base + keyRing.kBytes};
   typename L::Cursor cursor;
-  const auto fetch = [&](const typename L::Ring& ring, uint32_t blocks, const uint8_t* panels, int firstRow, int rows) {
+  const auto fetch = [&](auto parts, const typename L::Ring& ring, uint32_t blocks, const uint8_t* head, int firstRow, int rows) {
+    using Parts = decltype(parts);
     barrierWait(ring.empty(cursor.slot), cursor.parity ^ 1);
-    barrierArriveExpect(ring.full(cursor.slot), rows * 128 * S::kHeadPanels);
+    barrierArriveExpect(ring.full(cursor.slot), rows * S::kDim * 2);
 #pragma unroll
-    for (int panel = 0; panel < S::kHeadPanels; ++panel)
-      bulkCopyShared(blocks + cursor.slot * L::kBlockBytes + panel * L::kPanelBytes,
-                     panels + panel * S::kPanelBytes + static_cast<int64_t>(firstRow) * 128, rows * 128, ring.full(cursor.slot));
+    for (int part = 0; part < S::kPieces / Parts::kPartPieces; ++part)
+      bulkCopyShared(blocks + cursor.slot * L::kBlockBytes + part * (L::kKeys / 8 * Parts::kGroupBytes),
+                     head + part * Parts::kStrideBytes + static_cast<int64_t>(firstRow / 8) * Parts::kGroupBytes,
+                     rows / 8 * Parts::kGroupBytes, ring.full(cursor.slot));
   };
-  for (int index = Tiles::withQueries(blockIdx.x); index < Tiles::kCount; index = Tiles::withQueries(index + gridDim.x)) {
-    const FlashTile tile = Tiles::at(index);
+  typename L::Walk walk, ahead;
+  ahead.next();
+  while (walk.next()) {
+    const FlashTile tile = walk.tile;
+    // The next tile's queries wait in L2 for their turn.
+    if (ahead.next() && S::kAligned) {
+      const int64_t from = S::offset(ahead.tile.firstQuery, S::firstPiece(Part::kQuery, ahead.tile.head));
+      const int rows = min(L::kQueries, S::kPaddedRows - ahead.tile.firstQuery);
+#pragma unroll
+      for (int panel = 0; panel < S::kPieces / 8; ++panel)
+        bulkPrefetchL2(static_cast<const uint8_t*>(qkv) + from + panel * S::kPanelBytes, rows * 128);
+    }
     const int kvHead = tile.head / S::kShared;
     const uint8_t* keys = S::keys(qkv, workspace, kvHead);
     const uint8_t* values = S::values(qkv, workspace, kvHead);
     for (int block = 0; block < tile.keyBlocks; ++block) {
       const int firstRow = tile.firstKey + block * L::kKeys;
       const int rows = min(L::kKeys, (tile.endRow + 7) / 8 * 8 - firstRow);
-      fetch(keyRing, shared, keys, firstRow, rows);
-      fetch(valueRing, shared + L::kValuesAt, values, firstRow, rows);
+      fetch(typename S::Keys{}, keyRing, shared, keys, firstRow, rows);
+      fetch(typename S::Values{}, valueRing, shared + L::kValuesAt, values, firstRow, rows);
       cursor.advance();
     }
   }
@@ -70,31 +82,35 @@ template <class C>
 __device__ __forceinline__ void flashConsume(const void* qkv, const void* workspace, void* y, uint32_t shared, int group) {
   using S = FlashShape<C>;
   using L = FlashWarpgroups<C>;
-  using Tiles = typename L::Tiles;
   using Rows = FlashRows<C>;
   constexpr int kTiles = L::kKeys / 8, kTurn = 1;  // named barriers kTurn + group
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
   const typename L::Ring keyRing{shared + L::kBarriersAt}, valueRing{keyRing.base + keyRing.kBytes};
   typename L::Cursor keyCursor, valueCursor;
-  const uint32_t firstKeys = panelDescriptor<kAlongChannels>(shared);
-  const uint32_t firstValues = panelDescriptor<kAlongRows>(shared + L::kValuesAt);
+  const uint32_t firstKeys = panelDescriptor<kPieceStride>(shared);
+  const uint32_t firstValues = panelDescriptor<S::Values::kGroupBytes>(shared + L::kValuesAt);
 
   const auto multiplyByKeys = [&](float (&s)[kTiles][4], const uint32_t (&q)[Rows::kSteps][4]) {
+    using Parts = typename S::Keys;
     const uint32_t keys = firstKeys + keyCursor.slot * (L::kBlockBytes >> 4);
 #pragma unroll
     for (int step = 0; step < Rows::kSteps; ++step) {
-      const uint32_t b = keys + step / 4 * (L::kPanelBytes >> 4) + step % 4 * (256 >> 4);
-      if (step == 0) multiplyKeys<true>(s, q[step], b);
-      else multiplyKeys<false>(s, q[step], b);
+      const uint32_t b =
+          keys + (2 * step / Parts::kPartPieces * (L::kKeys / 8 * Parts::kGroupBytes) + 2 * step % Parts::kPartPieces * 128) / 16;
+      if (step == 0) multiplyKeys<true, Parts::kGroupBytes>(s, q[step], b);
+      else multiplyKeys<false, Parts::kGroupBytes>(s, q[step], b);
     }
     wgmmaCommit();
   };
   const auto multiplyByValues = [&](float (&o)[S::kDim / 8][4], const uint32_t (&p)[kTiles / 2][4]) {
+    using Parts = typename S::Values;
     const uint32_t values = firstValues + valueCursor.slot * (L::kBlockBytes >> 4);
 #pragma unroll
     for (int step = 0; step < kTiles / 2; ++step) {
-      multiplyValues<64>(&o[0], p[step], values + step * (2048 >> 4));
-      if constexpr (S::kDim > 64) multiplyValues<S::kDim - 64>(&o[8], p[step], values + (L::kPanelBytes >> 4) + step * (2048 >> 4));
+#pragma unroll
+      for (int part = 0; part < S::kPieces / Parts::kPartPieces; ++part)
+        multiplyValues<8 * Parts::kPartPieces>(&o[part * Parts::kPartPieces], p[step],
+                                               values + (part * (L::kKeys / 8 * Parts::kGroupBytes) + step * 2 * Parts::kGroupBytes) / 16);
     }
     wgmmaCommit();
   };
@@ -107,9 +123,9 @@ __device__ __forceinline__ void flashConsume(const void* qkv, const void* worksp
     cursor.advance();
   };
 
-  int index = Tiles::withQueries(blockIdx.x);
-  if (index >= Tiles::kCount) return;
-  FlashTile tile = Tiles::at(index);
+  typename L::Walk walk;
+  if (!walk.next()) return;
+  FlashTile tile = walk.tile;
   Rows rows(tile, tile.firstQuery + group * 64 + warp * 16, lane);
   uint32_t q[Rows::kSteps][4];
   rows.load(q, qkv, tile.head, lane);
@@ -168,10 +184,9 @@ __device__ __forceinline__ void flashConsume(const void* qkv, const void* worksp
 
     const FlashTile done = tile;
     const Rows doneRows = rows;
-    index = Tiles::withQueries(index + gridDim.x);
-    const bool more = index < Tiles::kCount;
+    const bool more = walk.next();
     if (more) {
-      tile = Tiles::at(index);
+      tile = walk.tile;
       rows = Rows(tile, tile.firstQuery + group * 64 + warp * 16, lane);
       rows.load(q, qkv, tile.head, lane);
     }
