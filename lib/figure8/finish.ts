@@ -7,6 +7,7 @@ import { readFile } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
 import { checkpointName } from '../artifact/names.js';
 import type { LibraryCeilings } from '../baselines/ceilings.js';
+import { systemNamed } from '../baselines/systems/index.js';
 import { LadderError } from '../errors.js';
 import { checkWritable, decodeText, writeWhole } from '../files.js';
 import { figure8Models } from '../models/index.js';
@@ -174,7 +175,7 @@ export async function finishBench(options: FinishOptions = {}): Promise<FinishRe
     const slug = gpuSlug(gpu);
     const figure = reproducedFigure(
       await loadSet('paper'),
-      onGpu,
+      onGpu.filter((entry) => systemNamed(entry.system)?.tablesOnly !== true),
       `${gpu}, ${newestDate(onGpu).slice(0, 10)}. Coloured: measured on this GPU. Grey: the paper's values, over the same system on its A100.`,
     );
     // On an A100 the paper's own figure keeps its name.

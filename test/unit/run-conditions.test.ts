@@ -1,6 +1,6 @@
 // Burst and sustained: which cases have both, how the second is sampled and judged, and that the two never meet.
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -8,6 +8,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { renderBench } from '../../lib/cli/bench.js';
 import { compareSets } from '../../lib/figure8/compare.js';
 import { entriesOfRecord, newest } from '../../lib/figure8/entries.js';
+import { finishBench } from '../../lib/figure8/finish.js';
 import type { BenchOutcome } from '../../lib/run/bench.js';
 import { measureSustained, sustainedFigures } from '../../lib/run/benchmark.js';
 import { describeMeanState, isComputeBound, kSustainedLoadMs, meanState } from '../../lib/run/conditions.js';
@@ -148,6 +149,30 @@ describe('records', () => {
     const { pairs, unpaired } = compareSets(ours, set('theirs', makeRecord({ setting: 'bs1_seq4096', latencyMs: 20 })));
     expect(pairs.map(({ a }) => a.condition)).toEqual(['burst']);
     expect(unpaired.map(({ entry }) => entry.condition)).toEqual(['sustained']);
+  });
+
+  it('have both in tables and report, the figure bursts only, and neither the vendor', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'ladder-conditions-'));
+    try {
+      writeFileSync(
+        join(folder, 'records.json'),
+        JSON.stringify([record(11, 13, { system: 'pytorch-inductor' }), record(10.25, 12.75), record(9, 12, { system: 'vendor-fp16' })]),
+      );
+      const finished = await finishBench({ out: folder, results: [join(folder, 'records.json')], reproduce: true, values: true });
+      const [bursts, sustained] = finished.text.slice(finished.text.indexOf('Measured on')).split('Sustained, after');
+      expect(bursts).toMatch(/Vendor-FP16 .* 9\.0/);
+      expect(bursts).toMatch(/10\.25/);
+      expect(bursts).not.toMatch(/12\.75/);
+      expect(sustained).toMatch(/12\.75/);
+      const page = readFileSync(finished.html, 'utf8');
+      expect(page).toMatch(/burst<\/td><td[^>]*>1755 MHz, 640 W/);
+      expect(page).toMatch(/sustained<\/td><td[^>]*>1500 MHz, 699 W/);
+      const figure = readFileSync(join(folder, 'svg', `${finished.reproduced}.svg`), 'utf8');
+      expect(figure).toContain('Inductor');
+      expect(figure).not.toContain('Vendor');
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 
   it('have both in the table of a bench', () => {

@@ -98,6 +98,8 @@ export interface System {
   /** The label of the system in whose place it stands in figures. */
   readonly family?: string;
   readonly bars: Bars;
+  /** No system that computes a case by itself, but what one is held against: in tables, not in the figure. */
+  readonly tablesOnly?: true;
   /** State of the L2 cache in its own measurements, where its documentation says one. */
   readonly l2?: 'hot' | 'cold';
   readonly log?: SystemLog;

@@ -11,6 +11,7 @@ function vendor(label: string, place: number, fill: Fill, layer: Omit<VendorLaye
     id,
     label,
     bars: { fill },
+    tablesOnly: true,
     adapter: { place, load: async () => new (await import('../adapters/vendor.js')).VendorAdapter({ system: id, ...layer }) },
   };
 }
