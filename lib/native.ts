@@ -172,8 +172,10 @@ export interface NativeCudaStatus {
   readonly driverVersion: string | null;
   readonly nvml: boolean;
   readonly deviceCount: number;
-  /** Why not available, with the CUDA name, or null */
+  /** Why not available, with the CUDA name, or why there is no device; or null */
   readonly reason: string | null;
+  /** What to do about it, or null */
+  readonly remedy: string | null;
 }
 
 /** One tensor entry of the graph. */

@@ -3,7 +3,7 @@
  * until somebody writes to it, a device would never end.
  */
 import { closeSync, constants, fstatSync, openSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { type ErrorCode, LadderError } from '../errors.js';
 import { formatBytes } from '../table.js';
 
@@ -25,6 +25,18 @@ export function openRegular(path: string): { readonly descriptor: number; readon
   }
 }
 
+/** The same, asynchronously. @throws LadderError `IO` for what is no regular file; what opening throws */
+export async function openRegularHandle(path: string): Promise<FileHandle> {
+  const file = await open(path, kReadFlags);
+  const isFile = await file.stat().then(
+    (stats) => stats.isFile(),
+    () => false,
+  );
+  if (isFile) return file;
+  await file.close();
+  throw notRegular(path);
+}
+
 /**
  * Reads a small file whole; null where there is none.
  * @param code of the error for a file larger than `maxBytes`
@@ -32,10 +44,9 @@ export function openRegular(path: string): { readonly descriptor: number; readon
  */
 export async function readSmallFile(path: string, maxBytes: number, code: ErrorCode): Promise<Uint8Array | null> {
   try {
-    const file = await open(path, kReadFlags);
+    const file = await openRegularHandle(path);
     try {
       const stats = await file.stat();
-      if (!stats.isFile()) throw notRegular(path);
       if (stats.size > maxBytes)
         throw new LadderError(code, `${path} has ${formatBytes(stats.size)}; at most ${formatBytes(maxBytes)} are accepted`, { path });
       return await file.readFile();

@@ -6,9 +6,9 @@
  *   ELF object │ "\nladder-sha256 " │ 64 hexadecimal digits: SHA-256 of everything before this line │ "\n"
  */
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { appendFile, open } from 'node:fs/promises';
+import { appendFile } from 'node:fs/promises';
 import { LadderError } from '../errors.js';
+import { openRegularHandle } from './regular-file.js';
 
 const kMark = '\nladder-sha256 ';
 const kSealBytes = kMark.length + 64 + 1;
@@ -25,7 +25,8 @@ export async function hashOfFile(
   { sizeBytes = Number.POSITIVE_INFINITY, signal }: { readonly sizeBytes?: number; readonly signal?: AbortSignal } = {},
 ): Promise<string> {
   const hash = createHash('sha256');
-  const bytes = createReadStream(path, { highWaterMark: 1 << 20, end: Math.max(0, sizeBytes - 1), ...(signal && { signal }) });
+  const file = await openRegularHandle(path);
+  const bytes = file.createReadStream({ highWaterMark: 1 << 20, end: Math.max(0, sizeBytes - 1), ...(signal && { signal }) });
   for await (const chunk of bytes) hash.update(chunk as Uint8Array);
   return hash.digest('hex');
 }
@@ -42,7 +43,7 @@ export async function sealModule(path: string): Promise<void> {
 /** Reads and computes an object's hash; null for one that carries none. @throws LadderError `IO` */
 export async function readSeal(path: string): Promise<Seal | null> {
   try {
-    const file = await open(path, 'r');
+    const file = await openRegularHandle(path);
     let sizeBytes: number;
     const line = Buffer.alloc(kSealBytes);
     try {

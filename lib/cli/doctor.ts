@@ -47,7 +47,7 @@ function findCuda(addon: NativeAddon): readonly Finding[] {
         name: 'CUDA driver',
         state: 'absent',
         found: status.reason ?? 'no reason given',
-        remedy: 'install an NVIDIA driver; until then checkpoints run on the CPU (--device cpu)',
+        remedy: `${status.remedy ?? 'install an NVIDIA driver'}; until then checkpoints run on the CPU (--device cpu)`,
       },
     ];
   }
@@ -60,11 +60,12 @@ function findCuda(addon: NativeAddon): readonly Finding[] {
           name: 'NVML',
           state: 'absent' as const,
           found: 'libnvidia-ml.so.1 could not be loaded',
-          remedy: 'install it with the driver; without it throttling cannot be seen',
+          remedy:
+            'it comes with the driver; in a container `utility` must be among NVIDIA_DRIVER_CAPABILITIES; without it clocks and throttling cannot be seen, so that no measurement is marked invalid for them',
         },
   ];
   if (status.deviceCount === 0) {
-    findings.push({ name: 'GPU', state: 'absent', found: 'the driver shows no device', remedy: 'check CUDA_VISIBLE_DEVICES' });
+    findings.push({ name: 'GPU', state: 'absent', found: status.reason ?? 'none', remedy: status.remedy });
   }
   for (const device of addon.devices()) {
     const capability = device.computeCapability.join('.');

@@ -78,10 +78,12 @@ export function selectDevice(wanted: string): DeviceInfo {
   if (!status.available) {
     throw new LadderError(
       'NO_DRIVER',
-      `no CUDA driver could be used (${status.reason ?? 'unknown reason'}); install an NVIDIA driver, or use the CPU with device 'cpu'; \`ladder doctor\` says what is missing`,
+      `no CUDA driver could be used (${status.reason ?? 'unknown reason'}); ${status.remedy ?? 'see `ladder doctor`'}; or use the CPU with device 'cpu'`,
       { device: name },
     );
   }
+  if (status.deviceCount === 0)
+    throw new LadderError('NO_DEVICE', `${status.reason}; ${status.remedy}; or use the CPU with device 'cpu'`, { device: name });
   throw new LadderError(
     'NO_DEVICE',
     `expected one of ${devices.map((device) => device.id).join(', ')} for \`device\` but received ${JSON.stringify(name)}`,

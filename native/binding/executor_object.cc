@@ -171,7 +171,7 @@ Napi::Value ExecutorObject::run(const Info& info) {
     return submit(info.Env(), task(info.Env()), [](Task& task) {
       runtime::throwIfCancelled(task.cancelled);
       executorOf(task).enqueue(task.cancelled);
-      executorOf(task).synchronize();
+      executorOf(task).finish(task.cancelled);
       return undefined;
     });
   });

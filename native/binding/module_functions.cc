@@ -39,6 +39,7 @@ Napi::Value cudaStatus(const Info& info) {
   object.Set("nvml", status.nvml);
   object.Set("deviceCount", status.deviceCount);
   object.Set("reason", orNull(info.Env(), status.reason));
+  object.Set("remedy", orNull(info.Env(), status.remedy));
   return object;
 }
 

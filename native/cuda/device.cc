@@ -52,14 +52,18 @@ CudaStatus cudaStatus() {
     char version[96] = {};
     if (library->systemGetDriverVersion && library->systemGetDriverVersion(version, sizeof version) == 0) status.driverVersion = version;
   }
-  if (!driverAbsence().empty()) {
-    status.reason = driverAbsence();
+  if (!driverAbsence().reason.empty()) {
+    status.reason = driverAbsence().reason;
+    status.remedy = driverAbsence().remedy;
     return status;
   }
   status.available = true;
   driver().driverGetVersion(&status.driverApiVersion);
   driver().deviceGetCount(&status.deviceCount);
-  if (status.deviceCount == 0) status.reason = "the CUDA driver sees no device";
+  if (status.deviceCount == 0) {
+    status.reason = "the CUDA driver sees no device";
+    status.remedy = noDeviceRemedy();
+  }
   return status;
 }
 

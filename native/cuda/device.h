@@ -36,6 +36,7 @@ struct CudaStatus {
   bool nvml = false;
   int deviceCount = 0;
   std::optional<std::string> reason;
+  std::optional<std::string> remedy;
 };
 
 /// Never throws.

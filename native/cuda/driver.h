@@ -67,8 +67,16 @@ struct Driver {
 #undef LADDER_DECLARE
 };
 
-/// Why there is no usable driver, or an empty string. Opens and initialises the driver at the first call; never throws.
-const std::string& driverAbsence();
+struct DriverAbsence {
+  std::string reason;  // empty: the driver is there
+  std::string remedy;
+};
+
+/// Why there is no usable driver, and what to do. Opens and initialises the driver at the first call; never throws.
+const DriverAbsence& driverAbsence();
+
+/// What to do where the driver is there and shows no device.
+std::string noDeviceRemedy();
 
 /// The driver, initialised.
 /// @throws Error NO_DRIVER with the reason and the remedy

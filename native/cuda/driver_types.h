@@ -27,6 +27,7 @@ constexpr Result kErrorOutOfMemory = 2;
 constexpr Result kErrorInvalidConfiguration = 9;     // this and the next two: the CUDA runtime's only
 constexpr Result kErrorInsufficientDriver = 35;
 constexpr Result kErrorInvalidDeviceFunction = 98;
+constexpr Result kErrorStubLibrary = 34;
 constexpr Result kErrorNoDevice = 100;
 constexpr Result kErrorInvalidDevice = 101;
 constexpr Result kErrorInvalidImage = 200;
@@ -46,7 +47,10 @@ constexpr Result kErrorContextIsDestroyed = 709;
 constexpr Result kErrorAssert = 710;
 constexpr Result kErrorHardwareStackError = 714;
 constexpr Result kErrorLaunchFailed = 719;
+constexpr Result kErrorSystemNotReady = 802;
 constexpr Result kErrorSystemDriverMismatch = 803;
+constexpr Result kErrorCompatNotSupported = 804;
+constexpr Result kErrorUnknown = 999;
 
 // CUdevice_attribute
 constexpr int kAttributeMaxSharedMemoryPerBlock = 8;

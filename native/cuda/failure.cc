@@ -70,7 +70,7 @@ Error failure(Result result, const std::string& doing, ErrorContext context) {
   const char* text = nullptr;
   if (const char* known = runtimeName(result)) {
     name = known;
-  } else if (driverAbsence().empty()) {
+  } else if (driverAbsence().reason.empty()) {
     driver().getErrorName(result, &name);
     driver().getErrorString(result, &text);
   }

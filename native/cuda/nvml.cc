@@ -14,6 +14,7 @@ void find(void* library, Function& target, const char* name, const char* olderNa
 
 const Nvml* load() {
   void* library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
+  if (!library) library = dlopen("/usr/lib/wsl/lib/libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
   if (!library) return nullptr;
   int (*init)() = nullptr;
   find(library, init, "nvmlInit_v2");

@@ -203,6 +203,19 @@ void Executor::synchronize() {
   if (stream_) stream_->synchronize();
 }
 
+void Executor::finish(const CancelFlag& cancelled) {
+  try {
+    synchronize();
+    const cuda::Result result = module_ ? module_->takeRuntimeError() : cuda::kSuccess;
+    if (result != cuda::kSuccess) throw cuda::failure(result, "launching a kernel of model.so");
+  } catch (const Error& error) {
+    const char* hint = "; `ladder verify` runs operator by operator and names the one at fault";
+    if (error.context().count("contextLost")) throw Error(error.code(), error.message() + hint, error.context());
+    for (size_t i = 0; i < calls_.size(); ++i) runOperator(i, cancelled);
+    throw;
+  }
+}
+
 cuda::DeviceKernels& Executor::kernels() {
   if (!kernels_) kernels_ = std::make_unique<cuda::DeviceKernels>(plan_.deviceOrdinal);
   return *kernels_;

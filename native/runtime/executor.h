@@ -51,6 +51,9 @@ class Executor {
   /// One operator, to its end: a failure on the device carries its name too.
   void runOperator(size_t index, const CancelFlag& cancelled);
   void synchronize();
+  /// Waits for inferences that were enqueued, and looks whether all their launches happened. A failure that does not end the
+  /// context is looked for operator by operator; of one that does, the message says how to find it.
+  void finish(const CancelFlag& cancelled);
   /// Captures one inference into a CUDA graph, after one that is not captured. Once captured, it stays so.
   CaptureResult capture(const CancelFlag& cancelled);
   /// Replays the graph. @throws Error UNSUPPORTED when there is none

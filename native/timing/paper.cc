@@ -46,6 +46,7 @@ PaperResult measurePaper(Executor& executor, const PaperOptions& options, const 
     result.valuesMs.push_back(durationMs / number);
     result.numbers.push_back(number);
   }
+  executor.finish(cancelled);
   return result;
 }
 

@@ -33,14 +33,14 @@ class L2Flush {
 };
 
 /// Runs inferences for that long, at least one. @returns milliseconds per inference
-double warmUp(Executor& executor, Inference& inference, double warmupMs) {
+double warmUp(Executor& executor, Inference& inference, double warmupMs, const CancelFlag& cancelled) {
   const auto start = Clock::now();
   int64_t count = 0;
   int64_t batch = 1;
   double elapsedMs = 0;
   do {
     for (int64_t i = 0; i < batch; ++i) inference.enqueue();
-    executor.synchronize();
+    executor.finish(cancelled);
     count += batch;
     elapsedMs = msSince(start);
     batch = std::clamp<int64_t>(static_cast<int64_t>(count * 10 / std::max(elapsedMs, 1e-3)), 1, 1000);  // about 10 ms
@@ -108,7 +108,7 @@ void sampleHost(Inference& inference, Loop& loop, SamplesResult& result) {
 SamplesResult measureSamples(Executor& executor, const SamplesOptions& options, const Progress& progress, const CancelFlag& cancelled) {
   Inference inference(executor, options.launch, cancelled);
   L2Flush flush(executor, options.coldL2);
-  const double inferenceMs = warmUp(executor, inference, options.warmupMs);
+  const double inferenceMs = warmUp(executor, inference, options.warmupMs, cancelled);
   Loop loop(options, progress);
   SamplesResult result;
   if (executor.onDevice()) {
@@ -118,7 +118,7 @@ SamplesResult measureSamples(Executor& executor, const SamplesOptions& options, 
   } else {
     sampleHost(inference, loop, result);
   }
-  executor.synchronize();
+  executor.finish(cancelled);
   result.hostMsPerInference = loop.elapsedMs() / static_cast<double>(result.gpuMs.size());
   return result;
 }

@@ -214,10 +214,14 @@ describe.skipIf(kMissing !== null)('the runtime on a GPU', () => {
         });
       }
     });
-    test('that loses the context says so, and the process can still end', () => {
+    test.each([
+      ['write_nowhere', 1, 'operator `write_nowhere`'],
+      ['write_nowhere_later', 3, '`ladder verify` runs operator by operator'],
+    ])('that loses the context says so, and who did it or how to find out, and the process can still end: %s', (name, runs, named) => {
       const addon = process.env['LADDER_ADDON'] ?? createRequire(import.meta.url).resolve('../../build/Release/ladder.node');
       const script = `const addon = require(${JSON.stringify(addon)});
-        addon.openExecutor(${JSON.stringify(route1Plan('write_nowhere'))}).then(async (executor) => {
+        addon.openExecutor(${JSON.stringify(route1Plan(name))}).then(async (executor) => {
+          for (let i = 1; i < ${runs}; ++i) await executor.run();
           const first = await executor.run().catch((error) => error);
           const second = await executor.run().catch((error) => error);
           await executor.dispose();
@@ -228,6 +232,7 @@ describe.skipIf(kMissing !== null)('the runtime on a GPU', () => {
       expect([result.status, code, again]).toEqual([0, 'CUDA', 'CUDA']);
       expect(message).toContain('CUDA_ERROR_ILLEGAL_ADDRESS');
       expect(message).toContain('context is lost');
+      expect(message).toContain(named);
     });
   });
 

@@ -16,6 +16,8 @@ test.skipIf(!hasCommand('nm'))('the addon shows Node.js its entry and model.so T
   const names = lines.map((line) => line.split(' ').pop()!).sort();
   expect(names).toEqual([
     'TVMAPISetLastError',
+    'TVMArrayAlloc',
+    'TVMArrayFree',
     'TVMBackendAllocWorkspace',
     'TVMBackendFreeWorkspace',
     'TVMBackendGetFuncFromEnv',
@@ -23,10 +25,16 @@ test.skipIf(!hasCommand('nm'))('the addon shows Node.js its entry and model.so T
     'TVMBackendParallelLaunch',
     'TVMBackendRegisterSystemLibSymbol',
     'TVMBackendRunOnce',
+    'TVMDeviceAllocDataSpace',
+    'TVMDeviceFreeDataSpace',
     'TVMFuncCall',
+    'TVMFuncFree',
+    'TVMFuncGetGlobal',
     'TVMGetLastError',
     '_ZN3tvm7runtime6detail8LogFatal8GetEntryEv',
     '_ZN3tvm7runtime9BacktraceB5cxx11Ev',
+    '__gnu_f2h_ieee',
+    '__gnu_h2f_ieee',
     'napi_register_module_v1',
     'node_api_module_get_api_version_v1',
   ]);

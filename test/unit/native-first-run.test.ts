@@ -100,6 +100,29 @@ describe('a launch that failed without a word', () => {
   });
 });
 
+describe('faults after the first run', () => {
+  const samples = "measureSamples({ launch: 'stream', l2: 'hot', warmupMs: 0, minSamples: 4, maxSamples: 4, maxMs: 0 }, null)";
+  const paper = "measurePaper({ launch: 'stream', number: 2, repeat: 1, minRepeatMs: 0 }, null)";
+  test.each(['run()', samples, paper])('a launch that fails is looked for operator by operator: %s', (call) => {
+    const body = `await executor.run(); await executor.run(); const error = await attempt(executor.${call}); await executor.dispose(); return error;`;
+    const error = run(chain(['embedded_add_one', 'embedded_fails_to_launch', 'embedded_add_one']), body) as Failure;
+    expect(error).toMatchObject({ code: 'CUDA', context: { operator: 'embedded_fails_to_launch', node: 'node1' } });
+  });
+  test('a fault that ends the context says how to find its operator', () => {
+    const body = `await executor.run(); await executor.run(); const error = await attempt(executor.run()); await executor.dispose(); return error;`;
+    const error = run(chain(['embedded_add_one', 'embedded_faults']), body) as Failure;
+    expect(error).toMatchObject({ code: 'CUDA', context: { contextLost: 1 } });
+    expect(error.message).toMatch(/start a new process; `ladder verify` runs operator by operator/);
+  });
+  test('a fault of the first run names it', () => {
+    const error = run(
+      chain(['embedded_add_one', 'embedded_faults', 'embedded_faults', 'embedded_faults']),
+      'return attempt(executor.run());',
+    ) as Failure;
+    expect(error).toMatchObject({ code: 'CUDA', context: { contextLost: 1, operator: 'embedded_faults', node: 'node3' } });
+  });
+});
+
 describe('operators that launch by themselves', () => {
   /** An embedded operator that takes 20 ms, beside an image that nobody calls, and one of its kernels that does. */
   const both = (functions: readonly string[], launchesItself: boolean): ExecutorPlan => {

@@ -426,7 +426,7 @@ describe('what is wrong is said, with what to do about it', () => {
     const path = await checkpoint('cuda', ['add_one'], { deviceType: 2 });
     expect(await errorOf(loadPrebuilt(path))).toMatchObject({
       code: 'NO_DRIVER',
-      message: expect.stringMatching(/install an NVIDIA driver/),
+      message: expect.stringMatching(/no CUDA driver could be used.*(install|start|add its folder|driver).*device 'cpu'/),
     });
     expect(await errorOf(loadPrebuilt(path, { device: 'cpu' }))).toMatchObject({
       code: 'UNSUPPORTED',
