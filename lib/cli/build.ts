@@ -44,7 +44,7 @@ export const buildCommand: Command = {
         `${buildableModels().join(', ')}; figure8: all that Figure 8 shows and the builder knows, options of format and shape aside`,
       )
       .option('--batch <n>', 'sequences', wholeNumber, 1)
-      .option('--seq <n>', 'tokens per sequence; products made for speed take 64 rows (sequences × tokens) at most', wholeNumber, 1)
+      .option('--seq <n>', 'tokens per sequence; kernels made for speed take 16384 rows (sequences × tokens) at most', wholeNumber, 1)
       .option('--weight <format>', words(weightFormats()), kPlainFormat)
       .option('--act <format>', `${words(activationFormats())} (default: what Figure 8 pairs with the weights)`)
       .option('--group <n>', 'weights per scale along k: 64, 128, or -1 for one scale per output channel', groupSize, -1)
