@@ -7,6 +7,7 @@
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
 import { LadderError } from './errors.js';
 
 /** DLPack type code: 0 int, 1 uint, 2 float, 3 opaque handle, 4 bfloat. */
@@ -482,6 +483,18 @@ function refuseCutShort(path: string): void {
   }
 }
 
+/**
+ * How to build the addon: a package manager that runs no install scripts leaves it out.
+ * @param folder the package's
+ */
+export function addonRemedy(folder: string = fileURLToPath(new URL('..', import.meta.url))): string {
+  const parts = folder.split('/');
+  if (!parts.includes('node_modules')) return "build it with `node native/build.mjs` in the package's folder";
+  return parts.includes('.pnpm')
+    ? 'build it with `pnpm approve-builds` and `pnpm rebuild ladder-checkpoints`'
+    : 'build it with `npm rebuild ladder-checkpoints`';
+}
+
 let loaded: NativeAddon | undefined;
 
 /**
@@ -499,7 +512,7 @@ export function native(): NativeAddon {
   } catch (cause) {
     throw new LadderError(
       'ADDON',
-      `the native addon could not be loaded; build it with \`node native/build.mjs\` in the package's folder (needs a C++17 compiler, make and python3): ${(cause as Error).message}`,
+      `the native addon could not be loaded; ${addonRemedy()} (needs a C++17 compiler, make and python3): ${(cause as Error).message}`,
       {},
       { cause },
     );
