@@ -469,6 +469,8 @@ function refuseCutShort(path: string): void {
   try {
     const header = Buffer.alloc(64);
     readSync(file, header, 0, header.length, 0);
+    // What is no ELF object is for the linker to refuse, and no danger.
+    if (header.readUInt32BE(0) !== 0x7f454c46) return;
     const segments = Buffer.alloc(56 * header.readUInt16LE(56));
     const inFile = readSync(file, segments, 0, segments.length, Number(header.readBigUInt64LE(32)));
     const sizeBytes = fstatSync(file).size;
