@@ -1,11 +1,12 @@
-# The addon: host C++ only. Kernels (native/kernels) are built into checkpoints, not into it. Started by native/build.mjs.
+# The addon: host C++ only. Kernels (native/kernels) are built into checkpoints, not into it. Started by native/build.mjs, in a folder
+# of copies whose path needs no quotation.
 {
   "variables": { "sanitize%": "false", "werror%": "false" },
   "targets": [
     {
       "target_name": "ladder",
       "sources": ["<!@(node native/build.mjs --list-sources)"],
-      "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
+      "include_dirs": ["node-addon-api"],
       "defines": ["NAPI_VERSION=8", "NAPI_CPP_EXCEPTIONS", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"],
       "cflags_cc!": ["-fno-exceptions", "-fno-rtti"],
       "cflags_cc": ["-std=c++17", "-fexceptions", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter", "-ffp-contract=off"],
@@ -20,7 +21,7 @@
         # For g++. As a system's folder, node-addon-api is not warned of.
         ["werror=='true'", {
           "cflags_cc": [
-            "-isystem<!(node -p \"require('path').dirname(require.resolve('node-addon-api'))\")",
+            "-isystem<(module_root_dir)/node-addon-api",
             "-Werror", "-Wcast-qual", "-Wduplicated-branches", "-Wduplicated-cond", "-Wextra-semi", "-Wformat=2", "-Wlogical-op",
             "-Wnon-virtual-dtor", "-Wold-style-cast", "-Woverloaded-virtual", "-Wredundant-decls", "-Wshadow", "-Wsuggest-override",
             "-Wundef", "-Wvla", "-Wzero-as-null-pointer-constant"

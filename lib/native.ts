@@ -7,6 +7,7 @@
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
 import { LadderError } from './errors.js';
 
 /** DLPack type code: 0 int, 1 uint, 2 float, 3 opaque handle, 4 bfloat. */
@@ -468,6 +469,8 @@ function refuseCutShort(path: string): void {
   try {
     const header = Buffer.alloc(64);
     readSync(file, header, 0, header.length, 0);
+    // What is no ELF object is for the linker to refuse, and no danger.
+    if (header.readUInt32BE(0) !== 0x7f454c46) return;
     const segments = Buffer.alloc(56 * header.readUInt16LE(56));
     const inFile = readSync(file, segments, 0, segments.length, Number(header.readBigUInt64LE(32)));
     const sizeBytes = fstatSync(file).size;
@@ -480,6 +483,18 @@ function refuseCutShort(path: string): void {
   } finally {
     closeSync(file);
   }
+}
+
+/**
+ * How to build the addon: a package manager that runs no install scripts leaves it out.
+ * @param folder the package's
+ */
+export function addonRemedy(folder: string = fileURLToPath(new URL('..', import.meta.url))): string {
+  const parts = folder.split('/');
+  if (!parts.includes('node_modules')) return "build it with `node native/build.mjs` in the package's folder";
+  return parts.includes('.pnpm')
+    ? 'build it with `pnpm approve-builds` and `pnpm rebuild ladder-checkpoints`'
+    : 'build it with `npm rebuild ladder-checkpoints`';
 }
 
 let loaded: NativeAddon | undefined;
@@ -499,7 +514,7 @@ export function native(): NativeAddon {
   } catch (cause) {
     throw new LadderError(
       'ADDON',
-      `the native addon could not be loaded; build it with \`node native/build.mjs\` in the package's folder (needs a C++17 compiler, make and python3): ${(cause as Error).message}`,
+      `the native addon could not be loaded; ${addonRemedy()} (needs a C++17 compiler, make and python3): ${(cause as Error).message}`,
       {},
       { cause },
     );

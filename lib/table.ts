@@ -24,7 +24,8 @@ export function shorten(text: string, width: number): string {
  */
 export function renderTable(columns: readonly Column[], rows: readonly (readonly string[])[]): string {
   const cell = (row: readonly string[], i: number): string => {
-    const text = row[i] ?? '';
+    // A message of several lines is one cell all the same.
+    const text = (row[i] ?? '').replace(/\s*[\r\n]+\s*/g, ' ');
     const maxWidth = columns[i]?.maxWidth;
     return maxWidth === undefined ? text : shorten(text, maxWidth);
   };

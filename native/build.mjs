@@ -10,9 +10,10 @@
 // Plain Node.js: it runs before anything is compiled.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join, relative } from 'node:path';
+import { tmpdir } from 'node:os';
+import { dirname, join, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const kRoot = join(dirname(fileURLToPath(import.meta.url)), '..');
@@ -26,6 +27,15 @@ function nativeFiles(pattern) {
     .map((file) => relative(kRoot, join(file.parentPath ?? file.path, file.name)))
     .filter((path) => !path.startsWith(join('native', 'kernels')))
     .sort();
+}
+
+/** Paths that make and gyp pass on as they are: neither quotes a space, an apostrophe or a percent sign everywhere. */
+const isPlain = (path) => /^[\w@./+,:=-]+$/.test(path);
+
+/** How to come back here: as a dependency, or in a clone. */
+function again() {
+  if (!kRoot.split(sep).includes('node_modules')) return '`node native/build.mjs`';
+  return kRoot.split(sep).includes('.pnpm') ? '`pnpm rebuild ladder-checkpoints`' : '`npm rebuild ladder-checkpoints`';
 }
 
 function fail(message) {
@@ -50,12 +60,13 @@ function fingerprint(variant) {
  * The folder with Node's headers: npm's `nodedir`, the headers beside this Node.js, or a folder made from the package
  * node-api-headers, which suffices since the addon uses Node-API only.
  */
-function nodeDirectory() {
+function nodeDirectory(workspace) {
   const configured = process.env.npm_config_nodedir;
-  if (configured) return configured;
+  if (configured && isPlain(configured)) return configured;
   const prefix = join(dirname(process.execPath), '..');
-  if (existsSync(join(prefix, 'include/node/common.gypi')) && existsSync(join(prefix, 'include/node/node_api.h'))) return prefix;
-  const made = join(kBuild, 'node-headers');
+  const hasHeaders = existsSync(join(prefix, 'include/node/common.gypi')) && existsSync(join(prefix, 'include/node/node_api.h'));
+  if (hasHeaders && isPlain(prefix)) return prefix;
+  const made = join(workspace, 'node-headers');
   const include = join(made, 'include/node');
   mkdirSync(include, { recursive: true });
   const headers = require('node-api-headers').include_dir;
@@ -91,7 +102,7 @@ function requireTools() {
   if (!works(process.env.PYTHON ?? 'python3', '--version')) missing.push('python3');
   if (missing.length === 0) return;
   fail(
-    `building the native addon needs ${missing.join(', ')}; on Debian and Ubuntu: apt-get install g++ make python3. Then run \`node native/build.mjs\` again`,
+    `building the native addon needs ${missing.join(', ')}; on Debian and Ubuntu: apt-get install g++ make python3. Then run ${again()}`,
   );
 }
 
@@ -119,7 +130,14 @@ async function locked(body) {
 
 function runNodeGyp(directory, sanitize, strict) {
   const gyp = require.resolve('node-gyp/bin/node-gyp.js');
-  const options = ['rebuild', '--release', '--loglevel=warn', `--directory=${directory}`, `--nodedir=${nodeDirectory()}`, '--jobs=max'];
+  const options = [
+    'rebuild',
+    '--release',
+    '--loglevel=warn',
+    `--directory=${directory}`,
+    `--nodedir=${nodeDirectory(directory)}`,
+    '--jobs=max',
+  ];
   const definitions = [...(sanitize ? ['-Dsanitize=true'] : []), ...(strict ? ['-Dwerror=true'] : [])];
   if (definitions.length > 0) options.push('--', ...definitions);
   const result = spawnSync(process.execPath, [gyp, ...options], {
@@ -130,22 +148,43 @@ function runNodeGyp(directory, sanitize, strict) {
   });
   if (result.status === 0) return;
   process.stderr.write(result.stdout + result.stderr);
-  fail("building the native addon failed; the compiler's output is above");
+  fail(`building the native addon failed; the compiler's output is above. When what it names is mended, run ${again()}`);
 }
 
-/** node-gyp's `build` folder is fixed, and `rebuild` empties it: it works in a folder of links, and the result is copied. */
-function build(variant, target, strict) {
-  const workspace = join(kBuild, `gyp-${variant.toLowerCase()}`);
-  mkdirSync(workspace, { recursive: true });
-  for (const name of ['binding.gyp', 'native', 'node_modules', 'package.json']) {
-    const link = join(workspace, name);
-    rmSync(link, { force: true });
-    if (existsSync(join(kRoot, name))) symlinkSync(join(kRoot, name), link);
+/**
+ * The folder that is built in. node-gyp's `build` folder is fixed, and `rebuild` empties it, so that sources are copied and the result
+ * is copied back; where this package lies in a path that is not plain, the folder is a temporary one.
+ */
+function makeWorkspace(variant) {
+  const beside = join(kBuild, `gyp-${variant.toLowerCase()}`);
+  const temporary = isPlain(tmpdir()) ? tmpdir() : '/tmp';
+  // What a build that was killed left there.
+  for (const name of isPlain(beside) ? [] : readdirSync(temporary)) {
+    const pid = /^ladder-addon-(\d+)-/.exec(name)?.[1];
+    if (pid && !existsSync(`/proc/${pid}`)) rmSync(join(temporary, name), { recursive: true, force: true });
   }
-  runNodeGyp(workspace, variant === 'Sanitize', strict);
-  mkdirSync(dirname(target), { recursive: true });
-  rmSync(target, { force: true }); // a new file: processes that use the old one keep it
-  copyFileSync(join(workspace, 'build/Release/ladder.node'), target);
+  const workspace = isPlain(beside) ? beside : mkdtempSync(join(temporary, `ladder-addon-${process.pid}-`));
+  rmSync(workspace, { recursive: true, force: true });
+  const kernels = join(kRoot, 'native', 'kernels');
+  cpSync(join(kRoot, 'native'), join(workspace, 'native'), { recursive: true, filter: (path) => path !== kernels });
+  for (const name of ['binding.gyp', 'package.json']) copyFileSync(join(kRoot, name), join(workspace, name));
+  const headers = dirname(require.resolve('node-addon-api/package.json'));
+  mkdirSync(join(workspace, 'node-addon-api'));
+  for (const name of readdirSync(headers))
+    if (name.endsWith('.h')) copyFileSync(join(headers, name), join(workspace, 'node-addon-api', name));
+  return { workspace, isTemporary: workspace !== beside };
+}
+
+function build(variant, target, strict) {
+  const { workspace, isTemporary } = makeWorkspace(variant);
+  try {
+    runNodeGyp(workspace, variant === 'Sanitize', strict);
+    mkdirSync(dirname(target), { recursive: true });
+    rmSync(target, { force: true }); // a new file: processes that use the old one keep it
+    copyFileSync(join(workspace, 'build/Release/ladder.node'), target);
+  } finally {
+    if (isTemporary) rmSync(workspace, { recursive: true, force: true });
+  }
 }
 
 async function main() {

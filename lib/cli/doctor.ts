@@ -2,10 +2,13 @@
 import { spawnSync } from 'node:child_process';
 import { findNvcc } from '../compiler/emit/compile.js';
 import { findProgram } from '../files.js';
-import { native, type NativeAddon } from '../native.js';
+import { addonRemedy, native, type NativeAddon } from '../native.js';
 import { listCheckpoints, packageVersion } from '../run/package.js';
 import { exitCodes, type Command } from './command.js';
 import { formatBytes, renderTable } from '../table.js';
+
+/** A message that is longer, such as a linker's, stands below the table. */
+const kFoundWidth = 110;
 
 /** One thing that was looked for. */
 export interface Finding {
@@ -35,7 +38,7 @@ function findAddon(): { finding: Finding; addon: NativeAddon | null } {
   try {
     return { addon: native(), finding: ok('addon', 'loaded') };
   } catch (error) {
-    return { addon: null, finding: { name: 'addon', state: 'missing', found: (error as Error).message, remedy: 'node native/build.mjs' } };
+    return { addon: null, finding: { name: 'addon', state: 'missing', found: (error as Error).message, remedy: addonRemedy() } };
   }
 }
 
@@ -130,11 +133,15 @@ export const doctorCommand: Command = {
           const marks = { ok: 'ok', absent: '—', missing: 'MISSING' } as const;
           io.out(
             renderTable(
-              [{ title: 'what' }, { title: '' }, { title: 'found' }],
+              [{ title: 'what' }, { title: '' }, { title: 'found', maxWidth: kFoundWidth }],
               findings.map(({ name, state, found }) => [name, marks[state], found]),
             ),
           );
-          for (const { name, remedy } of findings) if (remedy !== null) io.out(`\n${name}: ${remedy}`);
+          for (const { name, found, remedy } of findings) {
+            const whole = found.length > kFoundWidth ? [found] : [];
+            const lines = remedy === null ? whole : [...whole, remedy];
+            if (lines.length > 0) io.out(`\n${name}: ${lines.join('\n')}`);
+          }
         }
         if (findings.some(({ state }) => state === 'missing')) io.exit(exitCodes.failed);
       });

@@ -305,6 +305,12 @@ describe('io', () => {
 });
 
 describe('tables', () => {
+  it('keep a message of several lines in one cell', () => {
+    expect(
+      renderTable([{ title: 'what' }, { title: 'found', maxWidth: 12 }], [['addon', 'one\n  two\r\nthree four five']]).split('\n')[2],
+    ).toMatch(/^addon {2}one tw… five$/);
+  });
+
   it('align, shorten in the middle, and fill short rows', () => {
     expect(
       renderTable(

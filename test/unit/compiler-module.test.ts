@@ -1,5 +1,5 @@
 // From generated sources to a model.so: compiled by nvcc where there is one, read back by the artifact parsers.
-import { copyFile, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
@@ -82,6 +82,25 @@ describe('generated sources', () => {
     expect(host).toContain('static const int64_t tags[] = {1, 1, 1, 8, 1, 1, 1024};');
     expect(host).toContain('(char*)workspace + 0');
   });
+});
+
+it('gives nvcc no path that its shell would take apart, wherever the package and temporary files lie', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'ladder-test-'));
+  const odd = join(folder, "it's 100% odd");
+  await mkdir(odd);
+  const fake = join(folder, 'nvcc');
+  await writeFile(fake, `#!/bin/sh\nprintf '%s\\n' "$@" >> '${folder}/arguments'\nexit 1\n`);
+  await chmod(fake, 0o755);
+  vi.stubEnv('LADDER_NVCC', fake);
+  vi.stubEnv('TMPDIR', odd);
+  const units = [{ name: 'unit', sources: generateSources(model, plans, hash) }];
+  await expect(compileModules(units, {}, async () => undefined)).rejects.toMatchObject({ code: 'BUILD_FAILED' });
+  const given = (await readFile(join(folder, 'arguments'), 'utf8')).trim().split('\n');
+  const paths = given.filter((argument) => argument.startsWith('/'));
+  expect(paths.some((path) => /\/ladder-build-\d+-\w+\/kernels$/.test(path))).toBe(true);
+  expect(paths.filter((path) => !/^[\w./-]+$/.test(path))).toEqual([]);
+  await rm(folder, { recursive: true });
+  vi.unstubAllEnvs();
 });
 
 describe.skipIf(!nvcc)('a compiled model.so', () => {

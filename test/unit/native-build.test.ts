@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
+import { addonRemedy } from '../../lib/native.js';
 import { hasCommand } from '../fixtures/native/objects.js';
 
 const kRoot = fileURLToPath(new URL('../..', import.meta.url));
@@ -61,5 +62,28 @@ test('a machine without compiler is told what to install', () => {
   expect(result.status).toBe(1);
   expect(result.stderr).toContain('a C++17 compiler (c++), make, python3');
   expect(result.stderr).toContain('apt-get install g++ make python3');
+  expect(result.stderr).toContain('Then run `node native/build.mjs`');
   rmSync(folder, { recursive: true });
+});
+
+test.each([
+  ['npm', 'node_modules/ladder-checkpoints', 'Then run `npm rebuild ladder-checkpoints`'],
+  ['pnpm', 'node_modules/.pnpm/ladder-checkpoints@0.1.0/node_modules/ladder-checkpoints', 'Then run `pnpm rebuild ladder-checkpoints`'],
+])('a dependent of %s is told what builds it again', (_, where, advice) => {
+  const root = mkdtempSync(join(tmpdir(), 'ladder-build-'));
+  const folder = join(root, where);
+  mkdirSync(join(folder, 'native'), { recursive: true });
+  for (const path of ['binding.gyp', 'package.json', 'native/build.mjs', 'native/addon.cc', 'native/exports.map'])
+    cpSync(join(kRoot, path), join(folder, path));
+  const result = spawnSync(process.execPath, [join(folder, 'native/build.mjs')], { encoding: 'utf8', env: { PATH: folder } });
+  expect(result).toMatchObject({ status: 1, stderr: expect.stringContaining(advice) as string });
+  rmSync(root, { recursive: true });
+});
+
+test('an addon that is not there is built by what its package manager has', () => {
+  expect(addonRemedy('/home/me/clone/')).toBe("build it with `node native/build.mjs` in the package's folder");
+  expect(addonRemedy('/p/node_modules/ladder-checkpoints/')).toBe('build it with `npm rebuild ladder-checkpoints`');
+  expect(addonRemedy('/p/node_modules/.pnpm/l@1/node_modules/ladder-checkpoints/')).toMatch(
+    /^build it with `pnpm approve-builds` and `pnpm rebuild/,
+  );
 });

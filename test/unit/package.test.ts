@@ -75,7 +75,8 @@ it('installs, type-checks and runs in a TypeScript project of its own', async (c
     expect(files).toContain(path);
   expect(files.filter((path) => /^(lib|test|node_modules|build|bench\/(out|results))\//.test(path))).toEqual([]);
 
-  const project = join(root, 'project');
+  // What make and gyp do not quote: a path of a user's own.
+  const project = join(root, "it's a 100% project");
   await mkdir(project);
   await writeFile(join(project, 'package.json'), JSON.stringify({ name: 'project', private: true, type: 'module' }));
   const versions = (JSON.parse(await readFile(join(repository, 'package.json'), 'utf8')) as { devDependencies: Record<string, string> })

@@ -3,7 +3,7 @@
  * temporary folder, so that nothing half-built is ever seen and read-only installations work too.
  */
 import { spawn } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -72,7 +72,7 @@ export async function compileModules(
   if (!findProgram('cmake'))
     throw new LadderError('NO_COMPILER', 'cmake was not found on the PATH; install CMake 3.18 or later to build model.so');
   await removeStale();
-  const project = await mkdtemp(join(tmpdir(), `${kFolderName}${process.pid}-`));
+  const project = await mkdtemp(join(temporaryFolder(), `${kFolderName}${process.pid}-`));
   try {
     const folders = units.map((unit) => join(project, 'units', unit.name));
     await Promise.all(
@@ -91,6 +91,9 @@ export async function compileModules(
         await writeFile(join(folders[i]!, 'blob.S'), sources.blob);
       }),
     );
+    // nvcc hands paths to a shell, and does not quote all: it sees a link without spaces, whatever this package's path is.
+    const kernels = join(project, 'kernels');
+    await symlink(kernelsFolder, kernels);
     // cmake-js asks package.json whether this is a Node-API project; if not, it would download Node's headers.
     await writeFile(join(project, 'package.json'), JSON.stringify({ private: true, binary: { napi_versions: [8] } }));
     await writeFile(
@@ -99,10 +102,10 @@ export async function compileModules(
         'cmake_minimum_required(VERSION 3.18)',
         'project(ladder_checkpoints LANGUAGES C ASM)',
         `set(LADDER_NVCC ${quote(nvcc)})`,
-        `set(LADDER_KERNELS ${quote(kernelsFolder)})`,
+        `set(LADDER_KERNELS ${quote(kernels)})`,
         `set(LADDER_FLAGS ${nvccFlags.map(quote).join(' ')})`,
         `set(LADDER_UNITS ${folders.map(quote).join(' ')})`,
-        `include(${quote(join(kernelsFolder, 'checkpoints.cmake'))})`,
+        `include(${quote(join(kernels, 'checkpoints.cmake'))})`,
         '',
       ].join('\n'),
     );
@@ -115,12 +118,18 @@ export async function compileModules(
 
 const kFolderName = 'ladder-build-';
 
+/** Where it is built: a path that make and nvcc pass on as it is. */
+function temporaryFolder(): string {
+  return /^[\w@./+,:=-]+$/.test(tmpdir()) ? tmpdir() : '/tmp';
+}
+
 /** Build folders of processes that were killed. */
 async function removeStale(): Promise<void> {
-  for (const name of await readdir(tmpdir())) {
+  for (const name of await readdir(temporaryFolder())) {
     const pid = new RegExp(`^${kFolderName}(\\d+)-`).exec(name)?.[1];
     // Another user's cannot be removed, and is none of ours.
-    if (pid !== undefined && !isAlive(Number(pid))) await rm(join(tmpdir(), name), { recursive: true, force: true }).catch(() => undefined);
+    if (pid !== undefined && !isAlive(Number(pid)))
+      await rm(join(temporaryFolder(), name), { recursive: true, force: true }).catch(() => undefined);
   }
 }
 
