@@ -13,7 +13,7 @@ export const benchServeCommand: Command = {
       .action(async (path: string, { device }: { readonly device: string }) => {
         const say = (answer: object): void => io.out(JSON.stringify(answer));
         try {
-          await serveSamples(path, { device, signal: io.signal }, createInterface({ input: process.stdin }), say);
+          await serveSamples(path, { device, signal: io.signal }, () => createInterface({ input: process.stdin }), say);
         } catch (error) {
           if (error instanceof LadderError) say({ ok: false, reason: `${error.message} [${error.code}]` });
           throw error;

@@ -4,13 +4,18 @@
  */
 import { kPlainLabel } from '../artifact/names.js';
 import { formatMs, renderTable, type Column } from '../table.js';
-import { geometricMean, type Comparison, type Mean } from './compare.js';
+import { geometricMean, isSustained, type Comparison, type Mean } from './compare.js';
 import type { CompileTimes } from './data.js';
 import type { Entry } from './entry.js';
 import { clockLabel, modelLabel, paperReference, references, settingLabel, shortLabel, subject, systemLabel } from './names.js';
 
 const times = (ratio: number): string => `${ratio.toFixed(2)}×`;
 const percent = (fraction: number): string => `${(fraction * 100).toFixed(1)} %`;
+
+/** System and format, and the condition that is not the usual one. */
+function whoCell(entry: Entry): string {
+  return `${systemLabel(entry.system)} ${entry.format}${isSustained(entry) ? ', sustained' : ''}`;
+}
 
 /** One value with its interval. */
 function valueCell(entry: Entry, basis: 'time' | 'roofline'): string {
@@ -42,10 +47,10 @@ export function comparisonTable(comparison: Comparison): string {
   const rows = comparison.pairs.map((pair) => [
     modelLabel(pair.a.model),
     settingLabel(pair.a.setting),
-    `${systemLabel(pair.a.system)} ${pair.a.format}`,
+    whoCell(pair.a),
     valueCell(pair.a, pair.basis),
     clockLabel(pair.a.clock),
-    `${systemLabel(pair.b.system)} ${pair.b.format}`,
+    whoCell(pair.b),
     valueCell(pair.b, pair.basis),
     clockLabel(pair.b.clock),
     pair.basis === 'time' ? times(pair.ratio) : `${times(pair.ratio)} of roofline`,
@@ -74,7 +79,7 @@ export function comparisonTable(comparison: Comparison): string {
           side.toUpperCase(),
           modelLabel(entry.model),
           settingLabel(entry.setting),
-          `${systemLabel(entry.system)} ${entry.format}`,
+          whoCell(entry),
           reason,
         ]),
       ),

@@ -44,7 +44,7 @@ export interface Comparison {
   readonly pairs: readonly Pair[];
   /** Entries that have no number, or no partner in the other set. */
   readonly unpaired: readonly { readonly side: 'a' | 'b'; readonly entry: Entry; readonly reason: string }[];
-  /** Geometric means over the pairs that were not refused. */
+  /** Geometric means over the pairs that were not refused; under lasting load by system only, and named so. */
   readonly bySystem: readonly Mean[];
   readonly byModel: readonly Mean[];
   readonly overall: Mean | null;
@@ -59,8 +59,9 @@ export function geometricMean(values: readonly number[]): number {
   return Math.exp(values.reduce((sum, value) => sum + Math.log(value), 0) / values.length);
 }
 
-/** Figures under lasting load have partners under lasting load only. */
-const caseKey = (entry: Entry): string => `${entry.model}|${entry.setting}|${entry.condition === 'sustained'}`;
+/** Figures under lasting load have partners under lasting load only, and a mean of their own. */
+export const isSustained = (entry: Entry): boolean => entry.condition === 'sustained';
+const caseKey = (entry: Entry): string => `${entry.model}|${entry.setting}|${isSustained(entry)}`;
 const identityKey = (entry: Entry): string => `${caseKey(entry)}|${entry.family}|${entry.format}`;
 
 /** What forbids comparing two times. `acrossGpus`: the fractions of the rooflines are compared, so the GPU may differ. */
@@ -106,7 +107,8 @@ function means(pairs: readonly Pair[], nameOf: (pair: Pair) => string): Mean[] {
 /** The systems of a pair, as a mean is named. */
 function pairName(pair: Pair): string {
   const name = (entry: Entry): string => `${entry.family} ${entry.format}`;
-  return pair.a.family === pair.b.family && pair.a.format === pair.b.format ? name(pair.a) : `${name(pair.a)} over ${name(pair.b)}`;
+  const names = pair.a.family === pair.b.family && pair.a.format === pair.b.format ? name(pair.a) : `${name(pair.a)} over ${name(pair.b)}`;
+  return isSustained(pair.a) ? `${names}, sustained` : names;
 }
 
 /**
@@ -138,14 +140,15 @@ export function compareSets(a: EntrySet, b: EntrySet, options: { readonly force?
     if (!known.has(key(entry))) unpaired.push({ side: 'b', entry, reason: entry.reason ?? `no such case in ${a.name}` });
   }
   const counted = pairs.filter((pair) => pair.verdict !== 'refused');
+  const bursts = counted.filter((pair) => !isSustained(pair.a));
   return {
     a: a.name,
     b: b.name,
     pairs,
     unpaired,
     bySystem: means(counted, pairName),
-    byModel: means(counted, (pair) => pair.a.model),
-    overall: means(counted, () => 'all')[0] ?? null,
+    byModel: means(bursts, (pair) => pair.a.model),
+    overall: means(bursts, () => 'all')[0] ?? null,
     refused: pairs.length - counted.length,
   };
 }

@@ -13,6 +13,7 @@ import { checkWritable, decodeText, writeWhole } from '../files.js';
 import { figure8Models } from '../models/index.js';
 import { packageRoot } from '../run/package.js';
 import { newestCeilings, underLibrary } from './ceilings.js';
+import { isSustained } from './compare.js';
 import { compilerTable, ladderMeansTable, systemsTable } from './compare-table.js';
 import { archiveLabels, loadArchiveLogs, loadCompileTimes, loadFigureSet, loadLadderOperators, type SetName } from './data.js';
 import { drawEnd2End } from './end2end.js';
@@ -81,8 +82,6 @@ async function measuredEntries(
 }
 
 const isGpu = (entry: Entry): boolean => entry.clock !== 'cpu-host';
-/** Charts show one figure of a case, as the paper does; the other is in the tables. */
-const isSustained = (entry: Entry): boolean => entry.condition === 'sustained';
 const newestDate = (entries: readonly Entry[]): string =>
   entries
     .map((entry) => entry.date ?? '')
@@ -157,6 +156,7 @@ export async function finishBench(options: FinishOptions = {}): Promise<FinishRe
   const remarks = loaded.flatMap((one) => one.remarks);
   const [published, own] = [await loadSet(set), await measuredEntries(folders, ceilings, remarks)];
   const gpu = chooseGpu(own, options.gpu);
+  // Charts show one figure of a case, as the paper does; the other is in the tables.
   const onGpu = own.filter((entry) => isGpu(entry) && !isSustained(entry) && entry.gpu === gpu);
   const files: string[] = [];
   const figures: ReportFigure[] = [];

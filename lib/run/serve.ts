@@ -25,20 +25,21 @@ const requestSchema = z.strictObject({
 
 /**
  * Serves the requests of `input`, one JSON object a line, until it ends.
+ * @param input opens it, once the checkpoint is loaded: lines that come earlier must wait
  * @param say takes each answer
  * @throws LadderError what loading and measuring throw, `BAD_RECORD` for a line that is no request; `ABORTED`
  */
 export async function serveSamples(
   path: string,
   options: LoadOptions,
-  input: AsyncIterable<string>,
+  input: () => AsyncIterable<string>,
   say: (answer: object) => void,
 ): Promise<void> {
   const { checkpoint, executor, device } = await openCheckpoint(path, parseOptions(loadOptionsSchema, options));
   try {
     const { launch } = await chooseLaunch({ executor, device }, { launch: 'auto', onProgress: options.onProgress });
     say({ schema: 'ladder-serve/1', ok: true, launch, ...caseOf(checkpoint.folder, checkpoint.manifest) } satisfies ServedCheckpoint);
-    for await (const line of input) {
+    for await (const line of input()) {
       const request = parseAs(requestSchema, line, 'the request');
       const { gpuMs, enqueueMs, hostMsPerInference } = await cancellable(executor, options.signal, () =>
         executor.measureSamples({ launch, l2: 'hot', ...request }, null),

@@ -118,6 +118,10 @@ describe('a session', () => {
     });
     expect((await session.take({ ...request, minSamples: 2, maxSamples: 2 })).gpuMs).toHaveLength(2);
     await session.close();
+    // Requests that are there before it has loaded, and nothing after them.
+    const piped = spawnSync(process.execPath, args, { input: `${JSON.stringify(request)}\n`.repeat(2), encoding: 'utf8' });
+    expect(piped.stderr).toBe('');
+    expect([piped.status, piped.stdout.trim().split('\n').length]).toEqual([0, 3]);
     args[2] = join(folder, 'nothing');
     await expect(openSession(process.execPath, args, schema, { timeoutMs: 50_000 })).rejects.toThrow(/\[NOT_A_CHECKPOINT\]/);
   });

@@ -176,6 +176,9 @@ test('NaN makes a difference NaN, and codes have none', async () => {
   expect((await rejection(native().compareTensors(kHalf, a.subarray(1), b.subarray(1), null))).code).toBe('WRONG_LENGTH');
 });
 
+/** Another build of the addon has sanitizers in it; the machine does other things as well in either case. */
+const kSlowness = process.env['LADDER_ADDON'] === undefined ? 1 : 10;
+
 /** The longest that the event loop was held up meanwhile, and how long it took, ms. */
 async function watched(task: () => Promise<unknown>): Promise<{ readonly gapMs: number; readonly tookMs: number }> {
   const start = performance.now();
@@ -195,9 +198,9 @@ test('tensors of gigabytes are looked through on all cores, the event loop free'
   const [first, second] = [new Uint8Array(bytes).fill(0x2a), new Uint8Array(bytes).fill(0x2a)];
   second[bytes - 1] = 0x2b;
   const { gapMs, tookMs } = await watched(() => native().compareTensors(kHalf, first, second, second));
-  // An eighth of [64, 4096, 4096], on a machine that does other things as well.
-  expect(tookMs).toBeLessThan(1000);
-  expect(gapMs).toBeLessThan(200);
+  // An eighth of [64, 4096, 4096]. A loop in JavaScript takes half a minute, and holds up everything else.
+  expect(tookMs).toBeLessThan(3000 * kSlowness);
+  expect(gapMs).toBeLessThan(500 * kSlowness);
 });
 
 test('a comparison of many columns is aborted within a second, the event loop free', async () => {
@@ -222,8 +225,8 @@ test('a comparison of many columns is aborted within a second, the event loop fr
       executor.cancel();
       expect((await task).code).toBe('ABORTED');
     });
-    expect(performance.now() - cancelledAt).toBeLessThan(1000);
-    expect(gapMs).toBeLessThan(200);
+    expect(performance.now() - cancelledAt).toBeLessThan(1000 * kSlowness);
+    expect(gapMs).toBeLessThan(500 * kSlowness);
   } finally {
     await executor.dispose();
   }

@@ -4,15 +4,20 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { renderBench } from '../../lib/cli/bench.js';
 import { compareSets } from '../../lib/figure8/compare.js';
+import { comparisonTable } from '../../lib/figure8/compare-table.js';
 import { entriesOfRecord, newest } from '../../lib/figure8/entries.js';
 import { finishBench } from '../../lib/figure8/finish.js';
 import type { BenchOutcome } from '../../lib/run/bench.js';
-import { measureSustained, sustainedFigures } from '../../lib/run/benchmark.js';
+import { native, type NativeExecutor, type NativeProgress, type SamplesOptions } from '../../lib/native.js';
+import { measure, measureSustained, sustainedFigures, type BenchmarkResult } from '../../lib/run/benchmark.js';
 import { describeMeanState, isComputeBound, kSustainedLoadMs, meanState } from '../../lib/run/conditions.js';
-import type { BenchRecord } from '../../lib/run/record.js';
+import type { DeviceInfo } from '../../lib/run/device.js';
+import { benchmarkOptionsSchema, parseOptions } from '../../lib/run/options.js';
+import { parseRecord, type BenchRecord } from '../../lib/run/record.js';
+import { recordOf, type RunResult } from '../../lib/run/run-prebuilt.js';
 import { makeRecord } from './figure8-records.js';
 
 const state = (smClockMHz: number | null, powerW: number | null, throttleReasons: string[] = ['sw_power_cap']) => ({
@@ -101,6 +106,63 @@ describe('sustained', () => {
   });
 });
 
+describe('a measurement on a GPU', () => {
+  afterEach(() => vi.restoreAllMocks());
+  const device = { ...makeRecord({}).device, id: 'cuda:0', ordinal: 0, uuid: null } as unknown as DeviceInfo;
+
+  /** An executor that is slower once it has worked for a second, on a GPU that says so. */
+  async function measured(setting: string, change: object = {}): Promise<{ result: BenchmarkResult; asked: SamplesOptions[] }> {
+    const asked: SamplesOptions[] = [];
+    let lasting = false;
+    vi.spyOn(native(), 'deviceState').mockImplementation(() => (lasting ? state(1400, 700) : state(1900, 500, [])));
+    const executor = {
+      capture: async () => ({ captured: true, reason: null, kernelNodes: 1, programmaticEdges: 0 }),
+      cancel: () => undefined,
+      measureSamples: async (options: SamplesOptions, progress: NativeProgress | null) => {
+        asked.push(options);
+        lasting = options.warmupMs >= kSustainedLoadMs;
+        progress?.(1);
+        const each = lasting ? 13 : 10;
+        const count = Math.max(options.minSamples, Math.min(options.maxSamples, Math.ceil(options.maxMs / each)));
+        return { gpuMs: new Float64Array(count).fill(each), enqueueMs: new Float64Array(count).fill(0.01), hostMsPerInference: each };
+      },
+    } as unknown as NativeExecutor;
+    const options = parseOptions(benchmarkOptionsSchema, { roofline: false, maxMs: 500, ...change });
+    return { result: await measure({ executor, device, manifest: null, setting }, options), asked };
+  }
+
+  it('has both conditions where arithmetic decides, bursts first', async () => {
+    const { result, asked } = await measured('bs1_seq4096');
+    expect(result).toMatchObject({
+      status: 'ok',
+      condition: 'burst',
+      latencyMs: 10,
+      meanState: { smClockMHz: 1900, powerW: 500 },
+      sustained: { latencyMs: 13, reason: null, loadMs: kSustainedLoadMs, meanState: { smClockMHz: 1400, powerW: 700 } },
+      warnings: [],
+    });
+    expect(asked.at(-1)).toMatchObject({ warmupMs: kSustainedLoadMs, minSamples: 100 });
+    expect(asked.slice(0, -1).every(({ warmupMs }) => warmupMs < kSustainedLoadMs)).toBe(true);
+    const saved = recordOf({ ...result, path: '/m/c', model: 'm', setting: 's', format: 'f', load: null } as unknown as RunResult, null);
+    expect(parseRecord(JSON.stringify(saved), 'record')).toMatchObject({ condition: 'burst', sustained: { latencyMs: 13 } });
+  });
+
+  it.each([
+    ['bs1_seq1', {}],
+    ['bs1_seq4096', { sustained: 'off' }],
+    ['bs1_seq4096', { recoveryMs: 0 }],
+  ])('has one at %s with %j', async (setting, change) => {
+    const { result, asked } = await measured(setting, change);
+    expect(result.sustained).toBeNull();
+    expect(result.condition).toBe('recoveryMs' in change ? null : 'burst');
+    expect(asked.every(({ warmupMs }) => warmupMs < kSustainedLoadMs)).toBe(true);
+  });
+
+  it('has both where it is told to', async () => {
+    expect((await measured('bs1_seq1', { sustained: 'on' })).result.sustained).toMatchObject({ latencyMs: 13 });
+  });
+});
+
 const record = (burstMs: number, sustainedMs: number, change: Partial<BenchRecord> = {}): BenchRecord =>
   makeRecord({
     setting: 'bs1_seq4096',
@@ -145,6 +207,15 @@ describe('records', () => {
         ['sustained', 'sustained', 3],
       ]);
       expect(unpaired).toEqual([]);
+      // Means are of one condition.
+      const comparison = compareSets(ours, set('theirs', rival), { force: true });
+      expect(comparison.overall).toMatchObject({ pairs: 1, ratio: 2 });
+      expect(comparison.byModel).toMatchObject([{ pairs: 1, ratio: 2 }]);
+      expect(comparison.bySystem.map(({ name, ratio }) => [/, sustained$/.test(name), ratio])).toEqual([
+        [false, 2],
+        [true, expect.closeTo(3, 9)],
+      ]);
+      expect(comparisonTable(comparison)).toMatch(/W_FP16 A_FP16, sustained .* 3\.00×/);
     }
     const { pairs, unpaired } = compareSets(ours, set('theirs', makeRecord({ setting: 'bs1_seq4096', latencyMs: 20 })));
     expect(pairs.map(({ a }) => a.condition)).toEqual(['burst']);
