@@ -284,7 +284,7 @@ describe('architectures of images', () => {
       expect(module!.linked!.images).toEqual([{ architectures: ['compute_80'] }, { architectures: ['sm_120'] }]);
       expect(module!.linked!.lastErrorAddress !== null).toBe(name === 'linked');
       expect(() => checkArchitectures(module!.linked!.images, [9, 0])).toThrow(
-        expect.objectContaining({ code: 'WRONG_ARCHITECTURE', message: expect.stringMatching(/1 of the 2 translation units.*sm_120/) }),
+        expect.objectContaining({ code: 'WRONG_ARCHITECTURE', message: expect.stringMatching(/1 of its 2 images.*sm_120/) }),
       );
       checkArchitectures(module!.linked!.images, [12, 0]);
     }
