@@ -389,7 +389,7 @@ export interface NativeExecutor {
   /** Sets every byte of the entry. */
   setBytes(entry: number, value: number): Promise<void>;
   loadParams(path: string, copies: readonly ParamCopy[]): Promise<void>;
-  /** One inference, synchronised. */
+  /** One inference, synchronised: from the second on by its graph, where it can be captured; one of less than 0.25 ms on the calling thread. */
   run(): Promise<void>;
   /** One operator, synchronised. */
   runOperator(operator: number): Promise<void>;

@@ -77,7 +77,7 @@ export function checkArchitectures(images: readonly LinkedImage[], computeCapabi
   const found = [...new Set(lacking.flatMap(({ architectures }) => architectures))].sort();
   throw new LadderError(
     'WRONG_ARCHITECTURE',
-    `model.so has no code for this GPU (${device}) in ${lacking.length} of the ${images.length} translation units with kernels: they are for ${listNames(found)}; compile them again with \`-gencode arch=compute_${computeCapability.join('')},code=${device}\`, or with PTX (code=compute_80)`,
+    `model.so has no code for this GPU (${device}) in ${lacking.length} of its ${images.length} images with kernels: they are for ${listNames(found)}; compile them again with \`-gencode arch=compute_${computeCapability.join('')},code=${device}\`, or with PTX (code=compute_80)`,
     { architecture: device, found },
   );
 }

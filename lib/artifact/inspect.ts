@@ -6,12 +6,19 @@ import { basename, dirname } from 'node:path';
 import { type ErrorCode, LadderError } from '../errors.js';
 import { stepsText } from '../operators/program.js';
 import { native, type NativeDevice } from '../native.js';
-import { checkArchitectures, checkGlobalFunctions, checkManifest, checkModule, checkParams, checkParamsComplete } from './checks.js';
+import {
+  checkArchitectures,
+  checkGlobalFunctions,
+  checkManifest,
+  checkModule,
+  checkParams,
+  checkParamsComplete,
+  reshapedParams,
+} from './checks.js';
 import {
   type Checkpoint,
   type CheckpointModule,
   inputNames,
-  type LinkedCode,
   moduleParams,
   lackingParams,
   readGraph,
@@ -96,6 +103,8 @@ export interface Inspection {
     'layers' | 'batch' | 'seq' | 'mask' | 'format' | 'seed' | 'bytes' | 'flops' | 'targets' | 'build'
   > | null;
   readonly problems: readonly InspectedProblem[];
+  /** What keeps nothing from running, and is worth knowing: parameters of another shape than the graph's. */
+  readonly remarks: readonly string[];
 }
 
 /**
@@ -132,8 +141,7 @@ export async function inspectPrebuilt(path: string): Promise<Inspection> {
   if (graph && module) await attempt(() => checkModule(graph, module.elf));
   const provided = providedFunctions();
   if (graph && module && provided) await attempt(() => checkGlobalFunctions(graph, module.globalFunctions, provided));
-  const linked = module?.linked;
-  if (linked) await attempt(() => checkDevices(linked));
+  if (module) await attempt(() => checkDevices(module, manifest));
   if (graph) for (const message of storageConflicts(graph)) problems.push({ code: 'BAD_GRAPH', message });
   const name = basename(folder);
   const parent = basename(dirname(folder));
@@ -152,16 +160,20 @@ export async function inspectPrebuilt(path: string): Promise<Inspection> {
     module: module && describeModule(module),
     manifest: manifest && summarise(manifest),
     problems,
+    remarks: graph && params ? reshapedParams(graph, params.tensors) : [],
   };
 }
 
 /**
- * Where this machine has GPUs, one of them must be able to run the code that model.so launches by itself.
- * @throws LadderError `WRONG_ARCHITECTURE`, of the first
+ * Where this machine has GPUs, one of them must be able to run the device code. Our own checkpoints have an image per target, of
+ * which any may be another GPU's.
+ * @throws LadderError `WRONG_ARCHITECTURE`, of the first GPU
  */
-function checkDevices({ images }: LinkedCode): void {
+function checkDevices({ linked, blob }: CheckpointModule, manifest: Manifest | null): void {
+  const carried = manifest ? [] : (blob?.images ?? []).map((image) => ({ architectures: imageArchitectures(image) }));
+  const images = [...(linked?.images ?? []), ...carried.filter(({ architectures }) => architectures.length > 0)];
+  const devices = images.length > 0 ? cudaDevices() : [];
   const refusals: unknown[] = [];
-  const devices = cudaDevices();
   for (const { computeCapability } of devices) {
     try {
       checkArchitectures(images, computeCapability);

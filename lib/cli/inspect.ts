@@ -76,6 +76,7 @@ export function renderInspection(inspection: Inspection): string {
     );
   }
   if (inspection.problems.length > 0) lines.push('', ...inspection.problems.map(({ code, message }) => `PROBLEM ${code}: ${message}`));
+  if (inspection.remarks.length > 0) lines.push('', ...inspection.remarks.map((remark) => `remark: ${remark}`));
   return lines.join('\n');
 }
 

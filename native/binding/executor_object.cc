@@ -167,11 +167,16 @@ Napi::Value ExecutorObject::loadParams(const Info& info) {
 }
 
 Napi::Value ExecutorObject::run(const Info& info) {
-  return guardedAsync(info.Env(), [&] {
+  return guardedAsync(info.Env(), [&]() -> Napi::Value {
+    if (disposal_.IsEmpty() && session_->pending.empty() && session_->executor->isShort()) {
+      session_->executor->replay();  // nothing is on its way to the executor's thread
+      const auto deferred = Napi::Promise::Deferred::New(info.Env());
+      deferred.Resolve(info.Env().Undefined());
+      return deferred.Promise();
+    }
     return submit(info.Env(), task(info.Env()), [](Task& task) {
       runtime::throwIfCancelled(task.cancelled);
-      executorOf(task).enqueue(task.cancelled);
-      executorOf(task).finish(task.cancelled);
+      executorOf(task).run(task.cancelled);
       return undefined;
     });
   });

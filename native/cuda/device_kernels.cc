@@ -38,7 +38,34 @@ DeviceKernels::DeviceKernels(int ordinal) : module_(embeddedPtx().c_str(), "ptx 
   multiprocessors_ = static_cast<unsigned>(count);
 }
 
+namespace {
+
+std::mutex& compiledMutex() {
+  static auto* const mutex = new std::mutex();
+  return *mutex;
+}
+
+std::map<int, DeviceKernels*>& compiled() {
+  static auto* const kernels = new std::map<int, DeviceKernels*>();
+  return *kernels;
+}
+
+}  // namespace
+
+DeviceKernels& DeviceKernels::of(int ordinal) {
+  const std::lock_guard<std::mutex> lock(compiledMutex());
+  auto found = compiled().find(ordinal);
+  if (found == compiled().end()) found = compiled().emplace(ordinal, new DeviceKernels(ordinal)).first;
+  return *found->second;
+}
+
+bool DeviceKernels::ready(int ordinal) {
+  const std::lock_guard<std::mutex> lock(compiledMutex());
+  return compiled().count(ordinal) > 0;
+}
+
 Kernel& DeviceKernels::kernel(const std::string& name) {
+  const std::lock_guard<std::mutex> lock(mutex_);
   auto found = kernels_.find(name);
   if (found == kernels_.end()) found = kernels_.emplace(name, module_.kernel(name)).first;
   return found->second;
@@ -90,7 +117,7 @@ void DeviceKernels::delay(const Stream& stream, uint64_t nanoseconds) {
 
 double measureReadBandwidth(int ordinal, uint64_t sizeBytes, int repeats) {
   makeCurrent(ordinal);
-  DeviceKernels kernels(ordinal);
+  DeviceKernels& kernels = DeviceKernels::of(ordinal);
   const Stream stream = Stream::create();
   const DeviceBuffer source(sizeBytes, "the bandwidth measurement");
   const DeviceBuffer sink(4, "the bandwidth measurement");

@@ -4,16 +4,20 @@
 
 #include <cstdint>
 #include <map>
+#include <mutex>
 #include <string>
 
 #include "module.h"
 
 namespace ladder::cuda {
 
-/// The embedded module in one context. Compiled by the driver when constructed.
+/// The embedded module in one context. Any thread may launch.
 class DeviceKernels {
  public:
-  explicit DeviceKernels(int ordinal);
+  /// Those of a device, compiled by the driver at the first call in the process, and kept.
+  static DeviceKernels& of(int ordinal);
+  /// Whether they are compiled already.
+  static bool ready(int ordinal);
 
   /// byte = base + (r & mask), plus r & 0x80 when `isSigned`; `bits` is fillWords(…, 0xff, 0, false).
   void fillWords(const Stream& stream, DevicePointer target, uint64_t bytes, uint64_t key, uint8_t mask, uint8_t base, bool isSigned);
@@ -25,7 +29,9 @@ class DeviceKernels {
   void delay(const Stream& stream, uint64_t nanoseconds);
 
  private:
+  explicit DeviceKernels(int ordinal);
   Kernel& kernel(const std::string& name);
+  std::mutex mutex_;  // guards kernels_
   Module module_;
   std::map<std::string, Kernel> kernels_;
   unsigned multiprocessors_;

@@ -22,6 +22,8 @@ namespace ladder::cuda {
   X(deviceTotalMem, "cuDeviceTotalMem_v2", size_t*, Device)                                                                             \
   X(primaryContextRetain, "cuDevicePrimaryCtxRetain", ContextHandle*, Device)                                                           \
   X(contextSetCurrent, "cuCtxSetCurrent", ContextHandle)                                                                                \
+  X(contextPush, "cuCtxPushCurrent_v2", ContextHandle)                                                                                  \
+  X(contextPop, "cuCtxPopCurrent_v2", ContextHandle*)                                                                                   \
   X(contextSynchronize, "cuCtxSynchronize", void)                                                                                       \
   X(memGetInfo, "cuMemGetInfo_v2", size_t*, size_t*)                                                                                    \
   X(memAlloc, "cuMemAlloc_v2", DevicePointer*, size_t)                                                                                  \

@@ -10,7 +10,9 @@
 
 namespace ladder::cuda {
 
-void makeCurrent(int ordinal) {
+namespace {
+
+ContextHandle primaryContext(int ordinal) {
   static std::mutex* const mutex = new std::mutex();
   static auto* const contexts = new std::map<int, ContextHandle>();
   const Driver& cu = driver();
@@ -31,7 +33,18 @@ void makeCurrent(int ordinal) {
     check(cu.primaryContextRetain(&context, device), "creating the CUDA context");
     found = contexts->emplace(ordinal, context).first;
   }
-  check(cu.contextSetCurrent(found->second), "selecting the CUDA context");
+  return found->second;
+}
+
+}  // namespace
+
+void makeCurrent(int ordinal) { check(driver().contextSetCurrent(primaryContext(ordinal)), "selecting the CUDA context"); }
+
+ContextScope::ContextScope(int ordinal) { check(driver().contextPush(primaryContext(ordinal)), "selecting the CUDA context"); }
+
+ContextScope::~ContextScope() {
+  ContextHandle popped = nullptr;
+  driver().contextPop(&popped);
 }
 
 DeviceBuffer::DeviceBuffer(size_t bytes, const char* what) {

@@ -13,6 +13,16 @@ namespace ladder::cuda {
 /// @throws Error NO_DRIVER, NO_DEVICE, CUDA
 void makeCurrent(int ordinal);
 
+/// The same while it lives, on a thread that others may use for CUDA as well.
+class ContextScope {
+ public:
+  /// @throws Error as makeCurrent
+  explicit ContextScope(int ordinal);
+  ~ContextScope();
+  ContextScope(const ContextScope&) = delete;
+  ContextScope& operator=(const ContextScope&) = delete;
+};
+
 /// Device memory, counted in accounting().
 class DeviceBuffer {
  public:

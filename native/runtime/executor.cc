@@ -11,6 +11,9 @@
 namespace ladder::runtime {
 namespace {
 
+/// Handing a call to another thread and back costs some ten microseconds: an inference below this is waited for where it is asked.
+constexpr double kShortMs = 0.25;
+
 /// Host memory that can be had without swapping, or the largest number where the system does not say.
 uint64_t availableHostBytes() {
   std::ifstream stream("/proc/meminfo");
@@ -216,9 +219,21 @@ void Executor::finish(const CancelFlag& cancelled) {
   }
 }
 
-cuda::DeviceKernels& Executor::kernels() {
-  if (!kernels_) kernels_ = std::make_unique<cuda::DeviceKernels>(plan_.deviceOrdinal);
-  return *kernels_;
+void Executor::run(const CancelFlag& cancelled) {
+  if (hasRun_ && !captureTried_) capture(cancelled);
+  if (graph_) return replay();
+  enqueue(cancelled);
+  finish(cancelled);
+}
+
+bool Executor::isShort() const noexcept { return graph_ && replayMs_ < kShortMs; }
+
+void Executor::replay() {
+  const cuda::ContextScope context(plan_.deviceOrdinal);
+  const auto start = std::chrono::steady_clock::now();
+  launchGraph();
+  stream_->synchronize();
+  replayMs_ = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
 
 std::string Executor::captureRefusal() const {
@@ -248,8 +263,8 @@ CaptureResult Executor::capture(const CancelFlag& cancelled) {
   CaptureResult result;
   if (!graph_) {
     // Whatever happens once only (workspaces, lazily loaded code) must have happened, and who launches by itself be known.
-    enqueue(cancelled);
-    synchronize();
+    firstRun(cancelled);
+    captureTried_ = true;
     result.reason = captureRefusal();
     if (!result.reason.empty()) return result;
     try {

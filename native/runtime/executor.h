@@ -3,6 +3,7 @@
 // Timing loops are timing/'s part, comparison with the reference is verify.h's.
 #pragma once
 
+#include <limits>
 #include <memory>
 #include <optional>
 
@@ -48,6 +49,12 @@ class Executor {
   /// @throws Error OPERATOR and others, with operator, node and shapes
   void enqueue(const CancelFlag& cancelled);
   void enqueueOperator(size_t index, const CancelFlag& cancelled);
+  /// One inference, to its end: from the second on by replaying its graph, where it can be captured.
+  void run(const CancelFlag& cancelled);
+  /// Whether an inference is so short that the thread which wants it may as well wait for it.
+  bool isShort() const noexcept;
+  /// One short inference, on any thread, while the executor's own does nothing.
+  void replay();
   /// One operator, to its end: a failure on the device carries its name too.
   void runOperator(size_t index, const CancelFlag& cancelled);
   void synchronize();
@@ -65,7 +72,7 @@ class Executor {
 
   // For the timing loops; device executors only.
   const cuda::Stream& stream() const { return *stream_; }
-  cuda::DeviceKernels& kernels();
+  cuda::DeviceKernels& kernels() { return cuda::DeviceKernels::of(plan_.deviceOrdinal); }
 
  private:
   struct Call;
@@ -76,6 +83,7 @@ class Executor {
   const Storage& storageOf(uint32_t entry) const { return storages_[plan_.entries[entry].storage]; }
   const PlanEntry& checkedEntry(uint32_t entry) const;
   void enqueueCaptured(const CancelFlag& cancelled);
+  bool fillsOnHost(uint64_t sizeBytes);
   void firstCall(size_t index, const CancelFlag& cancelled);
   std::vector<uint32_t> poisonable(size_t index) const;
   bool holdsOnly(uint32_t entry, uint8_t value) const;
@@ -89,9 +97,11 @@ class Executor {
   std::vector<Storage> storages_;
   std::unique_ptr<ModelModule> module_;
   std::vector<Call> calls_;
-  std::unique_ptr<cuda::DeviceKernels> kernels_;
   std::unique_ptr<cuda::Graph> graph_;
   bool hasRun_ = false;
+  bool captureTried_ = false;
+  double replayMs_ = std::numeric_limits<double>::infinity();  // the last replay, with the wait for it
+  uint64_t hostFilledBytes_ = 0;
 };
 
 }  // namespace ladder::runtime

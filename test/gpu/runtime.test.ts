@@ -360,6 +360,33 @@ describe.skipIf(kMissing !== null)('the runtime on a GPU', () => {
       );
       expect(idle).toMatchObject({ unwritten: kLength });
     });
+    test('run() costs little beside the device’s work, and a small fill little in a warm process', async () => {
+      await withExecutor(route2Plan(['fused_scale_add']), async (executor) => {
+        await writeInputs(executor);
+        for (let i = 0; i < 200; ++i) await executor.run();
+        const times: number[] = [];
+        for (let i = 0; i < 2000; ++i) {
+          const started = performance.now();
+          await executor.run();
+          times.push(1000 * (performance.now() - started));
+        }
+        const median = times.sort((a, b) => a - b)[1000]!;
+        console.log(`await run() of a kernel of some microseconds: median ${median.toFixed(1)} µs`);
+        expect(median).toBeLessThan(60);
+        await executor.setBytes(2, 0xff);
+        await executor.run();
+        expectClose(await readFloats(executor, 2), (i) => 2 * kX[i]! + kY0[i]!);
+      });
+      const parameters = makePlan({ device: 2, tensors: [{ dtype: 'float16', shape: [1 << 19] }], operators: [], module: null });
+      await withExecutor(parameters, (executor) => executor.fill(0, { kind: 'uniform', low: 0, high: 1 }, 1n));
+      await withExecutor(parameters, async (executor) => {
+        const started = performance.now();
+        await executor.fill(0, { kind: 'uniform', low: 0, high: 1 }, 2n);
+        const ms = performance.now() - started;
+        console.log(`1 MiB of parameters filled in ${ms.toFixed(3)} ms`);
+        expect(ms).toBeLessThan(2);
+      });
+    });
     test('takes a constant from beyond 4 GB of a file to the device, and leaves the others', async () => {
       const object = workshop.compile(
         'route2_host.c',
@@ -423,6 +450,7 @@ describe.skipIf(kMissing !== null)('the runtime on a GPU', () => {
 
   const kFillTypes = ['float16', 'bfloat16', 'float32', 'int8', 'uint8', 'int16', 'int32', 'int64', 'int4', 'bool'];
   test.each(kFillTypes)('fills %s as the host does', async (dtype) => {
+    await native().measureReadBandwidth(0, 1 << 20, 1); // compiles the kernels: until then small fills are the host's
     const length = 100_003; // no multiple of anything
     const fills: Fill[] = [
       { kind: 'bits' },

@@ -1,10 +1,12 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BufferSource, ByteWriter } from '../../lib/artifact/byte-source.js';
+import { readModule } from '../../lib/artifact/checkpoint.js';
+import { checkArchitectures } from '../../lib/artifact/checks.js';
 import { parseDataType } from '../../lib/artifact/dtype.js';
 import { fileRangeAt, parseElf, readElf, readExportedString } from '../../lib/artifact/elf.js';
 import { fatbinArchitectures, imageArchitectures, linkedImages, runsOn } from '../../lib/artifact/fatbin.js';
@@ -256,6 +258,36 @@ describe('architectures of images', () => {
     expect(on(10, 3)).toEqual(['sm_100f', 'compute_80', 'compute_100', 'compute_100f']);
     expect(on(12, 0)).toEqual(['sm_120', 'compute_80', 'compute_100']);
     expect(on(7, 5)).toEqual([]);
+  });
+
+  it('agrees with nvcc on what is linked in: per translation unit, without the stub of the device link', async ({ skip }) => {
+    const found = await exec('nvcc', ['--version']).then(
+      () => true,
+      () => false,
+    );
+    if (!found) skip('no nvcc on the PATH');
+    const route1 = new URL('../fixtures/native/route1.cu', import.meta.url).pathname;
+    const other = join(folder, 'other.cu');
+    await writeFile(other, '__global__ void k(float* p) { p[threadIdx.x] += 1; }\nextern "C" void go(float* p) { k<<<1, 32>>>(p); }\n');
+    const compile = (source: string, arch: string, code: string, object: string): Promise<unknown> =>
+      exec('nvcc', ['-c', '-std=c++17', '-Xcompiler', '-fPIC', '-gencode', `arch=compute_${arch},code=${code}`, '-o', object, source]);
+    const [a, b] = [join(folder, 'a.o'), join(folder, 'b.o')];
+    await Promise.all([compile(route1, '80', 'compute_80', a), compile(other, '120', 'sm_120', b)]);
+    for (const [name, flags] of [
+      ['linked', []],
+      ['stripped', ['-Xlinker', '-s']],
+    ] as const) {
+      const folderOf = join(folder, name);
+      await mkdir(folderOf);
+      await exec('nvcc', ['-shared', '-cudart', 'static', ...flags, '-o', join(folderOf, 'model.so'), a, b]);
+      const module = await readModule(folderOf);
+      expect(module!.linked!.images).toEqual([{ architectures: ['compute_80'] }, { architectures: ['sm_120'] }]);
+      expect(module!.linked!.lastErrorAddress !== null).toBe(name === 'linked');
+      expect(() => checkArchitectures(module!.linked!.images, [9, 0])).toThrow(
+        expect.objectContaining({ code: 'WRONG_ARCHITECTURE', message: expect.stringMatching(/1 of its 2 images.*sm_120/) }),
+      );
+      checkArchitectures(module!.linked!.images, [12, 0]);
+    }
   });
 
   it('agrees with nvcc, where there is one', async ({ skip }) => {

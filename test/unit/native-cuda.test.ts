@@ -2,6 +2,7 @@
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { native } from '../../lib/native.js';
 import { buildFakeCuda, fakePlan, runWithFakeCuda } from '../fixtures/native/fake-cuda-run.js';
 import { makePlan, Workshop } from '../fixtures/native/objects.js';
 
@@ -85,6 +86,61 @@ test('dynamic shared memory beyond 48 KiB is asked for', () => {
     context: { kernel: 'reverse', grid: '1x1x1', block: '256x1x1', dynamicSharedBytes: 400_000, operator: 'fused_reverse', node: 'node0' },
   });
   expect(refused.message).toContain('operator `fused_reverse`');
+});
+
+describe('await run()', () => {
+  /** Whether the promise is settled as soon as the call returns. */
+  const body = `const executor = await addon.openExecutor(plan);
+    ${kInputs}
+    const settled = [];
+    const values = [];
+    for (let i = 0; i < 5; ++i) {
+      await executor.setBytes(2, 0xff);
+      let done = false;
+      const running = executor.run().then(() => { done = true; });
+      await null;
+      await null;
+      settled.push(done);
+      await running;
+      values.push(new Float32Array(await executor.read(2, 4, 4))[0]);
+    }
+    const overlapping = [executor.run(), executor.read(2, 4, 4), executor.run()];
+    await Promise.all(overlapping);
+    await executor.dispose();
+    return { settled, values, after: (await attempt(executor.run())).code };`;
+  const values = Array<number>(5).fill(2.5);
+  test('replays the graph from the second run on, and waits for short ones where they are asked for', () => {
+    const result = runWithFakeCuda(library, fakePlan(route2, ['fused_scale_add']), body);
+    expect(result).toEqual({ settled: [false, false, true, true, true], values, after: 'DISPOSED' });
+  });
+  test('leaves longer ones to the executor’s thread', () => {
+    const result = runWithFakeCuda(library, fakePlan(route2, ['fused_scale_add']), body, '', { FAKE_CUDA_SLOW: '1' });
+    expect(result).toEqual({ settled: Array<boolean>(5).fill(false), values, after: 'DISPOSED' });
+  });
+  test('goes on by stream where there is no graph', () => {
+    const result = runWithFakeCuda(library, fakePlan(route2, ['fused_scale_add']), body, 'cuGraphInstantiateWithFlags=801');
+    expect(result).toEqual({ settled: Array<boolean>(5).fill(false), values, after: 'DISPOSED' });
+  });
+});
+
+test('small fills are made on the host until the kernels are compiled, and the same', () => {
+  const plan = makePlan({
+    device: 2,
+    tensors: [3 << 20, 1 << 20, 16].map((length) => ({ dtype: 'uint8', shape: [length] })),
+    operators: [],
+    module: null,
+  });
+  const made = `const executor = await addon.openExecutor(plan);
+    for (const entry of [0, 1]) await executor.fill(entry, { kind: 'bits' }, 5n);
+    const bytes = [...new Uint8Array(await executor.read(1, (1 << 20) - 4, 4))];
+    return { bytes, third: await executor.fill(2, { kind: 'bits' }, 5n).then(() => null, ({ code }) => code) };`;
+  const expected = new Uint8Array(1 << 20);
+  native().fillBytes({ kind: 'bits' }, 5n, plan.entries[1]!.dtype, 0, expected);
+  // Beyond 4 MiB the kernels are compiled, which fails here.
+  expect(runWithFakeCuda(library, plan, made, 'cuModuleLoadDataEx=209')).toEqual({
+    bytes: [...expected.slice(-4)],
+    third: 'WRONG_ARCHITECTURE',
+  });
 });
 
 test('constants that an operator asks for go from the file to the device', () => {

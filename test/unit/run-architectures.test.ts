@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { serialiseGraph } from '../../lib/artifact/graph-writer.js';
+import { encodeModuleBlob } from '../../lib/artifact/module-blob.js';
 import { cubinEntry, fatbin, ptxEntry } from '../fixtures/artifact/fatbin.js';
 import { buildFakeCuda } from '../fixtures/native/fake-cuda-run.js';
 import { Workshop } from '../fixtures/native/objects.js';
@@ -64,7 +65,7 @@ describe('code for another GPU', () => {
     [
       'one of three translation units',
       [stub, fatbin(ptxEntry(80)), fatbin(cubinEntry(80), cubinEntry(86)), fatbin(cubinEntry(90))],
-      /1 of the 3.*sm_80, sm_86/,
+      /1 of its 3.*sm_80, sm_86/,
     ],
     ['PTX of a later GPU', [fatbin(ptxEntry(100))], /compute_100/],
     ['another GPU’s own features', [fatbin(cubinEntry(100, { flags: 0x100011 }))], /sm_100a/],
@@ -75,6 +76,28 @@ describe('code for another GPU', () => {
       expect(text).toMatch(/WRONG_ARCHITECTURE|no code for this GPU/);
       expect(text).toMatch(named);
       expect(status).toBe(1);
+    }
+  });
+  test('machine code of another GPU in the module blob is seen by inspect, without loading it', () => {
+    const cubin = Buffer.alloc(64);
+    cubin.writeUInt32LE(0x464c457f, 0);
+    cubin[8] = 8;
+    cubin.writeUInt16LE(190, 18);
+    const blobOf = (architecture: number): Uint8Array => {
+      cubin.writeUInt32LE(architecture << 8, 48);
+      return encodeModuleBlob({ images: [{ format: 'cubin', bytes: cubin, kernels: [{ name: 'k', argumentTypes: [], launchTags: [] }] }] });
+    };
+    for (const [architecture, status] of [
+      [120, 1],
+      [90, 0],
+    ] as const) {
+      const source = join(workshop.folder, `blob${architecture}.c`);
+      const bytes = [...blobOf(architecture)];
+      writeFileSync(source, `const unsigned char __tvm_dev_mblob[${bytes.length}] = {${bytes.join(',')}};\n`);
+      const object = workshop.compile('embedded_launches.c', ['-ldl', source], `carried${architecture}`);
+      const result = ladder('inspect', checkpoint(`carried ${architecture}`, object, ['embedded_add_one']));
+      expect(result.status).toBe(status);
+      if (status === 1) expect(result.text).toMatch(/WRONG_ARCHITECTURE.*1 of its 1 images.*sm_120/);
     }
   });
   test('code for this GPU, and PTX of an earlier one, run', () => {

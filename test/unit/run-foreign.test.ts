@@ -250,6 +250,7 @@ describe('what TVM runs', () => {
         { name: 'data', dtype: parseDataType(dtype), shape, chunks: [new Uint8Array(values.buffer)] },
       ]);
       const layer = await loadPrebuilt(path);
+      expect(await inspectPrebuilt(path)).toMatchObject({ problems: [], remarks: [expect.stringContaining('the same bytes are taken')] });
       expect(layer.warnings.join()).toMatch(/holds "data" as .*the graph wants float32 \[64\]: the same bytes are taken/);
       await layer.run();
       expect(await layer.getOutput(0)).toEqual(values.map((value) => value + 1));
