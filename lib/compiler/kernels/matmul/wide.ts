@@ -221,11 +221,13 @@ interface PortableTile {
 }
 
 /** Decoded weights are decoded for more tokens at once; INT1 leaves room for two blocks on a multiprocessor. */
-function portableTile({ weight, n }: DenseShape): PortableTile {
+function portableTile({ weight, n, function: fn }: DenseShape): PortableTile {
   if (isStoredOperand(weight)) return { rows: 128, tokens: 256, warpRows: 64, warpTokens: 64, stages: 3, groupTiles: 8 };
   if (weight === 'int1') return { rows: 128, tokens: 128, warpRows: 32, warpTokens: 128, stages: 4, groupTiles: 16 };
   const rows = Math.ceil(n / kTileRows) % 2 === 0 ? 256 : 128;
-  return { rows, tokens: 128, warpRows: 32, warpTokens: 128, stages: weight === 'int4' ? 6 : 4, groupTiles: 16 };
+  // GELU leaves no registers for scales of blocks beside so many tokens.
+  const warp = isMxWeight(weight) && fn === 'gelu_tanh' ? { warpRows: 64, warpTokens: 64 } : { warpRows: 32, warpTokens: 128 };
+  return { rows, tokens: 128, ...warp, stages: weight === 'int4' ? 6 : 4, groupTiles: 16 };
 }
 
 /** For GPUs without wgmma: a tile per block, as many stages as an A100 has shared memory for. */
@@ -311,9 +313,8 @@ function expansion(
 
 /** Candidates for the tuner, the default first; all fit. */
 function configurations(shape: DenseShape): readonly Tuning[] {
-  const groups = [8, 4, 16, 2].map((groupTiles) => ({ groupTiles }));
   return fittingTunings(
-    [{}, ...groups, ...groups.map((one) => ({ ...one, cluster: 1 }))],
+    [{}, { groupTiles: 4 }, { groupTiles: 16 }, { cluster: 1 }],
     (given) => defaults(shape, given),
     (tuning) => misfit(shape, tuning) === null,
   );
