@@ -1,7 +1,7 @@
 // Tunings are kept by kernel family, its version, shape and formats: they survive what changes none of these, and are found by
 // nothing else. Also that the committed ones belong to the operators that are there.
 import { existsSync, readdirSync } from 'node:fs';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -225,6 +225,8 @@ describe('tuned/<arch>.json', async () => {
     expect(await readTuned(folder, 'sm_80')).toBeNull();
     await mkdir(join(folder, 'tuned', 'sm_89.json'));
     await expect(readTuned(folder, 'sm_89')).rejects.toMatchObject({ code: 'IO' });
+    await symlink('/dev/zero', join(folder, 'tuned', 'sm_86.json'));
+    await expect(readTuned(folder, 'sm_86')).rejects.toMatchObject({ code: 'IO', message: expect.stringContaining('no regular file') });
   });
 
   it.each<[string, object, RegExp]>([

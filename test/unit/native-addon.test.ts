@@ -21,7 +21,7 @@ test.each([0, 10, 100, 5000, Math.floor(whole.length / 2)])('an addon of which %
   const findings = JSON.parse(stdout) as { name: string; state: string; found: string; remedy: string }[];
   expect(findings.find(({ name }) => name === 'addon')).toMatchObject({
     state: 'missing',
-    found: expect.stringMatching(/could not be loaded.*cut short/),
-    remedy: 'node native/build.mjs',
+    found: expect.stringMatching(/could not be loaded.*(cut short|file too short)/),
+    remedy: expect.stringContaining('node native/build.mjs'),
   });
 });

@@ -2,10 +2,9 @@
  * tuned/<arch>.json of a checkpoint: the template parameters that the tuner found fastest on one GPU architecture,
  * by operator, and how they were found.
  */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { LadderError } from '../../errors.js';
+import { readSmallFile } from '../../artifact/regular-file.js';
 import { parseAs } from '../../run/record.js';
 import type { LoweredOperator } from '../graph/lower.js';
 import type { Tuning } from '../kernels/plan.js';
@@ -41,17 +40,13 @@ export function tuningKey({ family, match }: Pick<LoweredOperator, 'family' | 'm
   return `${family.id}@${family.version} ${family.key(match)}`;
 }
 
+const kMaxTunedBytes = 4 << 20;
+
 /** Reads tuned/<arch>.json below a checkpoint's folder; null when the checkpoint was not tuned for it. */
 export async function readTuned(folder: string, arch: string): Promise<Tuned | null> {
   const path = join(folder, 'tuned', `${arch}.json`);
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw new LadderError('IO', `${path} could not be read: ${(cause as Error).message}`, { path }, { cause });
-  }
-  return parseTuned(text, path);
+  const bytes = await readSmallFile(path, kMaxTunedBytes, 'BAD_RECORD');
+  return bytes && parseTuned(Buffer.from(bytes).toString('utf8'), path);
 }
 
 /** @throws LadderError `BAD_RECORD` naming the field */
