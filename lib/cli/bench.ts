@@ -7,7 +7,8 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { runnableSystems } from '../baselines/systems/index.js';
 import { LadderError } from '../errors.js';
-import { acquireLock } from '../files.js';
+import { acquireLock, checkWritable } from '../files.js';
+import { defaultOut } from '../figure8/data.js';
 import { readCases, type BenchCase, type CaseTiming } from '../run/bench-cases.js';
 import { runBench, type BenchOutcome } from '../run/bench.js';
 import { describeMeanState } from '../run/conditions.js';
@@ -190,9 +191,10 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
   const chosen = await chooseCheckpoints(names, options.checkpoints, defaults.checkpoints);
   const cases = chosen.map((found): BenchCase => ({ ...found, deviceId: device.id, timing, verify: options.verify ?? defaults.verify }));
   const resultsRoot = resolve(options.results);
+  const figures = options.figures && (await canDraw(io));
   const release = lockFor(device, resultsRoot, io);
   try {
-    await benchLocked({ cases, device, timing, resultsRoot, forceTune, reproduce, reproduction }, options, io);
+    await benchLocked({ cases, device, timing, resultsRoot, forceTune, reproduce, reproduction, figures }, options, io);
   } finally {
     release();
   }
@@ -207,10 +209,22 @@ interface PlannedBench {
   readonly forceTune: boolean;
   readonly reproduce: boolean;
   readonly reproduction: FinishedBench['reproduction'];
+  readonly figures: boolean;
+}
+
+/** Whether the figures have a place: a bench does without rather than fail at its end. */
+async function canDraw(io: CliIo): Promise<boolean> {
+  try {
+    await checkWritable(join(defaultOut, 'report.html'));
+    return true;
+  } catch (error) {
+    io.note(`${(error as Error).message}; comparison and figures are left out: \`ladder plot --out\` draws them elsewhere`);
+    return false;
+  }
 }
 
 async function benchLocked(
-  { cases, device, timing, resultsRoot, forceTune, reproduce, reproduction }: PlannedBench,
+  { cases, device, timing, resultsRoot, forceTune, reproduce, reproduction, figures }: PlannedBench,
   options: BenchCliOptions,
   io: CliIo,
 ): Promise<void> {
@@ -265,7 +279,7 @@ async function benchLocked(
     caseTimeoutMs: options.caseTimeout === undefined ? undefined : 1000 * options.caseTimeout,
     reproduce,
     reproduction,
-    figures: options.figures,
+    figures,
   };
   await endBench(finished, options.json === true ? { ...io, out: io.note } : io);
   if (unsaved.length > 0 || outcomes.some(({ record }) => record.status === 'failed')) io.exit(exitCodes.failed);

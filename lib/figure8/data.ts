@@ -101,6 +101,9 @@ export type LadderOperators = z.infer<typeof ladderOperatorsSchema>;
 /** The folder of the published data. */
 export const figure8Folder = join(packageRoot, 'checkpoints', 'Figure8');
 
+/** Where the figures go unless told otherwise. */
+export const defaultOut = join(packageRoot, 'bench', 'out');
+
 function load<T>(schema: z.ZodType<T>, file: string): T {
   const path = join(figure8Folder, file);
   let text: string;

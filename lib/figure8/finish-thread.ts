@@ -7,7 +7,8 @@ import { join } from 'node:path';
 import { LadderError, type ErrorCode, type ErrorContext } from '../errors.js';
 import { removePartials } from '../files.js';
 import { packageRoot } from '../run/package.js';
-import { defaultOut, finishBench, type FinishOptions, type FinishResult } from './finish.js';
+import { defaultOut } from './data.js';
+import { finishBench, type FinishOptions, type FinishResult } from './finish.js';
 import { pictureFolders } from './output.js';
 
 /** What the thread answers with. */

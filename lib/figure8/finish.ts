@@ -15,7 +15,7 @@ import { packageRoot } from '../run/package.js';
 import { newestCeilings, underLibrary } from './ceilings.js';
 import { isSustained } from './compare.js';
 import { compilerTable, ladderMeansTable, systemsTable } from './compare-table.js';
-import { archiveLabels, loadArchiveLogs, loadCompileTimes, loadFigureSet, loadLadderOperators, type SetName } from './data.js';
+import { archiveLabels, defaultOut, loadArchiveLogs, loadCompileTimes, loadFigureSet, loadLadderOperators, type SetName } from './data.js';
 import { drawEnd2End } from './end2end.js';
 import { entriesOfRecord, entryOfLog, inFigureOrder, loadCeilings, loadRecords, loadSet, newest } from './entries.js';
 import type { Entry } from './entry.js';
@@ -57,8 +57,6 @@ export interface FinishResult {
 }
 
 const defaultResults = join(packageRoot, 'bench', 'results');
-/** Where the figures go unless told otherwise. */
-export const defaultOut = join(packageRoot, 'bench', 'out');
 
 /** The newest record of each case, of every GPU, under the ceilings that were measured there. */
 async function measuredEntries(

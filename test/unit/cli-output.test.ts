@@ -1,7 +1,7 @@
 // Output is not lost: files are checked before measuring and written whole, streams that are gone end nothing, benches know of each
 // other, a broken record is passed over with a word, Ctrl-C ends soon, and nothing outlives its parent.
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
-import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -148,6 +148,33 @@ describe('records that cannot be saved', () => {
     const { status, out, err } = await ladder(['bench', folder, '--results', results, '--no-figures', ...timing]);
     expect([status, out]).toEqual([1, expect.stringMatching(/ok$/m)]);
     expect(err).toMatch(/the record is not saved: .*could not be written/);
+  });
+});
+
+describe('figures that have no place', () => {
+  it('are left out, with a word before anything is measured, and the bench is none the worse', async () => {
+    const copy = join(root, 'package');
+    mkdirSync(join(copy, 'bench'), { recursive: true });
+    const from = fileURLToPath(new URL('../..', import.meta.url));
+    cpSync(join(from, 'dist'), join(copy, 'dist'), { recursive: true });
+    for (const name of ['package.json', 'bench/cases.json']) cpSync(join(from, name), join(copy, name));
+    for (const name of ['node_modules', 'build', 'native', 'checkpoints']) symlinkSync(join(from, name), join(copy, name));
+    // As of an installation that another user owns; root may write anywhere, but not into a file.
+    writeFileSync(join(copy, 'bench', 'out'), '');
+    const child = spawn(
+      process.execPath,
+      [join(copy, 'dist', 'cli', 'main.js'), 'bench', folder, '--results', join(root, 'no-figures'), ...timing],
+      {
+        env,
+        stdio: ['ignore', 'ignore', 'pipe'],
+      },
+    );
+    let err = '';
+    child.stderr.on('data', (chunk: Buffer) => (err += chunk.toString()));
+    expect(await ended(child)).toBe(0);
+    expect(err).toMatch(/could not be written: .*; comparison and figures are left out/);
+    expect(err.indexOf('left out')).toBeLessThan(err.indexOf('[1/1]'));
+    expect(recordsIn(join(root, 'no-figures'))).toMatchObject([{ status: 'ok' }]);
   });
 });
 
