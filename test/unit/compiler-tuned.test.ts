@@ -23,10 +23,10 @@ const cases = figure8Requests().map((request) => [`${request.model}/${checkpoint
 
 describe('committed tunings', () => {
   const files = cases.filter(([name]) => existsSync(join(kRoot, name, 'tuned')));
-  it('are of 20 checkpoints; the other four have the defaults', () => {
-    expect(cases).toHaveLength(24);
+  it('are of 32 checkpoints; the other four have the defaults', () => {
+    expect(cases).toHaveLength(36);
     expect(files.map(([name]) => readdirSync(join(kRoot, name, 'tuned')))).toEqual(files.map(() => ['sm_90a.json']));
-    expect(files).toHaveLength(20);
+    expect(files).toHaveLength(32);
   });
 
   it.each(files)('%s: each is found by an operator, and each product finds one', async (name, request) => {
