@@ -474,6 +474,9 @@ function refuseCutShort(path: string): void {
     const segments = Buffer.alloc(56 * header.readUInt16LE(56));
     const inFile = readSync(file, segments, 0, segments.length, Number(header.readBigUInt64LE(32)));
     const sizeBytes = fstatSync(file).size;
+    // The section headers come last.
+    const sections = Number(header.readBigUInt64LE(40)) + header.readUInt16LE(58) * header.readUInt16LE(60);
+    if (sections > sizeBytes) throw new Error(`${path} is cut short: it has ${sizeBytes} of ${sections} bytes`);
     for (let at = 0; at + 56 <= inFile; at += 56) {
       const isMapped = segments.readUInt32LE(at) === 1;
       const end = segments.readBigUInt64LE(at + 8) + segments.readBigUInt64LE(at + 32);

@@ -128,12 +128,13 @@ class WideConsumer {
     for (int tile = blockIdx.x / C::kCluster; tile < Order::kTiles; tile += C::kBlocks / C::kCluster) {
       const Order order(tile);
       const int rowTile = order.rowStep * C::kCluster + rank;
+      // What outputs need beside their sums is asked for before these, and there when they are.
+      const Terms terms = fetchTerms(order.tokenTile, rowTile);
       Sum sums[kTokenTiles][4];
-      fetchTokenScales(order.tokenTile);
       if constexpr (T::kIsFp8 && !T::kIsMx) multiplyPromoted(sums);
       else if constexpr (L::kStoredOperand) multiplyStored(sums);
       else multiplyDecoded(sums);
-      if (rowTile < L::kRowTiles) store(order.tokenTile, rowTile, sums);
+      if (rowTile < L::kRowTiles) store(order.tokenTile, rowTile, terms, sums);
     }
     if constexpr (C::kPanelOutput) bulkStoreWait();
   }
@@ -324,25 +325,45 @@ class WideConsumer {
   __device__ __forceinline__ uint32_t tokenScalesAt() const { return base + L::kTokenScalesAt + group * (L::kTokens * 4); }
   __device__ __forceinline__ void synchronise() const { namedBarrier(1 + group, 128); }
 
-  __device__ __forceinline__ void fetchTokenScales(int tokenTile) const {
-    if constexpr (L::kTokenScales) {
-      // The barriers of the store before were after its last use.
+  /// Of this thread's two rows, and of two tokens of the tile.
+  struct Terms {
+    RowTerms<C> rows[2];
+    float tokens[L::kTokenScales ? 2 : 1];
+  };
+
+  __device__ __forceinline__ int firstChannel(int rowTile) const { return rowTile * L::kTileOutputs + group * (L::kPieces * 8); }
+  __device__ __forceinline__ uint32_t buffer(int chunk) const {
+    return base + L::kChunksAt + group * (2 * L::kChunkBytes) + chunk % 2 * L::kChunkBytes;
+  }
+
+  __device__ __forceinline__ Terms fetchTerms(int tokenTile, int rowTile) const {
+    Terms terms;
 #pragma unroll
-      for (int i = thread; i < L::kTokens; i += 128) {
-        const int token = tokenTile * L::kTokens + i;
-        const float scale = token < C::kM ? __ldg(static_cast<const float*>(p.xScale) + token) : 0.0f;
-        asm volatile("st.shared.f32 [%0], %1;" ::"r"(tokenScalesAt() + i * 4), "f"(scale) : "memory");
+    for (int i = 0; i < 2; ++i) {
+      const int row = L::rowOf(rowTile, group * 64 + warp * 16 + i * 8 + lane / 4);
+      if ((C::kN % L::kRows == 0 || row < C::kN) && rowTile < L::kRowTiles) terms.rows[i].load(p, row);
+    }
+    if constexpr (L::kTokenScales) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int token = tokenTile * L::kTokens + i * 128 + thread;
+        terms.tokens[i] = token < C::kM ? __ldg(static_cast<const float*>(p.xScale) + token) : 0.0f;
       }
     }
+    if constexpr (C::kResidual) {
+      synchronise();  // all have read the outputs of the tile before
+#pragma unroll
+      for (int i = 0; i < 2; ++i) fetchResidual(tokenTile * L::kTokens + i * L::kChunkTokens, firstChannel(rowTile), buffer(i));
+    }
+    return terms;
   }
 
   /// The residual's part of a chunk comes to where its outputs will be.
-  __device__ __forceinline__ void fetchResidual(int firstToken, int firstChannel, uint32_t chunk) const {
+  __device__ __forceinline__ void fetchResidual(int firstToken, int first, uint32_t chunk) const {
     constexpr int kCopies = L::kChunkTokens * L::kPieces / 128;
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
-      const int at = thread + i * 128, token = firstToken + at / (8 * L::kPieces) * 8 + at % 8,
-                channel = firstChannel + at / 8 % L::kPieces * 8;
+      const int at = thread + i * 128, token = firstToken + at / (8 * L::kPieces) * 8 + at % 8, channel = first + at / 8 % L::kPieces * 8;
       const __half* from = p.residual + static_cast<size_t>(token) * L::kOutputs + channel;
       if (token >= C::kM || channel >= L::kOutputs) continue;
       if constexpr (L::kOutputs % 8 == 0) {
@@ -355,12 +376,11 @@ class WideConsumer {
     asm volatile("cp.async.commit_group;" ::: "memory");
   }
 
-  __device__ __forceinline__ void storeRows(int firstToken, int firstChannel, uint32_t chunk) const {
+  __device__ __forceinline__ void storeRows(int firstToken, int first, uint32_t chunk) const {
     constexpr int kCopies = L::kChunkTokens * L::kPieces / 128;
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
-      const int at = thread + i * 128, token = firstToken + at / (8 * L::kPieces) * 8 + at % 8,
-                channel = firstChannel + at / 8 % L::kPieces * 8;
+      const int at = thread + i * 128, token = firstToken + at / (8 * L::kPieces) * 8 + at % 8, channel = first + at / 8 % L::kPieces * 8;
       if (token >= C::kM || channel >= L::kOutputs) continue;
       const uint4 v = loadShared16(chunk + at * 16);
       __half* to = p.y + static_cast<size_t>(token) * L::kOutputs + channel;
@@ -374,10 +394,10 @@ class WideConsumer {
   }
 
   /// By one thread: groups of 8 tokens of the panel that this warpgroup's channels are in.
-  __device__ __forceinline__ void storePanels(int firstToken, int firstChannel, uint32_t chunk) const {
+  __device__ __forceinline__ void storePanels(int firstToken, int first, uint32_t chunk) const {
     const int groups = min(L::kChunkTokens / 8, L::kTokenGroups - firstToken / 8);
-    uint8_t* to = reinterpret_cast<uint8_t*>(p.y) + (static_cast<size_t>(firstChannel / 64) * L::kTokenGroups + firstToken / 8) * 1024 +
-                  firstChannel % 64 / 8 * 128;
+    uint8_t* to = reinterpret_cast<uint8_t*>(p.y) + (static_cast<size_t>(first / 64) * L::kTokenGroups + firstToken / 8) * 1024 +
+                  first % 64 / 8 * 128;
     if constexpr (L::kPieces == 8) {
       bulkStore(to, chunk, groups * 1024);
     } else {
@@ -386,26 +406,19 @@ class WideConsumer {
     bulkStoreCommit();
   }
 
-  __device__ __forceinline__ void store(int tokenTile, int rowTile, Sum (&sums)[kTokenTiles][4]) const {
-    RowTerms<C> terms[2];
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int row = L::rowOf(rowTile, group * 64 + warp * 16 + i * 8 + lane / 4);
-      if (C::kN % L::kRows == 0 || row < C::kN) terms[i].load(p, row);
-    }
-    const int firstToken = tokenTile * L::kTokens, firstChannel = rowTile * L::kTileOutputs + group * (L::kPieces * 8);
+  __device__ __forceinline__ void store(int tokenTile, int rowTile, const Terms& terms, Sum (&sums)[kTokenTiles][4]) const {
+    const int firstToken = tokenTile * L::kTokens, channel = firstChannel(rowTile);
     const int chunks = min(L::kChunks, (C::kM - firstToken + L::kChunkTokens - 1) / L::kChunkTokens);
-    const uint32_t buffers = base + L::kChunksAt + group * (2 * L::kChunkBytes);
-    if constexpr (C::kResidual) {
-      synchronise();
+    if constexpr (L::kTokenScales) {
 #pragma unroll
-      for (int i = 0; i < 2; ++i) fetchResidual(firstToken + i * L::kChunkTokens, firstChannel, buffers + i * L::kChunkBytes);
+      for (int i = 0; i < 2; ++i)
+        asm volatile("st.shared.f32 [%0], %1;" ::"r"(tokenScalesAt() + (i * 128 + thread) * 4), "f"(terms.tokens[i]) : "memory");
     }
 #pragma unroll
     for (int i = 0; i < L::kChunks; ++i) {
       if (i >= chunks) break;
       const int chunkToken = firstToken + i * L::kChunkTokens;
-      const uint32_t chunk = buffers + i % 2 * L::kChunkBytes;
+      const uint32_t chunk = buffer(i);
       if constexpr (C::kResidual) {
         if (i + 1 < L::kChunks) asm volatile("cp.async.wait_group 1;" ::: "memory");
         else asm volatile("cp.async.wait_group 0;" ::: "memory");
@@ -415,17 +428,17 @@ class WideConsumer {
         if (thread == 0) bulkStoreWaitRead<1>();
       }
       synchronise();
-      fill(i, chunk, terms, sums);
+      fill(i, chunk, terms.rows, sums);
       if constexpr (C::kPanelOutput) {
         fenceAsyncProxy();
         synchronise();
-        if (thread == 0) storePanels(chunkToken, firstChannel, chunk);
+        if (thread == 0) storePanels(chunkToken, channel, chunk);
       } else {
         synchronise();
-        storeRows(chunkToken, firstChannel, chunk);
+        storeRows(chunkToken, channel, chunk);
         if constexpr (C::kResidual) {
           synchronise();
-          if (i + 2 < L::kChunks) fetchResidual(chunkToken + 2 * L::kChunkTokens, firstChannel, chunk);
+          if (i + 2 < L::kChunks) fetchResidual(chunkToken + 2 * L::kChunkTokens, channel, chunk);
         }
       }
     }
