@@ -94,7 +94,7 @@ async function build({ formats, models, batches, arch }, folder) {
   );
   // Several tokens per sequence go through another attention kernel; more than 64, through that in tiles.
   const lengths =
-    formats.includes('fp16') && batches.includes(32)
+    formats.includes('fp16') && batches.some((batch) => batch > 1)
       ? [
           { batch: 4, seq: 8 },
           { batch: 1, seq: 65 },

@@ -187,7 +187,7 @@ function defaults(shape: DenseShape, given: Tuning): WideTuning {
 /** Why a tuning does not fit, or null. */
 function misfit(shape: DenseShape, { blocks, cluster, stages, groupTiles }: WideTuning): string | null {
   if ((cluster !== 1 && cluster !== 2) || blocks % cluster !== 0) return `${blocks} blocks in clusters of ${cluster}`;
-  if (groupTiles < 1 || stages < 3) return `${stages} stages, groups of ${groupTiles} tiles`;
+  if (groupTiles < 1 || stages < 2) return `${stages} stages, groups of ${groupTiles} tiles`;
   const shared = ringBytes(sharedBytes(shape), stages);
   return shared > kSharedLimitBytes ? `${shared} bytes of shared memory (at most ${kSharedLimitBytes})` : null;
 }
