@@ -48,6 +48,17 @@ function activations(kind: 'none' | 'rms' | 'layer', activation: string, m: numb
   return { name: `${kind}_${activation}_${m}_${k}`, operator: intoPanels(programOfV1(operator)) };
 }
 
+/** A copy of rows into panels. */
+function copied(m: number, c: number): OperatorCase {
+  const axes = [
+    { name: 'm', extent: m },
+    { name: 'c', extent: c },
+  ];
+  const value = { axes, type: 'f16' } as const;
+  const nodes = [{ kind: 'relayout', params: {}, inputs: [0], outputs: [1] }];
+  return { name: `copy_${m}_${c}`, operator: intoPanels({ values: [value, value], nodes, inputs: [0], outputs: [1] }) };
+}
+
 describe('wide kernels', { timeout: 600_000 }, () => {
   it('every format and epilogue', async ({ skip }) => {
     if (missing) skip(missing);
@@ -90,6 +101,7 @@ describe('wide kernels', { timeout: 600_000 }, () => {
         activations('layer', 'int8', m, 640),
         activations('none', 'fp8_e4m3', m, 28672),
         activations('none', 'int8', m, 57344),
+        copied(m, 192),
       ]),
       [target],
     );

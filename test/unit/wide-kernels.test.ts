@@ -88,6 +88,16 @@ describe('wide products', () => {
     expect(panelLayout({ axes: [axes[0]!, { name: 'c', extent: 96 }], type: 'f16' })).toBeNull();
   });
 
+  it('are fed by copies that fill what panels are padded with, where a kernel writes rows', () => {
+    const format = { weight: 'fp16', activation: 'fp16', group: -1 as const };
+    const { planned } = designCheckpoint({ model: 'llama2-tiny', batch: 130, seq: 1, layers: 1, format, seed: 1 }, null);
+    const [copy, ...others] = planned.filter(({ operator }) => operator.program.nodes[0]!.kind === 'relayout');
+    expect([copy!.operator.family.id, others.length]).toEqual(['simple/elementwise', 0]);
+    // 136 places for 130 rows.
+    expect(copy!.plan.definitions).toContain(`if (i >= INT64_C(${136 * 512})) return;`);
+    expect(copy!.plan.definitions).toContain('!(a0 < 130) ? 0.0f :');
+  });
+
   it('plan for each target, and offer the tuner what fits', () => {
     for (const weight of kWeights) {
       const stored = storedProgram(shapeOf(weight, { function: 'silu_mul' }));

@@ -4,8 +4,19 @@
  */
 import { operators } from '../../../operators/index.js';
 import { type Expression, expressionText, inputsOf } from '../../../operators/expression.js';
-import { isQuantised, lastAxis, type Node, type Program, recordOf, tensorPositions, type Value } from '../../../operators/program.js';
-import { defineFamily, type Family, kOtherKind, Refusal } from '../family.js';
+import { axisExtent } from '../../../operators/layout.js';
+import {
+  type Axis,
+  isQuantised,
+  lastAxis,
+  type Layout,
+  type Node,
+  type Program,
+  recordOf,
+  tensorPositions,
+  type Value,
+} from '../../../operators/program.js';
+import { defineFamily, type Family, kOtherKind, Refusal, type Storage } from '../family.js';
 import { doubleLiteral, floatLiteral } from '../launch.js';
 import type { KernelArgument, KernelPlan } from '../plan.js';
 import { quantiseView, readView, type View, writeView } from './view.js';
@@ -90,9 +101,15 @@ const common = {
   version: 1,
   storage: () => new Map(),
   configurations: () => [{}],
-  // Views store numbers in any order.
-  writes: ({ output }: SimpleMatch) => !isQuantised(output.type),
+  // Views store numbers in any order, but nothing where it has more places than there are numbers.
+  writes: ({ output }: SimpleMatch, _value: number, { layout }: Storage) =>
+    !isQuantised(output.type) && placesOf(output.axes, layout).every((places, i) => places === output.axes[i]!.extent),
 } as const;
+
+/** Places along each axis: as many as there are numbers, or more in a padded order. */
+function placesOf(axes: readonly Axis[], layout: Layout | undefined): readonly number[] {
+  return axes.map(({ name, extent }) => (layout ? axisExtent(layout.digits, name) : extent));
+}
 
 const keyOf = ({ inputs, output }: SimpleMatch): string =>
   [...inputs, output]
@@ -218,6 +235,7 @@ const expressionOf = (kind: string): Expression | null => operators.find(kind)?.
 const elementwise = defineFamily<SimpleMatch>({
   ...common,
   id: 'simple/elementwise',
+  writes: ({ output }) => !isQuantised(output.type),
   key: (match) => `${match.node.kind} ${keyOf(match)}`,
   accepts(program) {
     const match = single(program, (kind) => expressionOf(kind) !== null);
@@ -229,13 +247,16 @@ const elementwise = defineFamily<SimpleMatch>({
     const parts = inputsOf(expression);
     const views = match.inputs.map((value, i) => readView(`${name}_x${i}`, value));
     const y = writeView(`${name}_y`, match.output);
-    const { axes } = match.output;
-    const elements = axes.reduce((product, { extent }) => product * extent, 1);
+    const { axes, layout } = match.output;
+    const places = placesOf(axes, layout);
+    const elements = places.reduce((product, extent) => product * extent, 1);
     let stride = elements;
-    const coordinates = axes.map(({ extent }, i) => {
+    const coordinates = places.map((extent, i) => {
       stride /= extent;
       return `const int64_t a${i} = i${stride === 1 ? '' : ` / ${stride}`}${i === 0 ? '' : ` % ${extent}`};`;
     });
+    // Places without a number hold zeros.
+    const exists = axes.flatMap(({ extent }, i) => (places[i]! > extent ? [`a${i} < ${extent}`] : [])).join(' && ');
     const element = (index: number, part: number): string => {
       const own = match.inputs[index]!.axes;
       return `x${index}.at(${own
@@ -259,7 +280,7 @@ const elementwise = defineFamily<SimpleMatch>({
         `  const int64_t i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x;`,
         `  if (i >= INT64_C(${elements})) return;`,
         `  ${coordinates.join(' ')}`,
-        `  y.store(${axes.map((_, i) => `a${i}`).join(', ')}, ${expressionText(expression, element)});`,
+        `  y.store(${axes.map((_, i) => `a${i}`).join(', ')}, ${exists === '' ? '' : `!(${exists}) ? 0.0f : `}${expressionText(expression, element)});`,
       ].join('\n'),
     });
   },
