@@ -122,7 +122,7 @@ async function operatorsOf(profile: string | undefined): Promise<OperatorProfile
 function ceilingsCaption(gpu: string, library: LibraryCeilings | null): string {
   const arithmetic =
     library === null
-      ? "OP/s of a vendor library's products on that model of GPU (lib/run/ceilings.ts)"
+      ? "OP/s of the tensor cores' instruction alone (lib/run/ceilings.ts; records before 2026-11-26: of a vendor library's products)"
       : `OP/s of cuBLASLt's products on it, ${library.date.slice(0, 10)}`;
   return `This package on ${gpu}. Ceilings: bytes/s as read in each process; ${arithmetic}.`;
 }
