@@ -29,11 +29,13 @@ export async function locateCheckpoint(path: string): Promise<string> {
   }
   const near = await nearbyCheckpoints(resolve(path));
   const exists = (await kindOf(resolve(path))) !== null;
+  const isSpecial = (await kindOf(join(resolve(path), kGraphFile))) === 'special';
+  const lack = isSpecial ? 'holds a graph.json that is no regular file' : exists ? 'holds no graph.json' : 'does not exist';
   const remedy =
     near.length === 0
       ? 'give the folder that holds graph.json, model.so and perhaps graph.params'
       : `did you mean one of these?\n  ${near.slice(0, kMaxListed).join('\n  ')}${near.length > kMaxListed ? `\n  … and ${near.length - kMaxListed} more` : ''}`;
-  throw new LadderError('NOT_A_CHECKPOINT', `${path} ${exists ? 'holds no graph.json' : 'does not exist'}; ${remedy}`, {
+  throw new LadderError('NOT_A_CHECKPOINT', `${path} ${lack}; ${remedy}`, {
     path,
     nearby: near.slice(0, kMaxListed),
   });
@@ -110,10 +112,11 @@ async function nearbyCheckpoints(path: string): Promise<readonly string[]> {
   return [];
 }
 
-async function kindOf(path: string): Promise<'file' | 'folder' | null> {
+/** `special`: a pipe, a device, a socket. */
+async function kindOf(path: string): Promise<'file' | 'folder' | 'special' | null> {
   try {
     const stats = await stat(path);
-    return stats.isDirectory() ? 'folder' : stats.isFile() ? 'file' : null;
+    return stats.isDirectory() ? 'folder' : stats.isFile() ? 'file' : 'special';
   } catch {
     return null;
   }
