@@ -3,12 +3,15 @@
 import { describe, expect, it } from 'vitest';
 import { designCheckpoint } from '../../lib/compiler/design.js';
 import { figure8Requests } from '../../lib/compiler/figure8.js';
+import { lower } from '../../lib/compiler/graph/lower.js';
+import { quantiseGraph } from '../../lib/compiler/graph/quantise.js';
 import { Refusal } from '../../lib/compiler/kernels/family.js';
 import { select } from '../../lib/compiler/kernels/index.js';
 import { wide } from '../../lib/compiler/kernels/matmul/wide.js';
 import { isInPanels, panelLayout } from '../../lib/compiler/kernels/panels.js';
 import { buildTargets, layoutTarget } from '../../lib/compiler/targets.js';
 import { isMx, weightFormat } from '../../lib/formats/index.js';
+import { GraphBuilder } from '../../lib/operators/graph.js';
 import { axisExtent, axisOffsets, checkLayout } from '../../lib/operators/layout.js';
 import { type DenseShapeV1, denseShape, kKernelWeights, plainDense, storedProgram } from '../fixtures/programs.js';
 
@@ -38,6 +41,7 @@ describe('wide products', () => {
     expect(refused('int4', { n: 192, function: 'silu_mul' }).message).toBe('expected a multiple of 128 with silu_mul but received 192');
     expect(refused('fp16', { norm: { kind: 'rms', eps: 1e-5 } }).dimension).toBe('norm');
     expect(refused('fp8_e5m2', { input: 'fp16' }).dimension).toBe('input');
+    expect(refused('int1', { k: 65536 + 256 }).message).toBe('expected at most 65536, which are quantised into panels, but received 65792');
   });
 
   it('store weights and scales in an order that is a bijection, rows padded to whole tiles', () => {
@@ -96,6 +100,63 @@ describe('wide products', () => {
     // 136 places for 130 rows.
     expect(copy!.plan.definitions).toContain(`if (i >= INT64_C(${136 * 512})) return;`);
     expect(copy!.plan.definitions).toContain('!(a0 < 130) ? 0.0f :');
+  });
+
+  it('write no panels with a residual where rows are padded, as the padding has none', () => {
+    const panelsOf = (m: number): readonly (readonly [string, boolean])[] => {
+      const graph = new GraphBuilder();
+      const x = graph.input('x', [
+        { name: 'm', extent: m },
+        { name: 'c', extent: 512 },
+      ]);
+      const sum = graph.node('add', 'residual', [graph.dense('a', x, 512, false), x]);
+      const { operators } = lower(graph.finish([graph.dense('b', sum, 512, false)]), layoutTarget);
+      return operators.map(({ family, program }) => [family.id, isInPanels(program.values[program.outputs[0]!]!)]);
+    };
+    const copy = ['simple/elementwise', true];
+    expect(panelsOf(66)).toEqual([copy, ['matmul/wide', false], copy, ['matmul/wide', false]]);
+    expect(panelsOf(72)).toEqual([copy, ['matmul/wide', true], ['matmul/wide', false]]);
+  });
+
+  it('share quantised tokens with kernels that read rows: they are quantised once more, in rows', () => {
+    const graph = new GraphBuilder();
+    const x = graph.input('x', [
+      { name: 'm', extent: 66 },
+      { name: 'c', extent: 512 },
+    ]);
+    const h = graph.norm('norm', x, 'rms', 1e-5);
+    const both = graph.finish([graph.dense('a', h, 256, false), graph.dense('b', h, 256, false)]);
+    const mixed = quantiseGraph(
+      both,
+      ({ kind, name }) => (kind === 'dense' ? { weight: name === 'a' ? 'int1' : 'int4', input: 'int8' } : null),
+      -1,
+    );
+    const { operators } = lower(mixed, layoutTarget);
+    expect(operators.map(({ family, program }) => [family.id, isInPanels(program.values[program.outputs[0]!]!)])).toEqual([
+      ['norm', false],
+      ['norm', true],
+      ['matmul/wide', false],
+      ['simple/dense', false],
+    ]);
+    const [inRows, inPanels, wideProduct, simpleProduct] = operators;
+    expect(inPanels!.inputs).toEqual(inRows!.inputs);
+    expect(new Set(operators.map(({ node }) => node)).size).toBe(4);
+    expect(wideProduct!.inputs.slice(0, 2)).toEqual(inPanels!.outputs.map(({ name }) => name));
+    expect(simpleProduct!.inputs.slice(0, 2)).toEqual(inRows!.outputs.map(({ name }) => name));
+  });
+
+  it('leave rows that nothing quantises into panels to the simple kernels', () => {
+    const graph = new GraphBuilder();
+    const x = graph.input('x', [
+      { name: 'm', extent: 66 },
+      { name: 'c', extent: 2 ** 17 },
+    ]);
+    const quantised = quantiseGraph(
+      graph.finish([graph.dense('a', x, 256, false)]),
+      ({ kind }) => (kind === 'dense' ? { weight: 'int1', input: 'int8' } : null),
+      -1,
+    );
+    expect(lower(quantised, layoutTarget).operators.map(({ family }) => family.id)).toEqual(['simple/quantise', 'simple/dense']);
   });
 
   it('plan for each target, and offer the tuner what fits', () => {

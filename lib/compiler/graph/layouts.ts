@@ -1,11 +1,12 @@
 /**
  * In which order activations are stored between operators: consumers propose, producers accept. Where all readers of a value want
  * one order and its producer writes it, it is stored so; else it is stored row-major, and those that want another order read a
- * copy, which readers that want the same one share. Inputs and outputs of the model are row-major.
+ * copy, which readers that want the same one share. Quantised values are not copied but made once more, in the other order. Inputs
+ * and outputs of the model are row-major.
  */
 import { LadderError } from '../../errors.js';
 import type { Graph, GraphNode, GraphValue } from '../../operators/graph.js';
-import type { Program, Value } from '../../operators/program.js';
+import { isQuantised, type Program, type Value } from '../../operators/program.js';
 import { Refusal, type Storage } from '../kernels/family.js';
 import { selectOrThrow } from '../kernels/index.js';
 import type { Target } from '../targets.js';
@@ -23,6 +24,12 @@ export interface LaidOut {
   readonly groups: readonly Group[];
 }
 
+/** A group that stores a value a second time, and which of the given groups it does again; null: it copies. */
+interface Copy {
+  readonly group: Group;
+  readonly again: number | null;
+}
+
 /** @throws LadderError `UNSUPPORTED` where no kernel makes a copy */
 export function layOut(graph: Graph, groups: readonly Group[], target: Target): LaidOut {
   const values: GraphValue[] = [...graph.values];
@@ -31,13 +38,13 @@ export function layOut(graph: Graph, groups: readonly Group[], target: Target): 
   const stored = new Map<number, Storage>();
   /** By group and graph value: the copy that it reads instead. */
   const copies = new Map<string, number>();
-  const made: Group[][] = groups.map(() => []);
+  const made: Copy[][] = groups.map(() => []);
   for (const [value, all] of readers) {
     const wanted = all.filter((reader): reader is Reader & { storage: Storage } => reader.storage !== null);
     if (wanted.length === 0) continue;
     const [first] = wanted;
     const agreed = wanted.length === all.length && wanted.every(({ storage }) => same(storage, first!.storage));
-    if (agreed && !graph.outputs.includes(value) && producerWrites(groups, value, first!.storage)) {
+    if (agreed && !graph.outputs.includes(value) && writer(groups, value, first!.storage) >= 0) {
       stored.set(value, first!.storage);
       continue;
     }
@@ -49,13 +56,22 @@ export function layOut(graph: Graph, groups: readonly Group[], target: Target): 
       copies.set(`${group} ${value}`, copy);
       if (known) continue;
       stored.set(copy, storage);
-      made[group]!.push(copyGroup(values, value, copy, storage, target));
+      const again = isQuantised(values[value]!.type) ? writer(groups, value, storage) : -1;
+      made[group]!.push(
+        again < 0
+          ? { group: copyGroup(values, value, copy, storage, target), again: null }
+          : { group: repeated(groups[again]!, value, copy), again },
+      );
     }
   }
   if (stored.size === 0) return { graph, groups };
+  const reads = (i: number, group: Group): Group => restored(group, (value) => copies.get(`${i} ${value}`) ?? value, stored, target);
   return {
     graph: { ...graph, values },
-    groups: groups.flatMap((group, i) => [...made[i]!, restored(group, (value) => copies.get(`${i} ${value}`) ?? value, stored, target)]),
+    groups: groups.flatMap((group, i) => [
+      ...made[i]!.map(({ group: copy, again }) => (again === null ? copy : reads(again, copy))),
+      reads(i, group),
+    ]),
   };
 }
 
@@ -74,15 +90,12 @@ function readersOf(graph: Graph, groups: readonly Group[]): ReadonlyMap<number, 
   return readers;
 }
 
-function producerWrites(groups: readonly Group[], value: number, storage: Storage): boolean {
-  const producer = groups.find(({ program, values }) => program.outputs.some((index) => values[index] === value));
-  if (!producer) return false;
-  const {
-    selection: { family, match },
-    program,
-    values,
-  } = producer;
-  return family.writes?.(match, program.outputs.find((index) => values[index] === value)!, storage) ?? false;
+/** The group that makes a value and can store it so; −1: none. */
+function writer(groups: readonly Group[], value: number, storage: Storage): number {
+  return groups.findIndex(({ selection: { family, match }, program, values }) => {
+    const made = program.outputs.find((index) => values[index] === value);
+    return made !== undefined && (family.writes?.(match, made, storage) ?? false);
+  });
 }
 
 function same(one: Storage, other: Storage): boolean {
@@ -102,6 +115,15 @@ function copyGroup(values: readonly GraphValue[], from: number, to: number, stor
   };
   const head: GraphNode = { kind: 'relayout', name: `value${from}_${to}`, params: {}, inputs: [from], outputs: [to] };
   return { nodes: [], head, program, values: [from, to], selection: selectOrThrow(program, target) };
+}
+
+/** The group once more, making `to` instead of `from`. */
+function repeated({ head, values, ...group }: Group, from: number, to: number): Group {
+  return {
+    ...group,
+    head: { ...head, name: `${head.name}_value${to}` },
+    values: values.map((value) => (value === from ? to : value)),
+  };
 }
 
 /** The group with the values that it reads now, stored as was agreed. */

@@ -16,6 +16,8 @@ const kVector = 8;
 const kMaxThreads = 1024;
 /** Vectors that a thread can hold. */
 const kMaxVectorsPerThread = 8;
+/** Channels of a row at most. */
+export const kMaxChannels = kMaxThreads * kMaxVectorsPerThread * kVector;
 
 const kNormNames = { none: 'kNone', rms: 'kRms', layer: 'kLayer' } as const;
 
@@ -57,8 +59,7 @@ function accepts(program: Program): ActivationMatch | Refusal {
   if (record?.enumerator === undefined) return new Refusal('format', `no kernel quantises to ${format}`);
   const multiple = Math.max(kVector, record.group);
   if (k % multiple !== 0) return new Refusal('k', `expected a multiple of ${multiple} (${format} activations) but received ${k}`);
-  const most = kMaxThreads * kMaxVectorsPerThread * kVector;
-  if (k > most) return new Refusal('k', `expected at most ${most} but received ${k}`);
+  if (k > kMaxChannels) return new Refusal('k', `expected at most ${kMaxChannels} but received ${k}`);
   return {
     m,
     k,

@@ -7,8 +7,9 @@ import { cellBits, type Layout, type Value } from '../../operators/program.js';
 import type { Storage } from './family.js';
 
 const kPanelBytes = 128;
-/** Rows of a core matrix, and its pieces of 16 bytes in a panel. */
-const kMatrixRows = 8;
+/** Rows of a core matrix: panels have a multiple of them. */
+export const kMatrixRows = 8;
+/** Pieces of 16 bytes that a row has in a panel. */
 const kPieces = 8;
 
 /** Channels in a panel: 64 of float16, 128 of a byte. */

@@ -5,8 +5,9 @@
 import { LadderError } from '../../../errors.js';
 import type { LayoutDigit } from '../../../native.js';
 import type { Layout, Program } from '../../../operators/program.js';
+import { kMaxChannels } from '../activation.js';
 import { defineFamily, type PlanContext, Refusal, type Storage } from '../family.js';
-import { isInPanels, isPanelStorage, panelLayout } from '../panels.js';
+import { isInPanels, isPanelStorage, kMatrixRows, panelLayout } from '../panels.js';
 import type { KernelLaunch, KernelPlan, Tuning } from '../plan.js';
 import { withStorage } from './layouts.js';
 import { type DenseMatch, type DenseShape, denseKey, matchDense, refuseLayouts, refusePrologue, refuseShape } from './shape.js';
@@ -81,6 +82,8 @@ function accepts(program: Program): WideMatch | Refusal {
     return new Refusal('n', `expected a multiple of ${kTileRows} with silu_mul but received ${n}`);
   const step = Math.max(panelK(weight), unitK(weight));
   if (k % step !== 0) return new Refusal('k', `expected a multiple of ${step} for ${weight} but received ${k}`);
+  if (shape.input === 'quantised' && !isMxWeight(weight) && k > kMaxChannels)
+    return new Refusal('k', `expected at most ${kMaxChannels}, which are quantised into panels, but received ${k}`);
   const x = program.nodes[0]!.inputs[0]!,
     y = program.outputs[0]!;
   const [source, result] = [program.values[x]!, program.values[y]!];
@@ -326,7 +329,9 @@ export const wide = defineFamily<WideMatch>({
   accepts,
   storage: storageOf,
   reads: ({ x, xPanels }) => new Map(xPanels ? [[x, { layout: xPanels }]] : []),
-  writes: ({ y, yPanels }, value, storage) => value === y && isPanelStorage(storage, yPanels),
+  // Rows that panels are padded with have no residual: what would be added there is whatever shared memory held.
+  writes: ({ y, yPanels, shape: { residual, m } }, value, storage) =>
+    value === y && isPanelStorage(storage, yPanels) && !(residual && m % kMatrixRows !== 0),
   configurations: ({ shape }, target) => (target.capability?.[0] === 9 ? configurations(shape) : [{}]),
   key: ({ shape, panelOutput }) => `${denseKey(shape)}${panelOutput ? ' y=panels' : ''}`,
   plan,
