@@ -226,6 +226,7 @@ describe("the vendor's layer", () => {
     fakeVendor();
     expect((await adapter().run({ model: 'llama2-70b', setting: 'bs1_seq1' }, quick)).sustained).toBeNull();
     expect((await adapter().run(prefill, { ...quick, sustained: 'off' })).sustained).toBeNull();
+    expect(await adapter().run(prefill, { ...quick, recoveryMs: 0 })).toMatchObject({ condition: null, sustained: null });
     expect(order()).not.toContain('S');
   });
 

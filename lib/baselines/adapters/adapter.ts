@@ -6,6 +6,7 @@
 import { kPlainLabel } from '../../artifact/names.js';
 import { LadderError } from '../../errors.js';
 import { figure8Models, figure8Settings } from '../../models/index.js';
+import { isComputeBound } from '../../run/conditions.js';
 import type { BenchmarkOptions } from '../../run/options.js';
 import { packageCommit } from '../../run/package.js';
 import { type BenchRecord, type ClockKind, unmeasured } from '../../run/record.js';
@@ -85,6 +86,15 @@ export function shapeOf(case_: BaselineCase): { readonly batch: number; readonly
     );
   }
   return { batch: Number(match[1]), seq: Number(match[2] ?? 1) };
+}
+
+/** Whether a system's samples are taken in bursts, and whether under lasting load as well: as our own (run/benchmark.ts). */
+export function conditionsOf(
+  { setting }: BaselineCase,
+  { recoveryMs, sustained = 'auto' }: AdapterOptions,
+): { readonly burst: boolean; readonly sustained: boolean } {
+  const burst = recoveryMs !== 0;
+  return { burst, sustained: burst && (sustained === 'on' || (sustained === 'auto' && isComputeBound(setting))) };
 }
 
 /** A device that nothing could be learnt of: a system that failed before it saw one. */

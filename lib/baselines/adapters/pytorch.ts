@@ -10,12 +10,13 @@ import { sustainedFigures } from '../../run/benchmark.js';
 import { setAsideWarnings } from '../../run/bursts.js';
 import { formatLabel, kPlainFormat } from '../../formats/index.js';
 import { models, type FormatPair } from '../../models/index.js';
-import { isComputeBound, meanState } from '../../run/conditions.js';
+import { meanState } from '../../run/conditions.js';
 import { judgeMeasurement } from '../../run/judgement.js';
 import { packageRoot } from '../../run/package.js';
 import { deviceStateSchema, recordSchema, type BenchRecord } from '../../run/record.js';
 import { median, summarisePaper, summariseSamples } from '../../run/statistics.js';
 import {
+  conditionsOf,
   emptyRecord,
   shapeOf,
   type AdapterOptions,
@@ -214,12 +215,6 @@ export class PyTorchAdapter implements BaselineAdapter {
     }
     return recordOf(this.system, this.precision, case_, answer, options);
   }
-}
-
-/** Whether its samples are taken in bursts, and whether under lasting load as well: as our own. */
-function conditionsOf(case_: BaselineCase, { recoveryMs, sustained = 'auto' }: AdapterOptions): { burst: boolean; sustained: boolean } {
-  const burst = recoveryMs !== 0;
-  return { burst, sustained: burst && (sustained === 'on' || (sustained === 'auto' && isComputeBound(case_.setting))) };
 }
 
 function labelOf(precision: PyTorchPrecision | null): string {

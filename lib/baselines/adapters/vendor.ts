@@ -13,14 +13,22 @@ import { models, type FormatPair } from '../../models/index.js';
 import { native, type NativeDeviceState } from '../../native.js';
 import { measureSustained, sampleLimits, sustainedFigures, type SustainedSamples, type SustainedSource } from '../../run/benchmark.js';
 import { sampleInTurn, setAsideWarnings, type BurstResult, type BurstSource } from '../../run/bursts.js';
-import { isComputeBound, meanState } from '../../run/conditions.js';
+import { meanState } from '../../run/conditions.js';
 import { judgeMeasurement } from '../../run/judgement.js';
 import { caseOf } from '../../run/names.js';
 import { throwIfAborted } from '../../run/options.js';
 import { listCheckpoints, packageRoot } from '../../run/package.js';
 import { recordSchema, type BenchRecord } from '../../run/record.js';
 import { median, summariseSamples } from '../../run/statistics.js';
-import { emptyRecord, shapeOf, type AdapterOptions, type Availability, type BaselineAdapter, type BaselineCase } from './adapter.js';
+import {
+  conditionsOf,
+  emptyRecord,
+  shapeOf,
+  type AdapterOptions,
+  type Availability,
+  type BaselineAdapter,
+  type BaselineCase,
+} from './adapter.js';
 import { probePython, progressOf } from './pytorch.js';
 import { openSession, type SampleSession } from './session.js';
 
@@ -137,7 +145,8 @@ export class VendorAdapter implements BaselineAdapter {
       const ours = await this.openOurs(case_, options, warnings);
       if (ours) sides.push(ours);
       const [bursts, lasting] = await this.sample(sides, case_, options);
-      return recordOf(empty, this.layer, vendor.description, sides, bursts, lasting, warnings);
+      const condition = conditionsOf(case_, options).burst ? 'burst' : null;
+      return recordOf({ ...empty, condition }, this.layer, vendor.description, sides, bursts, lasting, warnings);
     } catch (error) {
       if (!(error instanceof LadderError) || error.code === 'ABORTED') throw error;
       return { ...empty, reason: error.message };
@@ -188,8 +197,7 @@ export class VendorAdapter implements BaselineAdapter {
       ),
       { ...limits, recoveryMs: options.recoveryMs ?? 250 },
     );
-    const { sustained = 'auto', recoveryMs } = options;
-    if (recoveryMs === 0 || !(sustained === 'on' || (sustained === 'auto' && isComputeBound(case_.setting)))) return [bursts, null];
+    if (!conditionsOf(case_, options).sustained) return [bursts, null];
     const lasting = sides.map((): SustainedSamples[] => []);
     const round = {
       ...limits,
@@ -266,7 +274,7 @@ function recordOf(
   } as const;
   const { invalid, warnings: more } = judgeMeasurement({
     ...evidence,
-    condition: 'burst',
+    condition: empty.condition ?? null,
     latencyMs: samples.medianMs,
     enqueueMedianMs,
     statesDuring: states,
@@ -283,7 +291,6 @@ function recordOf(
     latencyMs: samples.medianMs,
     samples,
     rawMs: [...gpuMs],
-    condition: 'burst',
     meanState: meanState(states),
     sustained: lasting && sustainedFigures(lasting[0]!, evidence),
     enqueueMedianMs,
