@@ -79,6 +79,8 @@ export async function measure(subject: Subject, options: CheckedBenchmarkOptions
   const { launch, launchReason } = await chooseLaunch(subject, options);
   const watch = new DeviceWatch(device);
   const progress = (fraction: number): void => options.onProgress?.({ phase: 'measure', fraction, detail: null });
+  // The first inference may take minutes on the CPU.
+  progress(0);
   const { statesDuring, setAsideMs, ...figures } = await cancellable(executor, options.signal, () =>
     options.mode === 'paper'
       ? measurePaper(executor, launch, options, watch, progress)

@@ -131,6 +131,13 @@ describe('a measurement on a GPU', () => {
     return { result: await measure({ executor, device, manifest: null, setting }, options), asked };
   }
 
+  it('says so before anything runs: on the CPU a first inference may take minutes', async () => {
+    const said: object[] = [];
+    await measured('bs1_seq1', { onProgress: (progress: object) => said.push(progress) });
+    const measuring = said.findIndex((progress) => 'phase' in progress && progress.phase === 'measure');
+    expect(said[measuring]).toEqual({ phase: 'measure', fraction: 0, detail: null });
+  });
+
   it('has both conditions where arithmetic decides, bursts first', async () => {
     const { result, asked } = await measured('bs1_seq4096');
     expect(result).toMatchObject({
