@@ -15,10 +15,10 @@ const kComputeBoundReuse = 128;
 /**
  * Whether both conditions are to be measured. By the case, so that it is the same for every system and format: how many rows,
  * tokens or images at once, each weight is multiplied with; where the setting says nothing, FLOPs per byte.
- * @param setting `bs1_seq4096`, `bs128`, …
+ * @param setting `bs1_seq4096`, `bs1_seq4096_causal`, `bs128`, …
  */
 export function isComputeBound(setting: string, work: Pick<Manifest, 'flops' | 'bytes'> | null = null): boolean {
-  const match = /^bs(\d+)(?:_seq(\d+))?$/.exec(setting);
+  const match = /^bs(\d+)(?:_seq(\d+)(?:_causal)?)?$/.exec(setting);
   if (match) return Number(match[1]) * Number(match[2] ?? 1) >= kComputeBoundReuse;
   return work !== null && work.bytes > 0 && work.flops / work.bytes >= kComputeBoundReuse;
 }

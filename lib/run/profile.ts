@@ -39,9 +39,9 @@ export interface ProfileReport {
 export async function profileLoaded(loaded: Loaded, options: CheckedProfileOptions): Promise<ProfileReport> {
   const { executor, plan, device, checkpoint } = loaded;
   const wanted = options.samples ?? (device.kind === 'cuda' ? 50 : 2);
-  const { operatorMs, samples } = await cancellable(executor, options.signal, () =>
-    executor.profile(wanted, (fraction) => options.onProgress?.({ phase: 'profile', fraction, detail: null })),
-  );
+  const progress = (fraction: number): void => options.onProgress?.({ phase: 'profile', fraction, detail: null });
+  progress(0);
+  const { operatorMs, samples } = await cancellable(executor, options.signal, () => executor.profile(wanted, progress));
   const bandwidth = checkpoint.manifest ? await readBandwidth(device) : null;
   const work = new Map(checkpoint.manifest?.operators.map((operator) => [operator.node, operator]));
   const timed = plan.operators.map(({ node, inputs, outputs }, i) => {

@@ -36,6 +36,8 @@ describe('cases', () => {
     ['bs1_seq4096', true],
     ['bs128', true],
     ['bs32_seq4096', true],
+    ['bs1_seq128_causal', true],
+    ['bs1_seq127_causal', false],
     ['bs1_seq1', false],
     ['bs32_seq1', false],
     ['bs1', false],

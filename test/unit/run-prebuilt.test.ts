@@ -387,8 +387,10 @@ describe('runPrebuilt', () => {
 describe('profile', () => {
   it('times every operator', async () => {
     const layer = await loadPrebuilt(fp16, { device: 'cpu' });
-    const { operators, samples, totalMs } = await layer.profile({ samples: 3 });
+    const fractions: (number | null)[] = [];
+    const { operators, samples, totalMs } = await layer.profile({ samples: 3, onProgress: ({ fraction }) => fractions.push(fraction) });
     await layer.dispose();
+    expect(fractions[0]).toBe(0);
     expect(samples).toBe(3);
     expect(operators.map(({ node }) => node)).toHaveLength(5);
     expect(operators.every(({ medianMs, minMs }) => medianMs >= minMs && minMs > 0)).toBe(true);
