@@ -18,7 +18,7 @@ import { hashSources } from './emit/sources.js';
 import { lower, type LoweredModel, type LoweredOperator } from './graph/lower.js';
 import { type Policy, quantiseGraph } from './graph/quantise.js';
 import { Refusal, type Storage } from './kernels/family.js';
-import { families } from './kernels/index.js';
+import { families, type Selection } from './kernels/index.js';
 import type { KernelPlan, WeightRuns } from './kernels/plan.js';
 import { buildTargets, layoutTarget, type Target } from './targets.js';
 import { readTuned, type Tuned, tuningOf } from './tune/tuned.js';
@@ -162,31 +162,35 @@ function planModel(model: LoweredModel, tunedFor: TunedFor): readonly PlannedOpe
  * The kernels of the targets that have others: of each the first family that reads the weights as they are stored. Plans that are
  * the same but for their kernels' names share an image.
  */
-function alternativesOf(
-  { node, program, family: chosen }: LoweredOperator,
-  plan: KernelPlan,
-  tunedFor: TunedFor,
-  next: WeightRuns | null,
-): readonly TargetPlan[] {
+function alternativesOf(operator: LoweredOperator, plan: KernelPlan, tunedFor: TunedFor, next: WeightRuns | null): readonly TargetPlan[] {
+  const { node } = operator;
   const others: { targets: string[]; plan: KernelPlan }[] = [];
   for (const target of buildTargets) {
     if (target.id === layoutTarget.id) continue;
-    const selection = families
-      .all()
-      .map((family) => ({ family, match: family.accepts(program, target) }))
-      .find((one) => !(one.match instanceof Refusal) && readsAsStored(program, one.family.storage(one.match)));
-    if (!selection)
-      throw new LadderError('UNSUPPORTED', `${node}: no kernel for ${target.id} reads weights as ${chosen.id} stores them`, {
-        target: target.id,
-      });
-    const planFor = (name: string): KernelPlan =>
-      selection.family.plan(selection.match, name, tuningOf(tunedFor(target), selection), { target, next });
+    const { family, match } = selectionOn(operator, target);
+    const planFor = (name: string): KernelPlan => family.plan(match, name, tuningOf(tunedFor(target), { family, match }), { target, next });
     if (JSON.stringify(planFor(node)) === JSON.stringify(plan)) continue;
     const same = others.find((one) => JSON.stringify(planFor(`${node}__${one.targets[0]!}`)) === JSON.stringify(one.plan));
     if (same) same.targets.push(target.id);
     else others.push({ targets: [target.id], plan: planFor(`${node}__${target.id}`) });
   }
   return others;
+}
+
+/**
+ * Who plans an operator for a target: its own family where weights are laid out for it, elsewhere the first that reads them as they
+ * are stored.
+ * @throws LadderError `UNSUPPORTED` where there is none
+ */
+export function selectionOn({ node, program, family: chosen, match: own }: LoweredOperator, target: Target): Selection {
+  if (target.id === layoutTarget.id) return { family: chosen, match: own };
+  for (const family of families.all()) {
+    const match = family.accepts(program, target);
+    if (!(match instanceof Refusal) && readsAsStored(program, family.storage(match))) return { family, match };
+  }
+  throw new LadderError('UNSUPPORTED', `${node}: no kernel for ${target.id} reads weights as ${chosen.id} stores them`, {
+    target: target.id,
+  });
 }
 
 /** Whether values have the orders that a family wants. */

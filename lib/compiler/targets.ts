@@ -20,3 +20,8 @@ export const buildTargets: readonly Target[] = [
 
 /** The target that weights are laid out for, and whose tuning is taken unless another is asked for. */
 export const layoutTarget: Target = buildTargets.at(-1)!;
+
+/** The target whose kernels a GPU of an architecture runs: its own, or the portable one. @param arch nvcc's name, `sm_86` */
+export function targetOf(arch: string): Target {
+  return buildTargets.find(({ id }) => id === arch) ?? buildTargets[0]!;
+}

@@ -5,8 +5,11 @@ import { describe, expect, it } from 'vitest';
 import { readExportedString } from '../../lib/artifact/elf.js';
 import { checkpointName } from '../../lib/artifact/names.js';
 import { compileModules, findNvcc } from '../../lib/compiler/emit/compile.js';
+import { designCheckpoint, selectionOn } from '../../lib/compiler/design.js';
 import { figure8Requests } from '../../lib/compiler/figure8.js';
 import { parseRequest } from '../../lib/compiler/request.js';
+import { targetOf } from '../../lib/compiler/targets.js';
+import { tuningKey } from '../../lib/compiler/tune/tuned.js';
 import { planVariants } from '../../lib/compiler/tune/variants.js';
 
 describe("the tuner's variants", () => {
@@ -42,6 +45,23 @@ describe("the tuner's variants", () => {
       );
     },
   );
+
+  it('are of the GPU that tunes: portable kernels where there are no others', () => {
+    const request = parseRequest({ model: 'llama2-tiny', batch: 1, seq: 70, weight: 'int4' });
+    const includesOn = (arch: string): string => planVariants(request, 4, targetOf(arch)).sources.kernels.join('\n');
+    for (const arch of ['sm_80', 'sm_86', 'sm_120a']) {
+      const text = includesOn(arch);
+      expect([text.includes('wide/portable.cuh'), text.includes('flash/mma.cuh')]).toEqual([true, true]);
+      expect(text).not.toMatch(/wide\/wide\.cuh|flash\/warpgroup\.cuh/);
+    }
+    expect(includesOn('sm_90a')).not.toMatch(/portable\.cuh|mma\.cuh/);
+    // What the tuner finds there is found again by its key.
+    const { choices } = planVariants(request, 4, targetOf('sm_86'));
+    const design = designCheckpoint(request, null);
+    expect(choices.map(({ key }) => key)).toEqual([
+      ...new Set(design.model.operators.map((operator) => tuningKey(selectionOn(operator, targetOf('sm_86'))))),
+    ]);
+  });
 
   it('compile, together (skipped without nvcc)', async ({ skip }) => {
     if ((await findNvcc()) === null) skip('nvcc was not found: model.so cannot be built here');

@@ -14,7 +14,7 @@ import { packageCommit } from '../../run/package.js';
 import { median } from '../../run/statistics.js';
 import { judge, toleranceOf } from '../../run/tolerance.js';
 import { compileModules } from '../emit/compile.js';
-import { buildTargets } from '../targets.js';
+import { targetOf } from '../targets.js';
 import { requestOf } from '../design.js';
 import { archOf, ensureModule } from '../ensure.js';
 import type { Tuned } from './tuned.js';
@@ -47,14 +47,14 @@ export async function tuneCheckpoint(folder: string, options: TuneOptions = {}):
   const device = native().devices()[options.deviceOrdinal ?? 0];
   if (!device) throw new LadderError('NO_DEVICE', `there is no CUDA device ${options.deviceOrdinal ?? 0}`);
   const arch = archOf(device.computeCapability);
-  const target = buildTargets.some(({ id }) => id === arch) ? arch : 'compute_80';
-  const variants = planVariants(requestOf(manifest), options.candidates ?? kDefaultCandidates);
+  const target = targetOf(arch);
+  const variants = planVariants(requestOf(manifest), options.candidates ?? kDefaultCandidates, target);
   const journalPath = join(folder, 'tuned', `${arch}.json.partial`);
   await checkWritable(journalPath);
   const journal = await Journal.open(journalPath, variants.sourcesHash, device.name);
   let tuned: Tuned | undefined;
   const compileOptions = {
-    targets: [target],
+    targets: [target.id],
     onProgress: (fraction: number, label: string) => options.onProgress?.(0, `${label} (${Math.round(100 * fraction)} %)`, null),
     ...(options.signal && { signal: options.signal }),
   };

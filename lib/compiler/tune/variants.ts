@@ -5,11 +5,11 @@
 import { serialiseGraph } from '../../artifact/graph-writer.js';
 import type { Manifest } from '../../artifact/manifest.js';
 import type { ModuleSources, PlannedOperator } from '../emit/codegen.js';
-import { designCheckpoint, type CheckpointRequest } from '../design.js';
+import { designCheckpoint, selectionOn, type CheckpointRequest } from '../design.js';
 import type { Tuning } from '../kernels/plan.js';
 import type { LoweredOperator } from '../graph/lower.js';
 import { hashSources } from '../emit/sources.js';
-import { layoutTarget } from '../targets.js';
+import { layoutTarget, type Target } from '../targets.js';
 import { tuningKey } from './tuned.js';
 
 /** One way to run an operator. */
@@ -40,12 +40,16 @@ export interface VariantModule {
   readonly manifest: Manifest;
 }
 
-/** Plans all candidates, at most `limit` per operator: the default, then a spread over the planner's list. */
-export function planVariants(request: CheckpointRequest, limit: number): VariantModule {
+/**
+ * Plans all candidates, at most `limit` per operator: the default, then a spread over the planner's list.
+ * @param target what the module is compiled for
+ */
+export function planVariants(request: CheckpointRequest, limit: number, target: Target = layoutTarget): VariantModule {
   const design = designCheckpoint(request, null);
   const planned: PlannedOperator[] = [];
   const byKey = new Map<string, { nodes: number[]; candidates: Candidate[] }>();
-  design.model.operators.forEach((operator, index) => {
+  design.model.operators.forEach((lowered, index) => {
+    const operator: LoweredOperator = { ...lowered, ...selectionOn(lowered, target) };
     const key = tuningKey(operator);
     const known = byKey.get(key);
     if (known) {
@@ -53,13 +57,13 @@ export function planVariants(request: CheckpointRequest, limit: number): Variant
       return;
     }
     const next = design.planned.slice(index + 1).find(({ plan }) => plan.reads)?.plan.reads ?? null;
-    const candidates = tuningsOf(operator, limit).map((parameters, i): Candidate => {
+    const candidates = tuningsOf(operator, limit, target).map((parameters, i): Candidate => {
       const functionName = `${operator.node}__v${i}`;
       const image =
         planned.push({
           operator: { ...operator, node: functionName },
           plan: operator.family.plan(operator.match, functionName, parameters, {
-            target: layoutTarget,
+            target,
             next: operator.program.hints ? next : null,
           }),
         }) - 1;
@@ -96,8 +100,8 @@ export function planVariants(request: CheckpointRequest, limit: number): Variant
   };
 }
 
-function tuningsOf({ family, match }: LoweredOperator, limit: number): readonly Tuning[] {
-  const all = family.configurations(match, layoutTarget);
+function tuningsOf({ family, match }: LoweredOperator, limit: number, target: Target): readonly Tuning[] {
+  const all = family.configurations(match, target);
   if (all.length <= limit) return all;
   const rest = all.length - 1;
   return [all[0]!, ...Array.from({ length: limit - 1 }, (_, i) => all[1 + Math.floor((i * rest) / (limit - 1))]!)];
