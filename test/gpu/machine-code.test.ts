@@ -6,11 +6,13 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { designCheckpoint } from '../../lib/compiler/design.js';
+import { checkpointName } from '../../lib/artifact/names.js';
+import { designStored } from '../../lib/compiler/design.js';
 import { findNvcc, kernelsFolder } from '../../lib/compiler/emit/compile.js';
 import { figure8Requests } from '../../lib/compiler/figure8.js';
 import type { KernelPlan } from '../../lib/compiler/kernels/plan.js';
 import { buildTargets, nvccFlags } from '../../lib/compiler/targets.js';
+import { packageRoot } from '../../lib/run/package.js';
 import { missingForOperators } from './operator-checkpoint.js';
 
 interface Unit {
@@ -19,11 +21,14 @@ interface Unit {
   readonly target: (typeof buildTargets)[number];
 }
 
-/** One per target and kernel text. */
-function units(): readonly Unit[] {
+const root = join(packageRoot, 'checkpoints', 'Figure8', 'ladder', 'checkpoint');
+
+/** One per target and kernel text, as tuned. */
+async function units(): Promise<readonly Unit[]> {
   const all = new Map<string, Unit>();
   for (const request of figure8Requests().filter(({ seq }) => seq === 4096)) {
-    for (const { operator, plan, alternatives = [] } of designCheckpoint(request, null).planned) {
+    const { planned } = await designStored(request, join(root, request.model, checkpointName(request)), 'sm_90a');
+    for (const { operator, plan, alternatives = [] } of planned) {
       const planFor = (id: string): KernelPlan => alternatives.find(({ targets }) => targets.includes(id))?.plan ?? plan;
       for (const target of buildTargets.filter(({ capability }) => capability !== null)) {
         const { includes, definitions } = planFor(target.id);
@@ -51,7 +56,7 @@ describe('machine code of the checkpoints of 4096 tokens', { timeout: 600_000 },
   it('has no spills and no serialised products', async ({ skip }) => {
     if (missing) skip(missing);
     const nvcc = (await findNvcc())!;
-    const left = [...units().entries()];
+    const left = [...(await units()).entries()];
     const said: string[] = [];
     const compile = async (): Promise<void> => {
       for (let next = left.pop(); next; next = left.pop()) {
