@@ -1,12 +1,14 @@
 // Stored orders of activations between operators: who proposes, who accepts, and where a copy is made.
 import { describe, expect, it } from 'vitest';
 import { lower } from '../../lib/compiler/graph/lower.js';
+import { quantiseGraph } from '../../lib/compiler/graph/quantise.js';
 import { defineFamily, kOtherKind, Refusal } from '../../lib/compiler/kernels/family.js';
 import { families } from '../../lib/compiler/kernels/index.js';
 import { simpleFamilies } from '../../lib/compiler/kernels/simple/index.js';
 import { layoutTarget } from '../../lib/compiler/targets.js';
-import { GraphBuilder } from '../../lib/operators/graph.js';
-import type { Layout, Program } from '../../lib/operators/program.js';
+import { type Graph, GraphBuilder } from '../../lib/operators/graph.js';
+import { type Layout, type Program, tensorsOf } from '../../lib/operators/program.js';
+import { random } from '../fixtures/random.js';
 
 /** Panels of 16 channels: all rows of the first 16, then of the next. */
 const panels = (rows: number, channels: number): Layout => ({
@@ -87,5 +89,82 @@ describe('agreement on stored orders', () => {
     const graph = new GraphBuilder();
     const { operators } = lower(graph.finish([graph.dense('w', graph.input('x', rows(3)), 48, false)]), layoutTarget);
     expect(operators).toHaveLength(1);
+  });
+});
+
+/** Products, norms, attentions and elementwise steps over 512 channels, each reading one of the last three results; seeded. */
+function randomGraph(seed: number, batch: number, seq: number): Graph {
+  const next = random(seed);
+  const below = (n: number): number => Math.floor(next() * n);
+  const graph = new GraphBuilder();
+  const results = [
+    graph.input('x', [
+      { name: 'm', extent: batch * seq },
+      { name: 'c', extent: 512 },
+    ]),
+  ];
+  const outputs = new Set<number>();
+  const one = (): number => results[Math.max(0, results.length - 1 - below(3))]!;
+  const dense = (name: string, n: number): number => graph.dense(name, one(), n, below(2) === 1);
+  const attention = { batch, seq, heads: 4, kvHeads: 4, headDim: 128, order: 'interleaved', position: 'rope', ropeBase: 10000 };
+  const steps: readonly ((name: string) => number)[] = [
+    (name) => dense(name, 512),
+    (name) => graph.norm(name, one(), 'rms', 1e-5),
+    (name) => graph.node('add', name, [one(), one()]),
+    (name) => graph.node('add', name, [dense(`${name}_product`, 512), one()]),
+    (name) => graph.node('silu_mul', name, [dense(`${name}_product`, 1024)]),
+    (name) => graph.node('gelu_tanh', name, [one()]),
+    (name) => {
+      const qkv = dense(`${name}_qkv`, 1536);
+      if (below(3) === 0) outputs.add(qkv);
+      return graph.node('attention', name, [qkv], attention);
+    },
+  ];
+  for (let i = 0, count = 2 + below(7); i < count; ++i) results.push(steps[below(steps.length)]!(`step${i}`));
+  return graph.finish([results.at(-1)!, ...outputs]);
+}
+
+describe('graphs of any kind', () => {
+  const pairs = [
+    ['fp16', 'fp16'],
+    ['int4', 'fp16'],
+    ['int1', 'int8'],
+    ['int8', 'int8'],
+    ['fp8_e5m2', 'fp8_e5m2'],
+  ] as const;
+  it.each([
+    [1, 66],
+    [66, 1],
+    [2, 33],
+    [3, 67],
+    [1, 72],
+    [4, 1],
+  ])('%i sequences of %i tokens, products in several formats: what is read is stored as its reader says', (batch, seq) => {
+    for (let seed = 1; seed <= 60; ++seed) {
+      const chosen = random(seed + 1000);
+      const graph = quantiseGraph(
+        randomGraph(seed, batch, seq),
+        ({ kind }) => {
+          if (kind !== 'dense') return null;
+          const [weight, input] = pairs[Math.floor(chosen() * pairs.length)]!;
+          return { weight, input };
+        },
+        -1,
+      );
+      const { operators, outputs, tensors } = lower(graph, layoutTarget);
+      const orders = new Map(tensors.map(({ name, value }) => [name, JSON.stringify(value.layout)]));
+      for (const { program, inputs, outputs: made } of operators) {
+        const order = (values: readonly number[]): readonly (string | undefined)[] =>
+          values.flatMap((value) => tensorsOf(program.values[value]!).map(() => JSON.stringify(program.values[value]!.layout)));
+        expect(inputs.map((name) => [orders.has(name), orders.get(name)]).slice(0, order(program.inputs).length)).toEqual(
+          order(program.inputs).map((one) => [true, one]),
+        );
+        for (const [i, one] of order(program.outputs).entries()) {
+          expect(orders.has(made[i]!.name)).toBe(false);
+          orders.set(made[i]!.name, one as string);
+        }
+      }
+      expect(outputs.map((name) => orders.get(name))).toEqual(outputs.map(() => undefined));
+    }
   });
 });
