@@ -94,7 +94,8 @@ describe('agreement on stored orders', () => {
 
 /** Products, norms, attentions and elementwise steps over 512 channels, each reading one of the last three results; seeded. */
 function randomGraph(seed: number, batch: number, seq: number): Graph {
-  const next = random(seed);
+  // Small seeds begin with small numbers.
+  const next = random(Math.imul(seed, 0x9e3779b1));
   const below = (n: number): number => Math.floor(next() * n);
   const graph = new GraphBuilder();
   const results = [
@@ -141,7 +142,7 @@ describe('graphs of any kind', () => {
     [4, 1],
   ])('%i sequences of %i tokens, products in several formats: what is read is stored as its reader says', (batch, seq) => {
     for (let seed = 1; seed <= 60; ++seed) {
-      const chosen = random(seed + 1000);
+      const chosen = random(Math.imul(seed, 0x85ebca6b));
       const graph = quantiseGraph(
         randomGraph(seed, batch, seq),
         ({ kind }) => {
