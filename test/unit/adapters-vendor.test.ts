@@ -174,7 +174,13 @@ function adapter(here: Partial<VendorSurroundings> = {}): VendorAdapter {
       bytesPerWeight: 1,
       product: '_scaled_mm',
     },
-    { checkpointOf: () => '/c/llama2-70b/ours', serverOf: () => ({ program: served, args: [] }), readState: () => state, ...here },
+    {
+      checkpointOf: () => '/c/llama2-70b/ours',
+      sourcesOf: () => 'kernels of today',
+      serverOf: () => ({ program: served, args: [] }),
+      readState: () => state,
+      ...here,
+    },
   );
 }
 function fakeVendor(body = `say(${JSON.stringify(description)}); samples(20);`): void {
@@ -220,6 +226,18 @@ describe("the vendor's layer", () => {
     const refusing = program('refusing', 'say({ ok: false, reason: "no nvcc [BUILD_FAILED]" });');
     const refused = await adapter({ serverOf: () => ({ program: refusing, args: [] }) }).run(prefill, quick);
     expect(refused.warnings).toEqual(['measured alone: our checkpoint in W_FP8 A_FP8 does not run here: no nvcc [BUILD_FAILED]']);
+  });
+
+  it('stands while our kernels do', async () => {
+    fakeVendor();
+    const record = await adapter().run(prefill, quick);
+    expect(record.provenance).toMatchObject({ inTurnSources: 'kernels of today' });
+    expect(await adapter().stands(record, prefill)).toBe(true);
+    expect(await adapter({ sourcesOf: () => 'kernels of tomorrow' }).stands(record, prefill)).toBe(false);
+    expect(await adapter({ checkpointOf: () => null }).stands(record, prefill)).toBe(false);
+    const alone = await adapter({ checkpointOf: () => null }).run(prefill, quick);
+    expect(await adapter({ checkpointOf: () => null }).stands(alone, prefill)).toBe(true);
+    expect(await adapter().stands(alone, prefill)).toBe(false);
   });
 
   it('has one condition where memory decides, and none where nothing is set aside', async () => {

@@ -549,6 +549,9 @@ describe('reproduceBaselines', () => {
     const second = await reproduceBaselines(cases, options);
     expect(second.records.map(({ resumed }) => resumed)).toEqual([true, false, true, false]);
     expect([good.runs, bad.runs]).toEqual([2, 4]);
+    const picky: BaselineAdapter = { ...adapter('good', 2), stands: (_, { setting }) => Promise.resolve(setting === 'bs1') };
+    const third = await reproduceBaselines(cases, { ...options, adapters: [picky] });
+    expect(third.records.map(({ resumed }) => resumed)).toEqual([true, false]);
     await reproduceBaselines(cases, { ...options, adapters: [good], again: true });
     expect(good.runs).toBe(4);
     await reproduceBaselines(cases, { ...options, adapters: [good], mode: 'paper' });

@@ -62,6 +62,8 @@ export interface BaselineAdapter {
   readonly system: string;
   /** Whether the system has the case at all; default: every case of Figure 8. */
   covers?(case_: BaselineCase): boolean;
+  /** Whether an earlier, valid record of a case still says what a new one would; default: it does. */
+  stands?(record: BenchRecord, case_: BaselineCase): Promise<boolean>;
   /** Looks for the system; asked once and remembered. Never throws. */
   available(): Promise<Availability>;
   /**

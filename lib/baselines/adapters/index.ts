@@ -110,7 +110,7 @@ export async function reproduceBaselines(cases: readonly BaselineCase[], options
       if (!covers(adapter, case_)) continue;
       const path = join(folder, baselineFileName(adapter.system, case_));
       const known = again ? null : readEarlier(path, adapter.system, version, case_, options.mode ?? 'samples');
-      if (known) {
+      if (known && ((await adapter.stands?.(known, case_)) ?? true)) {
         records.push({ path, record: known, resumed: true });
         continue;
       }

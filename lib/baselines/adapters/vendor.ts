@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { LadderError } from '../../errors.js';
+import { readManifest } from '../../artifact/checkpoint.js';
 import { findProgram } from '../../files.js';
 import { formatLabel } from '../../formats/index.js';
 import { models, type FormatPair } from '../../models/index.js';
@@ -80,6 +81,8 @@ const cli = join(packageRoot, 'dist', 'cli', 'main.js');
 export interface VendorSurroundings {
   /** Our checkpoint of a case and format; null where there is none. */
   checkpointOf(case_: BaselineCase, format: string): string | null | Promise<string | null>;
+  /** What its kernels are built from (`build.sources`); null where nobody says. */
+  sourcesOf(path: string): string | null | Promise<string | null>;
   /** What serves its samples (session.ts). */
   serverOf(path: string, ordinal: number): { readonly program: string; readonly args: readonly string[] };
   readState(ordinal: number): NativeDeviceState | null;
@@ -91,6 +94,7 @@ const surroundings: VendorSurroundings = {
       const found = caseOf(path, null);
       return found.model === model && found.setting === setting && found.format === format;
     })?.path ?? null,
+  sourcesOf: async (path) => (await readManifest(path))?.build.sources ?? null,
   serverOf: (path, ordinal) => ({ program: process.execPath, args: [cli, 'bench-serve', path, '--device', `cuda:${ordinal}`] }),
   readState: (ordinal) => native().deviceState(ordinal),
 };
@@ -98,6 +102,8 @@ const surroundings: VendorSurroundings = {
 /** One side of the comparison. */
 interface Side {
   readonly name: string;
+  /** As `sourcesOf`; null of the vendor's. */
+  readonly sources: string | null;
   readonly session: SampleSession<unknown>;
 }
 
@@ -113,6 +119,12 @@ export class VendorAdapter implements BaselineAdapter {
 
   covers({ model }: BaselineCase): boolean {
     return models.find(model)?.kind === 'layer';
+  }
+
+  /** A record stands as long as the kernels of ours that were sampled in turn do. */
+  async stands({ provenance }: BenchRecord, case_: BaselineCase): Promise<boolean> {
+    const path = await this.here.checkpointOf(case_, labelOf(this.layer.rivals));
+    return (provenance?.['inTurnSources'] ?? null) === (path === null ? null : await this.here.sourcesOf(path));
   }
 
   async available(): Promise<Availability> {
@@ -140,7 +152,7 @@ export class VendorAdapter implements BaselineAdapter {
           if (progress) options.onProgress?.(progress);
         },
       });
-      sides.push({ name: this.system, session: vendor });
+      sides.push({ name: this.system, sources: null, session: vendor });
       const warnings: string[] = [];
       const ours = await this.openOurs(case_, options, warnings);
       if (ours) sides.push(ours);
@@ -170,7 +182,8 @@ export class VendorAdapter implements BaselineAdapter {
         signal: options.signal,
         timeoutMs: options.timeoutMs ?? kTimeoutMs,
       });
-      return { name: path, session };
+      // As it was described and built when it was loaded.
+      return { name: path, sources: await this.here.sourcesOf(path), session };
     } catch (error) {
       if (!(error instanceof LadderError) || error.code === 'ABORTED') throw error;
       warnings.push(`measured alone: our checkpoint in ${format} does not run here: ${error.message}`);
@@ -305,6 +318,7 @@ function recordOf(
       attention: description.attention,
       weights,
       inTurnWith: ours ? ours.name.split('/').slice(-2).join('/') : null,
+      inTurnSources: ours?.sources ?? null,
       inTurnMs: ours ? median(bursts[1]!.gpuMs) : null,
       inTurnSustainedMs: ours && lasting ? median(lasting[1]!.gpuMs) : null,
     },
