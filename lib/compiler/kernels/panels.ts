@@ -6,7 +6,8 @@
 import { cellBits, type Layout, type Value } from '../../operators/program.js';
 import type { Storage } from './family.js';
 
-const kPanelBytes = 128;
+/** Bytes of a row in a panel. */
+export const kPanelBytes = 128;
 /** Rows of a core matrix: panels have a multiple of them. */
 export const kMatrixRows = 8;
 /** Pieces of 16 bytes that a row has in a panel. */

@@ -7,7 +7,7 @@ import type { LayoutDigit } from '../../../native.js';
 import type { Layout, Program } from '../../../operators/program.js';
 import { kMaxChannels } from '../activation.js';
 import { defineFamily, type PlanContext, Refusal, type Storage } from '../family.js';
-import { isInPanels, isPanelStorage, kMatrixRows, panelLayout } from '../panels.js';
+import { isInPanels, isPanelStorage, kMatrixRows, kPanelBytes, panelLayout } from '../panels.js';
 import type { KernelLaunch, KernelPlan, Tuning } from '../plan.js';
 import { withStorage } from './layouts.js';
 import { type DenseMatch, type DenseShape, denseKey, matchDense, refuseLayouts, refusePrologue, refuseShape } from './shape.js';
@@ -32,7 +32,6 @@ const kTokens = { least: 65, most: 16384 };
 /** Weight rows and tokens of a tile. */
 const kTileRows = 128,
   kTileTokens = 256;
-const kPanelBytes = 128;
 /** Outputs leave 64 tokens at a time, from two buffers for each of two warpgroups. */
 const kChunkTokens = 64;
 const kThreads = 384;
@@ -75,13 +74,9 @@ function accepts(program: Program): WideMatch | Refusal {
   const match = matchDense(program);
   if (match instanceof Refusal) return match;
   const { shape } = match;
-  const { m, n, k, weight, function: fn } = shape;
+  const { m, k, weight } = shape;
   if (m < kTokens.least || m > kTokens.most)
     return new Refusal('m', `expected ${kTokens.least} to ${kTokens.most} tokens but received ${m}`);
-  if (fn === 'silu_mul' && n % kTileRows !== 0)
-    return new Refusal('n', `expected a multiple of ${kTileRows} with silu_mul but received ${n}`);
-  const step = Math.max(panelK(weight), unitK(weight));
-  if (k % step !== 0) return new Refusal('k', `expected a multiple of ${step} for ${weight} but received ${k}`);
   if (shape.input === 'quantised' && !isMxWeight(weight) && k > kMaxChannels)
     return new Refusal('k', `expected at most ${kMaxChannels}, which are quantised into panels, but received ${k}`);
   const x = program.nodes[0]!.inputs[0]!,
@@ -99,7 +94,7 @@ function accepts(program: Program): WideMatch | Refusal {
   };
   const inPanels = [...(wide.xPanels && isInPanels(source) ? [x] : []), ...(wide.panelOutput ? [y] : [])];
   return (
-    refuseShape(shape, unitK(weight), kTileRows) ??
+    refuseShape(shape, Math.max(panelK(weight), unitK(weight)), kTileRows) ??
     refusePrologue(shape) ??
     refuseLayouts(program, [match.weight, ...inPanels]) ??
     withStorage(program, wide, storageOf(match))
