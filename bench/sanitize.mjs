@@ -124,8 +124,10 @@ async function build({ formats, models, batches, arch }, folder) {
   const alone = several.filter(({ words }) => designCheckpoint(parseRequest(words), null).model.operators.some(isTuned));
   for (const { words } of alone) {
     const { name, model } = designCheckpoint(parseRequest(words), null);
+    // Wide products of FP8 hold two stages at once.
+    const stages = words.weight === 'fp8' && words.batch > 64 ? 3 : 2;
     const tuning = {
-      parameters: { cluster: 1, warpsK: 2, groupsN: 1, groupsK: 2, stageUnits: words.weight === 'mxfp8' ? 4 : 2, stages: 2 },
+      parameters: { cluster: 1, warpsK: 2, groupsN: 1, groupsK: 2, stageUnits: words.weight === 'mxfp8' ? 4 : 2, stages },
       latencyMs: 1,
       defaultLatencyMs: 1,
       candidates: 1,

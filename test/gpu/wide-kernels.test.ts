@@ -34,9 +34,10 @@ function products(weight: string, group: DenseShapeV1['group']): OperatorCase[] 
   const k = Math.max(weight === 'int1' ? 256 : 128, group);
   return [
     product(`least${suffix}`, weight, { ...given, m: 65, n: 8, k }, false),
-    product(`panels${suffix}`, weight, { ...given, m: 127, n: 192, k: 3 * k, bias: true }, true, { cluster: 1 }),
+    product(`panels${suffix}`, weight, { ...given, m: 127, n: 384, k: 3 * k, bias: true }, true, { cluster: 1 }),
     product(`silu${suffix}`, weight, { ...given, m: 300, n: 384, k: 5 * k, bias: true, function: 'silu_mul' }, true),
     product(`silu_rows${suffix}`, weight, { ...given, m: 257, n: 256, k: 2 * k, function: 'silu_mul', residual: true }, false),
+    product(`rows${suffix}`, weight, { ...given, m: 127, n: 192, k: 3 * k, bias: true }, false, { cluster: 1 }),
     product(`gelu${suffix}`, weight, { ...given, m: 1000, n: 2141, k: 4 * k, bias: true, function: 'gelu_tanh', residual: true }, false),
   ];
 }

@@ -9,7 +9,7 @@ import type { Storage } from './family.js';
 /** Bytes of a row in a panel. */
 export const kPanelBytes = 128;
 /** Rows of a core matrix: panels have a multiple of them. */
-export const kMatrixRows = 8;
+const kMatrixRows = 8;
 /** Pieces of 16 bytes that a row has in a panel. */
 const kPieces = 8;
 

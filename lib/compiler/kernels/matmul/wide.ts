@@ -7,7 +7,7 @@ import type { LayoutDigit } from '../../../native.js';
 import type { Layout, Program } from '../../../operators/program.js';
 import { kMaxChannels } from '../activation.js';
 import { defineFamily, type PlanContext, Refusal, type Storage } from '../family.js';
-import { isInPanels, isPanelStorage, kMatrixRows, kPanelBytes, panelLayout } from '../panels.js';
+import { isInPanels, isPanelStorage, kPanelBytes, panelLayout } from '../panels.js';
 import type { KernelLaunch, KernelPlan, Tuning } from '../plan.js';
 import { withStorage } from './layouts.js';
 import { type DenseMatch, type DenseShape, denseKey, matchDense, refuseLayouts, refusePrologue, refuseShape } from './shape.js';
@@ -74,7 +74,7 @@ function accepts(program: Program): WideMatch | Refusal {
   const match = matchDense(program);
   if (match instanceof Refusal) return match;
   const { shape } = match;
-  const { m, k, weight } = shape;
+  const { m, n, k, weight, residual } = shape;
   if (m < kTokens.least || m > kTokens.most)
     return new Refusal('m', `expected ${kTokens.least} to ${kTokens.most} tokens but received ${m}`);
   if (shape.input === 'quantised' && !isMxWeight(weight) && k > kMaxChannels)
@@ -82,6 +82,8 @@ function accepts(program: Program): WideMatch | Refusal {
   const x = program.nodes[0]!.inputs[0]!,
     y = program.outputs[0]!;
   const [source, result] = [program.values[x]!, program.values[y]!];
+  // Into panels wide.cuh stores whole tiles of rows, those past n too, and of a residual it fetches the first 128 tokens alone.
+  const yPanels = n % kTileRows === 0 && !residual ? panelLayout(result) : null;
   const wide: WideMatch = {
     shape,
     weight: match.weight,
@@ -89,8 +91,8 @@ function accepts(program: Program): WideMatch | Refusal {
     x,
     y,
     xPanels: isMxWeight(weight) ? null : panelLayout(source),
-    yPanels: panelLayout(result),
-    panelOutput: isInPanels(result),
+    yPanels,
+    panelOutput: yPanels !== null && isInPanels(result),
   };
   const inPanels = [...(wide.xPanels && isInPanels(source) ? [x] : []), ...(wide.panelOutput ? [y] : [])];
   return (
@@ -182,10 +184,15 @@ function defaults(shape: DenseShape, given: Tuning): WideTuning {
   };
 }
 
+/** More than are given back at once: FP8's come back by twos, when their sums are promoted. */
+function leastStages({ weight }: DenseShape): number {
+  return isStoredOperand(weight) && tokenBytes(weight) === 1 ? 3 : 2;
+}
+
 /** Why a tuning does not fit, or null. */
 function misfit(shape: DenseShape, { blocks, cluster, stages, groupTiles }: WideTuning): string | null {
   if ((cluster !== 1 && cluster !== 2) || blocks % cluster !== 0) return `${blocks} blocks in clusters of ${cluster}`;
-  if (groupTiles < 1 || stages < 2) return `${stages} stages, groups of ${groupTiles} tiles`;
+  if (groupTiles < 1 || stages < leastStages(shape)) return `${stages} stages, groups of ${groupTiles} tiles`;
   const shared = ringBytes(sharedBytes(shape), stages);
   return shared > kSharedLimitBytes ? `${shared} bytes of shared memory (at most ${kSharedLimitBytes})` : null;
 }
@@ -324,9 +331,7 @@ export const wide = defineFamily<WideMatch>({
   accepts,
   storage: storageOf,
   reads: ({ x, xPanels }) => new Map(xPanels ? [[x, { layout: xPanels }]] : []),
-  // Rows that panels are padded with have no residual: what would be added there is whatever shared memory held.
-  writes: ({ y, yPanels, shape: { residual, m } }, value, storage) =>
-    value === y && isPanelStorage(storage, yPanels) && !(residual && m % kMatrixRows !== 0),
+  writes: ({ y, yPanels }, value, storage) => value === y && isPanelStorage(storage, yPanels),
   configurations: ({ shape }, target) => (target.capability?.[0] === 9 ? configurations(shape) : [{}]),
   key: ({ shape, panelOutput }) => `${denseKey(shape)}${panelOutput ? ' y=panels' : ''}`,
   plan,
