@@ -31,17 +31,13 @@ function isLog(path: string): boolean {
     loggingSystems().some(({ log: { file } }) => file !== undefined && [file.name, ...file.beside].includes(name))
   );
 }
-const isArchive = (name: string): boolean => /\.(?:tar|tar\.gz|tgz)$/.test(name);
+const isArchive = (name: string): boolean => /\.(?:tar|tar\.gz|tgz)$/i.test(name);
 /** Archives that are not opened here, so that they are at least named. */
-const isOtherArchive = (name: string): boolean => /\.(?:tar\.(?:xz|bz2|zst|lz)|txz|tbz2?|tzst|zip|7z|rar)$/.test(name);
+const isOtherArchive = (name: string): boolean => /\.(?:tar\.(?:xz|bz2|zst|lz)|txz|tbz2?|tzst|zip|7z|rar)$/i.test(name);
 
-/** Bytes, decompressed when the name ends in `gz`. A damaged stream ends where it is damaged, of which `onDamage` is told. */
-async function* inflatedBytes(
-  name: string,
-  bytes: AsyncIterable<Uint8Array>,
-  onDamage?: (message: string) => void,
-): AsyncGenerator<Uint8Array> {
-  if (!/gz$/.test(name)) {
+/** Bytes, decompressed when the name ends in `gz`. A damaged stream gives what is good of it, then an error. @throws LadderError `BAD_LOG` */
+async function* inflatedBytes(name: string, bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  if (!/gz$/i.test(name)) {
     yield* bytes;
     return;
   }
@@ -54,20 +50,20 @@ async function* inflatedBytes(
     for await (const chunk of inflated) yield chunk as Uint8Array;
     await feeding;
   } catch (error) {
-    // Bytes before the damage are good: the parser sees a log that was cut short.
     const code = (error as NodeJS.ErrnoException).code ?? '';
     if (!code.startsWith('Z_')) throw error;
-    onDamage?.((error as Error).message);
+    throw badLog('usable', name, 'cut short', `its compressed data are damaged or end early: ${(error as Error).message}`);
   } finally {
     inflated.destroy();
   }
 }
 
 /** A file's bytes. @throws LadderError `BAD_LOG` */
-async function* fileBytes(path: string, onDamage?: (message: string) => void): AsyncGenerator<Uint8Array> {
+async function* fileBytes(path: string): AsyncGenerator<Uint8Array> {
   try {
-    yield* inflatedBytes(path, createReadStream(path), onDamage);
+    yield* inflatedBytes(path, createReadStream(path));
   } catch (cause) {
+    if (cause instanceof LadderError) throw cause;
     throw badLog('usable', path, 'unreadable', (cause as Error).message);
   }
 }
@@ -75,13 +71,20 @@ async function* fileBytes(path: string, onDamage?: (message: string) => void): A
 /** What of an archive's members is wanted: the names that its bytes go by; none: it is passed over. */
 type Wanted = (entry: ReadEntry) => readonly string[];
 
+/** A member's bytes, and whether they are all. */
+interface Member {
+  readonly bytes: Buffer;
+  readonly whole: boolean;
+}
+
 /** Reads an archive to its end, or to where it is damaged or cut. @returns bytes by name, and what is wrong with the archive */
 async function readMembers(
   archive: string,
   wanted: Wanted,
-): Promise<{ readonly members: ReadonlyMap<string, Buffer>; readonly damage: string | null }> {
-  const found = new Map<string, Buffer>();
+): Promise<{ readonly members: ReadonlyMap<string, Member>; readonly damage: string | null }> {
+  const found = new Map<string, Member>();
   let damage: string | null = null;
+  let ended = false;
   const parser = new Parser({
     onwarn: (_, message) => {
       damage ??= String(message);
@@ -89,22 +92,29 @@ async function readMembers(
     onReadEntry(entry) {
       const names = entry.size <= kMaxMemberBytes ? wanted(entry) : [];
       const chunks: Buffer[] = [];
-      // A member that is cut short has what there is of it.
-      for (const name of names) found.set(name, Buffer.alloc(0));
       entry.on('data', (chunk: Buffer) => {
         if (names.length === 0) return;
         chunks.push(chunk);
       });
       entry.on('end', () => {
-        for (const name of names) found.set(name, Buffer.concat(chunks));
+        const bytes = Buffer.concat(chunks);
+        for (const name of names) found.set(name, { bytes, whole: bytes.length === entry.size });
       });
     },
   });
-  const bytes = fileBytes(archive, (message) => {
-    damage ??= message;
+  parser.on('eof', () => {
+    ended = true;
   });
-  for await (const chunk of bytes) if (!parser.write(Buffer.from(chunk))) await new Promise((resolve) => parser.once('drain', resolve));
+  try {
+    for await (const chunk of fileBytes(archive))
+      if (!parser.write(Buffer.from(chunk))) await new Promise((resolve) => parser.once('drain', resolve));
+  } catch (error) {
+    if (!(error instanceof LadderError) || error.context['reason'] !== 'cut short') throw error;
+    damage ??= String(error.context['detail']);
+  }
   parser.end();
+  // Cut between two members it would look whole.
+  if (!ended) damage ??= 'it ends without the blocks that end an archive';
   return { members: found, damage };
 }
 
@@ -129,18 +139,19 @@ async function archivedLogs(archive: string, shownAs: string): Promise<readonly 
     const name = shown.get(cleanName(entry.path));
     return isRegular(entry) && name !== undefined ? [name] : [];
   });
-  const logs = [...members].map(([name, bytes]): LogFile => {
+  const logs = [...members].map(([name, { bytes, whole }]): LogFile => {
     const path = `${shownAs}/${name}`;
-    return { path, open: () => inflatedBytes(name, onePiece(bytes)) };
+    return { path, open: () => inflatedBytes(name, onePiece(path, bytes, whole)) };
   });
   return damage === null ? logs : [unreadable(shownAs, `the archive is damaged, members may be missing: ${damage}`), ...logs];
 }
 
-async function* onePiece(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+async function* onePiece(path: string, bytes: Uint8Array, whole: boolean): AsyncGenerator<Uint8Array> {
   yield bytes;
+  if (!whole) throw badLog('usable', path, 'cut short', 'its archive ends within it');
 }
 
-/** Files below a folder: first those that lie there, then those that links lead to and that were not seen. */
+/** Files of any kind below a folder: first those that lie there, then those that links lead to and that were not seen. */
 async function filesBelow(folder: string): Promise<readonly string[]> {
   const seen = new Set<string>();
   const files: string[] = [];
@@ -154,7 +165,7 @@ async function filesBelow(folder: string): Promise<readonly string[]> {
       const path = join(directory, entry.name);
       if (entry.isSymbolicLink()) links.push(path);
       else if (entry.isDirectory()) await walk(path);
-      else if (entry.isFile()) {
+      else {
         seen.add(await realpath(path));
         files.push(path);
       }
@@ -167,7 +178,7 @@ async function filesBelow(folder: string): Promise<readonly string[]> {
     const stats = target === null ? null : await stat(target);
     if (stats?.isDirectory()) await walk(link);
     // A link to nothing is a log that cannot be read.
-    else if ((target === null && isLog(link)) || (stats?.isFile() && !seen.has(target!))) {
+    else if (target === null ? isLog(link) : !seen.has(target)) {
       if (target !== null) seen.add(target);
       files.push(link);
     }
@@ -190,13 +201,17 @@ function unreadable(path: string, detail: string): LogFile {
 export async function logFiles(folder: string): Promise<LogFile[]> {
   const found: LogFile[] = [];
   try {
-    const root = await stat(folder);
-    for (const path of root.isFile() ? [folder] : await filesBelow(folder)) {
-      const shown = root.isFile() ? basename(path) : relative(folder, path).split('\\').join('/');
-      if (isArchive(path)) found.push(...(await archivedLogs(path, shown)));
+    const isFolder = (await stat(folder)).isDirectory();
+    for (const path of isFolder ? await filesBelow(folder) : [folder]) {
+      const shown = isFolder ? relative(folder, path).split('\\').join('/') : basename(path);
+      const isUsable = !isFolder || isLog(path) || isArchive(path) || isOtherArchive(path);
+      const stats = isUsable ? await stat(path).catch(() => null) : null;
+      // A pipe would hold up the process, a device would never end.
+      if (stats && !stats.isFile()) found.push(unreadable(shown, 'it is no regular file'));
+      else if (isArchive(path)) found.push(...(await archivedLogs(path, shown)));
       else if (isOtherArchive(path))
         found.push(unreadable(shown, 'archives of this kind are not opened; unpack it, or make a .tar.gz of it'));
-      else if (isLog(path) || root.isFile()) found.push({ path: shown, open: () => fileBytes(path) });
+      else if (isUsable) found.push({ path: shown, open: () => fileBytes(path) });
     }
   } catch (cause) {
     if (cause instanceof LadderError && cause.code !== 'BAD_LOG') throw cause;

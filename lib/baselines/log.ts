@@ -121,8 +121,28 @@ export const decimal = String.raw`(\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)`;
 /** The unit right after a number: without it, the number may have been cut. */
 export const msUnit = String.raw`\s?ms(?![A-Za-z0-9_])`;
 
-const failureLine =
-  /Traceback \(most recent call last\)|^\s*[A-Za-z_.]*(?:Error|Exception)\b(?! ignored):?|\berror:|^&&&& FAILED|CUDA error|out of memory|Segmentation fault|core dumped|^Killed$/i;
+/** What a program, its runtime, the shell or a queue says of a run that did not end well. */
+const failureLine = new RegExp(
+  [
+    // Python, and messages of libraries
+    String.raw`Traceback \(most recent call last\)`,
+    String.raw`^\s*[A-Za-z_.]*(?:Error|Exception|Interrupt)\b(?! ignored):?`,
+    String.raw`\berror:`,
+    '^&&&& FAILED',
+    'CUDA error|cudaError[A-Z]|CUDA_ERROR_',
+    'out of memory|bad_alloc',
+    String.raw`\bCheck failed:`,
+    // the C and C++ runtimes
+    '^terminate called|pure virtual method called|Assertion .* failed',
+    String.raw`^(?:free|malloc|realloc|munmap_chunk|corrupted size|double free)\b`,
+    // the shell, as it names the signal, with or without the job before it
+    'core dumped|dumped core',
+    String.raw`(?:^|: |\s\d+ )(?:Killed|Terminated|Aborted|Hangup|Segmentation fault|Bus error|Illegal instruction|Floating point exception)\s*(?:$|\(|  )`,
+    String.raw`\bexit(?:ed)?(?: with)?(?: non-zero)? (?:status|code):? [1-9]`,
+    String.raw`\bCANCELLED AT\b|\*\*\* JOB \d+.*CANCELLED`,
+  ].join('|'),
+  'i',
+);
 
 /**
  * The number of a log that counts: its run's last word. A later run that begins, a failure, a number that cannot be read, or an

@@ -97,6 +97,14 @@ describe.each(Object.entries(systems))('%s', (system, { run, begin, cut }) => {
     ],
     ['the end of the process', 'Killed\n', /^failed: Killed$/],
     ['no memory', 'terminate: out of memory\n', /^failed: .*out of memory/],
+    ['an exception in C++', "terminate called after throwing an instance of 'dmlc::Error'\n", /^failed: terminate called/],
+    ['a check of TVM', 'x.cc:95: Check failed: ret == 0 (-1 vs. 0)\n', /^failed: .*Check failed/],
+    ['a corrupt heap', 'free(): invalid pointer\n', /^failed: free/],
+    ['a signal', 'Bus error\n', /^failed: Bus error/],
+    ['a signal, as a script’s shell reports it', 'run.sh: line 3: 12345 Terminated              python x.py\n', /^failed: .*Terminated/],
+    ['an error of the CUDA runtime', '[E] cudaErrorIllegalAddress\n', /^failed: .*cudaError/],
+    ['Ctrl-C', 'KeyboardInterrupt\n', /^failed: KeyboardInterrupt/],
+    ['an exit status', 'Command exited with non-zero status 1\n', /^failed: .*status 1/],
     ['half a line', 'and th', /^(cut short: it ends in the middle of a line|no result line: .*and th|cut short: it ends before)/],
   ])('%s takes it away', async (_, after, reason) => {
     expect(await outcome(system, run('1.5') + after)).toMatch(reason);
@@ -303,6 +311,43 @@ describe('where logs lie', () => {
       ['none.tar.gz', expect.stringMatching(/^unreadable: the archive is damaged/)],
       ['other.tar.xz', expect.stringMatching(/^unreadable: .*unpack it/)],
     ]);
+  });
+
+  test('an archive without its end is damaged wherever it is cut, and a log that is compressed and cut has no last word', async () => {
+    const source = join(root, 'cut-anywhere');
+    await mkdir(source);
+    await writeFile(join(source, 'onnx-vit-b1.log'), onnx);
+    execFileSync('tar', ['--format=ustar', '-cf', join(source, 'whole.tar'), '-C', source, 'onnx-vit-b1.log']);
+    const whole = await readFile(join(source, 'whole.tar'));
+    await writeFile(join(folder, 'WHOLE.TAR'), whole);
+    // Before the header, in it, in the log, and right behind it.
+    for (const size of [0, 300, 512 + 40, 1024]) await writeFile(join(folder, `${size}.tar`), whole.subarray(0, size));
+    await writeFile(join(folder, 'onnx-resnet-50-b1.log.gz'), gzipSync(onnx).subarray(0, -4));
+    const damaged = expect.stringMatching(/^unreadable: the archive is damaged/);
+    expect(await brief()).toEqual([
+      ['0.tar', damaged],
+      ['1024.tar', damaged],
+      ['1024.tar/onnx-vit-b1.log', 3.25],
+      ['300.tar', damaged],
+      ['552.tar', damaged],
+      ['552.tar/onnx-vit-b1.log', expect.stringMatching(/^cut short/)],
+      ['WHOLE.TAR/onnx-vit-b1.log', 3.25],
+      ['onnx-resnet-50-b1.log.gz', expect.stringMatching(/^cut short: its compressed data are damaged or end early/)],
+    ]);
+  });
+
+  test('pipes and devices under the names of logs, and links to them, are named and not opened', async () => {
+    execFileSync('mkfifo', [join(folder, 'onnx-vit-b1.log')]);
+    execFileSync('mkfifo', [join(folder, 'logs.tar.gz')]);
+    execFileSync('mkfifo', [join(folder, 'no-log')]);
+    await symlink('/dev/zero', join(folder, 'onnx-resnet-50-b1.log'));
+    const refused = 'unreadable: it is no regular file';
+    expect(await brief()).toEqual([
+      ['logs.tar.gz', refused],
+      ['onnx-resnet-50-b1.log', refused],
+      ['onnx-vit-b1.log', refused],
+    ]);
+    expect(await brief(join(folder, 'onnx-vit-b1.log'))).toEqual([['onnx-vit-b1.log', refused]]);
   });
 
   test('links to files and folders are followed, each file once; one to nothing is said', async () => {
