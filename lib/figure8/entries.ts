@@ -3,8 +3,10 @@
  * the figure's order.
  */
 import { existsSync, statSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { z } from 'zod';
+import { readSmallFile } from '../artifact/regular-file.js';
 import { LadderError } from '../errors.js';
 import { decodeText } from '../files.js';
 import { ceilingsMark, parseCeilings, type LibraryCeilings } from '../baselines/ceilings.js';
@@ -12,11 +14,14 @@ import { scanLogs, type BaselineEntry } from '../baselines/scan.js';
 import { systemNamed } from '../baselines/systems/index.js';
 import { figure8Models, figure8Settings } from '../models/index.js';
 import { isUnedited } from '../run/bench-content.js';
-import { parseRecord, type BenchRecord } from '../run/record.js';
+import { parseAs, parseRecord, type BenchRecord } from '../run/record.js';
 import { publishedRoofline } from './ceilings.js';
 import { figure8Folder, loadArchiveLogs, loadFigureSet, setNames, type FigureSet, type SetName } from './data.js';
 import type { Entry, EntrySet, Interval } from './entry.js';
 import { subject, systemFamily } from './names.js';
+
+/** More than a list of records of every case takes. */
+const kMaxRecordsBytes = 256 << 20;
 
 /**
  * Nonparametric 95 % confidence interval of the median: ranks n/2 − 0.98·√n and 1 + n/2 + 0.98·√n of
@@ -151,20 +156,48 @@ export interface SavedRecord {
   readonly path: string;
 }
 
-/** Every `*.json` below a folder, or one file, that has `mark` in it. @throws LadderError `IO` */
-async function filesWith(mark: string, path: string): Promise<{ readonly path: string; readonly text: string }[]> {
+/** A JSON file that was read. */
+interface JsonFile {
+  readonly path: string;
+  readonly text: string;
+  readonly json: unknown;
+}
+
+/**
+ * Every `*.json` below a folder, or one file, that has `mark` in it.
+ * @returns the files, and errors of those that cannot be read or are no JSON: what they were to say, nobody knows
+ * @throws LadderError `IO` for the folder
+ */
+async function filesWith(
+  mark: string,
+  path: string,
+): Promise<{ readonly files: readonly JsonFile[]; readonly broken: readonly LadderError[] }> {
+  let paths: string[] = [path];
   try {
-    const files = statSync(path).isDirectory()
-      ? (await readdir(path, { recursive: true }))
-          .filter((name) => name.endsWith('.json'))
-          .sort()
-          .map((name) => join(path, name))
-      : [path];
-    const found = await Promise.all(files.map(async (file) => ({ path: file, text: decodeText(await readFile(file)) })));
-    return found.filter(({ text }) => text.includes(mark));
+    if (statSync(path).isDirectory())
+      paths = (await readdir(path, { recursive: true }))
+        .filter((name) => name.endsWith('.json'))
+        .sort()
+        .map((name) => join(path, name));
   } catch (cause) {
     throw new LadderError('IO', `cannot read ${path}: ${(cause as Error).message}`, { path }, { cause });
   }
+  const files: JsonFile[] = [];
+  const broken: LadderError[] = [];
+  for (const file of paths) {
+    try {
+      const bytes = await readSmallFile(file, kMaxRecordsBytes, 'BAD_RECORD');
+      const text = decodeText(bytes ?? new Uint8Array(0));
+      // A single file may be a log.
+      if (!file.endsWith('.json') && !text.includes(mark)) continue;
+      const json = parseAs(z.unknown(), text, file);
+      if (text.includes(mark)) files.push({ path: file, text, json });
+    } catch (error) {
+      if (!(error instanceof LadderError)) throw error;
+      broken.push(error);
+    }
+  }
+  return { files, broken };
 }
 
 /** Records that were found, and what is wrong with those that are passed over. */
@@ -175,20 +208,16 @@ export interface FoundRecords {
 
 /**
  * Every record (`*.json` with our schema) below a folder, or in one file: one record or a list of them. Other JSON files are passed
- * over; so is a broken record, which is remarked, as is one that was changed after it was written.
- * @throws LadderError `IO`; `BAD_RECORD` where nothing but a broken record is there
+ * over; so is a broken record, and a file that is cut short, empty or no regular file, which is remarked, as is one that was changed after it
+ * was written.
+ * @throws LadderError `IO`; `BAD_RECORD` for one file that is a broken record
  */
 export async function loadRecords(path: string): Promise<FoundRecords> {
   const records: SavedRecord[] = [];
-  const broken: LadderError[] = [];
+  const { files, broken: unreadable } = await filesWith('"ladder-record/', path);
+  const broken = [...unreadable];
   const remarks: string[] = [];
-  for (const { path: file, text } of await filesWith('"ladder-record/', path)) {
-    let json: unknown;
-    try {
-      json = JSON.parse(text);
-    } catch {
-      json = null;
-    }
+  for (const { path: file, text, json } of files) {
     for (const item of Array.isArray(json) ? json.map((one) => JSON.stringify(one)) : [text]) {
       try {
         const record = parseRecord(item, file);
@@ -198,12 +227,15 @@ export async function loadRecords(path: string): Promise<FoundRecords> {
       } catch (error) {
         if (!(error instanceof LadderError)) throw error;
         broken.push(error);
-        remarks.push(`passed over: ${error.message}`);
       }
     }
   }
-  if (records.length === 0 && broken.length > 0) throw broken[0]!;
-  return { records, remarks };
+  if (records.length === 0 && broken.length > 0 && !statSync(path).isDirectory()) throw broken[0]!;
+  return { records, remarks: [...broken.map(passedOver), ...remarks] };
+}
+
+function passedOver(error: LadderError): string {
+  return `passed over: ${error.message}`;
 }
 
 /** Every file of cuBLASLt's products below a folder; a broken one is remarked. @throws LadderError `IO` */
@@ -211,13 +243,15 @@ export async function loadCeilings(
   path: string,
 ): Promise<{ readonly ceilings: readonly LibraryCeilings[]; readonly remarks: readonly string[] }> {
   const ceilings: LibraryCeilings[] = [];
+  // Files that are no JSON are remarked with the records.
+  const { files } = await filesWith(ceilingsMark, path);
   const remarks: string[] = [];
-  for (const { path: file, text } of await filesWith(ceilingsMark, path)) {
+  for (const { path: file, text } of files) {
     try {
       ceilings.push(parseCeilings(text, file));
     } catch (error) {
       if (!(error instanceof LadderError)) throw error;
-      remarks.push(`passed over: ${error.message}`);
+      remarks.push(passedOver(error));
     }
   }
   return { ceilings, remarks };
@@ -288,13 +322,16 @@ export async function loadEntries(spec: string, gpu: string | null = null): Prom
   if (records.length > 0)
     return { name: spec, entries: newest(records.flatMap(({ record, path }) => entriesOfRecord(record, path))), remarks: found };
   const where = resolve(spec).startsWith(figure8Folder) ? loadFigureSet('artifact').gpu : gpu;
-  const remarks: string[] = [];
+  const remarks = [...found];
   const entries: Entry[] = [];
   for (const log of await scanLogs(spec)) {
     const entry = entryOfLog(log, where);
     if (entry === null) remarks.push(`${log.path}: ${log.result === null ? log.reason : 'its name does not say which case it is'}`);
     else entries.push(entry);
   }
-  if (entries.length === 0) throw new LadderError('BAD_ARGUMENT', `${spec} holds neither records nor logs`, { spec });
+  if (entries.length === 0) {
+    const why = remarks.length === 0 ? '' : `: ${remarks[0]!}${remarks.length > 1 ? `, and ${remarks.length - 1} more` : ''}`;
+    throw new LadderError('BAD_ARGUMENT', `${spec} holds no usable record and no usable log${why}`, { spec, remarks });
+  }
   return { name: spec, entries, remarks };
 }

@@ -1,5 +1,6 @@
 /** Comparisons: partners, ratios, verdicts, refusals, means. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -183,6 +184,26 @@ describe('entries', () => {
       expect(await loadEntries(scratch)).toMatchObject({
         entries: { length: 1 },
         remarks: [expect.stringMatching(/^passed over: .*two\.json: system:/)],
+      });
+      // What they were to be, nobody knows: cut before it said so, empty, or no file at all.
+      await writeFile(join(scratch, 'cut.json'), '{"sche');
+      await writeFile(join(scratch, 'empty.json'), '');
+      execFileSync('mkfifo', [join(scratch, 'pipe.json')]);
+      await mkdir(join(scratch, 'folder.json'));
+      expect(await loadEntries(scratch)).toMatchObject({
+        entries: { length: 1 },
+        remarks: [
+          expect.stringMatching(/^passed over: .*cut\.json is not JSON/),
+          expect.stringMatching(/^passed over: .*empty\.json is not JSON/),
+          expect.stringMatching(/^passed over: .*folder\.json is no regular file/),
+          expect.stringMatching(/^passed over: .*pipe\.json is no regular file/),
+          expect.stringMatching(/^passed over: .*two\.json: system:/),
+        ],
+      });
+      await rm(join(scratch, 'one.json'));
+      await expect(loadEntries(scratch)).rejects.toMatchObject({
+        code: 'BAD_ARGUMENT',
+        message: expect.stringMatching(/cut\.json is not JSON/),
       });
       await expect(loadEntries(join(scratch, 'two.json'))).rejects.toMatchObject({ code: 'BAD_RECORD' });
       await expect(loadEntries(join(scratch, 'absent'))).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
