@@ -17,7 +17,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { mkdir, open, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { open, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { LadderError } from './errors.js';
@@ -29,6 +29,22 @@ function partialOf(path: string): string {
 
 function cannotWrite(path: string, cause: unknown): LadderError {
   return new LadderError('IO', `${path} could not be written: ${(cause as Error).message}`, { path }, { cause });
+}
+
+/**
+ * Makes a folder and those above it. Node's own way does not end where the system makes none although the one above is there: in /proc.
+ * @throws the system's error
+ */
+function makeFolder(path: string): void {
+  if (existsSync(path)) return;
+  const above = dirname(path);
+  if (above !== path) makeFolder(above);
+  try {
+    mkdirSync(path);
+  } catch (cause) {
+    // Another process may have made it meanwhile.
+    if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw cause;
+  }
 }
 
 /** Where bytes for `path` go: behind links, so that these stay links. */
@@ -45,7 +61,7 @@ export async function atomically(path: string, produce: (partial: string) => Pro
   const target = await targetOf(path);
   const partial = partialOf(target);
   try {
-    await mkdir(dirname(target), { recursive: true });
+    makeFolder(dirname(target));
     await produce(partial);
     await rename(partial, target);
   } catch (cause) {
@@ -75,7 +91,7 @@ export async function checkWritable(path: string): Promise<void> {
     if (stats?.isDirectory()) throw new Error('it is a folder');
     if (stats !== null && !stats.isFile()) return;
     const target = await targetOf(path);
-    await mkdir(dirname(target), { recursive: true });
+    makeFolder(dirname(target));
     const partial = partialOf(target);
     await (await open(partial, 'wx')).close();
     await rm(partial);
@@ -140,7 +156,7 @@ export function acquireLock(path: string, what: string): () => void {
   const own = JSON.stringify({ host: hostname(), pid: process.pid, start: startOf('self') } satisfies Holder);
   const partial = partialOf(path);
   try {
-    mkdirSync(dirname(path), { recursive: true });
+    makeFolder(dirname(path));
     writeFileSync(partial, own);
     for (;;) {
       try {

@@ -12,7 +12,7 @@ import { type ElfObject, type FileRange, fileRangeAt, localFunctionAddress, pars
 import { type LinkedImage, linkedImages } from './fatbin.js';
 import { type NamedFunction, namedGlobalFunctions } from './global-functions.js';
 import { argumentEntries, type Graph, parseGraph } from './graph.js';
-import { kGraphFile, kManifestFile, kModuleFile, kParamsFile, locateCheckpoint } from './locate.js';
+import { kGraphFile, kManifestFile, kModuleFile, kParamsFile, locateCheckpoint, modelOfFolder } from './locate.js';
 import { type Manifest, parseManifest } from './manifest.js';
 import { type ModuleBlob, parseModuleBlob } from './module-blob.js';
 import { type CheckpointName, parseCheckpointName } from './names.js';
@@ -63,7 +63,7 @@ export interface Checkpoint {
   readonly name: string;
   /** What the name says, if it is one of the authors' kind. */
   readonly parsedName: CheckpointName | null;
-  /** The manifest's model, or that of the name, or the name of the folder above. */
+  /** The manifest's model, or that of the name, or what the folder's place says. */
   readonly model: string;
   readonly graph: Graph;
   /** null: weights are filled, not read. */
@@ -94,9 +94,17 @@ export async function readCheckpoint(path: string): Promise<Checkpoint> {
   if (module) checkModule(graph, module.elf);
   if (module && manifest) await refuseDamagedModule(module.path);
   const name = basename(folder);
-  const parent = basename(dirname(folder));
-  const parsedName = parseCheckpointName(name, parent);
-  return { folder, name, parsedName, model: manifest?.model ?? parsedName?.model ?? parent, graph, params, module, manifest };
+  const parsedName = parseCheckpointName(name, basename(dirname(folder)));
+  return {
+    folder,
+    name,
+    parsedName,
+    model: manifest?.model ?? parsedName?.model ?? modelOfFolder(folder),
+    graph,
+    params,
+    module,
+    manifest,
+  };
 }
 
 /**
@@ -261,12 +269,10 @@ export async function checkHashes({ folder, manifest, params, module }: Checkpoi
 /** Compares a model.so of ours with the hash that it carries. @throws LadderError `IO` */
 export async function checkModuleHash(path: string): Promise<HashCheck> {
   const seal = await readSeal(path);
-  if (seal) return compareHashes(kModuleFile, seal.expected, seal.actual, 'its last line');
-  return {
-    file: kModuleFile,
-    matches: false,
-    detail: 'carries no SHA-256 of itself: cut short, changed, or of an earlier version; remove it, and it is built anew',
-  };
+  const check: HashCheck = seal
+    ? compareHashes(kModuleFile, seal.expected, seal.actual, 'its last line')
+    : { file: kModuleFile, matches: false, detail: 'it carries no SHA-256 of itself: cut short, changed, or of an earlier version' };
+  return check.matches ? check : { ...check, detail: `${check.detail}; remove it, and it is built anew` };
 }
 
 function compareHashes(file: string, expected: string, actual: string | null, source: string): HashCheck {
@@ -280,15 +286,14 @@ function compareHashes(file: string, expected: string, actual: string | null, so
   };
 }
 
-/** Code that is not what was compiled must not run. @throws LadderError `BAD_MODULE`, `IO` */
-async function refuseDamagedModule(path: string): Promise<void> {
-  const seal = await readSeal(path);
-  if (!seal || seal.actual === seal.expected) return;
-  throw new LadderError(
-    'BAD_MODULE',
-    `${path} is not as it was built: its SHA-256 is ${seal.actual.slice(0, 12)}…, its last line says ${seal.expected.slice(0, 12)}…; remove it, and it is built anew`,
-    { path },
-  );
+/**
+ * Code that is not what was compiled must not run.
+ * @param path of a model.so of ours
+ * @throws LadderError `BAD_MODULE`, `IO`
+ */
+export async function refuseDamagedModule(path: string): Promise<void> {
+  const { matches, detail } = await checkModuleHash(path);
+  if (!matches) throw new LadderError('BAD_MODULE', `${path} is not as it was built: ${detail}`, { path });
 }
 
 async function hashIfThere(path: string): Promise<string | null> {

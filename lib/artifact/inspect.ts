@@ -25,10 +25,11 @@ import {
   readManifest,
   readModule,
   readParamsIndex,
+  refuseDamagedModule,
 } from './checkpoint.js';
 import { imageArchitectures } from './fatbin.js';
 import type { Graph } from './graph.js';
-import { locateCheckpoint } from './locate.js';
+import { locateCheckpoint, modelOfFolder } from './locate.js';
 import type { Manifest } from './manifest.js';
 import { type CheckpointName, parseCheckpointName } from './names.js';
 import { measureStorage, storageConflicts } from './storage.js';
@@ -139,17 +140,17 @@ export async function inspectPrebuilt(path: string): Promise<Inspection> {
       message: `graph.params lacks ${JSON.stringify(name)}, one of a series that it holds: a run fills it with random values`,
     });
   if (graph && module) await attempt(() => checkModule(graph, module.elf));
+  if (module && manifest) await attempt(() => refuseDamagedModule(module.path));
   const provided = providedFunctions();
   if (graph && module && provided) await attempt(() => checkGlobalFunctions(graph, module.globalFunctions, provided));
   if (module) await attempt(() => checkDevices(module, manifest));
   if (graph) for (const message of storageConflicts(graph)) problems.push({ code: 'BAD_GRAPH', message });
   const name = basename(folder);
-  const parent = basename(dirname(folder));
-  const parsedName = parseCheckpointName(name, parent);
+  const parsedName = parseCheckpointName(name, basename(dirname(folder)));
   return {
     folder,
     name,
-    model: manifest?.model ?? parsedName?.model ?? parent,
+    model: manifest?.model ?? parsedName?.model ?? modelOfFolder(folder),
     parsedName,
     graph: graph && describeGraph({ graph, manifest, params }),
     params: params && {

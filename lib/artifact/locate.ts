@@ -90,6 +90,11 @@ export function nameOfFolder(folder: string): string {
   return (at >= 0 && at < parts.length - 1 ? parts.slice(at + 1) : parts.slice(-2)).join('/');
 }
 
+/** What a folder's place says of its model: the folder above it, or itself of networks, which lie in none. */
+export function modelOfFolder(folder: string): string {
+  return nameOfFolder(folder).split('/')[0]!;
+}
+
 /** The path as it is, then with `ladder/checkpoint/` and `ladder/checkpoints/` exchanged. */
 export function spellings(path: string): readonly string[] {
   const singular = `${sep}ladder${sep}checkpoint`;

@@ -61,7 +61,7 @@ export async function readSmallFile(path: string, maxBytes: number, code: ErrorC
 }
 
 function notRegular(path: string): LadderError {
-  return new LadderError('IO', `${path} is no regular file: a folder, a pipe or a device stands under a name that is a checkpoint's`, {
+  return new LadderError('IO', `${path} is no regular file but a folder, a pipe or a device: put the file itself there, or remove it`, {
     path,
   });
 }

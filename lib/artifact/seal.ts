@@ -58,6 +58,7 @@ export async function readSeal(path: string): Promise<Seal | null> {
     if (!text.startsWith(kMark) || !/^[0-9a-f]{64}$/.test(expected)) return null;
     return { expected, actual: await hashOfFile(path, { sizeBytes }) };
   } catch (cause) {
+    if (cause instanceof LadderError) throw cause;
     throw new LadderError('IO', `cannot read ${path}: ${(cause as Error).message}`, { path }, { cause });
   }
 }

@@ -70,6 +70,7 @@ async function hashIfThere(path: string, signal: AbortSignal): Promise<string | 
   } catch (cause) {
     throwIfAborted(signal);
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    if (cause instanceof LadderError) throw cause;
     throw new LadderError('IO', `cannot read ${path}: ${(cause as Error).message}`, { path }, { cause });
   }
 }

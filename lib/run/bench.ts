@@ -55,7 +55,8 @@ const kKeptOutput = 2000;
 
 /**
  * Runs all cases, one after another.
- * @throws LadderError `ABORTED` when the signal fires: what was measured stays; `IO` for a checkpoint that cannot be read
+ * A checkpoint that cannot be read is a failed case, like one that cannot be run.
+ * @throws LadderError `ABORTED` when the signal fires: what was measured stays
  */
 export async function runBench(cases: readonly BenchCase[], options: BenchOptions): Promise<readonly BenchOutcome[]> {
   const outcomes: BenchOutcome[] = [];
@@ -65,16 +66,18 @@ export async function runBench(cases: readonly BenchCase[], options: BenchOption
       throw new LadderError('ABORTED', `aborted after ${index} of ${cases.length} cases; run the bench again for the rest`);
     const path = recordPath(options.resultsRoot, options.device, one);
     const stamps = fileStamps(one);
-    const content = await contentOf(one, options.device, options.signal);
-    const earlier = options.fresh ? null : readEarlier(path, content);
+    const content = await readableContent(one, options);
+    const earlier = options.fresh || content instanceof LadderError ? null : readEarlier(path, content);
     if (earlier?.record) {
       outcomes.push({ case: one, record: earlier.record, recordPath: path, resumed: true, unsaved: null });
       continue;
     }
     if (earlier) options.onStale(one, earlier.reason);
     options.onCase(index, one, null);
-    const measured = await runCase(one, options, (progress) => options.onCase(index, one, progress));
-    const record = await sealed(measured, one, content, stamps, options);
+    const record =
+      content instanceof LadderError
+        ? failedCase(one, options.device, content)
+        : await sealed(await runCase(one, options, (progress) => options.onCase(index, one, progress)), one, content, stamps, options);
     // A disk that is full costs the file, not the figures.
     const unsaved = await writeRecord(path, record).then(
       () => null,
@@ -155,13 +158,25 @@ async function runCase(one: BenchCase, options: BenchOptions, onProgress: (progr
     : signal !== null
       ? `was ended by ${signal}`
       : `exited with status ${code}`;
+  return failedCase(one, options.device, {
+    code: 'INTERNAL',
+    message: `the measuring process ${how}${output === '' ? '' : `: ${output.trim()}`}`,
+  });
+}
+
+function failedCase(one: BenchCase, device: DeviceInfo, error: Pick<LadderError, 'code' | 'message'>): BenchRecord {
   const { mode, launch, l2 } = one.timing;
-  return failedRecord(
-    one.path,
-    { code: 'INTERNAL', message: `the measuring process ${how}${output === '' ? '' : `: ${output.trim()}`}` },
-    options.device,
-    { mode, launch: launch === 'graph' ? 'graph' : 'stream', l2 },
-  );
+  return failedRecord(one.path, error, device, { mode, launch: launch === 'graph' ? 'graph' : 'stream', l2 });
+}
+
+/** What a case is about to measure, or why its files cannot be read. @throws LadderError `ABORTED` */
+async function readableContent(one: BenchCase, { device, signal }: BenchOptions): Promise<BenchContent | LadderError> {
+  try {
+    return await contentOf(one, device, signal);
+  } catch (error) {
+    if (!(error instanceof LadderError) || error.code === 'ABORTED') throw error;
+    return error;
+  }
 }
 
 function ended(

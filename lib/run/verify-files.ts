@@ -6,27 +6,25 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkModuleHash, readManifest } from '../artifact/checkpoint.js';
 import { kModuleFile, locateCheckpoint } from '../artifact/locate.js';
-import { readSeal } from '../artifact/seal.js';
 import { selectDevice } from './device.js';
 import { type LoadOptions, parseOptions, verifyOptionsSchema, type VerifyRunOptions } from './options.js';
 import { resolveCheckpoint } from './package.js';
 import type { VerifyReport } from './verdict.js';
 
 /**
- * The report on a checkpoint of ours whose model.so differs from the hash that it carries; null for any other.
+ * The report on a checkpoint of ours whose model.so is not as its hash says, or carries none; null for any other.
  * @throws LadderError `NOT_A_CHECKPOINT`, `BAD_MANIFEST`, `BAD_ARGUMENT`, `IO`
  */
 export async function reportDamage(path: string, { device }: LoadOptions, options: VerifyRunOptions): Promise<VerifyReport | null> {
   const folder = await locateCheckpoint(resolveCheckpoint(path));
   const modulePath = join(folder, kModuleFile);
   if ((await readManifest(folder)) === null || !existsSync(modulePath)) return null;
-  const seal = await readSeal(modulePath);
-  if (!seal || seal.actual === seal.expected) return null;
   const { file, matches, detail } = await checkModuleHash(modulePath);
+  if (matches) return null;
   return {
     passed: false,
     kind: 'semantic',
-    structure: [{ name: file, passed: matches, detail: `${detail}; remove it, and it is built anew` }],
+    structure: [{ name: file, passed: matches, detail }],
     operators: [],
     endToEnd: [],
     endToEndScope: 'nothing was run: model.so is not as it was built',

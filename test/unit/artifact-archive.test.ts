@@ -81,6 +81,12 @@ describe('the layout', () => {
       parsedName: { model: 'conformer', weight: 'int4', activation: 'int8' },
     });
     expect((await ladder('inspect', join(folder, networks[0]!))).out).toMatch(/by its name +W_INT4 A_INT8, batch 1/);
+    // One of another make is its own model, not that of the folder of all.
+    const other = await mkdtemp(join(root, 'other-'));
+    const path = join(other, 'ladder', 'checkpoints', "a net's 100 %");
+    await cp(join(folder, networks[0]!), path, { recursive: true });
+    expect(await inspectPrebuilt(path)).toMatchObject({ model: "a net's 100 %", parsedName: null });
+    await rm(other, { recursive: true });
   });
 
   it('links to archives elsewhere are followed, each folder once', async () => {

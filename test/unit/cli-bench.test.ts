@@ -1,6 +1,6 @@
 // `ladder` as a process: the bench survives SIGKILL and crashes, resumes, and aborts in order; exit statuses of real runs.
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
@@ -113,6 +113,17 @@ describe('ladder bench', () => {
         .map(({ date }) => date)
         .filter((date) => dates.includes(date)),
     ).toEqual([]);
+  });
+
+  it('a checkpoint whose files cannot be read is a failed record, and the rest is measured', async () => {
+    const mixed = join(root, 'mixed');
+    for (const name of ['a', 'b', 'c']) cpSync(built[0]!.folder, join(mixed, name), { recursive: true });
+    rmSync(join(mixed, 'b', 'checkpoint.json'));
+    spawnSync('mkfifo', [join(mixed, 'b', 'checkpoint.json')]);
+    const { status, out } = await ladder('bench', '--checkpoints', mixed, '--results', join(root, 'of-mixed'), ...quick);
+    expect(status).toBe(1);
+    for (const name of ['a', 'c']) expect(out).toMatch(new RegExp(`^mixed/${name} .*\\bok$`, 'm'));
+    expect(out).toMatch(/^mixed\/b: failed: IO: .*checkpoint\.json is no regular file/m);
   });
 
   it('takes more samples than its cases ask for, and the paper’s rule instead', async () => {

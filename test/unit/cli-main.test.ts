@@ -1,5 +1,5 @@
 // The command line in-process: exit statuses, where output goes, the authors' way of calling, and what tables say.
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
@@ -207,6 +207,22 @@ describe('without a GPU and without loading anything', () => {
     expect(out).toMatch(/llama2-tiny\/\S+ +bs1_seq1 +W_INT4 A_FP16 .* built on first use +seeded/);
     const [listed] = JSON.parse((await ladder('list', root, '--json')).out);
     expect(listed).toMatchObject({ model: 'llama2-tiny', described: true, hasModule: false, path: folder });
+  });
+
+  it('lists a checkpoint that is broken beside the others, and says what is wrong with it', async () => {
+    const broken = await mkdtemp(join(tmpdir(), 'ladder-broken-'));
+    try {
+      await cp(root, broken, { recursive: true });
+      await cp(folder, join(broken, 'llama2-tiny', 'cut'), { recursive: true });
+      await writeFile(join(broken, 'llama2-tiny', 'cut', 'checkpoint.json'), '{"sch');
+      const { status, out, err } = await ladder('list', broken);
+      expect(status).toBe(0);
+      expect(out).toMatch(/llama2-tiny\/llama2\S+ +bs1_seq1 +W_INT4 A_FP16 .* seeded/);
+      expect(out).toMatch(/^llama2-tiny\/cut .* unreadable$/m);
+      expect(err).toMatch(/^llama2-tiny\/cut: checkpoint\.json is not JSON/m);
+    } finally {
+      await rm(broken, { recursive: true });
+    }
   });
 
   it('inspects, by argument or --prebuilt_path', async () => {
