@@ -55,12 +55,13 @@ async function targetOf(path: string): Promise<string> {
 /**
  * Lets `produce` make a file beside `path`, which then takes its place: readers see the old file or the whole new one, and
  * two writers do not meet. Makes the folder. A killed process leaves `<path>.<its id>.<hexadecimal digits>.partial` behind.
- * @throws LadderError `IO`; what `produce` throws where that is a LadderError
+ * @throws LadderError `IO`, also where something other than a regular file is there: root could put a file in the place of /dev/null; what `produce` throws where that is a LadderError
  */
 export async function atomically(path: string, produce: (partial: string) => Promise<void>): Promise<void> {
   const target = await targetOf(path);
   const partial = partialOf(target);
   try {
+    if (await isSpecial(target)) throw new Error('it is no regular file');
     makeFolder(dirname(target));
     await produce(partial);
     await rename(partial, target);
@@ -72,13 +73,28 @@ export async function atomically(path: string, produce: (partial: string) => Pro
   }
 }
 
-/** Writes a file whole or not at all; what is no regular file (a pipe, /dev/stdout) is written to. @throws LadderError `IO` */
-export async function writeWhole(path: string, data: string | Uint8Array): Promise<void> {
+/** Whether a path is a pipe, a device or a folder. */
+async function isSpecial(path: string): Promise<boolean> {
   const stats = await stat(path).catch(() => null);
-  if (stats === null || stats.isFile()) return atomically(path, (partial) => writeFile(partial, data));
-  await writeFile(path, data).catch((cause: unknown) => {
-    throw cannotWrite(path, cause);
+  return stats !== null && !stats.isFile();
+}
+
+/**
+ * Lets `produce` make a file whole or not at all, as {@link atomically} does; what is no regular file (a pipe, /dev/stdout) is written to
+ * where it is.
+ * @param produce writes from the beginning to the end to the path that it is given
+ * @throws LadderError `IO`; what `produce` throws where that is a LadderError
+ */
+export async function produceWhole(path: string, produce: (where: string) => Promise<void>): Promise<void> {
+  if (!(await isSpecial(path))) return atomically(path, produce);
+  await produce(path).catch((cause: unknown) => {
+    throw cause instanceof LadderError ? cause : cannotWrite(path, cause);
   });
+}
+
+/** Writes a file whole or not at all; what is no regular file is written to. @throws LadderError `IO` */
+export async function writeWhole(path: string, data: string | Uint8Array): Promise<void> {
+  await produceWhole(path, (where) => writeFile(where, data));
 }
 
 /**

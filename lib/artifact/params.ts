@@ -7,7 +7,7 @@
 import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { LadderError } from '../errors.js';
-import { atomically } from '../files.js';
+import { produceWhole } from '../files.js';
 import { ByteReader, type ByteSource, ByteWriter, FileSource } from './byte-source.js';
 import type { DataType } from '../native.js';
 import { elementBytes } from './dtype.js';
@@ -70,7 +70,7 @@ export interface ParamInput {
 
 /**
  * Writes graph.params, one tensor's pieces after the other; only one piece is held at a time, and the file gets its name
- * when it is complete.
+ * when it is complete. What is no regular file is written to.
  * @returns SHA-256 of what was written
  * @throws LadderError `BAD_ARGUMENT` when names repeat or a tensor's pieces do not add up to its shape; `IO`
  *
@@ -81,8 +81,8 @@ export async function writeParams(path: string, tensors: readonly ParamInput[]):
   if (new Set(tensors.map(({ name }) => name)).size !== tensors.length)
     throw new LadderError('BAD_ARGUMENT', 'expected distinct tensor names');
   const hash = createHash('sha256');
-  await atomically(path, async (partial) => {
-    const file = await open(partial, 'w');
+  await produceWhole(path, async (where) => {
+    const file = await open(where, 'w');
     try {
       await writeTensors(async (bytes) => {
         hash.update(bytes);

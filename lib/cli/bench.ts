@@ -20,7 +20,7 @@ import { formatMs, formatRate, inWords, renderTable } from '../table.js';
 import { endBench, planReproduction, reproducibleSettings, reproducibleSystems, tuneFirst, type FinishedBench } from './bench-end.js';
 import { exitCodes, type CliIo, type Command } from './command.js';
 import { addTimingOptions, timingOf, type TimingOptions } from './run.js';
-import { progressTo, wholeNumber } from './shared.js';
+import { positiveNumber, progressTo } from './shared.js';
 
 interface BenchCliOptions extends TimingOptions {
   readonly device: string;
@@ -49,6 +49,8 @@ async function chooseCheckpoints(
   folder: string | undefined,
   wanted: 'all' | readonly string[],
 ): Promise<readonly FoundCheckpoint[]> {
+  if (names.length > 0 && folder !== undefined)
+    throw new LadderError('BAD_ARGUMENT', `expected checkpoints or --checkpoints but received both: ${names.join(', ')} and ${folder}`);
   if (names.length > 0) return names.map((name) => ({ path: resolveCheckpoint(name), name: checkpointName(resolveCheckpoint(name)) }));
   const there = await listCheckpoints(folder);
   if (there.length === 0)
@@ -302,7 +304,7 @@ export const benchCommand: Command = {
       .option(
         '--case-timeout <s>',
         `end a case that takes longer (default: ${kCaseTimeoutS}; the other systems have their own)`,
-        wholeNumber,
+        positiveNumber,
       )
       .option('--strict', 'exit 4 when a measurement is invalid')
       .option('--reproduce', "as in the authors' script: measure the other systems here as well, where they are installed")

@@ -73,6 +73,13 @@ export function wholeNumber(text: string): number {
   return Number(text);
 }
 
+/** The same, at least 1. @throws InvalidArgumentError */
+export function positiveNumber(text: string): number {
+  const number = wholeNumber(text);
+  if (number === 0) throw new InvalidArgumentError('expected at least 1 but received "0"');
+  return number;
+}
+
 /** Reads non-negative milliseconds of the command line. @throws InvalidArgumentError, to which commander adds the option */
 export function milliseconds(text: string): number {
   if (!/^[0-9]+(\.[0-9]+)?$/.test(text)) throw new InvalidArgumentError(`expected milliseconds but received ${JSON.stringify(text)}`);

@@ -11,6 +11,7 @@ import { systemNamed } from '../baselines/systems/index.js';
 import { LadderError } from '../errors.js';
 import { checkWritable, decodeText, writeWhole } from '../files.js';
 import { figure8Models } from '../models/index.js';
+import { inWords } from '../table.js';
 import { packageRoot } from '../run/package.js';
 import { newestCeilings, underLibrary } from './ceilings.js';
 import { isSustained } from './compare.js';
@@ -92,7 +93,11 @@ function chooseGpu(entries: readonly Entry[], wanted: string | undefined): strin
   if (wanted !== undefined) {
     const found = onGpu.find((entry) => entry.gpu === wanted || gpuSlug(entry.gpu ?? '') === wanted.toLowerCase());
     if (found?.gpu === null || found === undefined)
-      throw new LadderError('BAD_ARGUMENT', `no record of the GPU ${wanted}`, { gpu: wanted });
+      throw new LadderError(
+        'BAD_ARGUMENT',
+        `no record of the GPU ${wanted}; there are records of ${inWords([...new Set(onGpu.map((entry) => entry.gpu ?? 'an unknown GPU'))].sort()) || 'none'}`,
+        { gpu: wanted },
+      );
     return found.gpu;
   }
   return [...onGpu].sort((a, b) => ((a.date ?? '') < (b.date ?? '') ? 1 : -1))[0]?.gpu ?? null;

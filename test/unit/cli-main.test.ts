@@ -107,6 +107,16 @@ describe('usage', () => {
     ['a system', ['baselines', absent, '--system', 'dos'], /expected one of AMOS, TensorIR.* for --system but received "dos"/],
     ['a mode', ['run', absent, '--mode', 'fast'], /expected 'samples' or 'paper' for `mode` but received "fast"/],
     ['a device', ['run', absent, '--device', 'gpu'], /for `device` but received "gpu"/],
+    [
+      'a case’s time',
+      ['bench', absent, '--case-timeout', '0'],
+      /option '--case-timeout <s>' argument '0' is invalid\. expected at least 1/,
+    ],
+    [
+      'what to measure',
+      ['bench', absent, '--checkpoints', absent, '--device', 'cpu'],
+      /expected checkpoints or --checkpoints but received both/,
+    ],
     ['a launch', ['bench', absent, '--device', 'cpu', '--launch', 'graphs'], /for `launch` but received "graphs"/],
     ['no samples', ['run', absent, '--device', 'cpu', '--min-samples', '0'], /for `minSamples` but received 0/],
     [

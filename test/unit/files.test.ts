@@ -1,11 +1,20 @@
 // Files appear whole or not at all, also with several writers; programs are found where they are, and only if they can run.
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { spawn, spawnSync } from 'node:child_process';
 import { hostname, tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { LadderError } from '../../lib/errors.js';
-import { acquireLock, atomically, checkWritable, decodeText, findProgram, removePartials, writeWhole } from '../../lib/files.js';
+import {
+  acquireLock,
+  atomically,
+  checkWritable,
+  decodeText,
+  findProgram,
+  produceWhole,
+  removePartials,
+  writeWhole,
+} from '../../lib/files.js';
 
 const root = await mkdtemp(join(tmpdir(), 'ladder-files-'));
 afterAll(() => rm(root, { recursive: true, force: true }));
@@ -54,6 +63,26 @@ describe('what was left half written', () => {
     removePartials(folder, true);
     expect((await readdir(join(folder, 'below'))).sort()).toEqual(names.slice(2));
     removePartials(join(root, 'absent'));
+  });
+
+  it('nothing takes the place of a pipe, a device or a folder: they are written to, or refused', async () => {
+    const pipe = join(root, 'kept-pipe');
+    spawnSync('mkfifo', [pipe]);
+    const link = join(root, 'kept-link');
+    await symlink(pipe, link);
+    for (const [write, data] of [
+      [(path: string) => writeWhole(path, 'text'), 'text'],
+      [(path: string) => produceWhole(path, (where) => writeFile(where, 'pieces')), 'pieces'],
+    ] as const)
+      for (const path of [pipe, link]) {
+        const [read] = await Promise.all([readFile(pipe, 'utf8'), write(path)]);
+        expect(read).toBe(data);
+        expect((await stat(pipe)).isFIFO()).toBe(true);
+      }
+    for (const path of [pipe, link, root])
+      await expect(atomically(path, (partial) => writeFile(partial, 'x'))).rejects.toMatchObject({ code: 'IO' });
+    expect((await stat(pipe)).isFIFO()).toBe(true);
+    expect((await readdir(root)).filter((name) => name.endsWith('.partial'))).toEqual([]);
   });
 
   it('a place is tried before anything is made for it, and nothing is left of the trial', async () => {
