@@ -205,7 +205,7 @@ export function acquireLock(path: string, what: string): () => void {
     if (cause instanceof LadderError) throw cause;
     throw cannotWrite(path, cause);
   } finally {
-    rmSync(partial, { force: true });
+    if (existsSync(partial)) rmSync(partial, { force: true });
   }
   const release = (): void => {
     process.removeListener('exit', release);

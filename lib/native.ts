@@ -5,7 +5,7 @@
  * never on JavaScript's. Errors are `LadderError`s: the class is handed over when the addon is loaded.
  * Buffers passed in must not be changed until the promise settles; buffers handed out are fresh ArrayBuffers.
  */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { LadderError } from './errors.js';
@@ -465,6 +465,8 @@ export interface NativeAddon {
 
 /** A shared object that is shorter than what the linker maps of it, after a full disk or a broken copy, would end the process with SIGBUS. */
 function refuseCutShort(path: string): void {
+  // Opening a pipe would wait for a writer.
+  if (!statSync(path).isFile()) throw new Error(`${path} is no regular file`);
   const file = openSync(path, 'r');
   try {
     const header = Buffer.alloc(64);

@@ -65,6 +65,11 @@ describe('what was left half written', () => {
     removePartials(join(root, 'absent'));
   });
 
+  it('a lock below a file is refused with a reason', async () => {
+    await writeFile(join(root, 'no-folder'), '');
+    expect(() => acquireLock(join(root, 'no-folder', '.lock'), 'it')).toThrow(expect.objectContaining({ code: 'IO' }));
+  });
+
   it('nothing takes the place of a pipe, a device or a folder: they are written to, or refused', async () => {
     const pipe = join(root, 'kept-pipe');
     spawnSync('mkfifo', [pipe]);

@@ -25,3 +25,17 @@ test.each([0, 10, 100, 5000, Math.floor(whole.length / 2)])('an addon of which %
     remedy: expect.stringContaining('node native/build.mjs'),
   });
 });
+
+test('a pipe under the addon’s name is not waited for', () => {
+  const path = join(folder, 'pipe.node');
+  spawnSync('mkfifo', [path]);
+  const env = { ...process.env, LADDER_ADDON: path };
+  const { signal, stdout } = spawnSync(process.execPath, [cli, 'doctor', '--json'], {
+    encoding: 'utf8',
+    env,
+    timeout: 20_000,
+    killSignal: 'SIGKILL',
+  });
+  expect(signal).toBeNull();
+  expect(stdout).toMatch(/pipe\.node is no regular file/);
+});
