@@ -17,7 +17,7 @@ import type { ModuleSources, PlannedOperator, TargetPlan } from './emit/codegen.
 import { hashSources } from './emit/sources.js';
 import { lower, type LoweredModel, type LoweredOperator } from './graph/lower.js';
 import { type Policy, quantiseGraph } from './graph/quantise.js';
-import { Refusal, type Storage } from './kernels/family.js';
+import { isSameStorage, Refusal, type Storage } from './kernels/family.js';
 import { families, type Selection } from './kernels/index.js';
 import type { KernelPlan, WeightRuns } from './kernels/plan.js';
 import { buildTargets, layoutTarget, type Target } from './targets.js';
@@ -195,10 +195,7 @@ export function selectionOn({ node, program, family: chosen, match: own }: Lower
 
 /** Whether values have the orders that a family wants. */
 function readsAsStored({ values }: Program, storage: ReadonlyMap<number, Storage>): boolean {
-  return [...storage].every(([value, { layout, scaleLayout }]) => {
-    const stored = values[value]!;
-    return JSON.stringify([stored.layout, stored.scaleLayout]) === JSON.stringify([layout, scaleLayout]);
-  });
+  return [...storage].every(([value, wanted]) => isSameStorage(values[value]!, wanted));
 }
 
 /** The request that a manifest was made from. */

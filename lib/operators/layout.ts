@@ -47,6 +47,14 @@ export function axisOffsets(digits: readonly LayoutDigit[], axis: string): Float
   return offsets;
 }
 
+/** Whether two values are stored in one order; absent: row-major. */
+export function isSameLayout(
+  one: { readonly digits: readonly LayoutDigit[] } | null | undefined,
+  other: { readonly digits: readonly LayoutDigit[] } | null | undefined,
+): boolean {
+  return JSON.stringify(one ?? null) === JSON.stringify(other ?? null);
+}
+
 /** The plain order: the last axis varies fastest. */
 export function rowMajor(axes: readonly { readonly name: string; readonly extent: number }[]): readonly LayoutDigit[] {
   return axes.map(({ name, extent }) => ({ axis: name, stride: 1, size: extent }));

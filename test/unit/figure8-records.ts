@@ -1,5 +1,5 @@
 /** A record of ours for tests: valid by the schema, changed at will. */
-import { parseRecord, type BenchRecord } from '../../lib/run/record.js';
+import { parseRecord, unmeasured, type BenchRecord } from '../../lib/run/record.js';
 
 /** A record of one LLAMA case on an H100. */
 export function makeRecord(change: Partial<BenchRecord>): BenchRecord {
@@ -18,15 +18,8 @@ export function makeRecord(change: Partial<BenchRecord>): BenchRecord {
     mode: 'samples',
     launch: 'graph',
     l2: 'hot',
+    ...unmeasured,
     latencyMs: 0.6,
-    samples: null,
-    paper: null,
-    rawMs: null,
-    enqueueMedianMs: null,
-    hostMsPerInference: null,
-    load: null,
-    roofline: null,
-    verified: null,
     device: {
       kind: 'cuda',
       name: 'NVIDIA H100 80GB HBM3',

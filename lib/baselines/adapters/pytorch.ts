@@ -1,7 +1,7 @@
 /**
- * PyTorch, eager, compiled by Inductor, and compiled with linear layers at low precision: runs bench/baselines/pytorch.py, which follows our protocol (CUDA events,
- * warm-up, hot L2), and turns its answer into a record. Statistics and the judgement of throttling are ours, the same
- * as for our own checkpoints. The Python is `LADDER_PYTHON`, else python3 of the PATH.
+ * PyTorch, eager, compiled by Inductor, and compiled with linear layers at low precision: runs bench/baselines/pytorch.py, which
+ * follows our protocol (CUDA events, warm-up, hot L2), and turns its answer into a record. Statistics and the judgement of throttling
+ * are ours, the same as for our own checkpoints. The Python is `LADDER_PYTHON`, else python3 of the PATH.
  */
 import { join } from 'node:path';
 import { z } from 'zod';

@@ -7,7 +7,7 @@
 import { LadderError } from '../../errors.js';
 import type { Graph, GraphNode, GraphValue } from '../../operators/graph.js';
 import { isQuantised, type Program, type Value } from '../../operators/program.js';
-import { Refusal, type Storage } from '../kernels/family.js';
+import { isSameStorage, Refusal, type Storage } from '../kernels/family.js';
 import { selectOrThrow } from '../kernels/index.js';
 import type { Target } from '../targets.js';
 import type { Group } from './fuse.js';
@@ -43,13 +43,13 @@ export function layOut(graph: Graph, groups: readonly Group[], target: Target): 
     const wanted = all.filter((reader): reader is Reader & { storage: Storage } => reader.storage !== null);
     if (wanted.length === 0) continue;
     const [first] = wanted;
-    const agreed = wanted.length === all.length && wanted.every(({ storage }) => same(storage, first!.storage));
+    const agreed = wanted.length === all.length && wanted.every(({ storage }) => isSameStorage(storage, first!.storage));
     if (agreed && !graph.outputs.includes(value) && writer(groups, value, first!.storage) >= 0) {
       stored.set(value, first!.storage);
       continue;
     }
     for (const { group, storage } of wanted) {
-      const known = wanted.find((other) => copies.has(`${other.group} ${value}`) && same(other.storage, storage));
+      const known = wanted.find((other) => copies.has(`${other.group} ${value}`) && isSameStorage(other.storage, storage));
       const copy = known
         ? copies.get(`${known.group} ${value}`)!
         : values.push({ axes: values[value]!.axes, type: values[value]!.type }) - 1;
@@ -96,10 +96,6 @@ function writer(groups: readonly Group[], value: number, storage: Storage): numb
     const made = program.outputs.find((index) => values[index] === value);
     return made !== undefined && (family.writes?.(match, made, storage) ?? false);
   });
-}
-
-function same(one: Storage, other: Storage): boolean {
-  return JSON.stringify(one) === JSON.stringify(other);
 }
 
 function copyGroup(values: readonly GraphValue[], from: number, to: number, storage: Storage, target: Target): Group {

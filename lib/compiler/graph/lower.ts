@@ -5,6 +5,7 @@
 import { LadderError } from '../../errors.js';
 import type { Fill } from '../../native.js';
 import { operators as primitives } from '../../operators/index.js';
+import { isSameLayout } from '../../operators/layout.js';
 import type { Graph, GraphValue, Role } from '../../operators/graph.js';
 import {
   kTensorBytes,
@@ -135,7 +136,7 @@ class Lowering {
       throw new LadderError('INTERNAL', `value ${index} of the graph is an argument without a name`);
     const known = this.names.get(index)?.[0];
     if (known !== undefined) {
-      if (JSON.stringify(this.tensors.get(known)!.value.layout) === JSON.stringify(value.layout)) return;
+      if (isSameLayout(this.tensors.get(known)!.value.layout, value.layout)) return;
       throw new LadderError('UNSUPPORTED', `${name} is read by two operators that want it stored in two orders`, { tensor: name });
     }
     this.names.set(

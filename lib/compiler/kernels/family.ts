@@ -3,6 +3,7 @@
  * worth trying, and the plan of one. One record per family in this folder, ranked in index.ts; the simple kernels, which take
  * every program of one node, come last.
  */
+import { isSameLayout } from '../../operators/layout.js';
 import type { Layout, Program } from '../../operators/program.js';
 import type { Target } from '../targets.js';
 import type { KernelPlan, Tuning, WeightRuns } from './plan.js';
@@ -26,6 +27,11 @@ export const kOtherKind = new Refusal('', 'another kind of operator');
 export interface Storage {
   readonly layout?: Layout | undefined;
   readonly scaleLayout?: Layout | undefined;
+}
+
+/** Whether a value and its scales are stored in the same orders. */
+export function isSameStorage(one: Storage, other: Storage): boolean {
+  return isSameLayout(one.layout, other.layout) && isSameLayout(one.scaleLayout, other.scaleLayout);
 }
 
 /** What a plan depends on beside its configuration. */

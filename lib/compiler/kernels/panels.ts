@@ -3,6 +3,7 @@
  * next 128; in a panel 8 rows × 16 bytes lie together, which is a core matrix of wgmma (no swizzle) and of ldmatrix, so that a tile's
  * share of a panel is one run of memory. Rows are padded to a multiple of 8.
  */
+import { isSameLayout } from '../../operators/layout.js';
 import { cellBits, type Layout, type Value } from '../../operators/program.js';
 import type { Storage } from './family.js';
 
@@ -37,10 +38,10 @@ export function panelLayout(value: Pick<Value, 'axes' | 'type'>): Layout | null 
 
 /** Whether a value's own layout is that order. */
 export function isInPanels(value: Value): boolean {
-  return value.layout !== undefined && JSON.stringify(value.layout) === JSON.stringify(panelLayout(value));
+  return value.layout !== undefined && isSameLayout(value.layout, panelLayout(value));
 }
 
 /** Whether a storage asks for that order, and no order of scales. */
 export function isPanelStorage({ layout, scaleLayout }: Storage, panels: Layout | null): boolean {
-  return panels !== null && scaleLayout === undefined && JSON.stringify(layout) === JSON.stringify(panels);
+  return panels !== null && scaleLayout === undefined && isSameLayout(layout, panels);
 }

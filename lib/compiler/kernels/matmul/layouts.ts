@@ -3,6 +3,7 @@
  * tuning, so that tuning anew needs no repacking.
  */
 import type { LayoutDigit } from '../../../native.js';
+import { isSameLayout } from '../../../operators/layout.js';
 import type { Program } from '../../../operators/program.js';
 import { Refusal, type Storage } from '../family.js';
 import { kPairRows, kTileRows, unitK } from './template.js';
@@ -56,8 +57,7 @@ export function denseLayouts(
 export function withStorage<M extends DenseMatch>({ values }: Program, match: M, storage: ReadonlyMap<number, Storage>): M | Refusal {
   const { layout, scaleLayout } = values[match.weight]!;
   const wanted = storage.get(match.weight);
-  const isOther = (given: Storage['layout'], own: Storage['layout']): boolean =>
-    given !== undefined && JSON.stringify(given) !== JSON.stringify(own);
+  const isOther = (given: Storage['layout'], own: Storage['layout']): boolean => given !== undefined && !isSameLayout(given, own);
   return isOther(layout, wanted?.layout) || isOther(scaleLayout, wanted?.scaleLayout)
     ? new Refusal('layout', 'expected weights and scales in the order of the kernel')
     : match;
