@@ -14,6 +14,9 @@ const std::vector<PrimitiveKind>& primitiveKinds() {
       {"norm", {"x", "gain", "beta"}, makeNorm},
       {"quantise", {"x"}, makeQuantise},
       {"attention", {"qkv"}, makeAttention},
+      {"patches", {"image"}, makePatches},
+      {"embed_tokens", {"x", "token", "positions"}, makeEmbedTokens},
+      {"first_rows", {"x"}, makeFirstRows},
       {"map", {}, makeMap},
   };
   return kinds;

@@ -261,7 +261,7 @@ export function naiveAttention(operator: AttentionOperator, input: Uint8Array): 
   const head = (row: number, part: 0 | 1 | 2, index: number): number[] => {
     const column = order === 'interleaved' ? (3 * index + part) * d : part === 0 ? index * d : (heads + (part - 1) * kvHeads + index) * d;
     const v = qkv.slice(row * width + column, row * width + column + d);
-    if (part === 2 || position === 'alibi') return v;
+    if (part === 2 || position !== 'rope') return v;
     return v.map((value, i) => {
       const angle = (row % seq) * ropeBase ** ((-2 * (i % (d / 2))) / d);
       const other = i < d / 2 ? -v[i + d / 2]! : v[i - d / 2]!;

@@ -3,7 +3,7 @@
 //
 //   qkv float16 [batch·seq, (heads + 2·kvHeads)·headDim]     y float16 [batch·seq, heads·headDim]
 //
-// C: kSeq, kHeads, kKvHeads, kHeadDim, kInterleaved, kRope, kCausal, kLog2Base. Grid: heads × batch·seq. Architectures: all.
+// C: kSeq, kHeads, kKvHeads, kHeadDim, kInterleaved, kRope, kAlibi, kCausal, kLog2Base. Grid: heads × batch·seq. Architectures: all.
 // Tests: test/gpu/simple-kernels.test.ts.
 #pragma once
 #include <cuda_fp16.h>
@@ -47,7 +47,7 @@ __device__ __forceinline__ void simpleAttention(const void* qkv, void* y) {
   __syncthreads();
 
   const float scale = rsqrtf(static_cast<float>(kDim));
-  const float slope = C::kRope ? 0.0f : alibiSlope<C::kHeads>(head);
+  const float slope = C::kAlibi ? alibiSlope<C::kHeads>(head) : 0.0f;
   const int keys = C::kCausal ? row - firstRow + 1 : C::kSeq;
   float largest = -CUDART_INF_F, sum = 0.0f, out[kOwn] = {};
   for (int first = 0; first < keys; first += kAttentionThreads) {
