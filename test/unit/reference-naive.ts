@@ -5,12 +5,15 @@ import { decode, e8m0ToFloat, encode, floatToHalf, halfToFloat, mxScaleCode, rou
 import { formats, isMx, weightFormat } from '../../lib/formats/index.js';
 import { kMxBlock } from '../../lib/formats/fp8.js';
 import type { LayoutDigit } from '../../lib/native.js';
-import type { Mask } from '../../lib/operators/attention.js';
+import type { Mask, Position } from '../../lib/operators/attention.js';
 
 export type DenseOperator = DenseV1;
 export type NormOperator = Extract<OperatorV1, { op: 'norm' }>;
 export type QuantiseOperator = Extract<OperatorV1, { op: 'quantise' }>;
-export type AttentionOperator = Extract<OperatorV1, { op: 'attention' }> & { readonly mask?: Mask };
+export type AttentionOperator = Omit<Extract<OperatorV1, { op: 'attention' }>, 'position'> & {
+  readonly position: Position;
+  readonly mask?: Mask;
+};
 type Digit = { axis: 'n' | 'k'; stride: number; size: number };
 
 /** A seeded generator of uniform numbers in [0, 1). */

@@ -73,8 +73,8 @@ function planOf({ program, node }: SimpleMatch, name: string, { include, views, 
 const kMost = { x: 2 ** 31 - 1, y: 65535 };
 
 /** Refuses grids that cannot be launched. */
-function fitting(match: SimpleMatch, y: number): SimpleMatch | Refusal {
-  return y > kMost.y ? new Refusal('m', `expected at most ${kMost.y} rows of blocks but received ${y}`) : match;
+function fitting(match: SimpleMatch, dimension: string, y: number): SimpleMatch | Refusal {
+  return y > kMost.y ? new Refusal(dimension, `expected at most ${kMost.y} rows of blocks but received ${y}`) : match;
 }
 
 /** Matrices as rows and columns; other values whose last axis is theirs as rows of it, where they are plain. */
@@ -122,7 +122,7 @@ const dense = defineFamily<SimpleMatch>({
   key: keyOf,
   accepts(program) {
     const match = single(program, (kind) => kind === 'dense');
-    return match instanceof Refusal ? match : fitting(match, Math.ceil(match.output.axes[0]!.extent / 64));
+    return match instanceof Refusal ? match : fitting(match, 'm', Math.ceil(match.output.axes[0]!.extent / 64));
   },
   plan(match, name) {
     const [x, w] = match.inputs.map((value, i) => readView(`${name}_${['x', 'w'][i]!}`, value)) as [View, View];
@@ -165,6 +165,12 @@ const norm = defineFamily<SimpleMatch>({
   },
 });
 
+/** Blocks of a quantised row that share a scale each. */
+function blocksOf(output: Value): number {
+  const { name, extent } = lastAxis(output);
+  return extent / ((isQuantised(output.type) && output.type.scale?.per[name]) || extent);
+}
+
 const quantise = defineFamily<SimpleMatch>({
   ...common,
   id: 'simple/quantise',
@@ -176,21 +182,21 @@ const quantise = defineFamily<SimpleMatch>({
     if (!output || !asRows(match.inputs[0]!)) return new Refusal('x', 'expected a matrix, or values in rows');
     if (!isQuantised(output.type) || output.type.scale?.per[output.axes[0]!.name] !== 1 || recordOf(output.type).fit?.kind === 'mean')
       return new Refusal('scale', 'expected scales by the largest magnitude of a row, or of blocks of it');
-    return fitting(match, output.axes[0]!.extent);
+    return fitting(match, 'k', blocksOf(output));
   },
   plan(match, name) {
     const [input, output] = [asRows(match.inputs[0]!)!, asRows(match.output)!];
     const x = readView(`${name}_x`, input);
     const y = quantiseView(`${name}_y`, output);
     const [rows, columns] = output.axes.map(({ extent }) => extent) as [number, number];
-    const group = (isQuantised(output.type) && output.type.scale?.per[lastAxis(output).name]) || columns;
+    const blocks = blocksOf(output);
     return planOf(match, name, {
       include: 'simple/rows.cuh',
       views: [x],
       output: y,
-      grid: [columns / group, rows, 1],
+      grid: [rows, blocks, 1],
       threads: 256,
-      body: `  ladder::simpleQuantise(${x.make}, ${y.make}, ${group});`,
+      body: `  ladder::simpleQuantise(${x.make}, ${y.make}, ${columns / blocks});`,
     });
   },
 });
@@ -206,7 +212,7 @@ const attention = defineFamily<SimpleMatch>({
     if (match instanceof Refusal) return match;
     if ([...match.inputs, match.output].some(({ type, layout }) => type !== 'f16' || layout))
       return new Refusal('qkv', 'expected float16 in rows');
-    return fitting(match, match.output.axes[0]!.extent);
+    return fitting(match, 'heads', Number(match.node.params['heads']));
   },
   plan(match, name) {
     const { seq, heads, kvHeads, headDim, order, position, ropeBase, mask } = match.node.params;
@@ -221,7 +227,7 @@ const attention = defineFamily<SimpleMatch>({
       include: 'simple/attention.cuh',
       views: [x],
       output: y,
-      grid: [Number(heads), match.output.axes[0]!.extent, 1],
+      grid: [match.output.axes[0]!.extent, Number(heads), 1],
       threads: 128,
       body: `  ladder::simpleAttention<${name}_config>(${x.parameters[0]}, ${y.parameters[0]});`,
     });
