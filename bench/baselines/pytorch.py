@@ -29,8 +29,9 @@ import traceback
 
 OLDEST_TORCH = (2, 5)  # scaled_dot_product_attention(enable_gqa=…)
 # Relative L2 error of the output against an FP32 evaluation of the weights before they were quantised: roundings to FP16; to 4
-# bits of mantissa, of both operands; to 16 steps per group of weights. A product that is left out changes far more.
-TOLERANCE = {"fp16": 1e-2, "fp8": 5e-2, "int4": 0.15}
+# bits of mantissa, of both operands (0.8 to 2.1 % on tiny layers); to 16 steps per group of weights (1.3 to 3.7 %). Without
+# either product of the MLP it is 10 % and more.
+TOLERANCE = {"fp16": 1e-2, "fp8": 3e-2, "int4": 6e-2}
 
 
 class Failure(Exception):
