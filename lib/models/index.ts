@@ -11,7 +11,17 @@ import { conformer, resnet50, shufflenetV2 } from './networks.js';
 import { vitSmall, vitTiny } from './vit.js';
 
 /** In the figure's order. */
-export const models = new Registry<Model>('model', [llama2_70b, bloom176b, resnet50, shufflenetV2, conformer, vitSmall, llama2Tiny, bloomTiny, vitTiny]);
+export const models = new Registry<Model>('model', [
+  llama2_70b,
+  bloom176b,
+  resnet50,
+  shufflenetV2,
+  conformer,
+  vitSmall,
+  llama2Tiny,
+  bloomTiny,
+  vitTiny,
+]);
 
 /** A model that Figure 8 shows. */
 export type Figure8Model = Model & { readonly figure8: NonNullable<Model['figure8']> };

@@ -96,6 +96,7 @@ export const vitTiny: Model = {
   id: 'vit-tiny',
   label: 'ViT (tiny)',
   figure8: null,
+  checkpoint: { ...vitSmall.checkpoint, shared: true },
   pattern: null,
   graph: (batch) => vit(kTiny, batch),
 };

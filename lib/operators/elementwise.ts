@@ -3,7 +3,20 @@
  * these; kernels that have a function of their own for it say so where they are planned.
  */
 import { z } from 'zod';
-import { type Expression, add as plus, gelu, geluTanh, input, inputsOf, isApproximate, max, mul, operationsOf, sigmoid, silu } from './expression.js';
+import {
+  type Expression,
+  add as plus,
+  gelu,
+  geluTanh,
+  input,
+  inputsOf,
+  isApproximate,
+  max,
+  mul,
+  operationsOf,
+  sigmoid,
+  silu,
+} from './expression.js';
 import { definePrimitive, ensure, type ErrorTerms, kHalfUnit, type Primitive, real } from './primitive.js';
 
 interface Elementwise {

@@ -10,14 +10,10 @@ namespace {
 
 const std::vector<PrimitiveKind>& primitiveKinds() {
   static const std::vector<PrimitiveKind> kinds{
-      {"dense", {"x", "weight"}, makeDense},
-      {"norm", {"x", "gain", "beta"}, makeNorm},
-      {"quantise", {"x"}, makeQuantise},
-      {"attention", {"qkv"}, makeAttention},
-      {"patches", {"image"}, makePatches},
-      {"embed_tokens", {"x", "token", "positions"}, makeEmbedTokens},
-      {"first_rows", {"x"}, makeFirstRows},
-      {"map", {}, makeMap},
+      {"dense", {"x", "weight"}, makeDense}, {"norm", {"x", "gain", "beta"}, makeNorm},
+      {"quantise", {"x"}, makeQuantise},     {"attention", {"qkv"}, makeAttention},
+      {"patches", {"image"}, makePatches},   {"embed_tokens", {"x", "token", "positions"}, makeEmbedTokens},
+      {"first_rows", {"x"}, makeFirstRows},  {"map", {}, makeMap},
   };
   return kinds;
 }

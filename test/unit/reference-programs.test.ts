@@ -311,7 +311,9 @@ describe('programs', () => {
       const image = program.input(numbersValue({ b: 3, c: 2, y: height, x: width }));
       const extents = { m: (3 * height * width) / (size * size), c: 2 * size * size };
       const random = new Random(12);
-      const y = program.node('patches', [image], numbersValue(extents, 'f16', [...paddedLayout(random, axesOf(extents))]), { numbers: { size } });
+      const y = program.node('patches', [image], numbersValue(extents, 'f16', [...paddedLayout(random, axesOf(extents))]), {
+        numbers: { size },
+      });
       await check(program.finish(y), [random.halves(3 * 2 * height * width)]);
     }
   });

@@ -41,13 +41,14 @@ class Attention : public PrimitiveOf<Attention> {
   explicit Attention(const NodeView& node)
       : batch_(node.dimension("batch")), seq_(node.dimension("seq")), heads_(node.dimension("heads")), kvHeads_(node.dimension("kvHeads")),
         headDim_(node.dimension("headDim")), interleaved_(node.choice<bool>("order", {{"concatenated", false}, {"interleaved", true}})),
-        position_(node.choice<Position>("position", {{"rope", Position::kRope}, {"alibi", Position::kAlibi}, {"none", Position::kNone}})), ropeBase_(node.positive("ropeBase")),
-        causal_(node.choice<bool>("mask", {{"none", false}, {"causal", true}}, false)) {
+        position_(node.choice<Position>("position", {{"rope", Position::kRope}, {"alibi", Position::kAlibi}, {"none", Position::kNone}})),
+        ropeBase_(node.positive("ropeBase")), causal_(node.choice<bool>("mask", {{"none", false}, {"causal", true}}, false)) {
     node.requireInputs(1, 1);
     if (heads_ % kvHeads_ != 0)
       node.unsupported("heads = " + std::to_string(heads_) + " is not a multiple of kvHeads = " + std::to_string(kvHeads_));
     if (interleaved_ && heads_ != kvHeads_) node.unsupported("interleaved order needs as many key heads as query heads");
-    if (position_ == Position::kRope && headDim_ % 2 != 0) node.unsupported("rope needs an even headDim but it is " + std::to_string(headDim_));
+    if (position_ == Position::kRope && headDim_ % 2 != 0)
+      node.unsupported("rope needs an even headDim but it is " + std::to_string(headDim_));
     const std::vector<int64_t> qkv = node.extents("qkv", node.input(0), 2);
     const std::vector<int64_t> output = node.extents("output", node.output(), 2);
     // Products of two 31-bit numbers; the third factor is divided away.

@@ -31,7 +31,8 @@ class Patches : public PrimitiveOf<Patches> {
     node.requireInputs(1, 1);
     const std::vector<int64_t> image = node.extents("image", node.input(0), 4);
     const std::vector<int64_t> output = node.extents("output", node.output(), 2);
-    if (image[2] % size_ != 0 || image[3] % size_ != 0) node.refuse("size", "a divisor of the image's height and width", std::to_string(size_));
+    if (image[2] % size_ != 0 || image[3] % size_ != 0)
+      node.refuse("size", "a divisor of the image's height and width", std::to_string(size_));
     down_ = image[2] / size_, across_ = image[3] / size_;
     node.requireExtent("output", image[0] * down_ * across_, output[0]);
     node.requireExtent("output", image[1] * size_ * size_, output[1]);
