@@ -253,7 +253,7 @@ def measure(arguments, torch):
     state_before = nvml.state()
     protocol.warm_up(call, arguments.warmup_ms)
     result, states = protocol.measure_samples(call, arguments.min_samples, arguments.max_samples, arguments.max_ms, arguments.recovery_ms,
-                                              nvml.state, throttled_progress("samples"))
+                                              arguments.rests, nvml.state, throttled_progress("samples"))
     sustained = None
     if arguments.sustained:
         log_progress("sustained")
@@ -344,6 +344,7 @@ def parse_arguments():
     parser.add_argument("--max-samples", type=int, default=2000)
     parser.add_argument("--max-ms", type=float, default=3000)
     parser.add_argument("--recovery-ms", type=float, default=250, help="pause after 100 ms that the power limit slowed down; 0: none, and all samples count")
+    parser.add_argument("--rests", action="store_true", help="short bursts and pauses from the beginning: arithmetic decides")
     parser.add_argument("--sustained", action="store_true", help="sample after a second of load as well, with nothing set aside")
     parser.add_argument("--number", type=int, default=5)
     parser.add_argument("--repeat", type=int, default=5)
