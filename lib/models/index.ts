@@ -7,10 +7,21 @@ import { Registry } from '../registry.js';
 import { bloom176b, bloomTiny } from './bloom.js';
 import { llama2_70b, llama2Tiny } from './llama.js';
 import { type Model, settingName } from './model.js';
-import { conformer, resnet50, shufflenetV2, vit } from './networks.js';
+import { conformer, resnet50, shufflenetV2 } from './networks.js';
+import { vitSmall, vitTiny } from './vit.js';
 
 /** In the figure's order. */
-export const models = new Registry<Model>('model', [llama2_70b, bloom176b, resnet50, shufflenetV2, conformer, vit, llama2Tiny, bloomTiny]);
+export const models = new Registry<Model>('model', [
+  llama2_70b,
+  bloom176b,
+  resnet50,
+  shufflenetV2,
+  conformer,
+  vitSmall,
+  llama2Tiny,
+  bloomTiny,
+  vitTiny,
+]);
 
 /** A model that Figure 8 shows. */
 export type Figure8Model = Model & { readonly figure8: NonNullable<Model['figure8']> };

@@ -32,11 +32,3 @@ export const conformer = network('conformer', 'Conformer', /conformer/i, 'Confor
   { weight: 'int4', activation: 'int8' },
   { weight: 'int4', activation: 'int4' },
 ]);
-export const vit = network(
-  'vit',
-  'ViT',
-  /(?:^|[^a-z])vit(?:[^a-z]|$)/i,
-  'vit',
-  [kFp16, kFp8, { weight: 'int4', activation: 'int4' }],
-  '_holistic_fp16',
-);

@@ -6,12 +6,14 @@ import { operators } from './index.js';
 import type { Axis, Node, Parameters, Program, Value } from './program.js';
 
 /** What a named value is for: how it is filled, and what packs it. */
-export type Role = 'input' | 'weight' | 'scale' | 'gain' | 'beta' | 'bias';
+export type Role = 'input' | 'weight' | 'scale' | 'gain' | 'beta' | 'bias' | 'embedding';
 
 export interface GraphValue extends Value {
   /** Inputs and parameters: the name of their tensor; a weight's without its ending. */
   readonly name?: string | undefined;
   readonly role?: Role | undefined;
+  /** Inputs and outputs of the model: the shape of their tensor, where callers see other axes than the operators. */
+  readonly shape?: readonly number[] | undefined;
 }
 
 export interface GraphNode extends Node {
@@ -31,8 +33,8 @@ export class GraphBuilder {
   private readonly inputs: number[] = [];
 
   /** What the caller sets, float16. */
-  input(name: string, axes: readonly Axis[]): number {
-    return this.argument({ name, role: 'input', axes, type: 'f16' });
+  input(name: string, axes: readonly Axis[], shape?: readonly number[]): number {
+    return this.argument({ name, role: 'input', axes, type: 'f16', shape });
   }
 
   /** A vector or matrix of parameters, float16 until a pass quantises it. */
@@ -75,7 +77,9 @@ export class GraphBuilder {
     });
   }
 
-  finish(outputs: readonly number[]): Graph {
+  /** @param shape of the outputs' tensors, where callers see other axes than the operators */
+  finish(outputs: readonly number[], shape?: readonly number[]): Graph {
+    for (const output of outputs) this.values[output] = { ...this.values[output]!, shape };
     return { values: this.values, nodes: this.nodes, inputs: this.inputs, outputs };
   }
 

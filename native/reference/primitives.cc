@@ -9,13 +9,18 @@ namespace ladder::reference {
 namespace {
 
 const std::vector<PrimitiveKind>& primitiveKinds() {
+  // clang-format off
   static const std::vector<PrimitiveKind> kinds{
       {"dense", {"x", "weight"}, makeDense},
       {"norm", {"x", "gain", "beta"}, makeNorm},
       {"quantise", {"x"}, makeQuantise},
       {"attention", {"qkv"}, makeAttention},
+      {"patches", {"image"}, makePatches},
+      {"embed_tokens", {"x", "token", "positions"}, makeEmbedTokens},
+      {"first_rows", {"x"}, makeFirstRows},
       {"map", {}, makeMap},
   };
+  // clang-format on
   return kinds;
 }
 

@@ -91,6 +91,9 @@ std::unique_ptr<Primitive> makeDense(const NodeView& node, const ValueTables& re
 std::unique_ptr<Primitive> makeNorm(const NodeView& node, const ValueTables& result);
 std::unique_ptr<Primitive> makeQuantise(const NodeView& node, const ValueTables& result);
 std::unique_ptr<Primitive> makeAttention(const NodeView& node, const ValueTables& result);
+std::unique_ptr<Primitive> makePatches(const NodeView& node, const ValueTables& result);
+std::unique_ptr<Primitive> makeEmbedTokens(const NodeView& node, const ValueTables& result);
+std::unique_ptr<Primitive> makeFirstRows(const NodeView& node, const ValueTables& result);
 std::unique_ptr<Primitive> makeMap(const NodeView& node, const ValueTables& result);
 
 struct PrimitiveKind {
