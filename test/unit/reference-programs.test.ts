@@ -405,7 +405,7 @@ describe('elementwise operators', () => {
       const [row, column] = [Math.floor(i / width), i % width];
       const first = values[0]![row * width * Math.max(1, parts) + column]!;
       const other = parts === 2 ? values[0]![row * 2 * width + width + column]! : (values[1]?.[i] ?? 0);
-      expect(Math.abs(value - formula(first, other))).toBeLessThan(2e-6);
+      expect(Math.abs(value - formula(first, other))).toBeLessThan(1e-5);
     });
   });
 });
