@@ -5,9 +5,10 @@
 import { LadderError } from '../errors.js';
 import { Registry } from '../registry.js';
 import { bloom176b, bloomTiny } from './bloom.js';
+import { conformer12, conformerTiny } from './conformer.js';
 import { llama2_70b, llama2Tiny } from './llama.js';
 import { type Model, settingName } from './model.js';
-import { conformer, resnet50, shufflenetV2 } from './networks.js';
+import { resnet50, shufflenetV2 } from './networks.js';
 import { vitSmall, vitTiny } from './vit.js';
 
 /** In the figure's order. */
@@ -16,10 +17,11 @@ export const models = new Registry<Model>('model', [
   bloom176b,
   resnet50,
   shufflenetV2,
-  conformer,
+  conformer12,
   vitSmall,
   llama2Tiny,
   bloomTiny,
+  conformerTiny,
   vitTiny,
 ]);
 

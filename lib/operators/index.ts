@@ -4,6 +4,7 @@
  */
 import { Registry } from '../registry.js';
 import { attention } from './attention.js';
+import { conv } from './conv.js';
 import { dense } from './dense.js';
 import { add, addHalf, geluOperator, geluTanhOperator, glu, relayout, relu, siluMul, siluOperator } from './elementwise.js';
 import { norm } from './norm.js';
@@ -16,6 +17,7 @@ export const operators = new Registry<Primitive>('operator', [
   norm,
   quantise,
   attention,
+  conv,
   patches,
   embedTokens,
   firstRows,

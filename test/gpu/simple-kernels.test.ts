@@ -142,6 +142,7 @@ function elementwiseCases(): OperatorCase[] {
     { axis: 'm', stride: 1, size: m },
     { axis: 'c', stride: 1, size: 16 },
   ];
+  const convolution = { batch: 2, height: 7, width: 5, kernelY: 1, kernelX: 1, stride: 1, paddingY: 1, paddingX: 0, groups: 1 };
   const programs: Record<string, Program> = {
     add: single('add', [numbers(rows), numbers(rows)], numbers(rows)),
     bias: single('add', [numbers(rows), numbers({ c: 33 })], numbers(rows)),
@@ -162,6 +163,26 @@ function elementwiseCases(): OperatorCase[] {
         batch: 3,
       },
     ),
+    conv: single('conv', [numbers({ m: 2 * 7 * 5, c: 12 }), numbers({ n: 20, k: 108 })], numbers({ m: 2 * 4 * 3, c: 20 }), {
+      ...convolution,
+      kernelY: 3,
+      kernelX: 3,
+      stride: 2,
+      paddingX: 1,
+    }),
+    depthwise: single('conv', [numbers({ m: 70, c: 33 }), numbers({ n: 33, k: 9 })], numbers({ m: 70, c: 33 }), {
+      ...convolution,
+      height: 35,
+      width: 1,
+      kernelY: 9,
+      paddingY: 4,
+      groups: 33,
+    }),
+    grouped: single('conv', [numbers({ m: 70, c: 12 }), numbers({ n: 8, k: 6 })], numbers({ m: 2 * 9 * 4, c: 8 }), {
+      ...convolution,
+      kernelX: 2,
+      groups: 4,
+    }),
     first_rows: single('first_rows', [numbers({ m: 15, c: 33 })], numbers({ m: 3, c: 33 }), { batch: 3 }),
     relu: single('relu', [numbers(image)], numbers(image)),
     toy: single('hard_swish', [numbers(rows)], numbers(rows)),
@@ -230,7 +251,9 @@ describe('simple kernels', { timeout: 900_000 }, () => {
     }
   });
 
-  it('whole checkpoints: a toy format, operator and model; 80 tokens of a decoder layer; weights of INT8', async ({ skip }) => {
+  it('whole checkpoints: a toy format, operator and model; 80 tokens of a decoder layer; weights of INT8; small networks', async ({
+    skip,
+  }) => {
     if (missing) skip(missing);
     const root = await mkdtemp(join(tmpdir(), 'ladder-simple-'));
     try {
@@ -240,6 +263,8 @@ describe('simple kernels', { timeout: 900_000 }, () => {
         ['bloom-tiny', { batch: 1, seq: 80, weight: 'mxfp8' }],
         ['llama2-tiny', { weight: 'int8' }],
         ...(['fp16', 'fp8', 'int4'] as const).map((weight) => ['vit-tiny', { weight, ...(weight === 'int4' && { act: weight }) }] as const),
+        ...(['int8', 'int4'] as const).map((act) => ['conformer-tiny', { weight: 'int4', act }] as const),
+        ['conformer-tiny', {}],
       ] as const) {
         const { folder } = await buildCheckpoint(model, { root, ...options });
         const { operators: verdicts, endToEnd, passed } = await verifyPrebuilt(folder, { endToEnd: 'full' });

@@ -534,7 +534,8 @@ type Step =
     }
   | { readonly kind: 'sum'; readonly of: string; readonly whole: boolean }
   | { readonly kind: 'map'; readonly of: string }
-  | { readonly kind: 'tokens'; readonly embed: boolean };
+  | { readonly kind: 'tokens'; readonly embed: boolean }
+  | { readonly kind: 'conv'; readonly depthwise: boolean };
 const kSums = ['add', 'add_half'];
 /** Of two halves of the channels. */
 const kHalving = ['silu_mul', 'glu'];
@@ -566,6 +567,7 @@ const steps = fc.array(
     fc.record({ kind: fc.constant('sum' as const), of: fc.constantFrom(...kSums), whole: fc.boolean() }),
     fc.record({ kind: fc.constant('map' as const), of: fc.constantFrom(...maps) }),
     fc.record({ kind: fc.constant('tokens' as const), embed: fc.boolean() }),
+    fc.record({ kind: fc.constant('conv' as const), depthwise: fc.boolean() }),
   ),
   { minLength: 1, maxLength: 7 },
 );
@@ -626,6 +628,14 @@ function chainOf(m: number, c: number, all: readonly Step[], rounded: readonly b
       case 'sum':
         make(one.of, {}, [at, argument(one.whole ? rows(values[at]!.axes[0]!.extent, width) : vector(width))]);
         break;
+      case 'conv': {
+        const height = values[at]!.axes[0]!.extent;
+        const groups = one.depthwise ? width : 1;
+        const weight = { axes: axes(['n', width], ['k', (3 * width) / groups]), type: 'f16' } as const;
+        const params = { batch: 1, height, width: 1, kernelY: 3, kernelX: 1, stride: 1, paddingY: 1, paddingX: 0, groups };
+        make('conv', params, [at, argument(weight)]);
+        break;
+      }
       case 'tokens': {
         const tokens = values[at]!.axes[0]!.extent + 1;
         if (one.embed) make('embed_tokens', { batch: 1 }, [at, argument(vector(width)), argument(rows(tokens, width))]);

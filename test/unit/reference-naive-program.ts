@@ -292,6 +292,27 @@ function compute(node: NativeNode, values: readonly NativeValue[], inputs: reado
         ),
       };
     }
+    case 'conv': {
+      const { height, width, kernelY, kernelX, stride, paddingY, paddingX, groups } = node.numbers as Record<string, number>;
+      const inputs = axes[0]![1]!.extent;
+      const [own, outputs] = [inputs / groups!, output.axes[1]!.extent / groups!];
+      const down = Math.floor((height! + 2 * paddingY! - kernelY!) / stride!) + 1;
+      const across = Math.floor((width! + 2 * paddingX! - kernelX!) / stride!) + 1;
+      return {
+        numbers: coordinatesOf(output.axes).map(([row, n]) => {
+          const [j, i, image] = [row! % across, Math.floor(row! / across) % down, Math.floor(row! / (across * down))];
+          const group = Math.floor(n! / outputs);
+          let sum = 0;
+          for (const [ky, kx, c] of coordinatesOf(axesOf({ kernelY: kernelY!, kernelX: kernelX!, c: own }))) {
+            const [y, x0] = [i * stride! + ky! - paddingY!, j * stride! + kx! - paddingX!];
+            if (y < 0 || y >= height! || x0 < 0 || x0 >= width!) continue;
+            const weight = second![((n! * kernelY! + ky!) * kernelX! + kx!) * own + c!]!;
+            sum += x![((image * height! + y) * width! + x0) * inputs + group * own + c!]! * weight;
+          }
+          return sum;
+        }),
+      };
+    }
     case 'patches': {
       const size = node.numbers['size']!;
       const [, channels, height, width] = axes[0]!.map(({ extent }) => extent) as [number, number, number, number];

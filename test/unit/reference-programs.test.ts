@@ -301,6 +301,37 @@ describe('programs', () => {
     expect(halfDistance(second!.subarray(0, result), first!.subarray(2 * result, 3 * result))).toBeLessThan(1e-3);
   });
 
+  it('convolves images and frames: kernels, strides, padding, groups, quantised weights', async () => {
+    type Shape = readonly [batch: number, c: number, n: number, groups: number, height: number, width: number, ...kernel: number[]];
+    const shapes: readonly Shape[] = [
+      [2, 3, 5, 1, 6, 7, 3, 3, 1, 1, 1],
+      [1, 4, 6, 1, 7, 5, 3, 3, 2, 1, 1],
+      [2, 8, 4, 1, 4, 3, 1, 1, 1, 0, 0],
+      [1, 3, 4, 1, 9, 9, 7, 7, 2, 3, 3],
+      // Depthwise over images, and over frames alone; groups of several channels; more padding than kernel.
+      [2, 6, 6, 6, 5, 4, 3, 3, 2, 1, 1],
+      [2, 5, 5, 5, 12, 1, 7, 1, 1, 3, 0],
+      [1, 6, 4, 2, 5, 5, 3, 2, 1, 0, 1],
+      [1, 2, 2, 1, 2, 2, 1, 1, 1, 2, 2],
+    ];
+    for (const [batch, c, n, groups, height, width, kernelY = 1, kernelX = 1, stride = 1, paddingY = 0, paddingX = 0] of shapes) {
+      for (const quantised of [false, true]) {
+        const program = new ProgramBuilder();
+        const k = (kernelY * kernelX * c) / groups;
+        const x = program.input(numbersValue({ m: batch * height * width, c }));
+        const w = program.input(quantised ? quantisedValue({ n, k }, kE4m3, kChannel) : numbersValue({ n, k }));
+        const rows = batch * (Math.floor((height + 2 * paddingY - kernelY) / stride) + 1);
+        const across = Math.floor((width + 2 * paddingX - kernelX) / stride) + 1;
+        const numbers = { batch, height, width, kernelY, kernelX, stride, paddingY, paddingX, groups };
+        const y = program.node('conv', [x, w], numbersValue({ m: rows * across, c: n }), { numbers });
+        const random = new Random(14);
+        const codes = Uint8Array.from({ length: n * k }, () => 0x20 + random.integer(32));
+        const weight = quantised ? [codes, powers(random, n)] : [random.halves(n * k)];
+        await check(program.finish(y), [random.halves(batch * height * width * c), ...weight]);
+      }
+    }
+  });
+
   it('cuts images into patches, into padded orders as well', async () => {
     for (const [size, height, width] of [
       [4, 8, 12],
@@ -559,7 +590,7 @@ describe('programs that cannot be', () => {
         ],
       });
     await (await open(good)).dispose();
-    await expect(open(node(0, { kind: 'conv' } satisfies Partial<NativeNode>))).rejects.toMatchObject({
+    await expect(open(node(0, { kind: 'unheard_of' } satisfies Partial<NativeNode>))).rejects.toMatchObject({
       code: 'UNSUPPORTED',
       message: expect.stringContaining('the_node'),
     });

@@ -2,6 +2,7 @@
  * Simple kernels: one per kind of operator, for any shape, format and stored order. They rank after all others, so that every
  * graph compiles; made to be right, not fast.
  */
+import { type ConvParameters, convolvedSize } from '../../../operators/conv.js';
 import { operators } from '../../../operators/index.js';
 import { type Expression, expressionText, inputsOf } from '../../../operators/expression.js';
 import { axisExtent } from '../../../operators/layout.js';
@@ -235,6 +236,40 @@ const attention = defineFamily<SimpleMatch>({
   },
 });
 
+const conv = defineFamily<SimpleMatch>({
+  ...common,
+  id: 'simple/conv',
+  key: (match) => `${JSON.stringify(match.node.params)} ${keyOf(match)}`,
+  accepts(program) {
+    const match = single(program, (kind) => kind === 'conv');
+    if (match instanceof Refusal) return match;
+    return isQuantised(match.output.type) ? new Refusal('y', 'expected numbers as the result') : match;
+  },
+  plan(match, name) {
+    const params = match.node.params as unknown as ConvParameters;
+    const { batch, height, width, kernelY, kernelX, stride, paddingY, paddingX, groups } = params;
+    const [x, w] = match.inputs.map((value, i) => readView(`${name}_${['x', 'w'][i]!}`, value)) as [View, View];
+    const y = writeView(`${name}_y`, match.output);
+    const [down, across] = convolvedSize(params);
+    const [rows, channels] = match.output.axes.map(({ extent }) => extent) as [number, number];
+    const config = `struct ${name}_config {
+  static constexpr int kBatch = ${batch}, kHeight = ${height}, kWidth = ${width}, kDown = ${down}, kAcross = ${across};
+  static constexpr int kKernelY = ${kernelY}, kKernelX = ${kernelX}, kStride = ${stride}, kPaddingY = ${paddingY}, kPaddingX = ${paddingX};
+  static constexpr int kInputs = ${lastAxis(match.inputs[0]!).extent / groups}, kOutputs = ${channels / groups}, kChannels = ${channels};
+};
+`;
+    const { definitions, ...plan } = planOf(match, name, {
+      include: 'simple/conv.cuh',
+      views: [x, w],
+      output: y,
+      grid: [Math.ceil((rows * channels) / 256), 1, 1],
+      threads: 256,
+      body: `  ladder::simpleConv<${name}_config>(${x.make}, ${w.make}, ${y.make});`,
+    });
+    return { ...plan, definitions: `${config}${definitions}` };
+  },
+});
+
 /** The expression of an elementwise operator, or null. */
 const expressionOf = (kind: string): Expression | null => operators.find(kind)?.expression ?? null;
 
@@ -337,4 +372,4 @@ const tokens = defineFamily<SimpleMatch>({
 });
 
 /** One per kind; all elementwise operators share one. */
-export const simpleFamilies: readonly Family[] = [dense, norm, quantise, attention, tokens, elementwise];
+export const simpleFamilies: readonly Family[] = [dense, norm, quantise, attention, conv, tokens, elementwise];
