@@ -13,6 +13,8 @@ export interface Setting {
   readonly seq: number;
   /** Which tokens attention sees; the figure's sees all. Default none. */
   readonly mask?: Mask | undefined;
+  /** Decoder layers one after another; the figure's cases have one. Default 1. */
+  readonly layers?: number | undefined;
 }
 
 /** Weights and activations of a checkpoint; group −1: a scale per output channel. */
@@ -61,7 +63,16 @@ export interface Model {
   readonly source?: (tensor: string) => Source;
 }
 
-/** `bs1_seq1` for layers, `bs1` for networks; `bs1_seq4096_causal` with a mask. */
-export function settingName(kind: Model['kind'], { batch, seq, mask = 'none' }: Setting): string {
-  return `bs${batch}${kind === 'layer' || seq > 1 ? `_seq${seq}` : ''}${mask === 'none' ? '' : `_${mask}`}`;
+/** `bs1_seq1` for layers, `bs1` for networks; `bs1_seq1_layers80` for more than one layer, `bs1_seq4096_causal` with a mask. */
+export function settingName(kind: Model['kind'], { batch, seq, mask = 'none', layers = 1 }: Setting): string {
+  const shape = `bs${batch}${kind === 'layer' || seq > 1 ? `_seq${seq}` : ''}`;
+  return `${shape}${layers > 1 ? `_layers${layers}` : ''}${mask === 'none' ? '' : `_${mask}`}`;
+}
+
+/** What a setting's name says; null for one that {@link settingName} does not write. */
+export function parseSetting(name: string): { batch: number; seq: number; layers: number; mask: Mask } | null {
+  const parts = /^bs([1-9]\d*)(?:_seq([1-9]\d*))?(?:_layers([1-9]\d*))?(_causal)?$/.exec(name);
+  if (!parts) return null;
+  const [batch, seq, layers] = [parts[1], parts[2], parts[3]].map((digits = '1') => Number(digits)) as [number, number, number];
+  return { batch, seq, layers, mask: parts[4] === undefined ? 'none' : 'causal' };
 }
