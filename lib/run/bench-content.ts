@@ -8,6 +8,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { kGraphFile, kManifestFile, kModuleFile, kParamsFile } from '../artifact/locate.js';
+import { readRegularText } from '../artifact/regular-file.js';
 import { hashOfFile } from '../artifact/seal.js';
 import { LadderError } from '../errors.js';
 import type { BenchCase } from './bench-cases.js';
@@ -138,7 +139,7 @@ export function readEarlier(
   const because = (reason: string): { record: null; reason: string } => ({ record: null, reason });
   let record: BenchRecord;
   try {
-    record = parseRecord(readFileSync(path, 'utf8'), path);
+    record = parseRecord(readRegularText(path), path);
   } catch (error) {
     return because((error as Error).message);
   }

@@ -5,7 +5,7 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import { LadderError } from '../errors.js';
-import { removePartials, writeWhole } from '../files.js';
+import { removePartials, replaceFile } from '../files.js';
 import { kParamsFile } from '../artifact/locate.js';
 import { recordPath, type BenchCase } from './bench-cases.js';
 import { contentOf, differingContent, fileStamps, readEarlier, sealRecord, type BenchContent } from './bench-content.js';
@@ -89,7 +89,7 @@ export async function runBench(cases: readonly BenchCase[], options: BenchOption
 
 /** Writes a record so that a reader sees all of it or nothing. @throws LadderError `IO` */
 export async function writeRecord(path: string, record: BenchRecord): Promise<void> {
-  await writeWhole(path, `${JSON.stringify(record)}\n`);
+  await replaceFile(path, `${JSON.stringify(record)}\n`);
 }
 
 /** The record with what it measured; a checkpoint that was written meanwhile is none that can be named. */

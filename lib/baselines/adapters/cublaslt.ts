@@ -2,11 +2,12 @@
  * Measures cuBLASLt's matrix products, and keeps them in one file: the ceilings (../ceilings.ts) that the kernels of those
  * shapes are compared with. The measuring is native (native/cuda/cublaslt.h).
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { readRegularText } from '../../artifact/regular-file.js';
 import { LadderError } from '../../errors.js';
-import { findProgram, writeWhole } from '../../files.js';
+import { findProgram, replaceFile } from '../../files.js';
 import { native, type NativeDeviceState, type NativeMatmul, type NativeMatmulResult } from '../../native.js';
 import { throwIfAborted } from '../../run/options.js';
 import { addonHash } from '../../run/bench-content.js';
@@ -105,7 +106,7 @@ async function measureProduct(
 function readEarlier(path: string, libraryVersion: number, device: BenchRecord['device']): LibraryCeilings | null {
   let earlier: LibraryCeilings;
   try {
-    earlier = parseCeilings(readFileSync(path, 'utf8'), path);
+    earlier = parseCeilings(readRegularText(path), path);
   } catch {
     // Absent, or of an older schema: measured anew.
     return null;
@@ -157,7 +158,7 @@ export async function libraryCeilings(
     } = product;
     options.onProgress?.(index / lacking.length, `${model} ${name} ${m}×${n}×${k} ${type}`);
     ceilings = { ...ceilings, products: [...ceilings.products, await measureProduct(product, ordinal, library, measurer)] };
-    await writeWhole(path, `${JSON.stringify(ceilings)}\n`);
+    await replaceFile(path, `${JSON.stringify(ceilings)}\n`);
   }
   return { ceilings, measured: lacking.length };
 }
