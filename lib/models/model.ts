@@ -4,6 +4,7 @@
  */
 import type { Mask } from '../operators/attention.js';
 import type { Graph, GraphNode } from '../operators/graph.js';
+import type { Source } from './source.js';
 
 /** One place along the figure's axis. */
 export interface Setting {
@@ -55,8 +56,11 @@ export interface Model {
   readonly masked?: boolean;
   /** Which nodes are quantised, first match wins; absent: every dense product, per output channel and token. */
   readonly policy?: (node: GraphNode, formats: FormatPair) => NodeFormats;
-  /** Names of public parameter files: our tensor's name after `layer<i>.` → theirs after `layers.<i>.`, whose rows are put one below the other. */
-  readonly parameters?: Readonly<Record<string, readonly string[]>>;
+  /**
+   * Where public files of weights keep a tensor of ours, by the names of the library that the model comes from; of decoder layers the
+   * names from `layers.<i>.` on.
+   */
+  readonly source?: (tensor: string) => Source;
 }
 
 /** `bs1_seq1` for layers, `bs1` for networks; `bs1_seq1_layers80` for more than one layer, `bs1_seq4096_causal` with a mask. */
