@@ -45,7 +45,13 @@ export function quantiseGraph(graph: Graph, policy: Policy, group: Group): Graph
         }
         const type = isStatic ? staticType(formats.input) : activationType(formats.input, { axes });
         twin = values.push({ axes, type }) - 1;
-        nodes.push({ kind: 'quantise', name: `${node.name}_quantise`, params: { format: formats.input }, inputs: sources, outputs: [twin] });
+        nodes.push({
+          kind: 'quantise',
+          name: `${node.name}_quantise`,
+          params: { format: formats.input },
+          inputs: sources,
+          outputs: [twin],
+        });
         twins.set(key, twin);
       }
       inputs = [twin, ...node.inputs.slice(1)];

@@ -29,11 +29,8 @@ void requireNumbers(const NodeView& node) {
 class MaxPool : public PrimitiveOf<MaxPool> {
  public:
   explicit MaxPool(const NodeView& node)
-      : height_(node.dimension("height")),
-        width_(node.dimension("width")),
-        kernel_(node.dimension("kernel")),
-        stride_(node.dimension("stride")),
-        padding_(node.dimensionOrZero("padding")) {
+      : height_(node.dimension("height")), width_(node.dimension("width")), kernel_(node.dimension("kernel")),
+        stride_(node.dimension("stride")), padding_(node.dimensionOrZero("padding")) {
     const int64_t batch = node.dimension("batch");
     node.requireInputs(1, 1);
     const std::vector<int64_t> x = node.extents("x", node.input(0), 2);
@@ -88,7 +85,8 @@ class MaxPool : public PrimitiveOf<MaxPool> {
     const int64_t image = row / (down_ * across_);
     const int64_t top = row / across_ % down_ * stride_ - padding_, left = row % across_ * stride_ - padding_;
     for (int64_t y = std::max<int64_t>(0, top); y < std::min(height_, top + kernel_); ++y) {
-      for (int64_t x = std::max<int64_t>(0, left); x < std::min(width_, left + kernel_); ++x) rows.push_back((image * height_ + y) * width_ + x);
+      for (int64_t x = std::max<int64_t>(0, left); x < std::min(width_, left + kernel_); ++x)
+        rows.push_back((image * height_ + y) * width_ + x);
     }
   }
 

@@ -31,9 +31,7 @@ class Quantise : public PrimitiveOf<Quantise> {
   }
 
   Region produced(const Region& asked) const override { return tables_.value->scale && !given_ ? tables_.sharedBy(asked) : asked; }
-  Region needed(size_t input, const Region& produced) const override {
-    return input == 1 ? Region{Coordinates::range(0, 1)} : produced;
-  }
+  Region needed(size_t input, const Region& produced) const override { return input == 1 ? Region{Coordinates::range(0, 1)} : produced; }
 
   template <typename Real>
   void compute(const std::vector<Operand<Real>>& inputs, Computed<Real>& result, const CancelFlag* cancelled) const {
