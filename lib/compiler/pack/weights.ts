@@ -55,7 +55,7 @@ export async function packSafetensors(path: string, design: CheckpointDesign, fo
   if (calibrated)
     throw new LadderError(
       'UNSUPPORTED',
-      `${calibrated.name} is a scale of activations, which no file of weights has; pack ${model.id} in a format that finds its scales by itself: fp16 or mxfp8`,
+      `${calibrated.name} is a scale of activations, which no file of weights has; pack ${model.id} with activations that have none, or scales of blocks`,
       { name: calibrated.name },
     );
   const tensors = design.model.tensors.filter(({ role }) => role !== 'input' && role !== 'scale').map(({ name }) => name);
