@@ -52,12 +52,13 @@ export function likeliest(texts: readonly string[], wanted: string): readonly st
 /**
  * The checkpoints' folders at or below `folder`, sorted; links are followed, each folder once.
  * @param levels below `folder`
- * @param onLimit told where there are more folders than are searched: a tree of that size is no archive of checkpoints
+ * @param onRemark told where there are more folders than are searched, since a tree of that size is no archive of checkpoints, and
+ *   where something other than a file is called as a checkpoint's graph is
  */
 export async function findCheckpoints(
   folder: string,
   levels = kSearchDepth,
-  onLimit?: (searched: number) => void,
+  onRemark?: (remark: string) => void,
 ): Promise<readonly string[]> {
   const found: string[] = [];
   const seen = new Set<string>();
@@ -68,15 +69,19 @@ export async function findCheckpoints(
       const real = await realpath(directory).catch(() => null);
       if (real === null || seen.has(real)) continue;
       if (seen.size >= kMaxFoldersSearched) {
-        onLimit?.(seen.size);
+        onRemark?.(
+          `only the first ${seen.size} folders below ${folder} were searched: there may be more checkpoints; name a folder further down`,
+        );
         return found.sort();
       }
       seen.add(real);
       const entries = await readdir(directory, { withFileTypes: true }).catch(() => []);
-      if ((await kindOf(join(directory, kGraphFile))) === 'file') {
+      const kind = await kindOf(join(directory, kGraphFile));
+      if (kind === 'file') {
         found.push(directory);
         continue;
       }
+      if (kind === 'special') onRemark?.(`${directory} holds a graph.json that is no regular file: passed over`);
       for (const entry of entries) {
         if (entry.name.startsWith('.') || entry.name === 'node_modules') continue;
         const path = join(directory, entry.name);

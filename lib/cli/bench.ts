@@ -250,7 +250,7 @@ async function benchLocked(
 ): Promise<void> {
   if (device.kind === 'cpu')
     io.note(
-      "no GPU is used: checkpoints run on the CPU through the reference operators, to show that they run; their latencies are not the GPU's",
+      "no GPU is used: checkpoints run on the CPU, this project's through the reference operators, to show that they run; their latencies are not the GPU's",
     );
   else await buildModules(cases, device, io);
   if (forceTune && device.kind === 'cuda')

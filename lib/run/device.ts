@@ -78,12 +78,16 @@ export function selectDevice(wanted: string): DeviceInfo {
   if (!status.available) {
     throw new LadderError(
       'NO_DRIVER',
-      `no CUDA driver could be used (${status.reason ?? 'unknown reason'}); ${status.remedy ?? 'see `ladder doctor`'}; or use the CPU with device 'cpu'`,
+      `no CUDA driver could be used (${status.reason ?? 'unknown reason'}); ${status.remedy ?? 'see `ladder doctor`'}; or, for a checkpoint of this project, use the CPU with device 'cpu'`,
       { device: name },
     );
   }
   if (status.deviceCount === 0)
-    throw new LadderError('NO_DEVICE', `${status.reason}; ${status.remedy}; or use the CPU with device 'cpu'`, { device: name });
+    throw new LadderError(
+      'NO_DEVICE',
+      `${status.reason}; ${status.remedy}; or, for a checkpoint of this project, use the CPU with device 'cpu'`,
+      { device: name },
+    );
   throw new LadderError(
     'NO_DEVICE',
     `expected one of ${devices.map((device) => device.id).join(', ')} for \`device\` but received ${JSON.stringify(name)}`,

@@ -2,7 +2,7 @@
  * Where this package lies, which version and commit it is, and where checkpoints are looked for.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { findCheckpoints, kGraphFile, nameOfFolder, spellings } from '../artifact/locate.js';
@@ -54,20 +54,18 @@ export interface FoundCheckpoint {
 
 /**
  * All checkpoints at or below a folder, at any of the authors' levels, by name; default: the project's own.
- * @param onRemark told where not all of a folder was searched
- * @throws LadderError `IO` for a folder that is not there, in either spelling of `ladder/checkpoint(s)`
+ * @param onRemark told what was passed over
+ * @throws LadderError `IO` for a folder that is not there, in either spelling of `ladder/checkpoint(s)`, or is none
  */
 export async function listCheckpoints(folder?: string, onRemark?: (remark: string) => void): Promise<readonly FoundCheckpoint[]> {
   const given = folder === undefined ? [] : spellings(resolve(folder)).filter((path) => existsSync(path));
   if (folder !== undefined && given.length === 0)
     throw new LadderError('IO', `could not list ${folder}: there is no such folder`, { path: folder });
+  const odd = given.find((path) => !statSync(path).isDirectory());
+  if (odd !== undefined) throw new LadderError('IO', `could not list ${odd}: it is no folder`, { path: odd });
   const found = new Map<string, string>();
   for (const root of folder === undefined ? checkpointFolders() : given)
-    for (const path of await findCheckpoints(root, undefined, (searched) =>
-      onRemark?.(
-        `only the first ${searched} folders below ${root} were searched: there may be more checkpoints; name a folder further down`,
-      ),
-    )) {
+    for (const path of await findCheckpoints(root, undefined, onRemark)) {
       const name = checkpointName(path);
       if (!found.has(name)) found.set(name, path);
     }

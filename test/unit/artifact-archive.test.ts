@@ -1,6 +1,7 @@
 // The authors' archive as it is unpacked: networks beside folders of layers, both spellings, folders above and below, links, names of
 // their scripts, and what a mistyped name may have meant.
 import { cp, mkdir, mkdtemp, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, rmdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
@@ -62,8 +63,14 @@ describe('the layout', () => {
     await listCheckpoints(wide, (remark) => remarks.push(remark));
     expect(remarks).toEqual([expect.stringMatching(/^only the first 4000 folders below .*wide-.* were searched: there may be more/)]);
     rmdirSync(join(wide, 'folder-0'));
+    execFileSync('mkfifo', [join(wide, 'folder-1', 'graph.json')]);
+    remarks.length = 0;
     await listCheckpoints(wide, (remark) => remarks.push(remark));
-    expect(remarks).toHaveLength(1);
+    expect(remarks).toEqual([expect.stringMatching(/folder-1 holds a graph\.json that is no regular file/)]);
+    await expect(listCheckpoints(join(wide, 'folder-1', 'graph.json'))).rejects.toMatchObject({
+      code: 'IO',
+      message: expect.stringMatching(/is no folder/) as string,
+    });
     expect(await listCheckpoints(await mkdtemp(join(root, 'empty-')))).toEqual([]);
   });
 

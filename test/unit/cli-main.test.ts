@@ -202,6 +202,8 @@ describe('usage', () => {
     expect(missing.err).toMatch(/\[NOT_A_CHECKPOINT\]/);
     const json = await ladder('inspect', join(root, 'nothing'), '--json');
     expect(JSON.parse(json.out)).toMatchObject({ error: { code: 'NOT_A_CHECKPOINT' } });
+    const tuned = await ladder('tune', join(root, 'nothing'));
+    expect([tuned.status, tuned.err]).toEqual([1, expect.stringMatching(/does not exist.*\[NOT_A_CHECKPOINT\]/s)]);
   });
 
   it.skipIf(native().cudaStatus().available)('tuning says that it needs a GPU', async () => {

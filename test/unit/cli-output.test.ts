@@ -21,7 +21,8 @@ const built = await buildCheckpoints(
   { root: checkpoints, compile: false },
 );
 const folder = built[0]!.folder;
-const env = { ...process.env, LADDER_COMMIT: 'test' };
+// A folder for temporary files of its own: the device's lock lies there, and other tests run benches, too.
+const env = { ...process.env, LADDER_COMMIT: 'test', TMPDIR: root };
 const timing = ['--device', 'cpu', '--min-samples', '2', '--max-samples', '2', '--warmup-ms', '0'];
 const forever = ['--device', 'cpu', '--no-figures', '--min-samples', '100000', '--max-samples', '100000'];
 vi.setConfig({ testTimeout: 240_000 });

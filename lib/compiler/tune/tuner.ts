@@ -5,6 +5,7 @@
 import { writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { type Checkpoint, readCheckpoint, readManifest } from '../../artifact/checkpoint.js';
+import { locateCheckpoint } from '../../artifact/locate.js';
 import { planExecutor } from '../../artifact/plan.js';
 import { LadderError } from '../../errors.js';
 import { checkWritable } from '../../files.js';
@@ -33,9 +34,10 @@ const kTrialOptions = { launch: 'graph', l2: 'hot', warmupMs: 20, minSamples: 60
 
 /**
  * Tunes a checkpoint of ours and writes tuned/<arch>.json below it; then builds its model.so with the winners.
- * @throws LadderError `UNSUPPORTED` for a foreign checkpoint, `NO_DRIVER`, `NO_DEVICE`, `NO_COMPILER`, `BUILD_FAILED`, `ABORTED`
+ * @throws LadderError `NOT_A_CHECKPOINT`, `UNSUPPORTED` for a foreign checkpoint, `NO_DRIVER`, `NO_DEVICE`, `NO_COMPILER`, `BUILD_FAILED`, `ABORTED`
  */
-export async function tuneCheckpoint(folder: string, options: TuneOptions = {}): Promise<Tuned> {
+export async function tuneCheckpoint(path: string, options: TuneOptions = {}): Promise<Tuned> {
+  const folder = await locateCheckpoint(path);
   const manifest = await readManifest(folder);
   if (!manifest)
     throw new LadderError('UNSUPPORTED', `${folder} has no checkpoint.json: only checkpoints that this package built can be tuned`, {
