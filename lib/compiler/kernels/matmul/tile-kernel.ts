@@ -1,0 +1,214 @@
+/**
+ * The kernel of native/kernels/matmul/tile: what it computes as a flat record, stored orders, tunings that fit, generated text, and the
+ * shared memory that a tuning takes, mirrored from the kernel (the generated text asserts that both agree).
+ */
+import { LadderError } from '../../../errors.js';
+import { formats, isMx, weightFormat } from '../../../formats/index.js';
+import type { LayoutDigit } from '../../../native.js';
+import { kSharedLimitBytes, weightBits } from './template.js';
+
+/** Bytes of x along k that a stage holds of every row. */
+const kPanelBytes = 128;
+/** Weight rows of a chunk. */
+const kChunkRows = 8;
+/** Rows of sums are this far from a multiple of 128 bytes. */
+const kTurnPadBytes = 32;
+/** Shared memory that each block takes beside its own. */
+const kReservedBytes = 1024;
+/** Taps that a row's mask has. */
+const kMostTaps = 12;
+
+/** A product as the kernel sees it. A dense one has an image of one place per row. */
+export interface TileShape {
+  readonly images: number;
+  readonly height: number;
+  readonly width: number;
+  readonly channels: number;
+  readonly kernelY: number;
+  readonly kernelX: number;
+  readonly strideY: number;
+  readonly strideX: number;
+  readonly paddingY: number;
+  readonly paddingX: number;
+  readonly outHeight: number;
+  readonly outWidth: number;
+  readonly n: number;
+  /** Ids of formats. */
+  readonly weight: string;
+  readonly activation: string;
+  /** Scales of x: none (MX: those of its blocks), one per row, one of all. */
+  readonly xScale: 'none' | 'row' | 'one';
+  readonly bias: boolean;
+  readonly residual: boolean;
+  /** Whether outputs i and i + n/2 make one. */
+  readonly pairs: boolean;
+  /** The result as a C++ expression of `value` (and `paired`) and `residual`. */
+  readonly apply: string;
+}
+
+export interface TileTuning {
+  /** Of a tile, and of a warp's part of it. */
+  readonly rows: number;
+  readonly outputs: number;
+  readonly warpRows: number;
+  readonly warpOutputs: number;
+  readonly stages: number;
+  /** Blocks of a cluster that share out k. */
+  readonly split: number;
+  /** Blocks on a multiprocessor. */
+  readonly resident: number;
+}
+
+export function rowsOf({ images, outHeight, outWidth }: TileShape): number {
+  return images * outHeight * outWidth;
+}
+
+export function contractedOf({ kernelY, kernelX, channels }: TileShape): number {
+  return kernelY * kernelX * channels;
+}
+
+function panelK(weight: string): number {
+  return weight === 'fp16' ? kPanelBytes / 2 : kPanelBytes;
+}
+
+export function panelsOf(shape: TileShape): number {
+  return Math.ceil(contractedOf(shape) / panelK(shape.weight));
+}
+
+const k = (stride: number, size: number): LayoutDigit => ({ axis: 'k', stride, size });
+const n = (stride: number, size: number): LayoutDigit => ({ axis: 'n', stride, size });
+
+/** Chunks of 8 rows of a panel, each contiguous, drawn in native/kernels/matmul/tile/tile.cuh; n and k are padded to whole chunks. */
+export function tileLayouts(shape: Pick<TileShape, 'n' | 'weight' | 'pairs'> & { readonly k: number }): {
+  readonly weightLayout: readonly LayoutDigit[];
+  readonly scaleLayout: readonly LayoutDigit[] | null;
+} {
+  const { weight, pairs } = shape;
+  const chunks = pairs
+    ? [n(kChunkRows, shape.n / 2 / kChunkRows), n(shape.n / 2, 2)]
+    : [n(kChunkRows, Math.ceil(shape.n / kChunkRows))];
+  const panel = panelK(weight);
+  const panels = Math.ceil(shape.k / panel);
+  const row = n(1, kChunkRows);
+  const chunk = ((): readonly LayoutDigit[] => {
+    switch (weightBits(weight)) {
+      case 4:
+        return [k(32, 4), row, k(4, 4), k(1, 4), k(16, 2)];
+      case 1:
+        return [row, k(4, 4), k(1, 4), k(32, 4), k(16, 2)];
+      default:
+        return [k(panel / 8, 8), row, k(1, panel / 8)];
+    }
+  })();
+  return {
+    weightLayout: [...chunks, k(panel, panels), ...chunk],
+    scaleLayout: isMx(weightFormat(weight)) ? [...chunks, k(4, panels), row, k(1, 4)] : null,
+  };
+}
+
+/** Bytes of shared memory. */
+export function tileSharedBytes({ weight, pairs }: TileShape, { rows, outputs, warpRows, warpOutputs, stages, split }: TileTuning): number {
+  const mx = isMx(weightFormat(weight));
+  const weightBytes = (outputs * panelK(weight) * weightBits(weight)) / 8;
+  const stage = Math.ceil((rows * kPanelBytes + weightBytes + (mx ? 4 * (rows + outputs) : 0)) / 128) * 128;
+  const warps = (rows / warpRows) * (outputs / warpOutputs);
+  return split > 1
+    ? Math.max(stages * stage, rows * (outputs * 4 + kTurnPadBytes))
+    : stages * stage + warps * (warpOutputs / (pairs ? 16 : 8) < 4 ? 16 : 8) * (warpOutputs * 4 + kTurnPadBytes);
+}
+
+export function tileThreads({ rows, outputs, warpRows, warpOutputs }: TileTuning): number {
+  return (rows / warpRows) * (outputs / warpOutputs) * 32;
+}
+
+export function tilesOf(shape: TileShape, { rows, outputs }: Pick<TileTuning, 'rows' | 'outputs'>): number {
+  return Math.ceil(rowsOf(shape) / rows) * Math.ceil(shape.n / outputs);
+}
+
+/** Why a tuning does not fit a product, or null. */
+export function tileMisfit(shape: TileShape, tuning: TileTuning): string | null {
+  const { rows, outputs, warpRows, warpOutputs, stages, split, resident } = tuning;
+  const threads = tileThreads(tuning);
+  const shared = tileSharedBytes(shape, tuning);
+  const vectors = warpOutputs / (shape.pairs ? 16 : 8);
+  if (rows % warpRows !== 0 || outputs % warpOutputs !== 0 || warpRows % 16 !== 0 || warpOutputs % 16 !== 0 || ![2, 4, 8, 16].includes(vectors))
+    return `expected warps of 16 rows and a power of two from 16 to 128 outputs that divide a tile of ${rows} × ${outputs}`;
+  if (threads < 128 || threads * resident > 1024 || rows % 32 !== 0)
+    return `expected 128 to ${Math.floor(1024 / resident)} threads but received ${threads}`;
+  if (stages < 2) return `expected at least 2 stages but received ${stages}`;
+  if (split > Math.min(8, panelsOf(shape)))
+    return `expected at most ${Math.min(8, panelsOf(shape))} blocks to share out k but received ${split}`;
+  const limit = Math.floor((kSharedLimitBytes + kReservedBytes) / resident) - kReservedBytes;
+  if (shared > limit) return `${stages} stages take ${shared} bytes of shared memory, more than ${limit}, a share of ${resident} blocks`;
+  return null;
+}
+
+/** Whether x is read by units that cp.async copies, each of one tap. */
+export function isGathered({ channels, weight, kernelY, kernelX }: TileShape): boolean {
+  return (channels * (weight === 'fp16' ? 2 : 1)) % 4 === 0 && kernelY * kernelX <= kMostTaps;
+}
+
+/** A kernel's text and launch. */
+export interface TileKernel {
+  readonly text: string;
+  readonly blocks: number;
+  readonly threads: number;
+  readonly sharedBytes: number;
+  /** Members of TileArguments that are its parameters, in order. */
+  readonly members: readonly string[];
+}
+
+const kMemberTypes: Readonly<Record<string, string>> = {
+  x: 'const void*',
+  xScale: 'const void*',
+  weight: 'const uint8_t*',
+  scale: 'const void*',
+  bias: 'const __half*',
+  residual: 'const __half*',
+  y: '__half*',
+};
+
+/**
+ * @param processors multiprocessors that blocks are spread over
+ * @throws LadderError `BAD_ARGUMENT` when the tuning does not fit
+ */
+export function tileKernel(shape: TileShape, name: string, tuning: TileTuning, processors: number): TileKernel {
+  const reason = tileMisfit(shape, tuning);
+  if (reason !== null) throw new LadderError('BAD_ARGUMENT', reason, { ...tuning });
+  const mx = isMx(weightFormat(shape.weight));
+  const scaled = shape.weight !== 'fp16' && !mx;
+  const members = [
+    'x',
+    ...(shape.xScale !== 'none' || mx ? ['xScale'] : []),
+    'weight',
+    ...(scaled || mx ? ['scale'] : []),
+    ...(shape.bias ? ['bias'] : []),
+    ...(shape.residual ? ['residual'] : []),
+    'y',
+  ];
+  const threads = tileThreads(tuning);
+  const sharedBytes = tileSharedBytes(shape, tuning);
+  const tiles = tilesOf(shape, tuning);
+  const blocks = tuning.split > 1 ? tiles * tuning.split : Math.min(tiles, processors * tuning.resident);
+  const { images, height, width, channels, kernelY, kernelX, strideY, strideX, paddingY, paddingX, outHeight, outWidth } = shape;
+  const text = [
+    `struct ${name}_config {`,
+    `  static constexpr ladder::WeightFormat kWeight = ladder::WeightFormat::${formats.get(shape.weight).weight!.enumerator!};`,
+    `  static constexpr int kImages = ${images}, kHeight = ${height}, kWidth = ${width}, kChannels = ${channels}, kN = ${shape.n};`,
+    `  static constexpr int kKernelY = ${kernelY}, kKernelX = ${kernelX}, kStrideY = ${strideY}, kStrideX = ${strideX};`,
+    `  static constexpr int kPaddingY = ${paddingY}, kPaddingX = ${paddingX}, kOutHeight = ${outHeight}, kOutWidth = ${outWidth};`,
+    `  static constexpr bool kScaled = ${scaled}, kRowScales = ${shape.xScale === 'row'}, kOneScale = ${shape.xScale === 'one'};`,
+    `  static constexpr bool kBias = ${shape.bias}, kPairs = ${shape.pairs}, kResidual = ${shape.residual};`,
+    `  static constexpr int kTileRows = ${tuning.rows}, kTileOutputs = ${tuning.outputs}, kWarpRows = ${tuning.warpRows}, kWarpOutputs = ${tuning.warpOutputs};`,
+    `  static constexpr int kStages = ${tuning.stages}, kSplit = ${tuning.split}, kBlocks = ${blocks};`,
+    `  __device__ __forceinline__ static float apply(float value, float paired, float residual) { return ${shape.apply}; }`,
+    '};',
+    `extern "C" __global__ void ${tuning.split > 1 ? `LADDER_TILE_CLUSTER(${tuning.split}) ` : ''}__launch_bounds__(${threads}, ${tuning.resident}) ${name}(${members.map((member) => `${kMemberTypes[member]!} ${member}`).join(', ')}) {`,
+    '  ladder::TileArguments p{};',
+    ...members.map((member) => `  p.${member} = ${member};`),
+    `  ladder::tileProduct<${name}_config>(p);`,
+    '}',
+    `static_assert(ladder::Tile<${name}_config>::kSharedBytes == ${sharedBytes} && ladder::Tile<${name}_config>::kBlockThreads == ${threads});`,
+  ].join('\n');
+  return { text, blocks, threads, sharedBytes, members };
+}

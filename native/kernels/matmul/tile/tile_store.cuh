@@ -1,0 +1,212 @@
+// What follows the sums of a tile of tile.cuh: scales, bias, what the program does then (C::apply), a residual, the result in rows.
+// A warp's sums go through shared memory, 16 rows at a time, so that every lane has 8 outputs of a row: what it reads and writes are
+// 16 bytes, and functions see numbers in FP32. Where a cluster shares out k, each block lays down all its sums, and finishes its part of
+// the rows from those of all blocks, in the blocks' order: the same sum every time.
+#pragma once
+#include "matmul/tile/tile_block.cuh"
+
+namespace ladder {
+
+// ---- PTX ----------------------------------------------------------------------------------------------------------------
+
+#if __CUDA_ARCH__ >= 900
+/// All threads of the cluster; what they wrote to shared memory before is seen after.
+__device__ __forceinline__ void clusterBarrierOrdered() {
+  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+__device__ __forceinline__ uint4 loadRemote16(uint32_t remote) {
+  uint4 v;
+  asm volatile("ld.shared::cluster.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(remote) : "memory");
+  return v;
+}
+#endif
+
+// ---- Rows of outputs ----------------------------------------------------------------------------------------------------
+
+template <class C>
+struct TileStore {
+  using L = TileBlock<C>;
+  using Sum = typename L::Sum;
+  using Sums = Sum[L::kRowBlocks][L::kOutBlocks][4];
+  /// Weight rows of an output.
+  static constexpr int kParts = C::kPairs ? 2 : 1;
+  /// Bytes that may be stored at once.
+  static constexpr int kAligned = L::kOutputs % 8 == 0 ? 16 : L::kOutputs % 4 == 0 ? 8 : L::kOutputs % 2 == 0 ? 4 : 2;
+
+  const TileArguments& p;
+
+  /// Of 8 outputs, from memory: what is the same for all rows.
+  struct Terms { uint4 scale[kParts], bias[kParts]; };
+  /// And of one row.
+  struct RowTerms8 { uint4 residual; float xScale; };
+
+  __device__ __forceinline__ Terms terms(int channel) const {
+    Terms terms = {};
+#pragma unroll
+    for (int i = 0; i < kParts; ++i) {
+      if constexpr (C::kScaled) terms.scale[i] = load8(static_cast<const __half*>(p.scale), 0, i * L::kOutputs + channel, (i + 1) * L::kOutputs);
+      if constexpr (C::kBias) terms.bias[i] = load8(p.bias, 0, i * L::kOutputs + channel, (i + 1) * L::kOutputs);
+    }
+    return terms;
+  }
+
+  __device__ __forceinline__ RowTerms8 rowTerms(int row, int channel) const {
+    RowTerms8 terms = {};
+    terms.xScale = L::kSumScale;
+    if constexpr (C::kRowScales) terms.xScale *= static_cast<const float*>(p.xScale)[min(row, L::kM - 1)];
+    if constexpr (C::kOneScale) terms.xScale *= *static_cast<const float*>(p.xScale);
+    if constexpr (C::kResidual) {
+      if (L::kM % C::kTileRows == 0 || row < L::kM) terms.residual = load8(p.residual, row, channel, L::kOutputs);
+    }
+    return terms;
+  }
+
+  /// 8 outputs of a row.
+  __device__ __forceinline__ void finish(int row, int channel, const Sum (&sums)[kParts][8], const Terms& terms, const RowTerms8& ofRow) const {
+    float values[kParts][8], residual[8];
+#pragma unroll
+    for (int i = 0; i < kParts; ++i) {
+      float scale[8], bias[8];
+      unpackHalves(terms.scale[i], scale), unpackHalves(terms.bias[i], bias);
+#pragma unroll
+      for (int e = 0; e < 8; ++e) {
+        float value = static_cast<float>(sums[i][e]);
+        if constexpr (C::kRowScales || C::kOneScale || L::kSumScale != 1.0f) value *= ofRow.xScale;
+        if constexpr (C::kScaled) value *= scale[e];
+        if constexpr (C::kBias) value += bias[e];
+        values[i][e] = value;
+      }
+    }
+    unpackHalves(ofRow.residual, residual);
+    float results[8];
+#pragma unroll
+    for (int e = 0; e < 8; ++e) results[e] = C::apply(values[0][e], values[kParts - 1][e], residual[e]);
+    if (L::kM % C::kTileRows == 0 || row < L::kM) store8(row, channel, packHalves(results));
+  }
+
+  // ---- Of a warp ----------------------------------------------------------------------------------------------------------
+
+  /// Vectors of 8 outputs in a row of the warp's tile; each lane has one column of them.
+  static constexpr int kRowVectors = L::kRowVectors, kTurnRows = L::kTurnRows, kLaneVectors = kTurnRows * kRowVectors / 32;
+  static_assert(32 % kRowVectors == 0 && kLaneVectors > 0);
+
+  /// @param turn the warp's own place; @param row, weightRow of the warp's first sum
+  __device__ __forceinline__ void run(const Sums& sums, uint32_t turn, int row, int weightRow, int lane) const {
+    const int column = lane % kRowVectors, channel = weightRow / kParts + column * 8;
+    const Terms ofChannels = terms(channel);
+#pragma unroll
+    for (int i = 0; i < C::kWarpRows / kTurnRows; ++i) {
+      const int first = row + i * kTurnRows + lane / kRowVectors;
+      RowTerms8 ofRows[kLaneVectors];
+#pragma unroll
+      for (int v = 0; v < kLaneVectors; ++v) ofRows[v] = rowTerms(first + v * (32 / kRowVectors), channel);
+#pragma unroll
+      for (int half = 0; half < kTurnRows / 8; ++half) {
+        const int ofWarp = i * (kTurnRows / 8) + half;
+        lay(sums[ofWarp / 2], ofWarp % 2, turn + half * 8 * L::kTurnPitch, L::kTurnPitch, lane);
+      }
+      __syncwarp();
+#pragma unroll
+      for (int v = 0; v < kLaneVectors; ++v) {
+        const uint32_t from = turn + (lane / kRowVectors + v * (32 / kRowVectors)) * L::kTurnPitch + column * kParts * 32;
+        Sum eight[kParts][8];
+#pragma unroll
+        for (int part = 0; part < kParts; ++part) read8(from + part * 32, eight[part]);
+        finish(first + v * (32 / kRowVectors), channel, eight, ofChannels, ofRows[v]);
+      }
+      __syncwarp();
+    }
+  }
+
+  /// Half of 16 rows of sums, as the fragments have them, to 8 rows of `pitch` bytes.
+  __device__ __forceinline__ static void lay(const Sum (&sums)[L::kOutBlocks][4], int half, uint32_t to, int pitch, int lane) {
+#pragma unroll
+    for (int j = 0; j < L::kOutBlocks; ++j) {
+      asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(to + lane / 4 * pitch + j * 32 + lane % 4 * 8), "r"(bits(sums[j][half * 2])),
+                   "r"(bits(sums[j][half * 2 + 1]))
+                   : "memory");
+    }
+  }
+
+  // ---- Of a cluster -------------------------------------------------------------------------------------------------------
+
+#if __CUDA_ARCH__ >= 900
+  /// @param sums laid down by all blocks of the cluster, from `base` on; @param row, weightRow the tile's first
+  __device__ __forceinline__ void runSplit(uint32_t base, int row, int weightRow, int rank) const {
+    constexpr int kTileVectors = C::kTileOutputs / 8 / kParts;
+    clusterBarrierOrdered();
+    const int first = C::kTileRows * rank / C::kSplit, rows = C::kTileRows * (rank + 1) / C::kSplit - first;
+    for (int i = threadIdx.x; i < rows * kTileVectors; i += L::kBlockThreads) {
+      const int ofTile = first + i / kTileVectors, column = i % kTileVectors, channel = weightRow / kParts + column * 8;
+      const RowTerms8 ofRow = rowTerms(row + ofTile, channel);
+      const Terms ofChannels = terms(channel);
+      Sum total[kParts][8] = {};
+#pragma unroll
+      for (int block = 0; block < C::kSplit; ++block) {
+#pragma unroll
+        for (int part = 0; part < kParts; ++part) {
+          const uint32_t at = remoteAddress(base + ofTile * L::kSumPitch + (column * kParts + part) * 32, block);
+          const uint4 low = loadRemote16(at), high = loadRemote16(at + 16);
+          const uint32_t words[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+#pragma unroll
+          for (int e = 0; e < 8; ++e) total[part][e] += value(words[e]);
+        }
+      }
+      finish(row + ofTile, channel, total, ofChannels, ofRow);
+    }
+    // No block ends before the others have read its sums.
+    clusterBarrierOrdered();
+  }
+#endif
+
+ private:
+  __device__ __forceinline__ static uint32_t bits(Sum sum) {
+    if constexpr (L::kInteger) return static_cast<uint32_t>(sum);
+    else return __float_as_uint(sum);
+  }
+  __device__ __forceinline__ static Sum value(uint32_t bits) {
+    if constexpr (L::kInteger) return static_cast<int32_t>(bits);
+    else return __uint_as_float(bits);
+  }
+  __device__ __forceinline__ static void read8(uint32_t from, Sum (&sums)[8]) {
+    const uint4 low = loadShared16(from), high = loadShared16(from + 16);
+    const uint32_t words[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+#pragma unroll
+    for (int e = 0; e < 8; ++e) sums[e] = value(words[e]);
+  }
+
+  /// Eight numbers of a row of `columns`, zeros past its end.
+  __device__ __forceinline__ static uint4 load8(const __half* from, int row, int column, int columns) {
+    uint4 eight = {};
+    from += static_cast<size_t>(row) * L::kOutputs + column;
+    if constexpr (kAligned == 16) {
+      if (column < columns) eight = *reinterpret_cast<const uint4*>(from);
+    } else {
+#pragma unroll
+      for (int e = 0; e < 8; ++e)
+        if (column + e < columns) reinterpret_cast<__half*>(&eight)[e] = from[e];
+    }
+    return eight;
+  }
+
+  __device__ __forceinline__ void store8(int row, int channel, uint4 eight) const {
+    __half* const to = p.y + static_cast<size_t>(row) * L::kOutputs + channel;
+    if constexpr (kAligned == 16) {
+      if (channel < L::kOutputs) *reinterpret_cast<uint4*>(to) = eight;
+    } else {
+      const uint32_t words[4] = {eight.x, eight.y, eight.z, eight.w};
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        if constexpr (kAligned >= 4) {
+          if (channel + 2 * e < L::kOutputs) reinterpret_cast<uint32_t*>(to)[e] = words[e];
+        } else {
+          if (channel + 2 * e < L::kOutputs) to[2 * e] = __ushort_as_half(words[e] & 0xffff);
+          if (channel + 2 * e + 1 < L::kOutputs) to[2 * e + 1] = __ushort_as_half(words[e] >> 16);
+        }
+      }
+    }
+  }
+};
+
+}  // namespace ladder
