@@ -13,11 +13,11 @@ const { tileKernel, tileMisfit, tilesOf, panelsOf } = await import(
 const posts = {
   none: ['value', 0],
   relu: ['fmaxf(value, 0.0f)', 0],
-  silu: ['value / (1.0f + __expf(-value))', 0],
+  silu: ['__fdividef(value, 1.0f + __expf(-value))', 0],
   gelu: ['0.5f * value * (1.0f + erff(value * 0.70710678f))', 0],
   residual: ['value + residual', 1],
   residualRelu: ['fmaxf(value + residual, 0.0f)', 1],
-  glu: ['value / (1.0f + __expf(-paired))', 0],
+  glu: ['__fdividef(value, 1.0f + __expf(-paired))', 0],
 };
 const postNames = Object.keys(posts);
 const formats = {
@@ -128,7 +128,9 @@ const small = [
   conv('stem3', 2, 33, 3, 24, 3, 2, 'relu'),
 ];
 
-const t = (rows, outputs, warpRows, warpOutputs, stages, resident, split = 1) => ({ rows, outputs, warpRows, warpOutputs, stages, resident, split });
+const t = (rows, outputs, warpRows, warpOutputs, stages, resident, split = 1) => ({ rows, outputs, warpRows, warpOutputs, stages, resident, split, wgmma: 0 });
+/** By wgmma. */
+const w = (rows, outputs, stages, resident, split = 1) => ({ rows, outputs, warpRows: 16, warpOutputs: outputs, stages, resident, split, wgmma: 1 });
 const presets = {
   a: t(128, 128, 64, 64, 3, 2),
   g: t(128, 128, 64, 32, 3, 2),
@@ -138,9 +140,26 @@ const presets = {
   d: t(256, 128, 64, 64, 4, 1),
   e: t(128, 256, 64, 64, 4, 1),
   f: t(64, 128, 32, 64, 4, 2),
-  w: t(256, 64, 64, 64, 2, 2),
   x: t(128, 128, 32, 64, 3, 2),
   m: t(128, 128, 32, 64, 3, 1),
+  A: w(128, 128, 3, 2),
+  B: w(128, 64, 4, 2),
+  P: w(128, 128, 2, 2),
+  B3: w(128, 64, 2, 3),
+  C: w(64, 128, 4, 2),
+  D: w(64, 64, 4, 3),
+  E: w(128, 256, 4, 1),
+  F: w(256, 128, 4, 1),
+  G: w(256, 64, 4, 1),
+  H: w(64, 256, 2, 2),
+  I: w(128, 128, 5, 1),
+  J: w(192, 128, 4, 1),
+  S2: w(64, 64, 4, 2, 2),
+  S4: w(64, 64, 4, 2, 4),
+  S8: w(64, 64, 4, 2, 8),
+  R2: w(64, 32, 4, 2, 2),
+  R4: w(64, 32, 4, 2, 4),
+  R1: w(64, 32, 4, 4),
   s2: t(64, 64, 32, 32, 4, 2, 2),
   s4: t(64, 64, 32, 32, 4, 2, 4),
   s8: t(64, 64, 32, 32, 3, 2, 8),
@@ -193,7 +212,7 @@ if (options.includes('small')) {
 rmSync(out, { recursive: true, force: true });
 mkdirSync(out, { recursive: true });
 const files = Math.max(1, Math.min(Number(option('files') ?? 8), Math.ceil(cases.length / 4)));
-const texts = Array.from({ length: files }, () => ['#include "matmul/tile/tile.cuh"']);
+const texts = Array.from({ length: files }, () => ['#include "matmul/tile/tile.cuh"\n#include "matmul/tile/tile_groups.cuh"']);
 const lines = [];
 cases.forEach(({ name, full, post, format, tuning, count }, i) => {
   const { text, blocks, threads, sharedBytes } = tileKernel(full, name, tuning, 132);

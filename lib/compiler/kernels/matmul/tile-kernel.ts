@@ -11,6 +11,8 @@ import { kSharedLimitBytes, weightBits } from './template.js';
 const kPanelBytes = 128;
 /** Weight rows of a chunk. */
 const kChunkRows = 8;
+/** Outputs that a warp turns at a time, at most. */
+const kTurnOutputs = 64;
 /** Rows of sums are this far from a multiple of 128 bytes. */
 const kTurnPadBytes = 32;
 /** Shared memory that each block takes beside its own. */
@@ -57,6 +59,8 @@ export interface TileTuning {
   readonly split: number;
   /** Blocks on a multiprocessor. */
   readonly resident: number;
+  /** 1: by wgmma (sm_90a), 64 rows × all outputs of a tile per warpgroup; warpRows is 16 then. */
+  readonly wgmma: number;
 }
 
 export function rowsOf({ images, outHeight, outWidth }: TileShape): number {
@@ -107,14 +111,15 @@ export function tileLayouts(shape: Pick<TileShape, 'n' | 'weight' | 'pairs'> & {
 }
 
 /** Bytes of shared memory. */
-export function tileSharedBytes({ weight, pairs }: TileShape, { rows, outputs, warpRows, warpOutputs, stages, split }: TileTuning): number {
+export function tileSharedBytes({ weight, pairs }: TileShape, { rows, outputs, warpRows, warpOutputs, stages, split, wgmma }: TileTuning): number {
   const mx = isMx(weightFormat(weight));
-  const weightBytes = (outputs * panelK(weight) * weightBits(weight)) / 8;
+  const weightBytes = (outputs * panelK(weight) * (wgmma ? Math.max(8, weightBits(weight)) : weightBits(weight))) / 8;
   const stage = Math.ceil((rows * kPanelBytes + weightBytes + (mx ? 4 * (rows + outputs) : 0)) / 128) * 128;
   const warps = (rows / warpRows) * (outputs / warpOutputs);
+  const turned = Math.min(warpOutputs, wgmma && !pairs ? kTurnOutputs / 2 : kTurnOutputs);
   return split > 1
     ? Math.max(stages * stage, rows * (outputs * 4 + kTurnPadBytes))
-    : stages * stage + warps * (warpOutputs / (pairs ? 16 : 8) < 4 ? 16 : 8) * (warpOutputs * 4 + kTurnPadBytes);
+    : stages * stage + warps * (turned / (pairs ? 16 : 8) < 4 ? 16 : 8) * (turned * 4 + kTurnPadBytes);
 }
 
 export function tileThreads({ rows, outputs, warpRows, warpOutputs }: TileTuning): number {
@@ -127,12 +132,14 @@ export function tilesOf(shape: TileShape, { rows, outputs }: Pick<TileTuning, 'r
 
 /** Why a tuning does not fit a product, or null. */
 export function tileMisfit(shape: TileShape, tuning: TileTuning): string | null {
-  const { rows, outputs, warpRows, warpOutputs, stages, split, resident } = tuning;
+  const { rows, outputs, warpRows, warpOutputs, stages, split, resident, wgmma } = tuning;
   const threads = tileThreads(tuning);
   const shared = tileSharedBytes(shape, tuning);
-  const vectors = warpOutputs / (shape.pairs ? 16 : 8);
-  if (rows % warpRows !== 0 || outputs % warpOutputs !== 0 || warpRows % 16 !== 0 || warpOutputs % 16 !== 0 || ![2, 4, 8, 16].includes(vectors))
-    return `expected warps of 16 rows and a power of two from 16 to 128 outputs that divide a tile of ${rows} × ${outputs}`;
+  const widths = wgmma ? [32, 64, 128, 256] : shape.pairs ? [32, 64] : [16, 32, 64];
+  if (rows % warpRows !== 0 || outputs % warpOutputs !== 0 || warpRows % 16 !== 0 || !widths.includes(warpOutputs))
+    return `expected warps of 16 rows and ${widths.join(', ')} outputs that divide a tile of ${rows} × ${outputs}`;
+  if (wgmma && (rows % 64 !== 0 || warpRows !== 16 || warpOutputs !== outputs || isMx(weightFormat(shape.weight))))
+    return `expected tiles of 64 rows, and warps of 16 rows and all outputs, for wgmma`;
   if (threads < 128 || threads * resident > 1024 || rows % 32 !== 0)
     return `expected 128 to ${Math.floor(1024 / resident)} threads but received ${threads}`;
   if (stages < 2) return `expected at least 2 stages but received ${stages}`;
@@ -186,6 +193,7 @@ export function tileKernel(shape: TileShape, name: string, tuning: TileTuning, p
     ...(shape.residual ? ['residual'] : []),
     'y',
   ];
+  const type = tuning.wgmma ? 'TileGroups' : 'Tile';
   const threads = tileThreads(tuning);
   const sharedBytes = tileSharedBytes(shape, tuning);
   const tiles = tilesOf(shape, tuning);
@@ -201,14 +209,15 @@ export function tileKernel(shape: TileShape, name: string, tuning: TileTuning, p
     `  static constexpr bool kBias = ${shape.bias}, kPairs = ${shape.pairs}, kResidual = ${shape.residual};`,
     `  static constexpr int kTileRows = ${tuning.rows}, kTileOutputs = ${tuning.outputs}, kWarpRows = ${tuning.warpRows}, kWarpOutputs = ${tuning.warpOutputs};`,
     `  static constexpr int kStages = ${tuning.stages}, kSplit = ${tuning.split}, kBlocks = ${blocks};`,
+    `  static constexpr bool kWgmma = ${tuning.wgmma === 1};`,
     `  __device__ __forceinline__ static float apply(float value, float paired, float residual) { return ${shape.apply}; }`,
     '};',
     `extern "C" __global__ void ${tuning.split > 1 ? `LADDER_TILE_CLUSTER(${tuning.split}) ` : ''}__launch_bounds__(${threads}, ${tuning.resident}) ${name}(${members.map((member) => `${kMemberTypes[member]!} ${member}`).join(', ')}) {`,
     '  ladder::TileArguments p{};',
     ...members.map((member) => `  p.${member} = ${member};`),
-    `  ladder::tileProduct<${name}_config>(p);`,
+    `  ladder::${tuning.wgmma ? 'tileGroupsProduct' : 'tileProduct'}<${name}_config>(p);`,
     '}',
-    `static_assert(ladder::Tile<${name}_config>::kSharedBytes == ${sharedBytes} && ladder::Tile<${name}_config>::kBlockThreads == ${threads});`,
+    `static_assert(ladder::${type}<${name}_config>::kSharedBytes == ${sharedBytes} && ladder::${type}<${name}_config>::kBlockThreads == ${threads});`,
   ].join('\n');
   return { text, blocks, threads, sharedBytes, members };
 }

@@ -37,12 +37,13 @@ struct Tile {
   static constexpr int kSharedBytes = L::kSharedBytes;
   static constexpr int kBlockThreads = L::kBlockThreads;
   static constexpr int kSteps = 4;
+  static_assert(!C::kWgmma);
 
   const uint32_t base;
   const int warpM, warpN, lane;
 
   __device__ static void run(const TileArguments& p) {
-    extern __shared__ __align__(128) uint8_t shared[];
+    extern __shared__ __align__(1024) uint8_t shared[];
     const int warp = threadIdx.x / 32;
     Tile{sharedAddress(shared), warp / L::kWarpsN, warp % L::kWarpsN, static_cast<int>(threadIdx.x % 32)}.multiply(p);
   }
@@ -57,19 +58,7 @@ struct Tile {
   __device__ __forceinline__ void multiply(const TileArguments& p) const {
     const int rank = C::kSplit > 1 ? blockIdx.x % C::kSplit : 0;
     TileFeed<C> feed(p, base, rank);
-    TileFeed<C> early = feed;
-#pragma unroll
-    for (int i = 1; i < C::kStages; ++i) {
-      early.copyAllWeights();
-      early.advance(base + i * L::kStageBytes);
-    }
-    launchDependents();
-    waitForPrerequisites();
-#pragma unroll
-    for (int i = 1; i < C::kStages; ++i) {
-      feed.copyAllRows();
-      feed.advance(base + i * L::kStageBytes);
-    }
+    feed.fill(base);
 
     Operands operands[2];
     uint32_t stage = base;
@@ -80,6 +69,8 @@ struct Tile {
 
     const int panels = L::firstPanel(rank + 1) - L::firstPanel(rank);
     for (int tile = blockIdx.x / C::kSplit; tile < L::kTiles; tile += C::kBlocks / C::kSplit) {
+      const TileStore<C> store{p};
+      store.prefetchResidual(L::rowOf(tile), L::outputOf(tile));
       Sums sums = {};
       for (int panel = 0; panel < panels; ++panel) {
         step<0>(stage, feed, operands, sums);
@@ -93,21 +84,7 @@ struct Tile {
         feed.advance(read);
         step<3>(stage, feed, operands, sums);  // after the last tile, what it reads ahead is not used
       }
-      const TileStore<C> store{p};
-      if constexpr (C::kSplit == 1) {
-        store.run(sums, base + L::kTurnAt + (warpM * L::kWarpsN + warpN) * L::kTurnBytes, L::rowOf(tile) + warpM * C::kWarpRows,
-                  L::outputOf(tile) + warpN * C::kWarpOutputs, lane);
-      } else {
-#if __CUDA_ARCH__ >= 900
-        // The ring is empty, and nobody reads it any more.
-        waitForCopies<0>();
-        __syncthreads();
-#pragma unroll
-        for (int i = 0; i < 2 * L::kRowBlocks; ++i)
-          store.lay(sums[i / 2], i % 2, base + (warpM * C::kWarpRows + i * 8) * L::kSumPitch + warpN * C::kWarpOutputs * 4, L::kSumPitch, lane);
-        store.runSplit(base, L::rowOf(tile), L::outputOf(tile), rank);
-#endif
-      }
+      store.finishTile(sums, base, tile, rank, warpM, warpN, lane);
     }
   }
 
@@ -122,7 +99,8 @@ struct Tile {
 #pragma unroll
       for (int j = 0; j < L::kOutBlocks; ++j) {
         uint32_t low, high;
-        decodeInteger<kStep>(now.b[j][0], low, high);
+        if constexpr (T::kIsNibble) low = decodeNibbles(now.b[j][0], 0), high = decodeNibbles(now.b[j][0], 1);
+        else low = decodeBits(now.b[j][0], 2 * kStep), high = decodeBits(now.b[j][0], 2 * kStep + 1);
 #pragma unroll
         for (int i = 0; i < L::kRowBlocks; ++i) mmaS8(sums[i][j], now.a[i], low, high);
       }
@@ -183,18 +161,6 @@ struct Tile {
   }
 
   // ---- Decode and multiply ------------------------------------------------------------------------------------------------
-
-  /// B of 32 of k: 16 · value of INT4, ∓64 of INT1.
-  template <int kStep>
-  __device__ __forceinline__ static void decodeInteger(uint32_t word, uint32_t& low, uint32_t& high) {
-    if constexpr (T::kIsNibble) {
-      low = word << 4 & 0xf0f0f0f0u;
-      high = word & 0xf0f0f0f0u;
-    } else {
-      low = lop3<kAndXor>(word << (7 - 2 * kStep), 0x80808080u, 0x40404040u);
-      high = lop3<kAndXor>(word << (6 - 2 * kStep), 0x80808080u, 0x40404040u);
-    }
-  }
 
   /// Half of a step of codes of a byte, as numbers of two: of each four along k the even ones, then the odd ones, in both operands.
   template <int kHalf>

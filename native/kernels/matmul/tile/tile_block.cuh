@@ -65,16 +65,19 @@ struct TileBlock {
   static_assert(C::kWarpRows % 16 == 0 && C::kWarpOutputs % 16 == 0);
 
   // Shared memory: the ring of stages, then places where warps turn their sums. A split tile's sums take the ring's place.
-  static constexpr int kTokenBytes = C::kTileRows * 128, kWeightBytes = C::kTileOutputs / 8 * kChunkBytes;
+  /// Whether weights are decoded on their way into a stage, to bytes as FP8 has them.
+  static constexpr bool kDecoded = C::kWgmma && kInteger;
+  static constexpr int kTokenBytes = C::kTileRows * 128, kWeightBytes = C::kTileOutputs / 8 * (kDecoded ? 1024 : kChunkBytes);
   static constexpr int kWeightsAt = kTokenBytes, kXScalesAt = kWeightsAt + kWeightBytes;
   static constexpr int kScalesAt = kXScalesAt + (kMx ? C::kTileRows * 4 : 0);
   static constexpr int kStageBytes = (kScalesAt + (kMx ? C::kTileOutputs * 4 : 0) + 127) / 128 * 128;
   static_assert(C::kStages >= 2);
   static constexpr int kTurnAt = C::kStages * kStageBytes;
   /// Rows of sums lie 32 bytes apart from a multiple of 128: lanes that store eight rows at once meet all banks.
-  /// A warp turns 8 rows, or 16 so that all lanes have some of them.
-  static constexpr int kRowVectors = C::kWarpOutputs / (C::kPairs ? 16 : 8), kTurnRows = kRowVectors < 4 ? 16 : 8;
-  static constexpr int kTurnPitch = C::kWarpOutputs * 4 + 32, kTurnBytes = kTurnRows * kTurnPitch;
+  /// A warp turns 8 rows, or 16 so that all lanes have some of them, of up to 64 outputs, or 32 where more warps are to do so.
+  static constexpr int kTurnMost = C::kWgmma && !C::kPairs ? 32 : 64, kTurnOutputs = C::kWarpOutputs < kTurnMost ? C::kWarpOutputs : kTurnMost;
+  static constexpr int kRowVectors = kTurnOutputs / (C::kPairs ? 16 : 8), kTurnRows = kRowVectors < 4 ? 16 : 8;
+  static constexpr int kTurnPitch = kTurnOutputs * 4 + 32, kTurnBytes = kTurnRows * kTurnPitch;
   static constexpr int kSumPitch = C::kTileOutputs * 4 + 32, kSumBytes = C::kTileRows * kSumPitch;
   static constexpr int kTurnsBytes = C::kSplit > 1 ? 0 : kWarpsM * kWarpsN * kTurnBytes;
   static constexpr int kSharedBytes = C::kSplit > 1 && kSumBytes > kTurnAt ? kSumBytes : kTurnAt + kTurnsBytes;

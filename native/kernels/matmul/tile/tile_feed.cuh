@@ -49,6 +49,10 @@ struct TileTaps {
   __device__ __forceinline__ int place(int first) const { return first + (packed >> L::kTaps); }
 };
 
+/// Four weights of INT4, which are the low or high nibbles of a word, as 16 times what they are; of INT1, bit `bit` of each byte, as ∓64.
+__device__ __forceinline__ uint32_t decodeNibbles(uint32_t word, int half) { return (half ? word : word << 4) & 0xf0f0f0f0u; }
+__device__ __forceinline__ uint32_t decodeBits(uint32_t word, int bit) { return lop3<kAndXor>(word << (7 - bit), 0x80808080u, 0x40404040u); }
+
 template <class C>
 struct TileFeed {
   using L = TileBlock<C>;
@@ -77,19 +81,21 @@ struct TileFeed {
     if constexpr (kPart == kParts - 1) commitCopies();
   }
 
-  /// The stage's weights alone, and all else: before and after the wait for what earlier kernels write.
-  __device__ __forceinline__ void copyAllWeights() const {
-    if (tile >= L::kTiles) return;
+  /// All stages but the last, from `base` on: weights, and then, when earlier kernels have written it, all else.
+  __device__ __forceinline__ void fill(uint32_t base) {
+    TileFeed early = *this;
 #pragma unroll
-    for (int i = 0; i < kWeightCopies; ++i) copyWeights(i);
-  }
-  __device__ __forceinline__ void copyAllRows() {
-    if (tile < L::kTiles) {
-#pragma unroll
-      for (int i = 0; i < kRowCopies; ++i) copyRows(i);
-      if constexpr (L::kMx) copyScales();
+    for (int i = 1; i < C::kStages; ++i) {
+      early.copyAllWeights();
+      early.advance(base + i * L::kStageBytes);
     }
-    commitCopies();
+    launchDependents();
+    waitForPrerequisites();
+#pragma unroll
+    for (int i = 1; i < C::kStages; ++i) {
+      copyAllRows();
+      advance(base + i * L::kStageBytes);
+    }
   }
 
   /// After all parts.
@@ -107,6 +113,20 @@ struct TileFeed {
   }
 
  private:
+  __device__ __forceinline__ void copyAllWeights() const {
+    if (tile >= L::kTiles) return;
+#pragma unroll
+    for (int i = 0; i < kWeightCopies; ++i) copyWeights(i);
+  }
+  __device__ __forceinline__ void copyAllRows() {
+    if (tile < L::kTiles) {
+#pragma unroll
+      for (int i = 0; i < kRowCopies; ++i) copyRows(i);
+      if constexpr (L::kMx) copyScales();
+    }
+    commitCopies();
+  }
+
   // ---- Rows ---------------------------------------------------------------------------------------------------------------
 
   static constexpr int largestUnit(int bytes) { return bytes % 16 == 0 ? 16 : bytes % 8 == 0 ? 8 : bytes % 4 == 0 ? 4 : bytes % 2 == 0 ? 2 : 1; }
@@ -162,6 +182,7 @@ struct TileFeed {
   }
 
   __device__ __forceinline__ void enterColumn() {
+    loadPacked();
     if constexpr (!kSingle) {
       const int unit = panel * kPanelUnits + column();
       exists = L::kPanels * kPanelUnits == kUnits || unit < kUnits;
@@ -215,20 +236,53 @@ struct TileFeed {
 
   // ---- Weights ------------------------------------------------------------------------------------------------------------
 
-  static constexpr int kChunkPieces = L::kChunkBytes / 16, kWeightPieces = L::kWeightBytes / 16;
+  static constexpr int kChunkPieces = L::kChunkBytes / 16, kWeightPieces = C::kTileOutputs / 8 * kChunkPieces;
   static constexpr int kWeightCopies = (kWeightPieces + kThreads - 1) / kThreads, kChunkStep = kThreads / kChunkPieces;
   static constexpr int kCopies = kRowCopies + kWeightCopies;
   static_assert(kThreads % kChunkPieces == 0);
 
   const uint8_t* weights;
   int chunksLeft;
+  /// What this thread decodes next.
+  uint4 packed[L::kDecoded ? kWeightCopies : 1];
 
   /// Past the weights shared memory stays as it is: each output's sums are its own, and those are dropped.
-  __device__ __forceinline__ void copyWeights(int copy) const {
+  __device__ __forceinline__ bool hasWeights(int copy) const {
     const int piece = copy * kThreads + threadIdx.x;
-    if (kWeightPieces % kThreads != 0 && piece >= kWeightPieces) return;
-    if (L::kChunks % (C::kTileOutputs / 8) != 0 && copy * kChunkStep >= chunksLeft) return;
-    copyAsync16(stage + L::kWeightsAt + piece * 16, weights + static_cast<size_t>(copy * kChunkStep) * L::kPanels * L::kChunkBytes);
+    return (kWeightPieces % kThreads == 0 || piece < kWeightPieces) &&
+           (L::kChunks % (C::kTileOutputs / 8) == 0 || copy * kChunkStep < chunksLeft);
+  }
+  __device__ __forceinline__ const uint8_t* weightsOf(int copy) const {
+    return weights + static_cast<size_t>(copy * kChunkStep) * L::kPanels * L::kChunkBytes;
+  }
+
+  __device__ __forceinline__ void copyWeights(int copy) const {
+    if (!hasWeights(copy)) return;
+    const int piece = copy * kThreads + threadIdx.x;
+    if constexpr (L::kDecoded) decode(packed[copy], stage + L::kWeightsAt + piece / kChunkPieces * 1024, piece % kChunkPieces);
+    else copyAsync16(stage + L::kWeightsAt + piece * 16, weightsOf(copy));
+  }
+
+  __device__ __forceinline__ void loadPacked() {
+    if constexpr (L::kDecoded) {
+#pragma unroll
+      for (int i = 0; i < kWeightCopies; ++i)
+        if (hasWeights(i)) packed[i] = *reinterpret_cast<const uint4*>(weightsOf(i));
+    }
+  }
+
+  /// A piece of a chunk, 4 bits: of row `piece` % 8 a step; 1 bit: of row `piece` all of them. Half of a step is a piece of 16 bytes.
+  __device__ __forceinline__ static void decode(const uint4& words, uint32_t chunk, int piece) {
+    const uint32_t w[4] = {words.x, words.y, words.z, words.w};
+    constexpr bool kNibbles = L::T::kIsNibble;
+#pragma unroll
+    for (int half = 0; half < (kNibbles ? 2 : 8); ++half) {
+      uint32_t bytes[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) bytes[i] = kNibbles ? decodeNibbles(w[i], half) : decodeBits(w[i], half);
+      const int to = kNibbles ? piece / 8 * 2 + half : half;
+      storeShared16(chunk + to * 128 + piece % 8 * 16, make_uint4(bytes[0], bytes[1], bytes[2], bytes[3]));
+    }
   }
 
   // ---- Scales of MX ---------------------------------------------------------------------------------------------------------

@@ -85,46 +85,91 @@ struct TileStore {
     if (L::kM % C::kTileRows == 0 || row < L::kM) store8(row, channel, packHalves(results));
   }
 
+  // ---- Of a block -----------------------------------------------------------------------------------------------------------
+
+  /// The tile's residual comes to L2 while its products are summed.
+  __device__ __forceinline__ void prefetchResidual(int row, int weightRow) const {
+    if constexpr (C::kResidual) {
+      constexpr int kLine = 64, kRowLines = (C::kTileOutputs / kParts + kLine - 1) / kLine;
+      for (int i = threadIdx.x; i < C::kTileRows * kRowLines; i += L::kBlockThreads) {
+        const int ofAll = row + i / kRowLines, channel = weightRow / kParts + i % kRowLines * kLine;
+        if (ofAll < L::kM && channel < L::kOutputs) prefetchL2(p.residual + static_cast<size_t>(ofAll) * L::kOutputs + channel);
+      }
+    }
+  }
+
+  /// @param rank the block's in its cluster; @param warpM, warpN the warp's part of the tile
+  __device__ __forceinline__ void finishTile(const Sums& sums, uint32_t base, int tile, int rank, int warpM, int warpN, int lane) const {
+    if constexpr (C::kSplit == 1) {
+      run(sums, base + L::kTurnAt + (warpM * L::kWarpsN + warpN) * L::kTurnBytes, L::rowOf(tile) + warpM * C::kWarpRows,
+          L::outputOf(tile) + warpN * C::kWarpOutputs, lane);
+    } else {
+#if __CUDA_ARCH__ >= 900
+      // The ring is empty, and nobody reads it any more.
+      waitForCopies<0>();
+      __syncthreads();
+#pragma unroll
+      for (int i = 0; i < 2 * L::kRowBlocks; ++i)
+        lay<L::kOutBlocks>(sums[i / 2], 0, i % 2, base + (warpM * C::kWarpRows + i * 8) * L::kSumPitch + warpN * C::kWarpOutputs * 4,
+                           L::kSumPitch, lane);
+      runSplit(base, L::rowOf(tile), L::outputOf(tile), rank);
+#endif
+    }
+  }
+
   // ---- Of a warp ----------------------------------------------------------------------------------------------------------
 
-  /// Vectors of 8 outputs in a row of the warp's tile; each lane has one column of them.
+  /// Vectors of 8 outputs in a row that the warp turns; each lane has one column of them.
   static constexpr int kRowVectors = L::kRowVectors, kTurnRows = L::kTurnRows, kLaneVectors = kTurnRows * kRowVectors / 32;
+  static constexpr int kLaneStep = 32 / kRowVectors, kTurnBlocks = L::kTurnOutputs / 8;
   static_assert(32 % kRowVectors == 0 && kLaneVectors > 0);
 
   /// @param turn the warp's own place; @param row, weightRow of the warp's first sum
   __device__ __forceinline__ void run(const Sums& sums, uint32_t turn, int row, int weightRow, int lane) const {
-    const int column = lane % kRowVectors, channel = weightRow / kParts + column * 8;
-    const Terms ofChannels = terms(channel);
 #pragma unroll
-    for (int i = 0; i < C::kWarpRows / kTurnRows; ++i) {
-      const int first = row + i * kTurnRows + lane / kRowVectors;
+    for (int group = 0; group < L::kOutBlocks / kTurnBlocks; ++group) {
+      const int column = lane % kRowVectors, channel = (weightRow + group * L::kTurnOutputs) / kParts + column * 8;
+      const Terms ofChannels = terms(channel);
       RowTerms8 ofRows[kLaneVectors];
+      loadRows(row + lane / kRowVectors, channel, ofRows);
 #pragma unroll
-      for (int v = 0; v < kLaneVectors; ++v) ofRows[v] = rowTerms(first + v * (32 / kRowVectors), channel);
+      for (int i = 0; i < C::kWarpRows / kTurnRows; ++i) {
+        const int first = row + i * kTurnRows + lane / kRowVectors;
 #pragma unroll
-      for (int half = 0; half < kTurnRows / 8; ++half) {
-        const int ofWarp = i * (kTurnRows / 8) + half;
-        lay(sums[ofWarp / 2], ofWarp % 2, turn + half * 8 * L::kTurnPitch, L::kTurnPitch, lane);
+        for (int half = 0; half < kTurnRows / 8; ++half) {
+          const int ofWarp = i * (kTurnRows / 8) + half;
+          lay<kTurnBlocks>(sums[ofWarp / 2], group * kTurnBlocks, ofWarp % 2, turn + half * 8 * L::kTurnPitch, L::kTurnPitch, lane);
+        }
+        __syncwarp();
+        RowTerms8 now[kLaneVectors];
+#pragma unroll
+        for (int v = 0; v < kLaneVectors; ++v) now[v] = ofRows[v];
+        if (i + 1 < C::kWarpRows / kTurnRows) loadRows(first + kTurnRows, channel, ofRows);
+#pragma unroll
+        for (int v = 0; v < kLaneVectors; ++v) {
+          const uint32_t from = turn + (lane / kRowVectors + v * kLaneStep) * L::kTurnPitch + column * kParts * 32;
+          Sum eight[kParts][8];
+#pragma unroll
+          for (int part = 0; part < kParts; ++part) read8(from + part * 32, eight[part]);
+          finish(first + v * kLaneStep, channel, eight, ofChannels, now[v]);
+        }
+        __syncwarp();
       }
-      __syncwarp();
-#pragma unroll
-      for (int v = 0; v < kLaneVectors; ++v) {
-        const uint32_t from = turn + (lane / kRowVectors + v * (32 / kRowVectors)) * L::kTurnPitch + column * kParts * 32;
-        Sum eight[kParts][8];
-#pragma unroll
-        for (int part = 0; part < kParts; ++part) read8(from + part * 32, eight[part]);
-        finish(first + v * (32 / kRowVectors), channel, eight, ofChannels, ofRows[v]);
-      }
-      __syncwarp();
     }
   }
 
-  /// Half of 16 rows of sums, as the fragments have them, to 8 rows of `pitch` bytes.
-  __device__ __forceinline__ static void lay(const Sum (&sums)[L::kOutBlocks][4], int half, uint32_t to, int pitch, int lane) {
+  __device__ __forceinline__ void loadRows(int first, int channel, RowTerms8 (&ofRows)[kLaneVectors]) const {
 #pragma unroll
-    for (int j = 0; j < L::kOutBlocks; ++j) {
-      asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(to + lane / 4 * pitch + j * 32 + lane % 4 * 8), "r"(bits(sums[j][half * 2])),
-                   "r"(bits(sums[j][half * 2 + 1]))
+    for (int v = 0; v < kLaneVectors; ++v) ofRows[v] = rowTerms(first + v * kLaneStep, channel);
+  }
+
+  /// Half of 16 rows of sums, as the fragments have them, to 8 rows of `pitch` bytes.
+  template <int kBlocks>
+  __device__ __forceinline__ static void lay(const Sum (&sums)[L::kOutBlocks][4], int first, int half, uint32_t to, int pitch, int lane) {
+#pragma unroll
+    for (int j = 0; j < kBlocks; ++j) {
+      asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(to + lane / 4 * pitch + j * 32 + lane % 4 * 8),
+                   "r"(bits(sums[first + j][half * 2])), "r"(bits(sums[first + j][half * 2 + 1]))
                    : "memory");
     }
   }
