@@ -1,15 +1,18 @@
 // compute-sanitizer over every kernel that the builder instantiates: a small checkpoint of each weight format, model and
-// batch is built, all in parallel, and verified under each tool, each in a process of its own.
+// batch is built, all in parallel, and run under each tool, each in a process of its own: one pass over its operators, since a
+// tool says nothing new of a kernel's second launch. Numbers are `ladder verify`'s business; --verify has it done here as well, in
+// four launches of each kernel.
 // One line per tool and checkpoint; a JSON summary; exit 0 when all are clean, 1 when one is not (or none could be told),
 // 2 for a wrong command line or a machine without the tool. Nothing a tool reports is filtered.
 //
 // Usage: node bench/sanitize.mjs [--out FILE] [--tools memcheck,racecheck,initcheck,synccheck] [--formats int4,nf4,…]
-//   [--models llama2-tiny,bloom-tiny] [--batches 1,32] [--arch sm_90a] [--total-s 240] [--each-s 60] [--jobs 4] [--build-only]
+//   [--models llama2-tiny,bloom-tiny] [--batches 1,32] [--arch sm_90a] [--total-s 240] [--each-s 60] [--jobs 4] [--verify]
+//   [--folder DIR] keeps the checkpoints there, and builds only what is not there or is stale; [--build-only]
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
@@ -55,7 +58,12 @@ function readOptions() {
       options: {
         ...Object.fromEntries(Object.entries(defaults).map(([name, value]) => [name, { type: 'string', default: value }])),
         out: { type: 'string' },
+        folder: { type: 'string' },
+        verify: { type: 'boolean', default: false },
         'build-only': { type: 'boolean', default: false },
+        // What the processes under the tool are: one pass over a checkpoint's operators.
+        pass: { type: 'string' },
+        device: { type: 'string' },
       },
     }));
   } catch (error) {
@@ -82,7 +90,11 @@ function readOptions() {
     eachMs: 1000 * number('each-s'),
     jobs: number('jobs'),
     out: values.out,
+    folder: values.folder && resolve(values.folder),
+    verify: values.verify,
     buildOnly: values['build-only'],
+    pass: values.pass,
+    device: values.device,
   };
 }
 
@@ -148,15 +160,29 @@ async function build({ formats, models, batches, arch }, folder) {
     { root: folder, list: cases },
     { root: join(folder, 'alone'), list: alone },
   ].filter(({ list }) => list.length > 0);
-  const checkpoints = [];
-  for (const { root, list } of parts) {
-    const built = await buildCheckpoints(
-      list.map(({ words }) => parseRequest(words)),
-      { root, arch, compile: true, targets, onProgress },
-    );
-    checkpoints.push(...list.map(({ name }, i) => ({ name, folder: built[i].folder })));
+  const checkpoints = await Promise.all(
+    parts.map(async ({ root, list }) => {
+      const built = await buildCheckpoints(
+        list.map(({ words }) => parseRequest(words)),
+        { root, arch, compile: true, targets, onProgress },
+      );
+      return list.map(({ name }, i) => ({ name, folder: built[i].folder }));
+    }),
+  );
+  return checkpoints.flat();
+}
+
+/** One pass over the operators of a checkpoint that is built: a first run goes from one to the next, each to its end. */
+async function pass(folder, device) {
+  const { loadPrebuilt } = await import(new URL('../dist/index.js', import.meta.url));
+  try {
+    const layer = await loadPrebuilt(folder, { device, build: false });
+    await layer.run();
+    await layer.dispose();
+  } catch (error) {
+    process.stderr.write(`sanitize: ${error.message} [${error.code}]\n`);
+    process.exitCode = 1;
   }
-  return checkpoints;
 }
 
 /** How to end what runs, should this process end first. */
@@ -220,7 +246,7 @@ export function judge({ status, output, timedOut }, limitMs) {
   if (/terminated before first instrumented API call|Unable to find injection library/.test(output))
     return not('the tool was not attached to the device', first);
   if (status === 3) return not('the checkpoint does not verify', tail);
-  if (status !== 0) return not(`ladder verify exited with status ${status}`, tail);
+  if (status !== 0) return not(`the run exited with status ${status}`, tail);
   return { status: 'ok', reason: null, errors, lines: [] };
 }
 
@@ -228,6 +254,7 @@ async function main() {
   const started = performance.now();
   const options = readOptions();
   if (!existsSync(cli)) fail('dist/ is not there: run `node bench/setup.mjs` first');
+  if (options.pass !== undefined) return pass(options.pass, options.device);
   const load = (path) => import(new URL(`../dist/${path}`, import.meta.url));
   const [{ findProgram, writeWhole }, { listDevices }, { packageCommit }, { cudaHomes }] = await Promise.all([
     load('files.js'),
@@ -246,7 +273,7 @@ async function main() {
     );
   if (!options.buildOnly && gpu === undefined) fail('there is no GPU; --build-only builds the checkpoints all the same');
 
-  const folder = await mkdtemp(join(tmpdir(), 'ladder-sanitize-'));
+  const folder = options.folder ?? (await mkdtemp(join(tmpdir(), 'ladder-sanitize-')));
   const results = [];
   try {
     const checkpoints = await build(options, folder);
@@ -267,44 +294,35 @@ async function main() {
           errors: null,
           lines: [],
           seconds: 0,
+          limitSeconds: Math.max(0, Math.floor(limitMs / 1000)),
         };
         if (limitMs < 1000) {
           results.push(notRun);
           continue;
         }
         const begun = performance.now();
-        const ran = await run(
-          tool,
-          [
-            '--tool',
-            job.tool,
-            '--error-exitcode',
-            String(kErrorExit),
-            process.execPath,
-            cli,
-            'verify',
-            job.checkpoint.folder,
-            '--device',
-            gpu.id,
-            '--no-build',
-          ],
-          limitMs,
-        );
+        const { folder: at } = job.checkpoint;
+        const work = options.verify ? [cli, 'verify', at, '--no-build'] : [process.argv[1], '--pass', at];
+        const toolArguments = ['--tool', job.tool, '--error-exitcode', String(kErrorExit)];
+        const ran = await run(tool, [...toolArguments, process.execPath, ...work, '--device', gpu.id], limitMs);
         const seconds = (performance.now() - begun) / 1000;
         if (ran.timedOut && limitMs === leftMs) {
           results.push(notRun);
           continue;
         }
         const verdict = judge(ran, limitMs);
-        results.push({ tool: job.tool, checkpoint: job.checkpoint.name, ...verdict, seconds: Number(seconds.toFixed(1)) });
+        results.push({ ...notRun, ...verdict, seconds: Number(seconds.toFixed(1)) });
         process.stdout.write(
-          `${name}  ${verdict.status === 'ok' ? 'ok' : `FAILED: ${verdict.reason}`}  (${seconds.toFixed(1)} s)\n${verdict.lines.map((line) => `    ${line}\n`).join('')}`,
+          `${name}  ${verdict.status === 'ok' ? 'ok' : `FAILED: ${verdict.reason}`}  (${seconds.toFixed(1)} s of at most ${notRun.limitSeconds})\n${verdict.lines.map((line) => `    ${line}\n`).join('')}`,
         );
       }
     };
     await Promise.all(Array.from({ length: options.jobs }, work));
     const count = (status) => results.filter((result) => result.status === status).length;
-    process.stdout.write(`${count('ok')} ok, ${count('failed')} failed, ${count('not run')} not run, on ${gpu.name}\n`);
+    const totalSeconds = (performance.now() - started) / 1000;
+    process.stdout.write(
+      `${count('ok')} ok, ${count('failed')} failed, ${count('not run')} not run, on ${gpu.name}, in ${totalSeconds.toFixed(0)} s\n`,
+    );
     if (options.out !== undefined) {
       const summary = {
         schema: 'ladder-sanitize/1',
@@ -313,13 +331,16 @@ async function main() {
         date: new Date().toISOString(),
         commit: packageCommit(),
         buildSeconds: Number((buildMs / 1000).toFixed(1)),
+        totalSeconds: Number(totalSeconds.toFixed(1)),
+        verified: options.verify,
+        jobs: options.jobs,
         results,
       };
       await writeWhole(options.out, `${JSON.stringify(summary, null, 1)}\n`);
     }
     if (count('ok') < results.length) process.exitCode = 1;
   } finally {
-    await rm(folder, { recursive: true, force: true });
+    if (options.folder === undefined) await rm(folder, { recursive: true, force: true });
   }
 }
 

@@ -383,7 +383,7 @@ export interface NativeExecutor {
   readonly loadTimes: NativeLoadTimes;
   /** Copies `bytes` into the entry. */
   write(entry: number, bytes: Uint8Array): Promise<void>;
-  /** The entry's bytes, `offset`…`offset+length` (default: all). */
+  /** The entry's bytes, `offset`…`offset+length` (default: all); `cancel` ends it between pieces. */
   read(entry: number, offset?: number, length?: number): Promise<ArrayBuffer>;
   fill(entry: number, fill: Fill, key: bigint): Promise<void>;
   /** Sets every byte of the entry. */

@@ -63,11 +63,14 @@ def power_capped(state):
     return not clock or not highest or clock / highest < CAPPED_CLOCK_SHARE
 
 
-def measure_samples(call, min_samples, max_samples, max_ms, recovery_ms, read_state, progress):
-    """One pair of events per inference, in bursts, shorter and with a pause after each once the power limit slowed one, as in bursts.ts.
-    Stops at `max_samples`, or after `max_ms` once `min_samples` are there. `read_state`: clock and throttle reasons, or None."""
+def measure_samples(call, min_samples, max_samples, max_ms, recovery_ms, rests, read_state, progress):
+    """One pair of events per inference, in bursts, shorter and with a pause after each once the power limit slowed one, as in bursts.ts;
+    `rests`: from the beginning, and after the caller's warm-up. Stops at `max_samples`, or after `max_ms` once `min_samples` are there. `read_state`: clock and throttle reasons, or None."""
     kept, capped, everything = [], [], []
-    burst_ms, paused_ms, paused_in_vain_ms = BURST_MS, 0.0, 0.0
+    burst_ms, paused_ms, paused_in_vain_ms = LEAST_BURST_MS if rests and recovery_ms > 0 else BURST_MS, 0.0, 0.0
+    cooled = burst_ms < BURST_MS
+    if cooled:
+        time.sleep(recovery_ms / 1e3)
 
     def count(bursts):
         return sum(len(burst["rawMs"]) for burst in bursts)
@@ -83,7 +86,7 @@ def measure_samples(call, min_samples, max_samples, max_ms, recovery_ms, read_st
             break
         if count(everything) >= min_samples and host_ms(capped) + paused_in_vain_ms > PATIENCE * max_ms:
             break
-        if everything:
+        if everything or cooled:
             warm_up(call, BURST_WARM_UP_MS, 1)
         fitting = max(1, int(burst_ms / min(burst["hostMs"] / len(burst["rawMs"]) for burst in everything))) if everything else max_samples
         burst = take_burst(call, min((min_samples if time_is_up else max_samples) - count(kept), fitting), burst_ms)

@@ -29,8 +29,9 @@ import traceback
 
 OLDEST_TORCH = (2, 5)  # scaled_dot_product_attention(enable_gqa=…)
 # Relative L2 error of the output against an FP32 evaluation of the weights before they were quantised: roundings to FP16; to 4
-# bits of mantissa, of both operands; to 16 steps per group of weights. A product that is left out changes far more.
-TOLERANCE = {"fp16": 1e-2, "fp8": 5e-2, "int4": 0.15}
+# bits of mantissa, of both operands (0.8 to 2.1 % on tiny layers); to 16 steps per group of weights (1.3 to 3.7 %). Without
+# either product of the MLP it is 10 % and more.
+TOLERANCE = {"fp16": 1e-2, "fp8": 3e-2, "int4": 6e-2}
 
 
 class Failure(Exception):
@@ -252,7 +253,7 @@ def measure(arguments, torch):
     state_before = nvml.state()
     protocol.warm_up(call, arguments.warmup_ms)
     result, states = protocol.measure_samples(call, arguments.min_samples, arguments.max_samples, arguments.max_ms, arguments.recovery_ms,
-                                              nvml.state, throttled_progress("samples"))
+                                              arguments.rests, nvml.state, throttled_progress("samples"))
     sustained = None
     if arguments.sustained:
         log_progress("sustained")
@@ -343,6 +344,7 @@ def parse_arguments():
     parser.add_argument("--max-samples", type=int, default=2000)
     parser.add_argument("--max-ms", type=float, default=3000)
     parser.add_argument("--recovery-ms", type=float, default=250, help="pause after 100 ms that the power limit slowed down; 0: none, and all samples count")
+    parser.add_argument("--rests", action="store_true", help="short bursts and pauses from the beginning: arithmetic decides")
     parser.add_argument("--sustained", action="store_true", help="sample after a second of load as well, with nothing set aside")
     parser.add_argument("--number", type=int, default=5)
     parser.add_argument("--repeat", type=int, default=5)

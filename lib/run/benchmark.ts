@@ -84,7 +84,7 @@ export async function measure(subject: Subject, options: CheckedBenchmarkOptions
   const { statesDuring, setAsideMs, ...figures } = await cancellable(executor, options.signal, () =>
     options.mode === 'paper'
       ? measurePaper(executor, launch, options, watch, progress)
-      : measureSamples(executor, launch, watch, options, progress),
+      : measureSamples(executor, launch, watch, isComputeBound(subject.setting, subject.manifest), options, progress),
   );
   const condition = device.kind === 'cuda' && options.mode === 'samples' && options.recoveryMs > 0 ? 'burst' : null;
   const lasting =
@@ -251,6 +251,7 @@ async function measureSamples(
   executor: NativeExecutor,
   launch: 'stream' | 'graph',
   watch: DeviceWatch,
+  rests: boolean,
   options: CheckedBenchmarkOptions,
   onProgress: (fraction: number) => void,
 ): Promise<Figures> {
@@ -268,7 +269,7 @@ async function measureSamples(
           onProgress,
           pause: (ms) => setTimeout(ms, undefined, { signal: options.signal }).catch(() => throwIfAborted(options.signal)),
         },
-        { ...limits, recoveryMs: options.recoveryMs },
+        { ...limits, recoveryMs: options.recoveryMs, rests },
       )
     : { ...(await executor.measureSamples({ ...how, ...limits }, onProgress)), states: [], setAsideMs: [] };
   const samples = summariseSamples(result.gpuMs);

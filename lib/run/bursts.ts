@@ -1,7 +1,8 @@
 /**
  * Samples in bursts. Where the power limit slowed a burst down, it is set aside, not lost, and the GPU is given a pause: nvbench's
  * rule (its throttle threshold and recovery delay), with what was set aside in the result. From then on bursts are half as long and
- * a pause follows each, as work that meets the limit within one burst would meet it in the next.
+ * a pause follows each, as work that meets the limit within one burst would meet it in the next. Where arithmetic decides it does
+ * from the beginning, whichever side of the threshold its clock is on: else the faster of two systems could be the one that rested.
  */
 import type { NativeDeviceState, SamplesOptions, SamplesResult } from '../native.js';
 import { cappedClockShare, powerCapped } from './judgement.js';
@@ -17,7 +18,11 @@ const kPatience = 2;
 
 type Limits = Pick<SamplesOptions, 'warmupMs' | 'minSamples' | 'maxSamples' | 'maxMs'>;
 /** As in `BenchmarkOptions`. */
-export type BurstLimits = Limits & { readonly recoveryMs: number };
+export type BurstLimits = Limits & {
+  readonly recoveryMs: number;
+  /** Short bursts with pauses from the beginning, and one after the warm-up. */
+  readonly rests: boolean;
+};
 
 /** The GPU at work. */
 export interface BurstSource {
@@ -49,14 +54,17 @@ class Bursts {
   private readonly kept: Burst[] = [];
   private readonly capped: Burst[] = [];
   private readonly all: Burst[] = [];
-  private burstMs = kBurstMs;
+  private burstMs: number;
+  private warm = false;
   private pausedMs = 0;
   private pausedInVainMs = 0;
 
   constructor(
     private readonly source: BurstSource,
     private readonly limits: BurstLimits,
-  ) {}
+  ) {
+    this.burstMs = limits.rests && limits.recoveryMs > 0 ? kLeastBurstMs : kBurstMs;
+  }
 
   private get timeIsUp(): boolean {
     return hostMsOf(this.kept) + this.pausedMs >= this.limits.maxMs;
@@ -86,8 +94,15 @@ class Bursts {
 
   async take(): Promise<void> {
     const { warmupMs, minSamples, maxSamples, recoveryMs } = this.limits;
+    const first = !this.warm;
+    this.warm = true;
+    if (first && this.burstMs < kBurstMs) {
+      await this.source.take({ warmupMs, minSamples: 1, maxSamples: 1, maxMs: 0 });
+      await this.source.pause(recoveryMs);
+      return;
+    }
     const samples = await this.source.take({
-      warmupMs: this.all.length === 0 ? warmupMs : kBurstWarmupMs,
+      warmupMs: first ? warmupMs : kBurstWarmupMs,
       minSamples: 1,
       maxSamples: Math.min((this.timeIsUp ? minSamples : maxSamples) - countOf(this.kept), this.mostSamples),
       maxMs: this.burstMs,

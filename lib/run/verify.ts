@@ -189,7 +189,7 @@ async function poisonAndRun(
   const argumentStorages = new Set(argumentNodes.flatMap((node) => nodes[node]!.outputs.map(storageOf)));
   for (const entry of heads) if (!argumentStorages.has(storageOf(entry))) await executor.setBytes(entry, poison);
   await cancellable(executor, options.signal, () => executor.run());
-  return Promise.all(heads.map(async (entry) => new Uint8Array(await executor.read(entry))));
+  return cancellable(executor, options.signal, () => Promise.all(heads.map(async (entry) => new Uint8Array(await executor.read(entry)))));
 }
 
 /**

@@ -124,7 +124,7 @@ Napi::Value ExecutorObject::read(const Info& info) {
     call->keep(buffer);
     void* data = buffer.Data();
     return submit(info.Env(), std::move(call), [=](Task& task) -> Settle {
-      executorOf(task).read(static_cast<uint32_t>(entry), offset, length, data);
+      executorOf(task).read(static_cast<uint32_t>(entry), offset, length, data, task.cancelled);
       return [&task](Napi::Env) { return task.kept.back().Value(); };
     });
   });

@@ -31,7 +31,8 @@ class Executor {
 
   // Data (executor_data.cc). All wait until the bytes are there.
   void write(uint32_t entry, const void* bytes, uint64_t sizeBytes);
-  void read(uint32_t entry, uint64_t offset, uint64_t sizeBytes, void* target);
+  /// @throws Error ABORTED between pieces of a large tensor
+  void read(uint32_t entry, uint64_t offset, uint64_t sizeBytes, void* target, const CancelFlag& cancelled);
   /// The entry's bytes where they lie on the host; null on the device.
   const void* hostData(uint32_t entry) const;
   /// @throws Error UNSUPPORTED for a type that the kind of fill does not define

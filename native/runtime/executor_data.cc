@@ -26,13 +26,18 @@ void Executor::write(uint32_t entry, const void* bytes, uint64_t sizeBytes) {
   copyFromHost(storageOf(entry), bytes, sizeBytes, stream_ ? &*stream_ : nullptr);
 }
 
-void Executor::read(uint32_t entry, uint64_t offset, uint64_t sizeBytes, void* target) {
+void Executor::read(uint32_t entry, uint64_t offset, uint64_t sizeBytes, void* target, const CancelFlag& cancelled) {
   const uint64_t available = checkedEntry(entry).sizeBytes;
   if (offset > available || sizeBytes > available - offset) {
     throw Error("WRONG_LENGTH", "expected a range within the " + std::to_string(available) + " bytes of entry " + std::to_string(entry) +
                                     " but received offset " + std::to_string(offset) + ", length " + std::to_string(sizeBytes));
   }
-  copyToHost(target, storageOf(entry), offset, sizeBytes, stream_ ? &*stream_ : nullptr);
+  constexpr uint64_t kPieceBytes = 64u << 20;  // a tenth of a second at the slowest
+  for (uint64_t at = 0; at < sizeBytes; at += kPieceBytes) {
+    throwIfCancelled(cancelled);
+    const uint64_t bytes = std::min(kPieceBytes, sizeBytes - at);
+    copyToHost(static_cast<uint8_t*>(target) + at, storageOf(entry), offset + at, bytes, stream_ ? &*stream_ : nullptr);
+  }
 }
 
 const void* Executor::hostData(uint32_t entry) const {

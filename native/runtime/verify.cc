@@ -17,7 +17,7 @@ namespace {
 
 // As floating-point numbers of any width the first poison is NaN, the second a large number; as integers they differ.
 constexpr uint8_t kPoisons[2] = {0xff, 0x7e};
-/// What is downloaded between two looks at the cancel flag: a tenth of a second at the slowest.
+/// What of the second run is held at a time.
 constexpr uint64_t kPieceBytes = 64u << 20;
 
 /// Host memory that is not initialised. In large pages, as clearing small ones takes longer than what is copied into them.
@@ -43,10 +43,7 @@ class Bytes {
 
 Bytes download(Executor& executor, uint32_t entry, const CancelFlag& cancelled) {
   Bytes bytes(executor.plan().entries[entry].sizeBytes);
-  for (uint64_t at = 0; at < bytes.size(); at += kPieceBytes) {
-    throwIfCancelled(cancelled);
-    executor.read(entry, at, std::min(kPieceBytes, bytes.size() - at), bytes.data() + at);
-  }
+  executor.read(entry, 0, bytes.size(), bytes.data(), cancelled);
   return bytes;
 }
 
@@ -63,9 +60,8 @@ void compareRuns(Executor& executor, uint32_t entry, const Bytes& first, VerifyO
   const Bytes piece(std::min(pieceBytes, first.size()));
   result.deterministic = true;
   for (uint64_t at = 0; at < first.size(); at += pieceBytes) {
-    throwIfCancelled(cancelled);
     const uint64_t bytes = std::min(pieceBytes, first.size() - at);
-    executor.read(entry, at, bytes, piece.data());
+    executor.read(entry, at, bytes, piece.data(), cancelled);
     if (sameBytes(first.data() + at, piece.data(), bytes, &cancelled)) continue;  // poison would differ
     result.deterministic = false;
     result.unwritten += countUnwritten({type, first.data() + at, bytes}, piece.data(), kPoisons, &cancelled);

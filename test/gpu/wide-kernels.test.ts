@@ -35,6 +35,8 @@ function products(weight: string, group: DenseShapeV1['group']): OperatorCase[] 
   return [
     product(`least${suffix}`, weight, { ...given, m: 65, n: 8, k }, false),
     product(`panels${suffix}`, weight, { ...given, m: 127, n: 384, k: 3 * k, bias: true }, true, { cluster: 1 }),
+    // The last tile's second warpgroup has no rows.
+    product(`panels_half${suffix}`, weight, { ...given, m: 300, n: 320, k: 2 * k }, true),
     product(`silu${suffix}`, weight, { ...given, m: 300, n: 384, k: 5 * k, bias: true, function: 'silu_mul' }, true),
     product(`silu_rows${suffix}`, weight, { ...given, m: 257, n: 256, k: 2 * k, function: 'silu_mul', residual: true }, false),
     product(`rows${suffix}`, weight, { ...given, m: 127, n: 192, k: 3 * k, bias: true }, false, { cluster: 1 }),

@@ -15,7 +15,7 @@ class PretendGpu {
     private readonly recovers = true,
   ) {}
 
-  async take({ warmupMs, minSamples, maxSamples, maxMs }: Omit<BurstLimits, 'recoveryMs'>) {
+  async take({ warmupMs, minSamples, maxSamples, maxMs }: Omit<BurstLimits, 'recoveryMs' | 'rests'>) {
     expect(maxSamples).toBeGreaterThanOrEqual(minSamples);
     this.warmups.push(warmupMs);
     this.capped ||= this.workedMs >= this.untilCappedMs;
@@ -43,7 +43,7 @@ class PretendGpu {
   }
 }
 
-const limits: BurstLimits = { warmupMs: 200, minSamples: 100, maxSamples: 1000, maxMs: 3000, recoveryMs: 250 };
+const limits: BurstLimits = { warmupMs: 200, minSamples: 100, maxSamples: 1000, maxMs: 3000, recoveryMs: 250, rests: false };
 const measure = async (gpu: PretendGpu, change: Partial<BurstLimits> = {}): Promise<BurstResult> =>
   sampleInBursts(gpu, { ...limits, ...change });
 
@@ -67,6 +67,15 @@ describe('sampleInBursts', () => {
     expect(setAsideWarnings(result.setAsideMs).join()).toMatch(
       /50 more samples, their median 2.000 ms, were set aside: the power limit held the clock below 75 %/,
     );
+  });
+
+  it('rests from the beginning where arithmetic decides, though no clock was low', async () => {
+    const gpu = new PretendGpu(Infinity);
+    const result = await measure(gpu, { rests: true });
+    // The warm-up, then bursts of 40 ms, a pause after each.
+    expect([gpu.warmups[0], new Set(gpu.warmups.slice(1))]).toEqual([200, new Set([2])]);
+    expect(gpu.pauses.length).toBe(gpu.warmups.length);
+    expect([result.gpuMs.length, result.setAsideMs]).toEqual([40 * (gpu.pauses.length - 1), []]);
   });
 
   it('counts all samples, with their readings, where no pause helps or none is wanted', async () => {

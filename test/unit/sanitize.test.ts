@@ -1,11 +1,13 @@
-// bench/sanitize.mjs as far as that needs no GPU: its arguments, what it says where the tool is missing, and how it reads
-// what compute-sanitizer writes.
+// bench/sanitize.mjs as far as that needs no GPU: its arguments, the pass that is run under the tool, and how it reads what
+// compute-sanitizer writes.
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
+import { buildCheckpoint } from '../../lib/compiler/build.js';
+import { parseRequest } from '../../lib/compiler/request.js';
 // @ts-expect-error plain JavaScript
 import { judge } from '../../bench/sanitize.mjs';
 
@@ -83,5 +85,16 @@ describe('the command line', () => {
   ])('%j is status 2', (args, message) => {
     const { status, stderr } = ran(...args);
     expect([status, stderr]).toEqual([2, expect.stringMatching(message)]);
+  });
+
+  it('--pass runs a checkpoint once, and says why it could not', async () => {
+    const { folder } = await buildCheckpoint(parseRequest({ model: 'llama2-tiny', batch: 1, seq: 1, weight: 'int4' }), {
+      root: empty,
+      compile: false,
+    });
+    expect(ran('--pass', folder, '--device', 'cpu')).toMatchObject({ status: 0, stderr: '' });
+    writeFileSync(join(folder, 'graph.json'), '{}');
+    const { status, stderr } = ran('--pass', folder, '--device', 'cpu');
+    expect([status, stderr]).toEqual([1, expect.stringMatching(/^sanitize: .*\[BAD_GRAPH\]\n$/)]);
   });
 });

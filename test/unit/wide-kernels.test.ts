@@ -102,7 +102,7 @@ describe('wide products', () => {
     expect(copy!.plan.definitions).toContain('!(a0 < 130) ? 0.0f :');
   });
 
-  it('write panels whole tiles at a time, and none with a residual', () => {
+  it('write panels where the last tile is half full, too, and none with a residual', () => {
     const panelsOf = (rows: number, residual: boolean): readonly (readonly [string, boolean])[] => {
       const graph = new GraphBuilder();
       const x = graph.input('x', [
@@ -115,9 +115,8 @@ describe('wide products', () => {
       return operators.map(({ family, program }) => [family.id, isInPanels(program.values[program.outputs[0]!]!)]);
     };
     const copy = ['simple/elementwise', true];
-    expect(panelsOf(512, false)).toEqual([copy, ['matmul/wide', true], ['matmul/wide', false]]);
-    for (const others of [panelsOf(512, true), panelsOf(192, false)])
-      expect(others).toEqual([copy, ['matmul/wide', false], copy, ['matmul/wide', false]]);
+    for (const rows of [512, 192]) expect(panelsOf(rows, false)).toEqual([copy, ['matmul/wide', true], ['matmul/wide', false]]);
+    expect(panelsOf(512, true)).toEqual([copy, ['matmul/wide', false], copy, ['matmul/wide', false]]);
   });
 
   it('share quantised tokens with kernels that read rows: they are quantised once more, in rows', () => {

@@ -10,7 +10,7 @@ import { sustainedFigures } from '../../run/benchmark.js';
 import { setAsideWarnings } from '../../run/bursts.js';
 import { formatLabel, kPlainFormat } from '../../formats/index.js';
 import { models, type FormatPair } from '../../models/index.js';
-import { meanState } from '../../run/conditions.js';
+import { isComputeBound, meanState } from '../../run/conditions.js';
 import { judgeMeasurement } from '../../run/judgement.js';
 import { packageRoot } from '../../run/package.js';
 import { deviceStateSchema, recordSchema, type BenchRecord } from '../../run/record.js';
@@ -253,6 +253,7 @@ function scriptArguments(
     '--min-repeat-ms': options.minRepeatMs,
   };
   for (const [flag, value] of Object.entries(flags)) if (value !== undefined) args.push(flag, String(value));
+  if (isComputeBound(case_.setting)) args.push('--rests');
   if (conditionsOf(case_, options).sustained) args.push('--sustained');
   return args;
 }

@@ -14,7 +14,7 @@ import { models, type FormatPair } from '../../models/index.js';
 import { native, type NativeDeviceState } from '../../native.js';
 import { measureSustained, sampleLimits, sustainedFigures, type SustainedSamples, type SustainedSource } from '../../run/benchmark.js';
 import { sampleInTurn, setAsideWarnings, type BurstResult, type BurstSource } from '../../run/bursts.js';
-import { meanState } from '../../run/conditions.js';
+import { isComputeBound, meanState } from '../../run/conditions.js';
 import { judgeMeasurement } from '../../run/judgement.js';
 import { caseOf } from '../../run/names.js';
 import { throwIfAborted } from '../../run/options.js';
@@ -208,7 +208,7 @@ export class VendorAdapter implements BaselineAdapter {
           onProgress: (fraction) => options.onProgress?.({ stage: 'samples', fraction, detail: name }),
         }),
       ),
-      { ...limits, recoveryMs: options.recoveryMs ?? 250 },
+      { ...limits, recoveryMs: options.recoveryMs ?? 250, rests: isComputeBound(case_.setting) },
     );
     if (!conditionsOf(case_, options).sustained) return [bursts, null];
     const lasting = sides.map((): SustainedSamples[] => []);

@@ -1,12 +1,11 @@
 /**
  * Norm and quantisation of rows, alone or one after the other: native/kernels/norm/activation.cuh, one block per row; into panels
- * norm/panels.cuh, up to eight rows per block.
+ * norm/panels.cuh, two rows per block.
  */
 import { LadderError } from '../../errors.js';
 import { formats } from '../../formats/index.js';
 import { isQuantised, type Layout, type Program } from '../../operators/program.js';
-import type { Target } from '../targets.js';
-import { defineFamily, kOtherKind, type PlanContext, Refusal } from './family.js';
+import { defineFamily, kOtherKind, Refusal } from './family.js';
 import { floatLiteral, parameters, singleLaunch } from './launch.js';
 import { isInPanels, isPanelStorage, panelLayout } from './panels.js';
 import type { KernelPlan, Tuning } from './plan.js';
@@ -86,50 +85,38 @@ function misfit(k: number, threads: number): string | null {
     : null;
 }
 
-/** Threads of a block that writes panels, so that two blocks are on a multiprocessor. */
-const kPanelThreads = 512;
+/** Of a block that writes panels: rows, and vectors of a thread where there are threads enough. */
+const kPanelRows = 2;
+const kPanelVectorsPerThread = 8;
+/** Threads of all blocks on a multiprocessor: as many as have 64 registers each. */
+const kResidentThreads = 1024;
 
-/** How rows are dealt out among blocks that write panels. */
-interface PanelBlocks {
-  /** Rows of a block, and blocks of a cluster that share them. */
-  readonly rows: number;
-  readonly split: number;
-  readonly threads: number;
+function panelThreads(k: number): number {
+  const threads = (kPanelRows * k) / kVector / kPanelVectorsPerThread;
+  return Math.min(kMaxThreads, Math.ceil(threads / 32) * 32);
 }
 
-/** Eight rows, in clusters as large as they must be for threads to hold them; without clusters as many of eight as a block can hold. */
-function panelBlocks(k: number, { capability }: Target): PanelBlocks {
-  const vectors = k / kVector;
-  const holds = (count: number): boolean => count <= kPanelThreads * kMaxVectorsPerThread;
-  const clusters = (capability?.[0] ?? 0) >= 9;
-  const split = clusters ? ([1, 2, 4].find((count) => holds((8 * vectors) / count)) ?? 8) : 1;
-  const rows = clusters ? 8 : ([8, 4, 2].find((count) => holds(vectors * count)) ?? 1);
-  return { rows, split, threads: Math.max(32, Math.ceil((vectors * rows) / split / kMaxVectorsPerThread / 32) * 32) };
-}
-
-function plan({ m, k, norm, eps, format, inPanels }: ActivationMatch, name: string, tuning: Tuning, { target }: PlanContext): KernelPlan {
-  const blocks = inPanels ? panelBlocks(k, target) : { rows: 1, split: 1, threads: defaultThreads(k / kVector) };
-  const { rows, split } = blocks;
-  const threads = tuning['threads'] ?? blocks.threads;
-  const reason = misfit((k * rows) / split, threads);
+function plan({ m, k, norm, eps, format, inPanels }: ActivationMatch, name: string, tuning: Tuning): KernelPlan {
+  const threads = tuning['threads'] ?? (inPanels ? panelThreads(k) : defaultThreads(k / kVector));
+  const reason = misfit(k, threads);
   if (reason !== null) throw new LadderError('BAD_ARGUMENT', reason, { threads });
   const { activation: record } = formats.get(format);
   const inputs = ['x', ...(norm === 'none' ? [] : ['gain']), ...(norm === 'layer' ? ['beta'] : [])];
   const outputs = record!.scale ? ['y', 'scale'] : ['y'];
   const pass = (parameter: string): string => (inputs.includes(parameter) || outputs.includes(parameter) ? parameter : 'nullptr');
   const definitions = `struct ${name}_config {
-  static constexpr int ${inPanels ? `kM = ${m}, kRows = ${rows}, kSplit = ${split}, ` : ''}kK = ${k}, kThreads = ${threads};
+  static constexpr int ${inPanels ? `kM = ${m}, kRows = ${kPanelRows}, ` : ''}kK = ${k}, kThreads = ${threads};
   static constexpr ladder::NormKind kNorm = ladder::NormKind::${kNormNames[norm]};
   static constexpr ladder::ActivationFormat kFormat = ladder::ActivationFormat::${record!.enumerator!};
   static constexpr float kEps = ${floatLiteral(eps)};
 };
-extern "C" __global__ void ${split > 1 ? `__cluster_dims__(${split}, 1, 1) ` : ''}__launch_bounds__(${threads}) ${name}(${parameters(inputs, outputs)}) {
+extern "C" __global__ void __launch_bounds__(${threads}${inPanels ? `, ${Math.floor(kResidentThreads / threads)}` : ''}) ${name}(${parameters(inputs, outputs)}) {
   ladder::${inPanels ? 'panelKernel' : 'activationKernel'}<${name}_config>(${['x', 'gain', 'beta', 'y', 'scale'].map(pass).join(', ')});
 }
 `;
   return singleLaunch(inPanels ? 'norm/panels.cuh' : 'norm/activation.cuh', definitions, {
     name,
-    blocks: inPanels ? Math.ceil(m / 8) * (8 / rows) * split : m,
+    blocks: inPanels ? (Math.ceil(m / 8) * 8) / kPanelRows : m,
     threads,
     dynamicSharedBytes: 0,
     inputs: inputs.length,

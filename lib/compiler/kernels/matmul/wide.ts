@@ -74,7 +74,7 @@ function accepts(program: Program): WideMatch | Refusal {
   const match = matchDense(program);
   if (match instanceof Refusal) return match;
   const { shape } = match;
-  const { m, n, k, weight, residual } = shape;
+  const { m, k, weight, residual } = shape;
   if (m < kTokens.least || m > kTokens.most)
     return new Refusal('m', `expected ${kTokens.least} to ${kTokens.most} tokens but received ${m}`);
   if (shape.input === 'quantised' && !isMxWeight(weight) && k > kMaxChannels)
@@ -82,8 +82,8 @@ function accepts(program: Program): WideMatch | Refusal {
   const x = program.nodes[0]!.inputs[0]!,
     y = program.outputs[0]!;
   const [source, result] = [program.values[x]!, program.values[y]!];
-  // Into panels wide.cuh stores whole tiles of rows, those past n too, and of a residual it fetches the first 128 tokens alone.
-  const yPanels = n % kTileRows === 0 && !residual ? panelLayout(result) : null;
+  // A residual comes to where outputs in rows will be.
+  const yPanels = residual ? null : panelLayout(result);
   const wide: WideMatch = {
     shape,
     weight: match.weight,

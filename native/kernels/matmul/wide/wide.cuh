@@ -150,12 +150,16 @@ class WideConsumer {
 
   __device__ __forceinline__ uint32_t stage(const Cursor& at) const { return base + at.slot * L::kStageBytes; }
 
-  /// Gives a stage back to the producers of all blocks that fill it: a warp's products of it are done.
+  /// Gives a stage back to the producers of all blocks that fill it: a warp's products of it are done. Each lane that reads weights
+  /// speaks for itself (core/ring.cuh).
   __device__ __forceinline__ void giveBack(int slot) const {
     if constexpr (C::kCluster == 1) {
-      if (lane == 0) barrierArrive(barriers.empty(slot));
-    } else if (lane < C::kCluster) {
-      barrierArriveRemote(remoteAddress(barriers.empty(slot), lane));
+      if (!L::kStoredOperand || lane == 0) barrierArrive(barriers.empty(slot));
+    } else if constexpr (L::kStoredOperand) {
+      if (lane < C::kCluster) barrierArriveRemote(remoteAddress(barriers.empty(slot), lane));
+    } else {
+#pragma unroll
+      for (int block = 0; block < C::kCluster; ++block) barrierArriveRemote(remoteAddress(barriers.empty(slot), block));
     }
   }
 
@@ -395,6 +399,7 @@ class WideConsumer {
 
   /// By one thread: groups of 8 tokens of the panel that this warpgroup's channels are in.
   __device__ __forceinline__ void storePanels(int firstToken, int first, uint32_t chunk) const {
+    if (first >= L::kOutputs) return;
     const int groups = min(L::kChunkTokens / 8, L::kTokenGroups - firstToken / 8);
     uint8_t* to = reinterpret_cast<uint8_t*>(p.y) + (static_cast<size_t>(first / 64) * L::kTokenGroups + firstToken / 8) * 1024 +
                   first % 64 / 8 * 128;
@@ -489,12 +494,14 @@ __device__ __forceinline__ void wide(const DenseArguments& p) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   using L = Wide<C>;
   static_assert(C::kBlocks % C::kCluster == 0 && (C::kCluster == 1 || C::kCluster == 2));
+  // FP8's stages come back by twos, and a residual is fetched for outputs in rows alone.
+  static_assert(C::kStages >= (L::kStoredOperand && L::T::kIsFp8 ? 3 : 2) && !(C::kPanelOutput && C::kResidual));
   extern __shared__ __align__(1024) uint8_t shared[];
   const uint32_t base = sharedAddress(shared);
   const RingBarriers<C::kStages> barriers{base + L::kBarriersAt};
   const int rank = blockIdx.x % C::kCluster;
   launchDependents();
-  if (threadIdx.x == 0) barriers.init(1, L::kConsumers / 32 * C::kCluster);
+  if (threadIdx.x == 0) barriers.init(1, (L::kStoredOperand ? L::kConsumers / 32 : L::kConsumers) * C::kCluster);
   if constexpr (C::kWeight == WeightFormat::kNf4)
     fillNf4Table(base + L::kTableAt, threadIdx.x / 32, L::kBlockThreads / 32, threadIdx.x % 32);
   __syncthreads();
