@@ -10,11 +10,13 @@ const { tileKernel, tileMisfit, tilesOf, panelsOf } = await import(
   pathToFileURL(resolve(dist, 'compiler/kernels/matmul/tile-kernel.js'))
 );
 
+const { stemKernel, stemSizes } = await import(pathToFileURL(resolve(dist, 'compiler/kernels/matmul/stem-kernel.js')));
+
 const posts = {
   none: ['value', 0],
   relu: ['fmaxf(value, 0.0f)', 0],
   silu: ['__fdividef(value, 1.0f + __expf(-value))', 0],
-  gelu: ['0.5f * value * (1.0f + erff(value * 0.70710678f))', 0],
+  gelu: ['0.5f * value * (1.0f + ladder::erfNear(value * 0.70710678f))', 0],
   residual: ['value + residual', 1],
   residualRelu: ['fmaxf(value + residual, 0.0f)', 1],
   glu: ['__fdividef(value, 1.0f + __expf(-paired))', 0],
@@ -154,6 +156,17 @@ const presets = {
   H: w(64, 256, 2, 2),
   I: w(128, 128, 5, 1),
   J: w(192, 128, 4, 1),
+  Dd: w(64, 64, 12, 1),
+  R1d: w(64, 32, 16, 1),
+  R1m: w(64, 32, 8, 2),
+  R2d: w(64, 32, 16, 1, 2),
+  R4d: w(64, 32, 16, 1, 4),
+  R8d: w(64, 32, 16, 1, 8),
+  S2d: w(64, 64, 13, 1, 2),
+  S4d: w(64, 64, 13, 1, 4),
+  S8d: w(64, 64, 13, 1, 8),
+  T2d: w(64, 128, 8, 1, 2),
+  T4d: w(64, 128, 8, 1, 4),
   S2: w(64, 64, 4, 2, 2),
   S4: w(64, 64, 4, 2, 4),
   S8: w(64, 64, 4, 2, 8),
@@ -171,7 +184,7 @@ const presets = {
 };
 
 const filter = new RegExp(option('name') ?? '.');
-const chosen = (option('tunings') ?? Object.keys(presets).join(',')).split(',');
+const chosen = (option('tunings') ?? ['stem', ...Object.keys(presets)].join(',')).split(',');
 const cases = [];
 const bytes = { fp16: 2 };
 function add(label, format, { post, shape, count }, network) {
@@ -180,11 +193,14 @@ function add(label, format, { post, shape, count }, network) {
   const mx = weight.startsWith('mx');
   if (mx && shape.channels % 32 !== 0) return;
   const full = {
-    ...shape, weight, activation, bias: true, residual: residual === 1, pairs: post === 'glu', apply,
+    ...shape, weight, activation, bias: true, residual: residual === 1, pairs: post === 'glu', steps: [apply],
     xScale: weight === 'fp16' || mx ? 'none' : shape.kernelX === 1 && network !== 'resnet' ? 'row' : 'one',
   };
-  for (const id of chosen) {
-    const tuning = presets[id];
+  const stem = chosen.includes('stem') ? stemSizes(full) : null;
+  if (stem && filter.test(`${label}_${format}_stem`)) cases.push({ name: `${label}_${format}_stem`, full, post, format, stem, count });
+  for (const id of chosen.filter((one) => one !== 'stem')) {
+    // No more stages than panels.
+    const tuning = { ...presets[id], stages: Math.max(2, Math.min(presets[id].stages, Math.ceil(panelsOf(full) / presets[id].split) + 1)) };
     const name = `${label}_${format}_${id}`;
     if (!filter.test(name)) continue;
     if (tileMisfit(full, tuning) !== null) continue;
@@ -212,15 +228,15 @@ if (options.includes('small')) {
 rmSync(out, { recursive: true, force: true });
 mkdirSync(out, { recursive: true });
 const files = Math.max(1, Math.min(Number(option('files') ?? 8), Math.ceil(cases.length / 4)));
-const texts = Array.from({ length: files }, () => ['#include "matmul/tile/tile.cuh"\n#include "matmul/tile/tile_groups.cuh"']);
+const texts = Array.from({ length: files }, () => ['#include "matmul/tile/tile.cuh"\n#include "matmul/tile/tile_groups.cuh"\n#include "matmul/tile/stem.cuh"']);
 const lines = [];
-cases.forEach(({ name, full, post, format, tuning, count }, i) => {
-  const { text, blocks, threads, sharedBytes } = tileKernel(full, name, tuning, 132);
+cases.forEach(({ name, full, post, format, tuning, stem, count }, i) => {
+  const { text, blocks, threads, sharedBytes } = stem ? stemKernel(full, name, stem, 132) : tileKernel(full, name, tuning, 132);
   texts[i % files].push(text);
   const s = full;
   lines.push(
     [
-      name, i % files, blocks, threads, sharedBytes, tuning.split, count,
+      name, i % files, blocks, threads, sharedBytes, stem ? 1 : 0, count,
       s.images, s.height, s.width, s.channels, s.kernelY, s.kernelX, s.strideY, s.strideX, s.paddingY, s.paddingX, s.outHeight, s.outWidth, s.n,
       formatNames.indexOf(format), ['none', 'row', 'one'].indexOf(s.xScale), postNames.indexOf(post),
     ].join(' '),

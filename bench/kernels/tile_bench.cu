@@ -32,7 +32,7 @@ enum Post { kPlain, kRelu, kSilu, kGelu, kResidual, kResidualRelu, kGlu };
 
 struct Case {
   std::string name;
-  int file, blocks, threads, shared, split, count;
+  int file, blocks, threads, shared, planes, count;
   int images, height, width, channels, ky, kx, sy, sx, py, px, oh, ow, n, format, xScale, post;
   long m() const { return long(images) * oh * ow; }
   int k() const { return ky * kx * channels; }
@@ -82,7 +82,7 @@ __device__ double fp8(uint8_t code, bool e4m3) {
 }
 
 struct Device {
-  int images, height, width, channels, ky, kx, sy, sx, py, px, oh, ow, n, format, xScale, post;
+  int images, height, width, channels, ky, kx, sy, sx, py, px, oh, ow, n, format, xScale, post, planes;
 };
 
 struct Buffers {
@@ -130,7 +130,8 @@ __device__ double product(const Device& d, const Buffers& b, long row, int n) {
       if (iy < 0 || iy >= d.height || ix < 0 || ix >= d.width) continue;
       const size_t place = (size_t(image) * d.height + iy) * d.width + ix;
       for (int c = 0; c < d.channels; ++c) {
-        const size_t at = place * d.channels + c, w = size_t(n) * k + (y * d.kx + x) * d.channels + c;
+        const size_t inPlanes = ((size_t(image) * d.channels + c) * d.height + iy) * d.width + ix;
+        const size_t at = d.planes ? inPlanes : place * d.channels + c, w = size_t(n) * k + (y * d.kx + x) * d.channels + c;
         double a, v;
         if (d.format == kFp16) {
           a = __half2float(static_cast<const __half*>(b.x)[at]), v = __half2float(static_cast<const __half*>(b.plain)[w]);
@@ -212,7 +213,7 @@ int main(int argc, char** argv) {
   while (std::getline(in, line)) {
     Case c;
     std::istringstream s(line);
-    s >> c.name >> c.file >> c.blocks >> c.threads >> c.shared >> c.split >> c.count >> c.images >> c.height >> c.width >> c.channels >> c.ky >>
+    s >> c.name >> c.file >> c.blocks >> c.threads >> c.shared >> c.planes >> c.count >> c.images >> c.height >> c.width >> c.channels >> c.ky >>
         c.kx >> c.sy >> c.sx >> c.py >> c.px >> c.oh >> c.ow >> c.n >> c.format >> c.xScale >> c.post;
     if (!only.empty() && c.name.find(only) == std::string::npos) continue;
     if (!libraries.count(c.file)) {
@@ -225,7 +226,7 @@ int main(int argc, char** argv) {
     CHECK(cudaLibraryGetKernel(&kernel, libraries[c.file], c.name.c_str()));
     const void* const function = reinterpret_cast<const void*>(kernel);
     CHECK(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, c.shared));
-    const Device d{c.images, c.height, c.width, c.channels, c.ky, c.kx, c.sy, c.sx, c.py, c.px, c.oh, c.ow, c.n, c.format, c.xScale, c.post};
+    const Device d{c.images, c.height, c.width, c.channels, c.ky, c.kx, c.sy, c.sx, c.py, c.px, c.oh, c.ow, c.n, c.format, c.xScale, c.post, c.planes};
     const size_t xCount = size_t(c.places()) * c.channels, wCount = size_t(c.n) * c.k(), yCount = size_t(c.m()) * c.outputs();
     const size_t stored = size_t(c.chunks()) * c.panels() * 8 * c.panelK() * c.bits() / 8;
     uint8_t *x = allocate<uint8_t>(xCount * c.xBytes()), *plain = allocate<uint8_t>(wCount * c.xBytes()), *weight = allocate<uint8_t>(stored);
@@ -255,7 +256,7 @@ int main(int argc, char** argv) {
     const void* scaleUsed = c.mx() ? static_cast<const void*>(mxScale) : scale;
     std::vector<void*> arguments = {&x};
     if (c.xScale != kNone || c.mx()) arguments.push_back(&xScale);
-    arguments.push_back(&weight);
+    arguments.push_back(c.planes ? &plain : &weight);
     if (c.format != kFp16) arguments.push_back(&scaleUsed);
     arguments.push_back(&bias);
     if (c.post == kResidual || c.post == kResidualRelu) arguments.push_back(&residual);

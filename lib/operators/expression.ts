@@ -105,8 +105,15 @@ export function isApproximate(expression: Expression): boolean {
   );
 }
 
-/** The expression of an element as C text; `name` says how an input is written. */
-export function expressionText(expression: Expression, name: (index: number, part: number) => string): string {
+/**
+ * The expression of an element as C text; `name` says how an input is written.
+ * @param functions what operations are called instead of C's own functions and signs
+ */
+export function expressionText(
+  expression: Expression,
+  name: (index: number, part: number) => string,
+  functions: Readonly<Record<string, string>> = {},
+): string {
   const calls: Readonly<Partial<Record<Unary | Binary, string>>> = { min: 'fminf', max: 'fmaxf', exp: 'expf', tanh: 'tanhf' };
   const signs: Readonly<Partial<Record<Binary | Unary, string>>> = { add: '+', sub: '-', mul: '*', div: '/' };
   return fold<string>(
@@ -114,7 +121,8 @@ export function expressionText(expression: Expression, name: (index: number, par
     (leaf) => (leaf.op === 'input' ? name(leaf.index, leaf.part) : floatLiteral(leaf.value)),
     (op, parts) => {
       if (op === 'neg') return `(-${parts[0]!})`;
-      return calls[op] ? `${calls[op]}(${parts.join(', ')})` : `(${parts.join(` ${signs[op]} `)})`;
+      const call = functions[op] ?? calls[op];
+      return call ? `${call}(${parts.join(', ')})` : `(${parts.join(` ${signs[op]} `)})`;
     },
   );
 }

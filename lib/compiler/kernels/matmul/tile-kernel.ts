@@ -44,8 +44,8 @@ export interface TileShape {
   readonly residual: boolean;
   /** Whether outputs i and i + n/2 make one. */
   readonly pairs: boolean;
-  /** The result as a C++ expression of `value` (and `paired`) and `residual`. */
-  readonly apply: string;
+  /** What follows the sums, C++ expressions of `value` (the first one's also of `paired`) and `residual`, one after the other. */
+  readonly steps: readonly string[];
 }
 
 export interface TileTuning {
@@ -111,15 +111,22 @@ export function tileLayouts(shape: Pick<TileShape, 'n' | 'weight' | 'pairs'> & {
 }
 
 /** Bytes of shared memory. */
-export function tileSharedBytes({ weight, pairs }: TileShape, { rows, outputs, warpRows, warpOutputs, stages, split, wgmma }: TileTuning): number {
+export function tileSharedBytes(shape: TileShape, { rows, outputs, warpRows, warpOutputs, stages, split, wgmma }: TileTuning): number {
+  const { weight, pairs, bias } = shape;
   const mx = isMx(weightFormat(weight));
   const weightBytes = (outputs * panelK(weight) * (wgmma ? Math.max(8, weightBits(weight)) : weightBits(weight))) / 8;
   const stage = Math.ceil((rows * kPanelBytes + weightBytes + (mx ? 4 * (rows + outputs) : 0)) / 128) * 128;
   const warps = (rows / warpRows) * (outputs / warpOutputs);
   const turned = Math.min(warpOutputs, wgmma && !pairs ? kTurnOutputs / 2 : kTurnOutputs);
-  return split > 1
-    ? Math.max(stages * stage, rows * (outputs * 4 + kTurnPadBytes))
-    : stages * stage + warps * (turned / (pairs ? 16 : 8) < 4 ? 16 : 8) * (turned * 4 + kTurnPadBytes);
+  const terms = ((isScaled(weight) ? 1 : 0) + (bias ? 1 : 0)) * outputs * 2;
+  if (split > 1) return Math.max(stages * stage, rows * (outputs * 4 + kTurnPadBytes)) + terms;
+  const turns = warps * (turned / (pairs ? 16 : 8) < 4 ? 16 : 8) * (turned * 4 + kTurnPadBytes);
+  return stages * stage + turns + (Math.ceil((stages - 1) / panelsOf(shape)) + 2) * terms;
+}
+
+/** Whether weights have scales of their rows. */
+function isScaled(weight: string): boolean {
+  return weight !== 'fp16' && !isMx(weightFormat(weight));
 }
 
 export function tileThreads({ rows, outputs, warpRows, warpOutputs }: TileTuning): number {
@@ -157,6 +164,8 @@ export function isGathered({ channels, weight, kernelY, kernelX }: TileShape): b
 
 /** A kernel's text and launch. */
 export interface TileKernel {
+  /** Below native/kernels. */
+  readonly header: string;
   readonly text: string;
   readonly blocks: number;
   readonly threads: number;
@@ -175,15 +184,21 @@ const kMemberTypes: Readonly<Record<string, string>> = {
   y: '__half*',
 };
 
-/**
- * @param processors multiprocessors that blocks are spread over
- * @throws LadderError `BAD_ARGUMENT` when the tuning does not fit
- */
-export function tileKernel(shape: TileShape, name: string, tuning: TileTuning, processors: number): TileKernel {
-  const reason = tileMisfit(shape, tuning);
-  if (reason !== null) throw new LadderError('BAD_ARGUMENT', reason, { ...tuning });
+/** A template of native/kernels/matmul/tile: its header, function and class, and what of it depends on the tuning. */
+interface TileTemplate {
+  readonly header: string;
+  readonly kernel: string;
+  readonly type: string;
+  readonly blocks: number;
+  readonly threads: number;
+  readonly sharedBytes: number;
+}
+
+/** Text of a configuration and its kernel. */
+export function instantiate(shape: TileShape, name: string, tuning: TileTuning, template: TileTemplate): TileKernel {
+  const { header, kernel, type, blocks, threads, sharedBytes } = template;
   const mx = isMx(weightFormat(shape.weight));
-  const scaled = shape.weight !== 'fp16' && !mx;
+  const scaled = isScaled(shape.weight);
   const members = [
     'x',
     ...(shape.xScale !== 'none' || mx ? ['xScale'] : []),
@@ -193,11 +208,6 @@ export function tileKernel(shape: TileShape, name: string, tuning: TileTuning, p
     ...(shape.residual ? ['residual'] : []),
     'y',
   ];
-  const type = tuning.wgmma ? 'TileGroups' : 'Tile';
-  const threads = tileThreads(tuning);
-  const sharedBytes = tileSharedBytes(shape, tuning);
-  const tiles = tilesOf(shape, tuning);
-  const blocks = tuning.split > 1 ? tiles * tuning.split : Math.min(tiles, processors * tuning.resident);
   const { images, height, width, channels, kernelY, kernelX, strideY, strideX, paddingY, paddingX, outHeight, outWidth } = shape;
   const text = [
     `struct ${name}_config {`,
@@ -206,18 +216,38 @@ export function tileKernel(shape: TileShape, name: string, tuning: TileTuning, p
     `  static constexpr int kKernelY = ${kernelY}, kKernelX = ${kernelX}, kStrideY = ${strideY}, kStrideX = ${strideX};`,
     `  static constexpr int kPaddingY = ${paddingY}, kPaddingX = ${paddingX}, kOutHeight = ${outHeight}, kOutWidth = ${outWidth};`,
     `  static constexpr bool kScaled = ${scaled}, kRowScales = ${shape.xScale === 'row'}, kOneScale = ${shape.xScale === 'one'};`,
-    `  static constexpr bool kBias = ${shape.bias}, kPairs = ${shape.pairs}, kResidual = ${shape.residual};`,
+    `  static constexpr bool kBias = ${shape.bias}, kPairs = ${shape.pairs}, kResidual = ${shape.residual}, kWgmma = ${tuning.wgmma === 1};`,
     `  static constexpr int kTileRows = ${tuning.rows}, kTileOutputs = ${tuning.outputs}, kWarpRows = ${tuning.warpRows}, kWarpOutputs = ${tuning.warpOutputs};`,
     `  static constexpr int kStages = ${tuning.stages}, kSplit = ${tuning.split}, kBlocks = ${blocks};`,
-    `  static constexpr bool kWgmma = ${tuning.wgmma === 1};`,
-    `  __device__ __forceinline__ static float apply(float value, float paired, float residual) { return ${shape.apply}; }`,
+    '  __device__ __forceinline__ static float apply(float value, float paired, float residual) {',
+    ...shape.steps.map((step) => `    value = ${step};`),
+    '    return value;',
+    '  }',
     '};',
     `extern "C" __global__ void ${tuning.split > 1 ? `LADDER_TILE_CLUSTER(${tuning.split}) ` : ''}__launch_bounds__(${threads}, ${tuning.resident}) ${name}(${members.map((member) => `${kMemberTypes[member]!} ${member}`).join(', ')}) {`,
     '  ladder::TileArguments p{};',
     ...members.map((member) => `  p.${member} = ${member};`),
-    `  ladder::${tuning.wgmma ? 'tileGroupsProduct' : 'tileProduct'}<${name}_config>(p);`,
+    `  ladder::${kernel}<${name}_config>(p);`,
     '}',
     `static_assert(ladder::${type}<${name}_config>::kSharedBytes == ${sharedBytes} && ladder::${type}<${name}_config>::kBlockThreads == ${threads});`,
   ].join('\n');
-  return { text, blocks, threads, sharedBytes, members };
+  return { header, text, blocks, threads, sharedBytes, members };
+}
+
+/**
+ * @param processors multiprocessors that blocks are spread over
+ * @throws LadderError `BAD_ARGUMENT` when the tuning does not fit
+ */
+export function tileKernel(shape: TileShape, name: string, tuning: TileTuning, processors: number): TileKernel {
+  const reason = tileMisfit(shape, tuning);
+  if (reason !== null) throw new LadderError('BAD_ARGUMENT', reason, { ...tuning });
+  const tiles = tilesOf(shape, tuning);
+  return instantiate(shape, name, tuning, {
+    ...(tuning.wgmma
+      ? { header: 'matmul/tile/tile_groups.cuh', kernel: 'tileGroupsProduct', type: 'TileGroups' }
+      : { header: 'matmul/tile/tile.cuh', kernel: 'tileProduct', type: 'Tile' }),
+    blocks: tuning.split > 1 ? tiles * tuning.split : Math.min(tiles, processors * tuning.resident),
+    threads: tileThreads(tuning),
+    sharedBytes: tileSharedBytes(shape, tuning),
+  });
 }

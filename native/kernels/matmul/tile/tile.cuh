@@ -58,7 +58,7 @@ struct Tile {
   __device__ __forceinline__ void multiply(const TileArguments& p) const {
     const int rank = C::kSplit > 1 ? blockIdx.x % C::kSplit : 0;
     TileFeed<C> feed(p, base, rank);
-    feed.fill(base);
+    feed.fill();
 
     Operands operands[2];
     uint32_t stage = base;
@@ -69,7 +69,7 @@ struct Tile {
 
     const int panels = L::firstPanel(rank + 1) - L::firstPanel(rank);
     for (int tile = blockIdx.x / C::kSplit; tile < L::kTiles; tile += C::kBlocks / C::kSplit) {
-      const TileStore<C> store{p};
+      const TileStore<C> store{p, base + L::termsOf(tile), L::outputOf(tile)};
       store.prefetchResidual(L::rowOf(tile), L::outputOf(tile));
       Sums sums = {};
       for (int panel = 0; panel < panels; ++panel) {

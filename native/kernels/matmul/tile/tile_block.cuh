@@ -80,7 +80,12 @@ struct TileBlock {
   static constexpr int kTurnPitch = kTurnOutputs * 4 + 32, kTurnBytes = kTurnRows * kTurnPitch;
   static constexpr int kSumPitch = C::kTileOutputs * 4 + 32, kSumBytes = C::kTileRows * kSumPitch;
   static constexpr int kTurnsBytes = C::kSplit > 1 ? 0 : kWarpsM * kWarpsN * kTurnBytes;
-  static constexpr int kSharedBytes = C::kSplit > 1 && kSumBytes > kTurnAt ? kSumBytes : kTurnAt + kTurnsBytes;
+  /// Scales and biases of a tile's weight rows: of the tile before, of this one, and of all whose stages are on their way.
+  static constexpr int kTermSlots = C::kSplit > 1 ? 1 : (C::kStages - 2 + kPanels) / kPanels + 2;
+  static constexpr int kTermBytes = (C::kScaled + C::kBias) * C::kTileOutputs * 2;
+  static constexpr int kTermsAt = C::kSplit > 1 && kSumBytes > kTurnAt ? kSumBytes : kTurnAt + kTurnsBytes;
+  static constexpr int kSharedBytes = kTermsAt + kTermSlots * kTermBytes;
+  __device__ __forceinline__ static int termsOf(int tile) { return kTermsAt + (C::kSplit > 1 ? 0 : tile / C::kBlocks % kTermSlots * kTermBytes); }
 
   /// Panels of a block of a cluster: [first, first of the next one).
   __device__ __forceinline__ static int firstPanel(int rank) { return kPanels * rank / C::kSplit; }

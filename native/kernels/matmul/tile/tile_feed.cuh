@@ -59,11 +59,13 @@ struct TileFeed {
   static constexpr int kThreads = L::kBlockThreads;
 
   const TileArguments& p;
+  const uint32_t base;
   uint32_t stage;
-  int tile, panel, endPanel;
+  int tile, panel;
+  const int startPanel, endPanel;
 
   __device__ __forceinline__ TileFeed(const TileArguments& arguments, uint32_t firstStage, int rank)
-      : p(arguments), stage(firstStage), tile(blockIdx.x / C::kSplit), panel(L::firstPanel(rank)), endPanel(L::firstPanel(rank + 1)) {
+      : p(arguments), base(firstStage), stage(firstStage), tile(blockIdx.x / C::kSplit), panel(L::firstPanel(rank)), startPanel(panel), endPanel(L::firstPanel(rank + 1)) {
     enterTile();
   }
 
@@ -76,13 +78,16 @@ struct TileFeed {
         if (i < kRowCopies) copyRows(i);
         else copyWeights(i - kRowCopies);
       }
-      if constexpr (L::kMx && kPart == 0) copyScales();
+      if constexpr (kPart == 0) {
+        if constexpr (L::kMx) copyScales();
+        copyTerms();
+      }
     }
     if constexpr (kPart == kParts - 1) commitCopies();
   }
 
-  /// All stages but the last, from `base` on: weights, and then, when earlier kernels have written it, all else.
-  __device__ __forceinline__ void fill(uint32_t base) {
+  /// All stages but the last: weights, and then, when earlier kernels have written it, all else.
+  __device__ __forceinline__ void fill() {
     TileFeed early = *this;
 #pragma unroll
     for (int i = 1; i < C::kStages; ++i) {
@@ -117,6 +122,7 @@ struct TileFeed {
     if (tile >= L::kTiles) return;
 #pragma unroll
     for (int i = 0; i < kWeightCopies; ++i) copyWeights(i);
+    copyTerms();
   }
   __device__ __forceinline__ void copyAllRows() {
     if (tile < L::kTiles) {
@@ -282,6 +288,30 @@ struct TileFeed {
       for (int i = 0; i < 4; ++i) bytes[i] = kNibbles ? decodeNibbles(w[i], half) : decodeBits(w[i], half);
       const int to = kNibbles ? piece / 8 * 2 + half : half;
       storeShared16(chunk + to * 128 + piece % 8 * 16, make_uint4(bytes[0], bytes[1], bytes[2], bytes[3]));
+    }
+  }
+
+  // ---- Terms --------------------------------------------------------------------------------------------------------------
+
+  /// With a tile's first stage come the scales and biases of its weight rows.
+  __device__ __forceinline__ void copyTerms() const {
+    if (panel != startPanel) return;
+    if constexpr (C::kScaled) copyHalves(static_cast<const __half*>(p.scale), L::termsOf(tile));
+    if constexpr (C::kBias) copyHalves(p.bias, L::termsOf(tile) + C::kScaled * C::kTileOutputs * 2);
+  }
+
+  __device__ __forceinline__ void copyHalves(const __half* from, int at) const {
+    constexpr int kCopied = C::kN % 2 == 0 ? 2 : 1;
+    for (int i = threadIdx.x * kCopied; i < C::kTileOutputs; i += kThreads * kCopied) {
+      const int stored = L::outputOf(tile) + i, chunk = stored / 8;
+      const int n = C::kPairs ? chunk % 2 * (C::kN / 2) + chunk / 2 * 8 + stored % 8 : stored;
+      const bool exists = stored < C::kN;
+      if constexpr (kCopied == 2) {
+        copyOrZero<4>(base + at + i * 2, exists ? from + n : from, exists);
+      } else {
+        const uint16_t value = exists ? __half_as_ushort(from[n]) : 0;
+        asm volatile("st.shared.u16 [%0], %1;" ::"r"(base + at + i * 2), "h"(value) : "memory");
+      }
     }
   }
 

@@ -45,11 +45,11 @@ struct TileGroups {
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const int rank = C::kSplit > 1 ? blockIdx.x % C::kSplit : 0;
     TileFeed<C> feed(p, base, rank);
-    feed.fill(base);
+    feed.fill();
     const int panels = L::firstPanel(rank + 1) - L::firstPanel(rank);
     uint32_t stage = base;
     for (int tile = blockIdx.x / C::kSplit; tile < L::kTiles; tile += C::kBlocks / C::kSplit) {
-      const Store store{p};
+      const Store store{p, base + L::termsOf(tile), L::outputOf(tile)};
       store.prefetchResidual(L::rowOf(tile), L::outputOf(tile));
       Sums sums;
       if constexpr (kPromoted) {

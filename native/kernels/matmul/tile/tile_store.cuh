@@ -10,10 +10,9 @@ namespace ladder {
 // ---- PTX ----------------------------------------------------------------------------------------------------------------
 
 #if __CUDA_ARCH__ >= 900
-/// All threads of the cluster; what they wrote to shared memory before is seen after.
-__device__ __forceinline__ void clusterBarrierOrdered() {
-  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
+/// All threads of the cluster; what they wrote to shared memory before they arrived is seen after the wait.
+__device__ __forceinline__ void clusterArrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
+__device__ __forceinline__ void clusterWait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 
 __device__ __forceinline__ uint4 loadRemote16(uint32_t remote) {
   uint4 v;
@@ -21,6 +20,15 @@ __device__ __forceinline__ uint4 loadRemote16(uint32_t remote) {
   return v;
 }
 #endif
+
+// ---- Functions ------------------------------------------------------------------------------------------------------------
+
+/// The error function to 2⁻²²: Abramowitz and Stegun, 7.1.26.
+__device__ __forceinline__ float erfNear(float x) {
+  const float a = fabsf(x), t = __fdividef(1.0f, 1.0f + 0.3275911f * a);
+  const float series = ((((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f) * t + 0.254829592f) * t;
+  return copysignf(1.0f - series * __expf(-a * a), x);
+}
 
 // ---- Rows of outputs ----------------------------------------------------------------------------------------------------
 
@@ -35,18 +43,23 @@ struct TileStore {
   static constexpr int kAligned = L::kOutputs % 8 == 0 ? 16 : L::kOutputs % 4 == 0 ? 8 : L::kOutputs % 2 == 0 ? 4 : 2;
 
   const TileArguments& p;
+  /// Scales and biases of the tile's weight rows, in shared memory; the first of these rows.
+  const uint32_t ofTile;
+  const int firstWeightRow;
 
-  /// Of 8 outputs, from memory: what is the same for all rows.
+  /// Of 8 outputs: what is the same for all rows.
   struct Terms { uint4 scale[kParts], bias[kParts]; };
   /// And of one row.
   struct RowTerms8 { uint4 residual; float xScale; };
 
-  __device__ __forceinline__ Terms terms(int channel) const {
+  /// @param weightRow the first of 8, with kPairs of 16
+  __device__ __forceinline__ Terms terms(int weightRow) const {
     Terms terms = {};
 #pragma unroll
     for (int i = 0; i < kParts; ++i) {
-      if constexpr (C::kScaled) terms.scale[i] = load8(static_cast<const __half*>(p.scale), 0, i * L::kOutputs + channel, (i + 1) * L::kOutputs);
-      if constexpr (C::kBias) terms.bias[i] = load8(p.bias, 0, i * L::kOutputs + channel, (i + 1) * L::kOutputs);
+      const uint32_t at = ofTile + (weightRow - firstWeightRow + i * 8) * 2;
+      if constexpr (C::kScaled) terms.scale[i] = loadShared16(at);
+      if constexpr (C::kBias) terms.bias[i] = loadShared16(at + C::kScaled * C::kTileOutputs * 2);
     }
     return terms;
   }
@@ -129,7 +142,7 @@ struct TileStore {
 #pragma unroll
     for (int group = 0; group < L::kOutBlocks / kTurnBlocks; ++group) {
       const int column = lane % kRowVectors, channel = (weightRow + group * L::kTurnOutputs) / kParts + column * 8;
-      const Terms ofChannels = terms(channel);
+      const Terms ofChannels = terms(weightRow + group * L::kTurnOutputs + column * kParts * 8);
       RowTerms8 ofRows[kLaneVectors];
       loadRows(row + lane / kRowVectors, channel, ofRows);
 #pragma unroll
@@ -180,28 +193,37 @@ struct TileStore {
   /// @param sums laid down by all blocks of the cluster, from `base` on; @param row, weightRow the tile's first
   __device__ __forceinline__ void runSplit(uint32_t base, int row, int weightRow, int rank) const {
     constexpr int kTileVectors = C::kTileOutputs / 8 / kParts;
-    clusterBarrierOrdered();
+    clusterArrive();
     const int first = C::kTileRows * rank / C::kSplit, rows = C::kTileRows * (rank + 1) / C::kSplit - first;
-    for (int i = threadIdx.x; i < rows * kTileVectors; i += L::kBlockThreads) {
-      const int ofTile = first + i / kTileVectors, column = i % kTileVectors, channel = weightRow / kParts + column * 8;
-      const RowTerms8 ofRow = rowTerms(row + ofTile, channel);
-      const Terms ofChannels = terms(channel);
+    const int vectors = rows * kTileVectors;
+    RowTerms8 ofRow = rowTermsOf(min(static_cast<int>(threadIdx.x), vectors - 1), first + row, weightRow);
+    clusterWait();
+    for (int i = threadIdx.x; i < vectors; i += L::kBlockThreads) {
+      const int ofRows = first + i / kTileVectors, column = i % kTileVectors, channel = weightRow / kParts + column * 8;
+      if (i >= L::kBlockThreads) ofRow = rowTermsOf(i, first + row, weightRow);
       Sum total[kParts][8] = {};
 #pragma unroll
       for (int block = 0; block < C::kSplit; ++block) {
 #pragma unroll
         for (int part = 0; part < kParts; ++part) {
-          const uint32_t at = remoteAddress(base + ofTile * L::kSumPitch + (column * kParts + part) * 32, block);
+          const uint32_t at = remoteAddress(base + ofRows * L::kSumPitch + (column * kParts + part) * 32, block);
           const uint4 low = loadRemote16(at), high = loadRemote16(at + 16);
           const uint32_t words[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
 #pragma unroll
           for (int e = 0; e < 8; ++e) total[part][e] += value(words[e]);
         }
       }
-      finish(row + ofTile, channel, total, ofChannels, ofRow);
+      finish(row + ofRows, channel, total, terms(weightRow + column * kParts * 8), ofRow);
     }
     // No block ends before the others have read its sums.
-    clusterBarrierOrdered();
+    clusterArrive();
+    clusterWait();
+  }
+
+  /// Of a vector of the tile's.
+  __device__ __forceinline__ RowTerms8 rowTermsOf(int vector, int row, int weightRow) const {
+    constexpr int kTileVectors = C::kTileOutputs / 8 / kParts;
+    return rowTerms(row + vector / kTileVectors, weightRow / kParts + vector % kTileVectors * 8);
   }
 #endif
 
