@@ -115,7 +115,7 @@ export type NativeInstruction =
   /** Element of input `index` at the output's coordinates (axes that it lacks left out); `parts` > 1: its last axis holds that many blocks, and `part` says which. */
   | { readonly op: 'input'; readonly index: number; readonly part: number; readonly parts: number }
   | { readonly op: 'constant'; readonly value: number }
-  | { readonly op: 'add' | 'sub' | 'mul' | 'div' | 'min' | 'max' | 'neg' | 'exp' | 'tanh' };
+  | { readonly op: 'add' | 'sub' | 'mul' | 'div' | 'min' | 'max' | 'neg' | 'exp' | 'tanh' | 'erf' };
 
 /** One operation. */
 export interface NativeNode {

@@ -164,6 +164,17 @@ export function checkpointName({ model: id, batch, seq, layers = 1, mask = 'none
   return words ? `${base}_fq_0_${words.format}_${words.bits}_ci_${conversion}${batch === 1 ? quantisedSuffix : ''}` : base;
 }
 
+/**
+ * Where a checkpoint's folder stands below a folder of checkpoints: in one of its model's name, but for networks, whose own names
+ * say which they are.
+ * @throws LadderError as {@link checkpointName}
+ */
+export function checkpointPlace(named: NamedCheckpoint): string {
+  const name = checkpointName(named);
+  const { kind, checkpoint } = models.get(named.model);
+  return kind === 'network' && !checkpoint.shared ? name : `${named.model}/${name}`;
+}
+
 /** The authors write −1 for a group that a format leaves no choice of, as MX does. */
 function saidGroup({ weight, group }: NamedCheckpoint['format']): number {
   const { groups } = weightFormat(weight).weight;

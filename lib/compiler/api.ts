@@ -22,7 +22,7 @@ import { writeDescription } from './write.js';
 
 /** What to build: as on the command line, `weight: 'fp8', format: 'e4m3'`. Defaults: FP16, one token, one layer, what Figure 8 pairs. */
 export interface BuildCheckpointOptions extends Partial<Omit<RequestWords, 'model'>>, TaskOptions {
-  /** Folder below which `<model>/<name>/` is made. */
+  /** Folder below which `<model>/<name>/` is made, of networks `<name>/`. */
   readonly root: string;
   /** safetensors file of Llama decoder layers (Hugging Face's names), packed into graph.params. Default: none; weights are then generated from `seed`. */
   readonly weights?: string | undefined;

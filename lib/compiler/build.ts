@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { readManifest } from '../artifact/checkpoint.js';
 import { readExportedString } from '../artifact/elf.js';
-import { checkpointName } from '../artifact/names.js';
+import { checkpointPlace } from '../artifact/names.js';
 import { LadderError } from '../errors.js';
 import { throwIfAborted } from '../run/options.js';
 import { findNvcc } from './emit/compile.js';
@@ -14,7 +14,7 @@ import { packSafetensors } from './pack/weights.js';
 import { writeDescription } from './write.js';
 
 export interface BuildOptions extends EnsureOptions {
-  /** Folder below which `<model>/<name>/` is made. */
+  /** Folder below which `<model>/<name>/` is made, of networks `<name>/`. */
   readonly root: string;
   /** safetensors file of Llama decoder layers, packed into graph.params; for one request only. Default: fake weights. */
   readonly weights?: string;
@@ -43,7 +43,7 @@ export async function buildCheckpoint(request: CheckpointRequest, options: Build
 export async function buildCheckpoints(requests: readonly CheckpointRequest[], options: BuildOptions): Promise<readonly BuildResult[]> {
   if (options.weights !== undefined && requests.length !== 1)
     throw new LadderError('BAD_ARGUMENT', '`weights` go into one checkpoint at a time');
-  const folders = requests.map((request) => join(options.root, request.model, checkpointName(request)));
+  const folders = requests.map((request) => join(options.root, checkpointPlace(request)));
   if (new Set(folders).size !== folders.length)
     throw new LadderError('BAD_ARGUMENT', 'expected requests for different checkpoints: two of them have one name');
   const compile = options.compile ?? (await findNvcc()) !== null;

@@ -5,12 +5,25 @@
 import { LadderError } from '../errors.js';
 import { Registry } from '../registry.js';
 import { bloom176b, bloomTiny } from './bloom.js';
+import { conformer12, conformerTiny } from './conformer.js';
 import { llama2_70b, llama2Tiny } from './llama.js';
 import { type Model, settingName } from './model.js';
-import { conformer, resnet50, shufflenetV2, vit } from './networks.js';
+import { resnet50, shufflenetV2 } from './networks.js';
+import { vitSmall, vitTiny } from './vit.js';
 
 /** In the figure's order. */
-export const models = new Registry<Model>('model', [llama2_70b, bloom176b, resnet50, shufflenetV2, conformer, vit, llama2Tiny, bloomTiny]);
+export const models = new Registry<Model>('model', [
+  llama2_70b,
+  bloom176b,
+  resnet50,
+  shufflenetV2,
+  conformer12,
+  vitSmall,
+  llama2Tiny,
+  bloomTiny,
+  conformerTiny,
+  vitTiny,
+]);
 
 /** A model that Figure 8 shows. */
 export type Figure8Model = Model & { readonly figure8: NonNullable<Model['figure8']> };

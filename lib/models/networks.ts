@@ -1,4 +1,4 @@
-/** The four networks of Figure 8. Checkpoints of them that others built are run, timed and compared; this package builds none yet. */
+/** Networks of convolutions that Figure 8 has: checkpoints of them that others built are run, timed and compared; this package builds none yet. */
 import { kFp16, kFp8, kMxfp8, kNetworkSettings } from './figure8.js';
 import type { FormatPair, Model } from './model.js';
 
@@ -27,16 +27,3 @@ export const resnet50 = network('resnet-50', 'ResNet', /resnet/i, 'resnet-50', [
   { weight: 'int1', activation: 'int4' },
 ]);
 export const shufflenetV2 = network('shufflenet-v2', 'ShuffleNet', /shufflenet/i, 'shufflenet', [kFp16, kFp8]);
-export const conformer = network('conformer', 'Conformer', /conformer/i, 'Conformer', [
-  kFp16,
-  { weight: 'int4', activation: 'int8' },
-  { weight: 'int4', activation: 'int4' },
-]);
-export const vit = network(
-  'vit',
-  'ViT',
-  /(?:^|[^a-z])vit(?:[^a-z]|$)/i,
-  'vit',
-  [kFp16, kFp8, { weight: 'int4', activation: 'int4' }],
-  '_holistic_fp16',
-);

@@ -3,17 +3,15 @@
  * Input qkv [batch·seq, (heads+2·kvHeads)·headDim]; output [batch·seq, heads·headDim].
  * `order` concatenated: all q heads, all k heads, all v heads. interleaved: per head q, k, v (BLOOM's fused QKV).
  * `position` rope: rotate-half rotary embedding on q and k at position = token index in its sequence, base `ropeBase`;
- * alibi: bias slope(head)·key position, slopes as in Press et al. 2022.
+ * alibi: bias slope(head)·key position, slopes as in Press et al. 2022; none: neither, as where positions are added before.
  * `mask` none (the default): a query sees all keys of its sequence; causal: those up to its own token.
  */
 import { z } from 'zod';
-import { definePrimitive, ensure, kHalfUnit, matrixOf, real } from './primitive.js';
+import { definePrimitive, dimension, ensure, kHalfUnit, matrixOf, real } from './primitive.js';
 
-const dimension = z
-  .number()
-  .int()
-  .min(1)
-  .max(2 ** 31 - 1);
+/** How tokens' positions reach the scores. */
+export const kPositions = ['rope', 'alibi', 'none'] as const;
+export type Position = (typeof kPositions)[number];
 
 /** Which keys a query sees, the default first. */
 export const kMasks = ['none', 'causal'] as const;
@@ -29,7 +27,7 @@ export const attention = definePrimitive({
     kvHeads: dimension,
     headDim: dimension,
     order: z.enum(['concatenated', 'interleaved']),
-    position: z.enum(['rope', 'alibi']),
+    position: z.enum(kPositions),
     ropeBase: z.number().positive(),
     mask: z.enum(kMasks).default('none'),
   }),

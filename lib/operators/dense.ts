@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { floatToHalf, halfToFloat } from '../formats/codes.js';
-import { definePrimitive, ensure, kHalfUnit, matrixOf, real } from './primitive.js';
+import { definePrimitive, ensure, type ErrorTerms, kHalfUnit, matrixOf, real } from './primitive.js';
 import { isQuantised, recordOf, type Value } from './program.js';
 
 /** Kernels decode into FP16: a table's values, and weights times group scales, are rounded to it. */
@@ -44,10 +44,15 @@ export function fp8SumError(span: number = kPromotedSpan): number {
  * Tensor cores add exact products of other types in FP32 and truncate once per 16 terms, a drift towards zero of at most 2⁻²³ of
  * the partial sum per step: (k/16)·2⁻²³ = k·2⁻²⁷; twice that covers split-K and shuffles. FP8 products may be summed that way, too.
  */
-function sumError(x: Value, k: number): number {
+export function sumError(x: Value, k: number): number {
   const inFp32 = k * 2 ** -26;
   const arithmetic = isQuantised(x.type) ? recordOf(x.type).format.activation?.arithmetic : undefined;
   return arithmetic === 'fp8' ? Math.max(inFp32, fp8SumError()) : inFp32;
+}
+
+/** Decoding rounds each weight independently, so that half a unit relative to the sum's root mean square is its share. */
+export function decodeError(weight: Value, x: Value): ErrorTerms['terms'] {
+  return decodesInexactly(weight, x) ? [['decode', kHalfUnit]] : [];
 }
 
 export const dense = definePrimitive({
@@ -63,13 +68,8 @@ export const dense = definePrimitive({
     return [real([rows, { name: channels.name, extent: n.extent }])];
   },
   flops: (_, [x, weight]) => 2 * x!.axes[0]!.extent * weight!.axes[0]!.extent * weight!.axes[1]!.extent,
-  // Decoding rounds each weight independently, so that half a unit relative to the sum's root mean square is its share.
   error: (_, [x, weight], [own]) => ({
     ...own!,
-    terms: [
-      ['sum', sumError(x!, weight!.axes[1]!.extent)],
-      ...own!.terms,
-      ...(decodesInexactly(weight!, x!) ? [['decode', kHalfUnit] as const] : []),
-    ],
+    terms: [['sum', sumError(x!, weight!.axes[1]!.extent)], ...own!.terms, ...decodeError(weight!, x!)],
   }),
 });

@@ -3,7 +3,20 @@
  * these; kernels that have a function of their own for it say so where they are planned.
  */
 import { z } from 'zod';
-import { type Expression, add as plus, geluTanh, input, inputsOf, isApproximate, max, mul, operationsOf, silu } from './expression.js';
+import {
+  type Expression,
+  add as plus,
+  gelu,
+  geluTanh,
+  input,
+  inputsOf,
+  isApproximate,
+  max,
+  mul,
+  operationsOf,
+  sigmoid,
+  silu,
+} from './expression.js';
 import { definePrimitive, ensure, type ErrorTerms, kHalfUnit, type Primitive, real } from './primitive.js';
 
 interface Elementwise {
@@ -70,6 +83,12 @@ export const add = elementwise({ id: 'add', expression: plus(input(0), input(1))
 /** The same numbers in another stored order: what the compiler puts between operators that do not agree on one. */
 export const relayout = elementwise({ id: 'relayout', expression: input(0) });
 export const relu = elementwise({ id: 'relu', expression: max(input(0), 0) });
+export const geluOperator = elementwise({ id: 'gelu', expression: gelu(input(0)) });
 export const geluTanhOperator = elementwise({ id: 'gelu_tanh', expression: geluTanh(input(0)) });
+export const siluOperator = elementwise({ id: 'silu', expression: silu(input(0)) });
+/** ½·x + skip: the residual of a feed-forward half (Gulati et al. 2020). */
+export const addHalf = elementwise({ id: 'add_half', expression: plus(mul(0.5, input(0)), input(1)), operands: ['x', 'skip'] });
+/** [m, 2f] (value, gate) → [m, f]: value·sigmoid(gate) (Dauphin et al. 2017). A gate is ½ in the mean: the largest element is up to 16 rms. */
+export const glu = elementwise({ id: 'glu', expression: mul(input(0, 0, 2), sigmoid(input(0, 1, 2))), gain: 2, tails: 16 });
 /** [m, 2f] (gate, up) → [m, f]: SiLU(gate)·up. A product of two normals has heavy tails: its largest element is up to 40 rms. */
 export const siluMul = elementwise({ id: 'silu_mul', expression: mul(silu(input(0, 0, 2)), input(0, 1, 2)), gain: 2, tails: 40 });

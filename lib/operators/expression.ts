@@ -6,7 +6,7 @@ import { LadderError } from '../errors.js';
 import type { NativeInstruction } from '../native.js';
 
 export type Binary = 'add' | 'sub' | 'mul' | 'div' | 'min' | 'max';
-export type Unary = 'neg' | 'exp' | 'tanh';
+export type Unary = 'neg' | 'exp' | 'tanh' | 'erf';
 
 export type Expression =
   | { readonly op: 'input'; readonly index: number; readonly part: number; readonly parts: number }
@@ -39,11 +39,21 @@ export const [add, sub, mul, div, min, max] = [
   binary('min'),
   binary('max'),
 ] as const;
-export const [neg, exp, tanh] = [unary('neg'), unary('exp'), unary('tanh')] as const;
+export const [neg, exp, tanh, erf] = [unary('neg'), unary('exp'), unary('tanh'), unary('erf')] as const;
 
 /** x / (1 + e^−x) */
 export function silu(x: Term): Expression {
   return div(x, add(1, exp(neg(x))));
+}
+
+/** 1 / (1 + e^−x) */
+export function sigmoid(x: Term): Expression {
+  return div(1, add(1, exp(neg(x))));
+}
+
+/** ½·x·(1 + erf(x / √2)) */
+export function gelu(x: Term): Expression {
+  return mul(mul(0.5, x), add(1, erf(mul(Math.SQRT1_2, x))));
 }
 
 /** ½·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) */
@@ -101,7 +111,7 @@ export function isApproximate(expression: Expression): boolean {
   return fold<boolean>(
     expression,
     () => false,
-    (op, parts) => op === 'exp' || op === 'tanh' || op === 'div' || parts.some(Boolean),
+    (op, parts) => op === 'exp' || op === 'tanh' || op === 'erf' || op === 'div' || parts.some(Boolean),
   );
 }
 
@@ -114,7 +124,7 @@ export function expressionText(
   name: (index: number, part: number) => string,
   functions: Readonly<Record<string, string>> = {},
 ): string {
-  const calls: Readonly<Partial<Record<Unary | Binary, string>>> = { min: 'fminf', max: 'fmaxf', exp: 'expf', tanh: 'tanhf' };
+  const calls: Readonly<Partial<Record<Unary | Binary, string>>> = { min: 'fminf', max: 'fmaxf', exp: 'expf', tanh: 'tanhf', erf: 'erff' };
   const signs: Readonly<Partial<Record<Binary | Unary, string>>> = { add: '+', sub: '-', mul: '*', div: '/' };
   return fold<string>(
     expression,

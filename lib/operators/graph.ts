@@ -2,16 +2,19 @@
  * A model before fusion: a program whose values and nodes have names, written by the models' descriptions. Passes of the
  * compiler rewrite it (lib/compiler/graph).
  */
+import type { ConvParameters } from './conv.js';
 import { operators } from './index.js';
 import type { Axis, Node, Parameters, Program, Value } from './program.js';
 
 /** What a named value is for: how it is filled, and what packs it. */
-export type Role = 'input' | 'weight' | 'scale' | 'gain' | 'beta' | 'bias';
+export type Role = 'input' | 'weight' | 'scale' | 'gain' | 'beta' | 'bias' | 'embedding';
 
 export interface GraphValue extends Value {
   /** Inputs and parameters: the name of their tensor; a weight's without its ending. */
   readonly name?: string | undefined;
   readonly role?: Role | undefined;
+  /** Inputs and outputs of the model: the shape of their tensor, where callers see other axes than the operators. */
+  readonly shape?: readonly number[] | undefined;
 }
 
 export interface GraphNode extends Node {
@@ -31,8 +34,8 @@ export class GraphBuilder {
   private readonly inputs: number[] = [];
 
   /** What the caller sets, float16. */
-  input(name: string, axes: readonly Axis[]): number {
-    return this.argument({ name, role: 'input', axes, type: 'f16' });
+  input(name: string, axes: readonly Axis[], shape?: readonly number[]): number {
+    return this.argument({ name, role: 'input', axes, type: 'f16', shape });
   }
 
   /** A vector or matrix of parameters, float16 until a pass quantises it. */
@@ -57,12 +60,15 @@ export class GraphBuilder {
   /** Product with a weight `[n, k]` of its own, and a bias where it has one. */
   dense(name: string, x: number, n: number, bias: boolean): number {
     const columns = this.values[x]!.axes.at(-1)!;
-    const weight = this.parameter(name, 'weight', [
-      { name: 'n', extent: n },
-      { name: 'k', extent: columns.extent },
-    ]);
-    const y = this.node('dense', name, [x, weight]);
-    return bias ? this.node('add', `${name}_bias`, [y, this.parameter(`${name}.bias`, 'bias', [{ name: columns.name, extent: n }])]) : y;
+    const y = this.node('dense', name, [x, this.weight(name, n, columns.extent)]);
+    return bias ? this.biased(name, y) : y;
+  }
+
+  /** Convolution to n channels with a weight and a bias of its own; of a batch norm behind it they are part. */
+  conv(name: string, x: number, n: number, params: ConvParameters): number {
+    const { kernelY, kernelX, groups } = params;
+    const weight = this.weight(name, n, (kernelY * kernelX * this.values[x]!.axes.at(-1)!.extent) / groups);
+    return this.biased(name, this.node('conv', name, [x, weight], params));
   }
 
   /** Norm over the last axis with parameters of its own. */
@@ -75,8 +81,22 @@ export class GraphBuilder {
     });
   }
 
-  finish(outputs: readonly number[]): Graph {
+  /** @param shape of the outputs' tensors, where callers see other axes than the operators */
+  finish(outputs: readonly number[], shape?: readonly number[]): Graph {
+    for (const output of outputs) this.values[output] = { ...this.values[output]!, shape };
     return { values: this.values, nodes: this.nodes, inputs: this.inputs, outputs };
+  }
+
+  private weight(name: string, n: number, k: number): number {
+    return this.parameter(name, 'weight', [
+      { name: 'n', extent: n },
+      { name: 'k', extent: k },
+    ]);
+  }
+
+  private biased(name: string, y: number): number {
+    const columns = this.values[y]!.axes.at(-1)!;
+    return this.node('add', `${name}_bias`, [y, this.parameter(`${name}.bias`, 'bias', [columns])]);
   }
 
   private argument(value: GraphValue): number {

@@ -4,20 +4,30 @@
  */
 import { Registry } from '../registry.js';
 import { attention } from './attention.js';
+import { conv } from './conv.js';
 import { dense } from './dense.js';
-import { add, geluTanhOperator, relayout, relu, siluMul } from './elementwise.js';
+import { add, addHalf, geluOperator, geluTanhOperator, glu, relayout, relu, siluMul, siluOperator } from './elementwise.js';
 import { norm } from './norm.js';
 import type { Primitive } from './primitive.js';
 import { quantise } from './quantise.js';
+import { embedTokens, firstRows, patches } from './tokens.js';
 
 export const operators = new Registry<Primitive>('operator', [
   dense,
   norm,
   quantise,
   attention,
+  conv,
+  patches,
+  embedTokens,
+  firstRows,
   add,
   relu,
+  addHalf,
+  geluOperator,
   geluTanhOperator,
+  siluOperator,
   siluMul,
+  glu,
   relayout,
 ]);

@@ -2,10 +2,17 @@
  * What a kind of operation is: its parameters, the shapes that follow from it, its work and its error. One record per kind in
  * this folder; the compiler, the reference and verification look everything up (index.ts).
  */
-import type { z } from 'zod';
+import { z } from 'zod';
 import { LadderError } from '../errors.js';
 import type { Expression } from './expression.js';
 import type { Axis, Parameters, Value } from './program.js';
+
+/** What parameters count: rows, heads, patches. */
+export const dimension = z
+  .number()
+  .int()
+  .min(1)
+  .max(2 ** 31 - 1);
 
 /** Half a unit in the last place of FP16, relative. */
 export const kHalfUnit = 2 ** -11;

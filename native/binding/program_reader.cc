@@ -100,7 +100,8 @@ reference::Instruction readInstruction(const Fields& fields) {
                                                             {"max", Operation::kMax},
                                                             {"neg", Operation::kNeg},
                                                             {"exp", Operation::kExp},
-                                                            {"tanh", Operation::kTanh}})};
+                                                            {"tanh", Operation::kTanh},
+                                                            {"erf", Operation::kErf}})};
   if (instruction.operation == Operation::kConstant) instruction.value = fields.number("value");
   if (instruction.operation != Operation::kInput) return instruction;
   instruction.index = fields.integer("index");

@@ -9,13 +9,19 @@ namespace ladder::reference {
 namespace {
 
 const std::vector<PrimitiveKind>& primitiveKinds() {
+  // clang-format off
   static const std::vector<PrimitiveKind> kinds{
       {"dense", {"x", "weight"}, makeDense},
       {"norm", {"x", "gain", "beta"}, makeNorm},
       {"quantise", {"x"}, makeQuantise},
       {"attention", {"qkv"}, makeAttention},
+      {"conv", {"x", "weight"}, makeConv},
+      {"patches", {"image"}, makePatches},
+      {"embed_tokens", {"x", "token", "positions"}, makeEmbedTokens},
+      {"first_rows", {"x"}, makeFirstRows},
       {"map", {}, makeMap},
   };
+  // clang-format on
   return kinds;
 }
 
@@ -51,6 +57,8 @@ double NodeView::positive(const char* name) const {
   if (!(value > 0) || !std::isfinite(value)) refuse(name, "a positive number", std::to_string(value));
   return value;
 }
+
+int64_t NodeView::dimensionOrZero(const char* name) const { return number(name) == 0 ? 0 : dimension(name); }
 
 int64_t NodeView::dimension(const char* name) const {
   const double value = number(name);

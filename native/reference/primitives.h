@@ -25,6 +25,7 @@ class NodeView {
 
   double positive(const char* name) const;
   int64_t dimension(const char* name) const;
+  int64_t dimensionOrZero(const char* name) const;
   template <typename T>
   T choice(const char* name, std::initializer_list<std::pair<const char*, T>> choices) const {
     const std::string text = string(name);
@@ -91,6 +92,10 @@ std::unique_ptr<Primitive> makeDense(const NodeView& node, const ValueTables& re
 std::unique_ptr<Primitive> makeNorm(const NodeView& node, const ValueTables& result);
 std::unique_ptr<Primitive> makeQuantise(const NodeView& node, const ValueTables& result);
 std::unique_ptr<Primitive> makeAttention(const NodeView& node, const ValueTables& result);
+std::unique_ptr<Primitive> makeConv(const NodeView& node, const ValueTables& result);
+std::unique_ptr<Primitive> makePatches(const NodeView& node, const ValueTables& result);
+std::unique_ptr<Primitive> makeEmbedTokens(const NodeView& node, const ValueTables& result);
+std::unique_ptr<Primitive> makeFirstRows(const NodeView& node, const ValueTables& result);
 std::unique_ptr<Primitive> makeMap(const NodeView& node, const ValueTables& result);
 
 struct PrimitiveKind {

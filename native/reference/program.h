@@ -47,7 +47,7 @@ struct Value {
   std::vector<Digit> scaleLayout;
 };
 
-enum class Operation { kInput, kConstant, kAdd, kSub, kMul, kDiv, kMin, kMax, kNeg, kExp, kTanh };
+enum class Operation { kInput, kConstant, kAdd, kSub, kMul, kDiv, kMin, kMax, kNeg, kExp, kTanh, kErf };
 
 /// Of an expression in postfix order.
 struct Instruction {

@@ -17,6 +17,8 @@ const rope: AttentionShape = {
 };
 const alibi: AttentionShape = { ...rope, heads: 4, kvHeads: 4, order: 'interleaved', position: 'alibi' };
 
+const none: AttentionShape = { ...rope, heads: 6, kvHeads: 6, headDim: 64, position: 'none' };
+
 function attentionCase(shape: AttentionShape): OperatorCase {
   const { batch, seq, headDim, position, mask = 'none' } = shape;
   return {
@@ -38,6 +40,9 @@ const cases = [
   ]),
   // More queries to a key head: values are moved as well.
   ...masked({ ...rope, heads: 8, batch: 3, seq: 200 }),
+  // Without positions: short sequences that begin within eight rows, and the networks' lengths.
+  ...[3, 64].map((batch) => ({ ...none, batch, seq: 50 })),
+  ...[1, 3].map((batch) => ({ ...none, batch, seq: 512 })),
   // Queries share keys under ALiBi, too.
   { ...rope, position: 'alibi' as const, batch: 2, seq: 300, headDim: 64 },
 ].map(attentionCase);

@@ -6,7 +6,7 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { checkpointName } from '../../lib/artifact/names.js';
+import { checkpointPlace } from '../../lib/artifact/names.js';
 import { designStored } from '../../lib/compiler/design.js';
 import { findNvcc, kernelsFolder } from '../../lib/compiler/emit/compile.js';
 import { figure8Requests } from '../../lib/compiler/figure8.js';
@@ -27,7 +27,7 @@ const root = join(packageRoot, 'checkpoints', 'Figure8', 'ladder', 'checkpoint')
 async function units(): Promise<readonly Unit[]> {
   const all = new Map<string, Unit>();
   for (const request of figure8Requests().filter(({ seq }) => seq === 4096)) {
-    const { planned } = await designStored(request, join(root, request.model, checkpointName(request)), 'sm_90a');
+    const { planned } = await designStored(request, join(root, checkpointPlace(request)), 'sm_90a');
     for (const { operator, plan, alternatives = [] } of planned) {
       const planFor = (id: string): KernelPlan => alternatives.find(({ targets }) => targets.includes(id))?.plan ?? plan;
       for (const target of buildTargets.filter(({ capability }) => capability !== null)) {

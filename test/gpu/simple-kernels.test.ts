@@ -13,9 +13,9 @@ import { families } from '../../lib/compiler/kernels/index.js';
 import { simpleFamilies } from '../../lib/compiler/kernels/simple/index.js';
 import { activationFormats, type Group, weightFormats } from '../../lib/formats/index.js';
 import { buildCheckpoint, inspectPrebuilt, verifyPrebuilt } from '../../lib/index.js';
-import type { Layout, Program, Value } from '../../lib/operators/program.js';
+import type { Layout, Parameters, Program, Value } from '../../lib/operators/program.js';
 import { operators } from '../../lib/operators/index.js';
-import type { DenseShapeV1 } from '../fixtures/programs.js';
+import { attentionProgram, type DenseShapeV1 } from '../fixtures/programs.js';
 import { missingForOperators, type OperatorCase, verifyOperators } from './operator-checkpoint.js';
 
 const kCli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
@@ -118,6 +118,7 @@ function attentionCases(): OperatorCase[] {
       among: simpleFamilies,
     },
     { name: `wide_${seq}`, operator: { ...base, seq, headDim: 200 }, activations, among: simpleFamilies },
+    { name: `none_${seq}`, operator: attentionProgram({ ...base, seq, position: 'none' }), activations, among: simpleFamilies },
   ]);
 }
 
@@ -126,9 +127,9 @@ const numbers = (axes: Readonly<Record<string, number>>, digits?: Layout['digits
   type: 'f16',
   ...(digits && { layout: { digits } }),
 });
-const single = (kind: string, inputs: readonly Value[], output: Value): Program => ({
+const single = (kind: string, inputs: readonly Value[], output: Value, params: Parameters = {}): Program => ({
   values: [...inputs, output],
-  nodes: [{ kind, params: {}, inputs: inputs.map((_, i) => i), outputs: [inputs.length] }],
+  nodes: [{ kind, params, inputs: inputs.map((_, i) => i), outputs: [inputs.length] }],
   inputs: inputs.map((_, i) => i),
   outputs: [inputs.length],
 });
@@ -141,12 +142,48 @@ function elementwiseCases(): OperatorCase[] {
     { axis: 'm', stride: 1, size: m },
     { axis: 'c', stride: 1, size: 16 },
   ];
+  const convolution = { batch: 2, height: 7, width: 5, kernelY: 1, kernelX: 1, stride: 1, paddingY: 1, paddingX: 0, groups: 1 };
   const programs: Record<string, Program> = {
     add: single('add', [numbers(rows), numbers(rows)], numbers(rows)),
     bias: single('add', [numbers(rows), numbers({ c: 33 })], numbers(rows)),
     per_row: single('add', [numbers(rows), numbers({ m: 7 })], numbers(rows)),
     silu_mul: single('silu_mul', [numbers({ m: 7, c: 66 })], numbers(rows)),
-    gelu: single('gelu_tanh', [numbers(image)], numbers(image)),
+    gelu_tanh: single('gelu_tanh', [numbers(image)], numbers(image)),
+    gelu: single('gelu', [numbers(rows)], numbers(rows)),
+    silu: single('silu', [numbers(rows)], numbers(rows)),
+    glu: single('glu', [numbers({ m: 7, c: 66 })], numbers(rows)),
+    add_half: single('add_half', [numbers(rows), numbers(rows)], numbers(rows)),
+    patches: single('patches', [numbers({ b: 2, c: 3, y: 8, x: 12 })], numbers({ m: 12, c: 48 }), { size: 4 }),
+    patches_in_panels: single('patches', [numbers({ b: 2, c: 3, y: 8, x: 12 })], numbers({ m: 12, c: 48 }, panels(12, 48)), { size: 4 }),
+    embed_tokens: single(
+      'embed_tokens',
+      [numbers({ m: 12, c: 33 }), numbers({ c: 33 }), numbers({ t: 5, c: 33 })],
+      numbers({ m: 15, c: 33 }),
+      {
+        batch: 3,
+      },
+    ),
+    conv: single('conv', [numbers({ m: 2 * 7 * 5, c: 12 }), numbers({ n: 20, k: 108 })], numbers({ m: 2 * 4 * 3, c: 20 }), {
+      ...convolution,
+      kernelY: 3,
+      kernelX: 3,
+      stride: 2,
+      paddingX: 1,
+    }),
+    depthwise: single('conv', [numbers({ m: 70, c: 33 }), numbers({ n: 33, k: 9 })], numbers({ m: 70, c: 33 }), {
+      ...convolution,
+      height: 35,
+      width: 1,
+      kernelY: 9,
+      paddingY: 4,
+      groups: 33,
+    }),
+    grouped: single('conv', [numbers({ m: 70, c: 12 }), numbers({ n: 8, k: 6 })], numbers({ m: 2 * 9 * 4, c: 8 }), {
+      ...convolution,
+      kernelX: 2,
+      groups: 4,
+    }),
+    first_rows: single('first_rows', [numbers({ m: 15, c: 33 })], numbers({ m: 3, c: 33 }), { batch: 3 }),
     relu: single('relu', [numbers(image)], numbers(image)),
     toy: single('hard_swish', [numbers(rows)], numbers(rows)),
     to_panels: single('relayout', [numbers({ m: 9, c: 64 })], numbers({ m: 9, c: 64 }, panels(9, 64))),
@@ -214,7 +251,9 @@ describe('simple kernels', { timeout: 900_000 }, () => {
     }
   });
 
-  it('whole checkpoints: a toy format, operator and model; 80 tokens of a decoder layer; weights of INT8', async ({ skip }) => {
+  it('whole checkpoints: a toy format, operator and model; 80 tokens of a decoder layer; weights of INT8; small networks', async ({
+    skip,
+  }) => {
     if (missing) skip(missing);
     const root = await mkdtemp(join(tmpdir(), 'ladder-simple-'));
     try {
@@ -223,6 +262,9 @@ describe('simple kernels', { timeout: 900_000 }, () => {
         ['llama2-tiny', { batch: 2, seq: 40, weight: 'int4' }],
         ['bloom-tiny', { batch: 1, seq: 80, weight: 'mxfp8' }],
         ['llama2-tiny', { weight: 'int8' }],
+        ...(['fp16', 'fp8', 'int4'] as const).map((weight) => ['vit-tiny', { weight, ...(weight === 'int4' && { act: weight }) }] as const),
+        ...(['int8', 'int4'] as const).map((act) => ['conformer-tiny', { weight: 'int4', act }] as const),
+        ['conformer-tiny', {}],
       ] as const) {
         const { folder } = await buildCheckpoint(model, { root, ...options });
         const { operators: verdicts, endToEnd, passed } = await verifyPrebuilt(folder, { endToEnd: 'full' });

@@ -3,6 +3,7 @@
 import { beforeAll, describe, it } from 'vitest';
 import type { OperatorV1 } from '../../lib/artifact/upgrade.js';
 import { activationFormats } from '../../lib/formats/index.js';
+import { attentionProgram } from '../fixtures/programs.js';
 import { missingForOperators, type OperatorCase, verifyOperators } from './operator-checkpoint.js';
 
 type AttentionOperator = Extract<OperatorV1, { op: 'attention' }>;
@@ -81,6 +82,12 @@ function attentionCases(): OperatorCase[] {
   add('one_sequence', { ...llama, batch: 1 });
   add('warps_past_the_end', { ...llama, batch: 1, heads: 5, kvHeads: 5 }, { warps: 3 });
   add('more_warps_than_tokens', { ...llama, seq: 3 }, { warps: 8 });
+  for (const seq of [1, 33, 50])
+    cases.push({
+      name: `none_${seq}`,
+      operator: attentionProgram({ ...llama, batch: 3, seq, heads: 6, kvHeads: 6, headDim: 64, position: 'none' }),
+      activations,
+    });
   return cases;
 }
 

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { checkpointName } from '../../lib/artifact/names.js';
+import { checkpointPlace } from '../../lib/artifact/names.js';
 import { designStored } from '../../lib/compiler/design.js';
 import { figure8Requests } from '../../lib/compiler/figure8.js';
 import { packageRoot } from '../../lib/run/package.js';
@@ -10,7 +10,7 @@ import { packageRoot } from '../../lib/run/package.js';
 const root = join(packageRoot, 'checkpoints', 'Figure8', 'ladder', 'checkpoint');
 
 describe('committed checkpoints', () => {
-  it.each(figure8Requests().map((request) => [`${request.model}/${checkpointName(request)}`, request] as const))(
+  it.each(figure8Requests().map((request) => [checkpointPlace(request), request] as const))(
     '%s is current: else `ladder build figure8 --no-compile`',
     async (name, request) => {
       const folder = join(root, name);

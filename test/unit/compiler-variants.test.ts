@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { readExportedString } from '../../lib/artifact/elf.js';
-import { checkpointName } from '../../lib/artifact/names.js';
+import { checkpointPlace } from '../../lib/artifact/names.js';
 import { compileModules, findNvcc } from '../../lib/compiler/emit/compile.js';
 import { designCheckpoint, selectionOn } from '../../lib/compiler/design.js';
 import { figure8Requests } from '../../lib/compiler/figure8.js';
@@ -13,7 +13,7 @@ import { tuningKey } from '../../lib/compiler/tune/tuned.js';
 import { planVariants } from '../../lib/compiler/tune/variants.js';
 
 describe("the tuner's variants", () => {
-  it.each(figure8Requests().map((request) => [`${request.model}/${checkpointName(request)}`, request] as const))(
+  it.each(figure8Requests().map((request) => [checkpointPlace(request), request] as const))(
     '%s: every node has a choice of its own candidates',
     (_, request) => {
       const { choices, manifest, sources, graphText } = planVariants(request, 4);
@@ -27,7 +27,8 @@ describe("the tuner's variants", () => {
         nodes: [first],
         candidates,
       } of choices) {
-        const isProduct = manifest.operators[first!]!.program.nodes.some(({ kind }) => kind === 'dense');
+        const { program, kernels } = manifest.operators[first!]!;
+        const isProduct = program.nodes.some(({ kind }) => kind === 'dense') && !kernels!.startsWith('simple/');
         expect(candidates.length > 1).toBe(isProduct);
         expect(candidates[0]!.parameters).toEqual(isProduct ? expect.objectContaining({ stages: expect.any(Number) }) : {});
         expect(candidates.length).toBeLessThanOrEqual(4);

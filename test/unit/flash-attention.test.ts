@@ -26,11 +26,12 @@ const llama: AttentionShape = {
   position: 'rope',
   ropeBase: 10000,
 };
+const vit: AttentionShape = { ...llama, seq: 50, heads: 6, kvHeads: 6, headDim: 64, position: 'none' };
 const bloom: AttentionShape = { ...llama, heads: 112, kvHeads: 112, order: 'interleaved', position: 'alibi' };
 
 /** The plan for a target, qkv in panels and, unless `rows`, the result as well. */
 function planOf(shape: AttentionShape, target: Target, name = 'f', rows = false): KernelPlan {
-  const { program } = storedProgram(attentionProgram(shape));
+  const { program } = storedProgram(attentionProgram(shape), [flash]);
   const stored = rows ? program : changed(program, program.outputs[0]!, (y) => ({ layout: panelLayout(y)! }));
   const match = flash.accepts(stored, target);
   if (match instanceof Refusal) throw new Error(match.message);
@@ -78,6 +79,14 @@ describe('plans', () => {
     const { launches, workspaceBytes } = planOf(bloom, layoutTarget);
     expect(workspaceBytes).toBe(0);
     expect(launches.map(({ name, arguments: own }) => [name, own.length])).toEqual([['f', 2]]);
+  });
+
+  it('reads keys and values without positions where they are', () => {
+    const { launches, workspaceBytes, definitions } = planOf({ ...vit, batch: 128 }, layoutTarget);
+    expect(workspaceBytes).toBe(0);
+    expect(launches[0]!.grid).toEqual([132, 1, 1]);
+    expect(definitions).toContain('kPosition = ladder::Position::kNone');
+    expect(planOf({ ...vit, batch: 128 }, sm80).launches[0]!.grid).toEqual([128 * 6, 1, 1]);
   });
 
   it('has a block per tile on sm_80', () => {
@@ -158,6 +167,9 @@ describe('compilation', () => {
       { ...llama, headDim, seq: 65 },
       { ...bloom, headDim, batch: 3, seq: 127, mask: 'causal' as const },
     ]),
+    // The networks': many short sequences, and long ones, without positions.
+    { ...vit, batch: 128 },
+    ...[1, 128].map((batch) => ({ ...vit, batch, seq: 512, heads: 8, kvHeads: 8 })),
     // One block of keys: nothing to loop over.
     { ...llama, seq: 128 },
   ];

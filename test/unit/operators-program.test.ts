@@ -532,11 +532,18 @@ type Step =
       readonly padded: boolean;
       readonly tiled: boolean;
     }
-  | { readonly kind: 'add'; readonly whole: boolean }
-  | { readonly kind: 'map'; readonly of: string };
+  | { readonly kind: 'sum'; readonly of: string; readonly whole: boolean }
+  | { readonly kind: 'map'; readonly of: string }
+  | { readonly kind: 'tokens'; readonly embed: boolean }
+  | { readonly kind: 'conv'; readonly depthwise: boolean };
+const kSums = ['add', 'add_half'];
+/** Of two halves of the channels. */
+const kHalving = ['silu_mul', 'glu'];
+/** What does not follow a matrix in general. */
+const kOthers = ['attention', 'patches'];
 const maps = operators
   .all()
-  .filter(({ id, expression }) => expression !== undefined && id !== 'add')
+  .filter(({ id, expression }) => expression !== undefined && !kSums.includes(id))
   .map(({ id }) => id);
 const steps = fc.array(
   fc.oneof<fc.Arbitrary<Step>[]>(
@@ -557,8 +564,10 @@ const steps = fc.array(
       padded: fc.boolean(),
       tiled: fc.boolean(),
     }),
-    fc.record({ kind: fc.constant('add' as const), whole: fc.boolean() }),
+    fc.record({ kind: fc.constant('sum' as const), of: fc.constantFrom(...kSums), whole: fc.boolean() }),
     fc.record({ kind: fc.constant('map' as const), of: fc.constantFrom(...maps) }),
+    fc.record({ kind: fc.constant('tokens' as const), embed: fc.boolean() }),
+    fc.record({ kind: fc.constant('conv' as const), depthwise: fc.boolean() }),
   ),
   { minLength: 1, maxLength: 7 },
 );
@@ -616,11 +625,25 @@ function chainOf(m: number, c: number, all: readonly Step[], rounded: readonly b
         ]);
         break;
       }
-      case 'add':
-        make('add', {}, [at, argument(one.whole ? rows(m, width) : vector(width))]);
+      case 'sum':
+        make(one.of, {}, [at, argument(one.whole ? rows(values[at]!.axes[0]!.extent, width) : vector(width))]);
         break;
+      case 'conv': {
+        const height = values[at]!.axes[0]!.extent;
+        const groups = one.depthwise ? width : 1;
+        const weight = { axes: axes(['n', width], ['k', (3 * width) / groups]), type: 'f16' } as const;
+        const params = { batch: 1, height, width: 1, kernelY: 3, kernelX: 1, stride: 1, paddingY: 1, paddingX: 0, groups };
+        make('conv', params, [at, argument(weight)]);
+        break;
+      }
+      case 'tokens': {
+        const tokens = values[at]!.axes[0]!.extent + 1;
+        if (one.embed) make('embed_tokens', { batch: 1 }, [at, argument(vector(width)), argument(rows(tokens, width))]);
+        else make('first_rows', { batch: 1 }, [at]);
+        break;
+      }
       case 'map':
-        if (one.of !== 'silu_mul' || width % 64 === 0) make(one.of, {}, [at]);
+        if (!kHalving.includes(one.of) || width % 64 === 0) make(one.of, {}, [at]);
         break;
     }
   }
@@ -678,7 +701,7 @@ describe('random programs', () => {
     expect([...kinds].sort()).toEqual(
       operators
         .ids()
-        .filter((id) => id !== 'attention')
+        .filter((id) => !kOthers.includes(id))
         .sort(),
     );
   });

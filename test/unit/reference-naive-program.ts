@@ -191,6 +191,16 @@ function quantise(value: NativeValue, x: readonly number[]): NaiveValue {
   );
 }
 
+/** The error function: 2/√π·e^(−x²)·Σ 2ⁿ·x^(2n+1) / (1·3·5…(2n+1)), terms of one sign. */
+export function erf(x: number): number {
+  let [sum, term] = [0, x];
+  for (let n = 1; Math.abs(term) > 1e-17 * Math.abs(sum); ++n) {
+    sum += term;
+    term *= (2 * x * x) / (2 * n + 1);
+  }
+  return (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum;
+}
+
 function interpret(expression: readonly NativeInstruction[], read: (index: number, part: number, parts: number) => number): number {
   const stack: number[] = [];
   const pop = (): number => stack.pop()!;
@@ -210,6 +220,9 @@ function interpret(expression: readonly NativeInstruction[], read: (index: numbe
         break;
       case 'tanh':
         stack.push(Math.tanh(pop()));
+        break;
+      case 'erf':
+        stack.push(erf(pop()));
         break;
       default: {
         const right = pop();
@@ -277,6 +290,58 @@ function compute(node: NativeNode, values: readonly NativeValue[], inputs: reado
           },
           halves,
         ),
+      };
+    }
+    case 'conv': {
+      const { height, width, kernelY, kernelX, stride, paddingY, paddingX, groups } = node.numbers as Record<string, number>;
+      const inputs = axes[0]![1]!.extent;
+      const [own, outputs] = [inputs / groups!, output.axes[1]!.extent / groups!];
+      const down = Math.floor((height! + 2 * paddingY! - kernelY!) / stride!) + 1;
+      const across = Math.floor((width! + 2 * paddingX! - kernelX!) / stride!) + 1;
+      return {
+        numbers: coordinatesOf(output.axes).map(([row, n]) => {
+          const [j, i, image] = [row! % across, Math.floor(row! / across) % down, Math.floor(row! / (across * down))];
+          const group = Math.floor(n! / outputs);
+          let sum = 0;
+          for (const [ky, kx, c] of coordinatesOf(axesOf({ kernelY: kernelY!, kernelX: kernelX!, c: own }))) {
+            const [y, x0] = [i * stride! + ky! - paddingY!, j * stride! + kx! - paddingX!];
+            if (y < 0 || y >= height! || x0 < 0 || x0 >= width!) continue;
+            const weight = second![((n! * kernelY! + ky!) * kernelX! + kx!) * own + c!]!;
+            sum += x![((image * height! + y) * width! + x0) * inputs + group * own + c!]! * weight;
+          }
+          return sum;
+        }),
+      };
+    }
+    case 'patches': {
+      const size = node.numbers['size']!;
+      const [, channels, height, width] = axes[0]!.map(({ extent }) => extent) as [number, number, number, number];
+      const across = width / size;
+      return {
+        numbers: coordinatesOf(output.axes).map(([row, column]) => {
+          const patch = row! % ((height / size) * across);
+          const image = (row! - patch) / ((height / size) * across);
+          const channel = Math.floor(column! / (size * size));
+          const y = Math.floor(patch / across) * size + Math.floor((column! % (size * size)) / size);
+          const x0 = (patch % across) * size + (column! % size);
+          return x![((image * channels + channel) * height + y) * width + x0]!;
+        }),
+      };
+    }
+    case 'embed_tokens': {
+      const width = output.axes[1]!.extent;
+      const patches = axes[0]![0]!.extent / node.numbers['batch']!;
+      const images = Array.from({ length: node.numbers['batch']! }, (_, i) => [
+        ...second!,
+        ...x!.slice(i * patches * width, (i + 1) * patches * width),
+      ]);
+      return { numbers: images.flatMap((image) => image.map((value, i) => value + third![i]!)) };
+    }
+    case 'first_rows': {
+      const { batch } = node.numbers as { batch: number };
+      const width = output.axes[1]!.extent;
+      return {
+        numbers: Array.from({ length: batch }, (_, i) => x!.slice((i * x!.length) / batch, (i * x!.length) / batch + width)).flat(),
       };
     }
     case 'map':

@@ -5,12 +5,15 @@ import { decode, e8m0ToFloat, encode, floatToHalf, halfToFloat, mxScaleCode, rou
 import { formats, isMx, weightFormat } from '../../lib/formats/index.js';
 import { kMxBlock } from '../../lib/formats/fp8.js';
 import type { LayoutDigit } from '../../lib/native.js';
-import type { Mask } from '../../lib/operators/attention.js';
+import type { Mask, Position } from '../../lib/operators/attention.js';
 
 export type DenseOperator = DenseV1;
 export type NormOperator = Extract<OperatorV1, { op: 'norm' }>;
 export type QuantiseOperator = Extract<OperatorV1, { op: 'quantise' }>;
-export type AttentionOperator = Extract<OperatorV1, { op: 'attention' }> & { readonly mask?: Mask };
+export type AttentionOperator = Omit<Extract<OperatorV1, { op: 'attention' }>, 'position'> & {
+  readonly position: Position;
+  readonly mask?: Mask;
+};
 type Digit = { axis: 'n' | 'k'; stride: number; size: number };
 
 /** A seeded generator of uniform numbers in [0, 1). */
@@ -261,7 +264,7 @@ export function naiveAttention(operator: AttentionOperator, input: Uint8Array): 
   const head = (row: number, part: 0 | 1 | 2, index: number): number[] => {
     const column = order === 'interleaved' ? (3 * index + part) * d : part === 0 ? index * d : (heads + (part - 1) * kvHeads + index) * d;
     const v = qkv.slice(row * width + column, row * width + column + d);
-    if (part === 2 || position === 'alibi') return v;
+    if (part === 2 || position !== 'rope') return v;
     return v.map((value, i) => {
       const angle = (row % seq) * ropeBase ** ((-2 * (i % (d / 2))) / d);
       const other = i < d / 2 ? -v[i + d / 2]! : v[i - d / 2]!;

@@ -5,6 +5,7 @@ import { floatToHalf } from '../../lib/formats/codes.js';
 import { activationFormats } from '../../lib/formats/index.js';
 import { native, type NativeNode, type NativeProgram, type NativeValue } from '../../lib/native.js';
 import { nativeProgram } from '../../lib/operators/native-program.js';
+import { attentionProgram } from '../fixtures/programs.js';
 import {
   type AttentionOperator,
   bytesOf,
@@ -23,6 +24,7 @@ const kActivations = activationFormats().map(({ id }) => id);
 const kQuantised = kActivations.filter((format) => format !== 'fp16');
 
 const programOf = (operator: OperatorV1): NativeProgram => nativeProgram(programOfV1(operator));
+const attentionOf = (operator: AttentionOperator): NativeProgram => nativeProgram(attentionProgram(operator));
 
 /** The program with one value or node changed. */
 function changed(program: NativeProgram, list: 'values', index: number, change: Partial<NativeValue>): NativeProgram;
@@ -136,9 +138,9 @@ describe('norm and quantise', () => {
       code: 'BAD_ARGUMENT',
       message: expect.stringContaining('cellBits'),
     });
-    await expect(run(changed(quantise, 'nodes', 0, { kind: 'conv' }))).rejects.toMatchObject({
+    await expect(run(changed(quantise, 'nodes', 0, { kind: 'unheard_of' }))).rejects.toMatchObject({
       code: 'UNSUPPORTED',
-      message: expect.stringContaining('conv'),
+      message: expect.stringContaining('unheard_of'),
     });
   });
 });
@@ -168,6 +170,10 @@ describe('attention', () => {
     [
       'concatenated, ALiBi, one key head',
       { op: 'attention', batch: 2, seq: 6, heads: 12, kvHeads: 1, headDim: 4, order: 'concatenated', position: 'alibi', ropeBase: 10000 },
+    ],
+    [
+      'no positions',
+      { op: 'attention', batch: 2, seq: 6, heads: 3, kvHeads: 3, headDim: 8, order: 'concatenated', position: 'none', ropeBase: 10000 },
     ],
     [
       'causal, rope',
@@ -205,8 +211,8 @@ describe('attention', () => {
       const { batch, seq, heads, kvHeads, headDim } = operator;
       const qkv = new Random(heads).halves(batch * seq * (heads + 2 * kvHeads) * headDim, -3, 3);
       const output = new Uint8Array(batch * seq * heads * headDim * 2).fill(kPoison);
-      await native().referenceRun({ program: programOf(operator), inputs: [qkv], outputs: [output] });
-      await checkSampled(programOf(operator), [qkv]);
+      await native().referenceRun({ program: attentionOf(operator), inputs: [qkv], outputs: [output] });
+      await checkSampled(attentionOf(operator), [qkv]);
       const expected = naiveAttention(operator, qkv);
       halvesOf(output).forEach((value, i) => {
         const tolerance = Math.abs(expected[i]!) * 2 ** -11 + 2 ** -16;
@@ -219,7 +225,7 @@ describe('attention', () => {
     const operator = cases[0]![1];
     const run = (change: Partial<AttentionOperator>, inputs = [new Uint8Array(3 * 12 * 16 * 2)]): Promise<void> => {
       const { batch, seq, heads, kvHeads, headDim, order, position, ropeBase, mask } = { ...operator, ...change };
-      const program = changed(programOf(operator), 'nodes', 0, {
+      const program = changed(attentionOf(operator), 'nodes', 0, {
         numbers: { batch, seq, heads, kvHeads, headDim, ropeBase },
         strings: { order, position, ...(mask && { mask }) },
       });

@@ -1,7 +1,7 @@
 // Programs that no operator of version 1 is: other orders of steps, inner quantised values, toy codes, padded layouts, several
 // outputs; each computed whole, and compared by the sampling FP64 side too. And refusals of programs that cannot be.
 import { describe, expect, it } from 'vitest';
-import { floatToHalf } from '../../lib/formats/codes.js';
+import { floatToHalf, halfToFloat } from '../../lib/formats/codes.js';
 import { formats } from '../../lib/formats/index.js';
 import { native, type NativeNode, type NativeProgram, type NativeValue } from '../../lib/native.js';
 import { bytesOf, Random } from './reference-naive.js';
@@ -60,6 +60,11 @@ function paddedLayout(random: Random, axes: NativeValue['axes'], most = 5): Nati
     .map(({ digit }) => digit);
 }
 
+const halfDistance = (one: Uint8Array, other: Uint8Array): number => {
+  const [a, b] = [one, other].map((bytes) => Array.from(new Uint16Array(bytes.slice().buffer), halfToFloat)) as [number[], number[]];
+  return Math.max(...a.map((value, i) => Math.abs(value - b[i]!)));
+};
+
 const outputsOf = (program: NativeProgram): Uint8Array[] =>
   program.outputs.flatMap((value) => tensorBytes(program.values[value]!).map((size) => new Uint8Array(size).fill(kPoison)));
 
@@ -110,7 +115,7 @@ describe('programs', () => {
     const program = new ProgramBuilder();
     const inputs = [{ m: 5, c: 7 }, { c: 7 }, { m: 5 }].map((extents) => program.input(numbersValue(extents)));
     const y = program.node('map', inputs, numbersValue({ m: 5, c: 7 }, 'f32'), {
-      expression: postfix('x0 x1 mul x2 sub 0.5 max x2 neg exp 1 add div x1 tanh 3 min add x0 0.25 mul add'),
+      expression: postfix('x0 x1 mul x2 sub 0.5 max x2 neg exp 1 add div x1 tanh 3 min add x0 0.25 mul erf add'),
     });
     const random = new Random(2);
     await check(program.finish(y), [random.halves(35), random.halves(7), random.halves(5)]);
@@ -274,6 +279,91 @@ describe('programs', () => {
       expect(!(Math.abs(value - expected[i]!) <= 2 ** -9), `element ${i}`).toBe(false),
     );
     await checkSampled(made, inputs);
+  });
+
+  it('attends without positions', async () => {
+    const program = new ProgramBuilder();
+    const [batch, seq, heads, headDim] = [3, 7, 2, 6];
+    const qkv = program.input(numbersValue({ m: batch * seq, c: 3 * heads * headDim }));
+    const y = program.node('attention', [qkv], numbersValue({ m: batch * seq, c: heads * headDim }), {
+      numbers: { batch, seq, heads, kvHeads: heads, headDim, ropeBase: 10000 },
+      strings: { order: 'concatenated', position: 'none' },
+    });
+    const random = new Random(11);
+    const values = Uint8Array.from(random.halves(batch * seq * 3 * heads * headDim, -2, 2));
+    const [first] = await check(program.finish(y), [values]);
+    // Two tokens that change places change nothing but their own places.
+    const [own, result] = [3 * heads * headDim * 2, heads * headDim * 2];
+    const swapped = Uint8Array.from(values);
+    swapped.set(values.subarray(2 * own, 3 * own), 0);
+    swapped.set(values.subarray(0, own), 2 * own);
+    const [second] = await check(program.finish(y), [swapped]);
+    expect(halfDistance(second!.subarray(0, result), first!.subarray(2 * result, 3 * result))).toBeLessThan(1e-3);
+  });
+
+  it('convolves images and frames: kernels, strides, padding, groups, quantised weights', async () => {
+    type Shape = readonly [batch: number, c: number, n: number, groups: number, height: number, width: number, ...kernel: number[]];
+    const shapes: readonly Shape[] = [
+      [2, 3, 5, 1, 6, 7, 3, 3, 1, 1, 1],
+      [1, 4, 6, 1, 7, 5, 3, 3, 2, 1, 1],
+      [2, 8, 4, 1, 4, 3, 1, 1, 1, 0, 0],
+      [1, 3, 4, 1, 9, 9, 7, 7, 2, 3, 3],
+      // Depthwise over images, and over frames alone; groups of several channels; more padding than kernel.
+      [2, 6, 6, 6, 5, 4, 3, 3, 2, 1, 1],
+      [2, 5, 5, 5, 12, 1, 7, 1, 1, 3, 0],
+      [1, 6, 4, 2, 5, 5, 3, 2, 1, 0, 1],
+      [1, 2, 2, 1, 2, 2, 1, 1, 1, 2, 2],
+    ];
+    for (const [batch, c, n, groups, height, width, kernelY = 1, kernelX = 1, stride = 1, paddingY = 0, paddingX = 0] of shapes) {
+      for (const quantised of [false, true]) {
+        const program = new ProgramBuilder();
+        const k = (kernelY * kernelX * c) / groups;
+        const x = program.input(numbersValue({ m: batch * height * width, c }));
+        const w = program.input(quantised ? quantisedValue({ n, k }, kE4m3, kChannel) : numbersValue({ n, k }));
+        const rows = batch * (Math.floor((height + 2 * paddingY - kernelY) / stride) + 1);
+        const across = Math.floor((width + 2 * paddingX - kernelX) / stride) + 1;
+        const numbers = { batch, height, width, kernelY, kernelX, stride, paddingY, paddingX, groups };
+        const y = program.node('conv', [x, w], numbersValue({ m: rows * across, c: n }), { numbers });
+        const random = new Random(14);
+        const codes = Uint8Array.from({ length: n * k }, () => 0x20 + random.integer(32));
+        const weight = quantised ? [codes, powers(random, n)] : [random.halves(n * k)];
+        await check(program.finish(y), [random.halves(batch * height * width * c), ...weight]);
+      }
+    }
+  });
+
+  it('cuts images into patches, into padded orders as well', async () => {
+    for (const [size, height, width] of [
+      [4, 8, 12],
+      [1, 3, 2],
+      [6, 6, 6],
+    ] as const) {
+      const program = new ProgramBuilder();
+      const image = program.input(numbersValue({ b: 3, c: 2, y: height, x: width }));
+      const extents = { m: (3 * height * width) / (size * size), c: 2 * size * size };
+      const random = new Random(12);
+      const y = program.node('patches', [image], numbersValue(extents, 'f16', [...paddedLayout(random, axesOf(extents))]), {
+        numbers: { size },
+      });
+      await check(program.finish(y), [random.halves(3 * 2 * height * width)]);
+    }
+  });
+
+  it('puts a token before those of every image, adds positions, and takes the first rows', async () => {
+    for (const patches of [1, 4]) {
+      const program = new ProgramBuilder();
+      const x = program.input(numbersValue({ m: 3 * patches, c: 10 }));
+      const token = program.input(numbersValue({ c: 10 }));
+      const positions = program.input(numbersValue({ t: patches + 1, c: 10 }));
+      const y = program.node('embed_tokens', [x, token, positions], numbersValue({ m: 3 * (patches + 1), c: 10 }), {
+        numbers: { batch: 3 },
+      });
+      const first = program.node('first_rows', [y], numbersValue({ m: 3, c: 10 }), { numbers: { batch: 3 } });
+      const random = new Random(13);
+      await check(program.finish(y, first), [random.halves(30 * patches), random.halves(10), random.halves(10 * (patches + 1))]);
+      // The first rows alone need no patches.
+      await check(program.finish(first), [random.halves(30 * patches), random.halves(10), random.halves(10 * (patches + 1))]);
+    }
   });
 
   it('multiplies with weights that are computed', async () => {
@@ -500,7 +590,7 @@ describe('programs that cannot be', () => {
         ],
       });
     await (await open(good)).dispose();
-    await expect(open(node(0, { kind: 'conv' } satisfies Partial<NativeNode>))).rejects.toMatchObject({
+    await expect(open(node(0, { kind: 'unheard_of' } satisfies Partial<NativeNode>))).rejects.toMatchObject({
       code: 'UNSUPPORTED',
       message: expect.stringContaining('the_node'),
     });

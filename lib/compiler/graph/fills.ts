@@ -15,6 +15,7 @@ const kVectorFills: Readonly<Partial<Record<Role, Fill>>> = {
   gain: { kind: 'uniform', low: 0.5, high: 1.5 },
   beta: { kind: 'uniform', low: -0.1, high: 0.1 },
   bias: { kind: 'uniform', low: -0.1, high: 0.1 },
+  embedding: kActivationFill,
 };
 
 /** What a tensor of an input or parameter holds where no file says it. */

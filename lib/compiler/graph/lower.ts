@@ -145,7 +145,7 @@ class Lowering {
         const tensor = role === 'weight' ? `${name}.${part === 'scales' ? 'scale' : 'weight'}` : name;
         this.tensors.set(tensor, {
           name: tensor,
-          shape,
+          shape: value.shape ?? shape,
           dtype,
           role: part === 'scales' ? 'scale' : role,
           fill: parameterFill(role, value, part),
@@ -158,7 +158,11 @@ class Lowering {
 
   private output(name: string, index: number, value: Value): readonly LoweredOutput[] {
     const made = tensorsOf(value).map(
-      ({ part, dtype, shape }): LoweredOutput => ({ name: part === 'scales' ? `${name}_scale` : name, shape, dtype }),
+      ({ part, dtype, shape }): LoweredOutput => ({
+        name: part === 'scales' ? `${name}_scale` : name,
+        shape: this.graph.values[index]!.shape ?? shape,
+        dtype,
+      }),
     );
     this.names.set(
       index,

@@ -3,6 +3,7 @@
  * (sequence, head) up to 64.
  */
 import { LadderError } from '../../errors.js';
+import type { Position } from '../../operators/attention.js';
 import type { Program } from '../../operators/program.js';
 import { defineFamily, kOtherKind, Refusal } from './family.js';
 import { doubleLiteral, parameters, singleLaunch } from './launch.js';
@@ -15,6 +16,8 @@ const kMaxShortSeq = 64;
 const kManyWarps = 1024;
 const kHeadDims: readonly number[] = [64, 128, 256];
 
+const kPositionNames: Readonly<Record<Position, string>> = { rope: 'kRope', alibi: 'kAlibi', none: 'kNone' };
+
 /** Parameters of the operator. */
 export interface AttentionMatch {
   readonly batch: number;
@@ -23,7 +26,7 @@ export interface AttentionMatch {
   readonly kvHeads: number;
   readonly headDim: number;
   readonly order: 'concatenated' | 'interleaved';
-  readonly position: 'rope' | 'alibi';
+  readonly position: Position;
   readonly ropeBase: number;
   readonly causal: boolean;
 }
@@ -46,7 +49,7 @@ export function attentionConstants(
     .map(([member, value]) => `${member} = ${value}`)
     .join(', ')};
   static constexpr ladder::Order kOrder = ladder::Order::${order === 'interleaved' ? 'kInterleaved' : 'kConcatenated'};
-  static constexpr ladder::Position kPosition = ladder::Position::${position === 'rope' ? 'kRope' : 'kAlibi'};
+  static constexpr ladder::Position kPosition = ladder::Position::${kPositionNames[position]};
   static constexpr double kLog2Base = ${doubleLiteral(Math.log2(ropeBase))};`;
 }
 

@@ -15,7 +15,7 @@
 namespace ladder {
 
 enum class Order { kConcatenated, kInterleaved };
-enum class Position { kRope, kAlibi };
+enum class Position { kRope, kAlibi, kNone };
 enum class Part { kQuery, kKey, kValue };
 
 /// C: kSeq, kHeads, kKvHeads, kHeadDim, kOrder, kPosition, kLog2Base.

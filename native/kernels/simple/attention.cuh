@@ -3,7 +3,7 @@
 //
 //   qkv float16 [batch·seq, (heads + 2·kvHeads)·headDim]     y float16 [batch·seq, heads·headDim]
 //
-// C: kSeq, kHeads, kKvHeads, kHeadDim, kInterleaved, kRope, kCausal, kLog2Base. Grid: heads × batch·seq. Architectures: all.
+// C: kSeq, kHeads, kKvHeads, kHeadDim, kInterleaved, kRope, kAlibi, kCausal, kLog2Base. Grid: batch·seq × heads. Architectures: all.
 // Tests: test/gpu/simple-kernels.test.ts.
 #pragma once
 #include <cuda_fp16.h>
@@ -25,7 +25,7 @@ __device__ __forceinline__ void simpleAttention(const void* qkv, void* y) {
   __shared__ Frequency frequencies[C::kRope ? kHalf : 1];
   launchDependents();
   waitForPrerequisites();
-  const int head = blockIdx.x, row = blockIdx.y, t = threadIdx.x, firstRow = row / C::kSeq * C::kSeq;
+  const int row = blockIdx.x, head = blockIdx.y, t = threadIdx.x, firstRow = row / C::kSeq * C::kSeq;
   const auto column = [&](int part) {
     if (C::kInterleaved) return (3 * head + part) * kDim;
     return part == 0 ? head * kDim : (C::kHeads + (part - 1) * C::kKvHeads + head / (C::kHeads / C::kKvHeads)) * kDim;
@@ -47,7 +47,7 @@ __device__ __forceinline__ void simpleAttention(const void* qkv, void* y) {
   __syncthreads();
 
   const float scale = rsqrtf(static_cast<float>(kDim));
-  const float slope = C::kRope ? 0.0f : alibiSlope<C::kHeads>(head);
+  const float slope = C::kAlibi ? alibiSlope<C::kHeads>(head) : 0.0f;
   const int keys = C::kCausal ? row - firstRow + 1 : C::kSeq;
   float largest = -CUDART_INF_F, sum = 0.0f, out[kOwn] = {};
   for (int first = 0; first < keys; first += kAttentionThreads) {

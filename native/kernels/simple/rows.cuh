@@ -45,12 +45,12 @@ __device__ __forceinline__ void simpleQuantise(const X& x, const Y& y, int group
   __shared__ float scratch[kMaxWarps];
   launchDependents();
   waitForPrerequisites();
-  const int row = blockIdx.y, first = blockIdx.x * group;
+  const int row = blockIdx.x, first = blockIdx.y * group;
   float amax = 0.0f;
   for (int c = threadIdx.x; c < group; c += kRowThreads) amax = fmaxf(amax, fabsf(x.at(row, first + c)));
   const auto scale = y.scaleOf(blockReduce<kRowThreads>(amax, scratch, Max{}, 0.0f));
   for (int c = threadIdx.x; c < group; c += kRowThreads) y.store(row, first + c, y.quotient(x.at(row, first + c), scale));
-  if (threadIdx.x == 0) y.storeScale(row, blockIdx.x, scale);
+  if (threadIdx.x == 0) y.storeScale(row, blockIdx.y, scale);
 }
 
 }  // namespace ladder

@@ -11,6 +11,8 @@
 namespace ladder::reference {
 namespace {
 
+enum class Position { kRope, kAlibi, kNone };
+
 /// cos and sin of every position's angles: [seq][headDim/2].
 template <typename Real>
 struct Rotation {
@@ -39,13 +41,14 @@ class Attention : public PrimitiveOf<Attention> {
   explicit Attention(const NodeView& node)
       : batch_(node.dimension("batch")), seq_(node.dimension("seq")), heads_(node.dimension("heads")), kvHeads_(node.dimension("kvHeads")),
         headDim_(node.dimension("headDim")), interleaved_(node.choice<bool>("order", {{"concatenated", false}, {"interleaved", true}})),
-        rope_(node.choice<bool>("position", {{"rope", true}, {"alibi", false}})), ropeBase_(node.positive("ropeBase")),
-        causal_(node.choice<bool>("mask", {{"none", false}, {"causal", true}}, false)) {
+        position_(node.choice<Position>("position", {{"rope", Position::kRope}, {"alibi", Position::kAlibi}, {"none", Position::kNone}})),
+        ropeBase_(node.positive("ropeBase")), causal_(node.choice<bool>("mask", {{"none", false}, {"causal", true}}, false)) {
     node.requireInputs(1, 1);
     if (heads_ % kvHeads_ != 0)
       node.unsupported("heads = " + std::to_string(heads_) + " is not a multiple of kvHeads = " + std::to_string(kvHeads_));
     if (interleaved_ && heads_ != kvHeads_) node.unsupported("interleaved order needs as many key heads as query heads");
-    if (rope_ && headDim_ % 2 != 0) node.unsupported("rope needs an even headDim but it is " + std::to_string(headDim_));
+    if (position_ == Position::kRope && headDim_ % 2 != 0)
+      node.unsupported("rope needs an even headDim but it is " + std::to_string(headDim_));
     const std::vector<int64_t> qkv = node.extents("qkv", node.input(0), 2);
     const std::vector<int64_t> output = node.extents("output", node.output(), 2);
     // Products of two 31-bit numbers; the third factor is divided away.
@@ -134,7 +137,7 @@ class Attention : public PrimitiveOf<Attention> {
   template <typename Real>
   Rotation<Real> makeRotation() const {
     Rotation<Real> rotation;
-    if (!rope_) return rotation;
+    if (position_ != Position::kRope) return rotation;
     for (int64_t position = 0; position < seq_; ++position) {
       for (int64_t i = 0; i < headDim_ / 2; ++i) {
         const double angle =
@@ -165,7 +168,7 @@ class Attention : public PrimitiveOf<Attention> {
   template <typename Real>
   void loadHead(const Source<Real>& source, const Rotation<Real>& rotation, int64_t row, int part, int64_t head, Real* values) const {
     std::copy_n(source.at(row, headColumn(part, head)), headDim_, values);
-    if (part == 2 || !rope_) return;
+    if (part == 2 || position_ != Position::kRope) return;
     const int64_t half = headDim_ / 2;
     const Real* cosines = rotation.cosines.data() + row % seq_ * half;
     const Real* sines = rotation.sines.data() + row % seq_ * half;
@@ -195,7 +198,7 @@ class Attention : public PrimitiveOf<Attention> {
     std::vector<Real> query(static_cast<size_t>(headDim_));
     loadHead(source, rotation, row, 0, head, query.data());
     const Real scale = 1 / std::sqrt(static_cast<Real>(headDim_));
-    const auto slope = static_cast<Real>(rope_ ? 0 : alibiSlope(head));
+    const auto slope = static_cast<Real>(position_ == Position::kAlibi ? alibiSlope(head) : 0);
     const int64_t keys = causal_ ? row % seq_ + 1 : seq_;
     scores.resize(static_cast<size_t>(keys));
     for (int64_t token = 0; token < keys; ++token) {
@@ -215,7 +218,8 @@ class Attention : public PrimitiveOf<Attention> {
   }
 
   int64_t batch_, seq_, heads_, kvHeads_, headDim_;
-  bool interleaved_, rope_;
+  bool interleaved_;
+  Position position_;
   double ropeBase_;
   bool causal_;
 };

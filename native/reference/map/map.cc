@@ -44,6 +44,9 @@ void apply(Operation operation, Real* a, const Real* b, int64_t count) {
     case Operation::kTanh:
       for (int64_t i = 0; i < count; ++i) a[i] = std::tanh(a[i]);
       break;
+    case Operation::kErf:
+      for (int64_t i = 0; i < count; ++i) a[i] = std::erf(a[i]);
+      break;
     case Operation::kInput:
     case Operation::kConstant: break;
   }
@@ -56,7 +59,8 @@ size_t arity(Operation operation) {
     case Operation::kConstant: return 0;
     case Operation::kNeg:
     case Operation::kExp:
-    case Operation::kTanh: return 1;
+    case Operation::kTanh:
+    case Operation::kErf: return 1;
     default: return 2;
   }
 }

@@ -4,6 +4,7 @@
  */
 import { formats } from '../../../formats/index.js';
 import { type Expression, expressionText, inputsOf } from '../../../operators/expression.js';
+import { type ConvParameters, convolvedSize } from '../../../operators/conv.js';
 import { operators } from '../../../operators/index.js';
 import { countReaders, extentOf, isQuantised, type Node, type Program, tensorPositions, type Value } from '../../../operators/program.js';
 import { kOtherKind, Refusal } from '../family.js';
@@ -38,6 +39,25 @@ const kPlace = {
 /** The products that are taken, by kind of their node. */
 const kGeometries: Readonly<Record<string, (node: Node, x: Value) => Geometry | Refusal>> = {
   dense: (_, x) => ({ ...kPlace, images: x.axes[0]!.extent, channels: x.axes[1]!.extent }),
+  conv({ params }, x) {
+    const { batch, height, width, kernelY, kernelX, stride, paddingY, paddingX, groups } = params as unknown as ConvParameters;
+    if (groups !== 1) return new Refusal('groups', `expected 1 but received ${groups}`);
+    const [outHeight, outWidth] = convolvedSize(params as unknown as ConvParameters);
+    return {
+      images: batch,
+      height,
+      width,
+      channels: x.axes[1]!.extent,
+      kernelY,
+      kernelX,
+      strideY: stride,
+      strideX: stride,
+      paddingY,
+      paddingX,
+      outHeight,
+      outWidth,
+    };
+  },
 };
 
 /** Weights, and the activations that they are multiplied with. */

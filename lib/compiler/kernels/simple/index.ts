@@ -2,6 +2,7 @@
  * Simple kernels: one per kind of operator, for any shape, format and stored order. They rank after all others, so that every
  * graph compiles; made to be right, not fast.
  */
+import { type ConvParameters, convolvedSize } from '../../../operators/conv.js';
 import { operators } from '../../../operators/index.js';
 import { type Expression, expressionText, inputsOf } from '../../../operators/expression.js';
 import { axisExtent } from '../../../operators/layout.js';
@@ -73,8 +74,8 @@ function planOf({ program, node }: SimpleMatch, name: string, { include, views, 
 const kMost = { x: 2 ** 31 - 1, y: 65535 };
 
 /** Refuses grids that cannot be launched. */
-function fitting(match: SimpleMatch, y: number): SimpleMatch | Refusal {
-  return y > kMost.y ? new Refusal('m', `expected at most ${kMost.y} rows of blocks but received ${y}`) : match;
+function fitting(match: SimpleMatch, dimension: string, y: number): SimpleMatch | Refusal {
+  return y > kMost.y ? new Refusal(dimension, `expected at most ${kMost.y} rows of blocks but received ${y}`) : match;
 }
 
 /** Matrices as rows and columns; other values whose last axis is theirs as rows of it, where they are plain. */
@@ -122,7 +123,7 @@ const dense = defineFamily<SimpleMatch>({
   key: keyOf,
   accepts(program) {
     const match = single(program, (kind) => kind === 'dense');
-    return match instanceof Refusal ? match : fitting(match, Math.ceil(match.output.axes[0]!.extent / 64));
+    return match instanceof Refusal ? match : fitting(match, 'm', Math.ceil(match.output.axes[0]!.extent / 64));
   },
   plan(match, name) {
     const [x, w] = match.inputs.map((value, i) => readView(`${name}_${['x', 'w'][i]!}`, value)) as [View, View];
@@ -165,6 +166,12 @@ const norm = defineFamily<SimpleMatch>({
   },
 });
 
+/** Blocks of a quantised row that share a scale each. */
+function blocksOf(output: Value): number {
+  const { name, extent } = lastAxis(output);
+  return extent / ((isQuantised(output.type) && output.type.scale?.per[name]) || extent);
+}
+
 const quantise = defineFamily<SimpleMatch>({
   ...common,
   id: 'simple/quantise',
@@ -176,21 +183,21 @@ const quantise = defineFamily<SimpleMatch>({
     if (!output || !asRows(match.inputs[0]!)) return new Refusal('x', 'expected a matrix, or values in rows');
     if (!isQuantised(output.type) || output.type.scale?.per[output.axes[0]!.name] !== 1 || recordOf(output.type).fit?.kind === 'mean')
       return new Refusal('scale', 'expected scales by the largest magnitude of a row, or of blocks of it');
-    return fitting(match, output.axes[0]!.extent);
+    return fitting(match, 'k', blocksOf(output));
   },
   plan(match, name) {
     const [input, output] = [asRows(match.inputs[0]!)!, asRows(match.output)!];
     const x = readView(`${name}_x`, input);
     const y = quantiseView(`${name}_y`, output);
     const [rows, columns] = output.axes.map(({ extent }) => extent) as [number, number];
-    const group = (isQuantised(output.type) && output.type.scale?.per[lastAxis(output).name]) || columns;
+    const blocks = blocksOf(output);
     return planOf(match, name, {
       include: 'simple/rows.cuh',
       views: [x],
       output: y,
-      grid: [columns / group, rows, 1],
+      grid: [rows, blocks, 1],
       threads: 256,
-      body: `  ladder::simpleQuantise(${x.make}, ${y.make}, ${group});`,
+      body: `  ladder::simpleQuantise(${x.make}, ${y.make}, ${columns / blocks});`,
     });
   },
 });
@@ -206,14 +213,14 @@ const attention = defineFamily<SimpleMatch>({
     if (match instanceof Refusal) return match;
     if ([...match.inputs, match.output].some(({ type, layout }) => type !== 'f16' || layout))
       return new Refusal('qkv', 'expected float16 in rows');
-    return fitting(match, match.output.axes[0]!.extent);
+    return fitting(match, 'heads', Number(match.node.params['heads']));
   },
   plan(match, name) {
     const { seq, heads, kvHeads, headDim, order, position, ropeBase, mask } = match.node.params;
     const [x, y] = [readView(`${name}_x`, match.inputs[0]!), writeView(`${name}_y`, match.output)];
     const config = `struct ${name}_config {
   static constexpr int kSeq = ${seq}, kHeads = ${heads}, kKvHeads = ${kvHeads}, kHeadDim = ${headDim};
-  static constexpr bool kInterleaved = ${order === 'interleaved'}, kRope = ${position === 'rope'}, kCausal = ${mask === 'causal'};
+  static constexpr bool kInterleaved = ${order === 'interleaved'}, kRope = ${position === 'rope'}, kAlibi = ${position === 'alibi'}, kCausal = ${mask === 'causal'};
   static constexpr double kLog2Base = ${doubleLiteral(Math.log2(Number(ropeBase)))};
 };
 `;
@@ -221,9 +228,43 @@ const attention = defineFamily<SimpleMatch>({
       include: 'simple/attention.cuh',
       views: [x],
       output: y,
-      grid: [Number(heads), match.output.axes[0]!.extent, 1],
+      grid: [match.output.axes[0]!.extent, Number(heads), 1],
       threads: 128,
       body: `  ladder::simpleAttention<${name}_config>(${x.parameters[0]}, ${y.parameters[0]});`,
+    });
+    return { ...plan, definitions: `${config}${definitions}` };
+  },
+});
+
+const conv = defineFamily<SimpleMatch>({
+  ...common,
+  id: 'simple/conv',
+  key: (match) => `${JSON.stringify(match.node.params)} ${keyOf(match)}`,
+  accepts(program) {
+    const match = single(program, (kind) => kind === 'conv');
+    if (match instanceof Refusal) return match;
+    return isQuantised(match.output.type) ? new Refusal('y', 'expected numbers as the result') : match;
+  },
+  plan(match, name) {
+    const params = match.node.params as unknown as ConvParameters;
+    const { batch, height, width, kernelY, kernelX, stride, paddingY, paddingX, groups } = params;
+    const [x, w] = match.inputs.map((value, i) => readView(`${name}_${['x', 'w'][i]!}`, value)) as [View, View];
+    const y = writeView(`${name}_y`, match.output);
+    const [down, across] = convolvedSize(params);
+    const [rows, channels] = match.output.axes.map(({ extent }) => extent) as [number, number];
+    const config = `struct ${name}_config {
+  static constexpr int kBatch = ${batch}, kHeight = ${height}, kWidth = ${width}, kDown = ${down}, kAcross = ${across};
+  static constexpr int kKernelY = ${kernelY}, kKernelX = ${kernelX}, kStride = ${stride}, kPaddingY = ${paddingY}, kPaddingX = ${paddingX};
+  static constexpr int kInputs = ${lastAxis(match.inputs[0]!).extent / groups}, kOutputs = ${channels / groups}, kChannels = ${channels};
+};
+`;
+    const { definitions, ...plan } = planOf(match, name, {
+      include: 'simple/conv.cuh',
+      views: [x, w],
+      output: y,
+      grid: [Math.ceil((rows * channels) / 256), 1, 1],
+      threads: 256,
+      body: `  ladder::simpleConv<${name}_config>(${x.make}, ${w.make}, ${y.make});`,
     });
     return { ...plan, definitions: `${config}${definitions}` };
   },
@@ -245,46 +286,90 @@ const elementwise = defineFamily<SimpleMatch>({
   plan(match, name) {
     const expression = expressionOf(match.node.kind)!;
     const parts = inputsOf(expression);
-    const views = match.inputs.map((value, i) => readView(`${name}_x${i}`, value));
-    const y = writeView(`${name}_y`, match.output);
-    const { axes, layout } = match.output;
-    const places = placesOf(axes, layout);
-    const elements = places.reduce((product, extent) => product * extent, 1);
-    let stride = elements;
-    const coordinates = places.map((extent, i) => {
-      stride /= extent;
-      return `const int64_t a${i} = i${stride === 1 ? '' : ` / ${stride}`}${i === 0 ? '' : ` % ${extent}`};`;
-    });
-    // Places without a number hold zeros.
-    const exists = axes.flatMap(({ extent }, i) => (places[i]! > extent ? [`a${i} < ${extent}`] : [])).join(' && ');
-    const element = (index: number, part: number): string => {
-      const own = match.inputs[index]!.axes;
-      return `x${index}.at(${own
-        .map((axis, j) => {
-          const at = axes.findIndex(({ name: known }) => known === axis.name);
-          return j + 1 === own.length && part > 0 ? `a${at} + ${(part * axis.extent) / parts[index]!}` : `a${at}`;
-        })
-        .join(', ')})`;
-    };
-    return planOf(match, name, {
-      include: 'core/ptx.cuh',
-      views,
-      output: y,
-      grid: [Math.min(kMost.x, Math.ceil(elements / 256)), 1, 1],
-      threads: 256,
-      body: [
-        ...views.map(({ make }, i) => `  const auto x${i} = ${make};`),
-        `  const auto y = ${y.make};`,
-        '  ladder::launchDependents();',
-        '  ladder::waitForPrerequisites();',
-        `  const int64_t i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x;`,
-        `  if (i >= INT64_C(${elements})) return;`,
-        `  ${coordinates.join(' ')}`,
-        `  y.store(${axes.map((_, i) => `a${i}`).join(', ')}, ${exists === '' ? '' : `!(${exists}) ? 0.0f : `}${expressionText(expression, element)});`,
-      ].join('\n'),
-    });
+    return elementPlan(match, name, (at) =>
+      expressionText(expression, (index, part) => {
+        const own = match.inputs[index]!.axes;
+        return at(
+          index,
+          own.map((axis, j) => {
+            const position = match.output.axes.findIndex(({ name: known }) => known === axis.name);
+            return j + 1 === own.length && part > 0 ? `a${position} + ${(part * axis.extent) / parts[index]!}` : `a${position}`;
+          }),
+        );
+      }),
+    );
   },
 });
 
+/** Text of an input's number at coordinates of it, which are text in the result's coordinates a0, a1, … */
+type NumberAt = (input: number, coordinates: readonly string[]) => string;
+
+/** A kernel of one thread per place of the result, whose number `element` writes down; places without a number hold zeros. */
+function elementPlan(match: SimpleMatch, name: string, element: (at: NumberAt) => string): KernelPlan {
+  const views = match.inputs.map((value, i) => readView(`${name}_x${i}`, value));
+  const y = writeView(`${name}_y`, match.output);
+  const { axes, layout } = match.output;
+  const places = placesOf(axes, layout);
+  const elements = places.reduce((product, extent) => product * extent, 1);
+  let stride = elements;
+  const coordinates = places.map((extent, i) => {
+    stride /= extent;
+    return `const int64_t a${i} = i${stride === 1 ? '' : ` / ${stride}`}${i === 0 ? '' : ` % ${extent}`};`;
+  });
+  const exists = axes.flatMap(({ extent }, i) => (places[i]! > extent ? [`a${i} < ${extent}`] : [])).join(' && ');
+  return planOf(match, name, {
+    include: 'core/ptx.cuh',
+    views,
+    output: y,
+    grid: [Math.min(kMost.x, Math.ceil(elements / 256)), 1, 1],
+    threads: 256,
+    body: [
+      ...views.map(({ make }, i) => `  const auto x${i} = ${make};`),
+      `  const auto y = ${y.make};`,
+      '  ladder::launchDependents();',
+      '  ladder::waitForPrerequisites();',
+      `  const int64_t i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x;`,
+      `  if (i >= INT64_C(${elements})) return;`,
+      `  ${coordinates.join(' ')}`,
+      `  y.store(${axes.map((_, i) => `a${i}`).join(', ')}, ${exists === '' ? '' : `!(${exists}) ? 0.0f : `}${element((input, own) => `x${input}.at(${own.join(', ')})`)});`,
+    ].join('\n'),
+  });
+}
+
+/** Where each number of a result comes from: lib/operators/tokens.ts. */
+const kTokenTexts: Readonly<Record<string, (match: SimpleMatch, at: NumberAt) => string>> = {
+  patches({ node, inputs: [image] }, at) {
+    const size = Number(node.params['size']);
+    const [, , down, across] = image!.axes.map(({ extent }) => extent / size) as [number, number, number, number];
+    return at(0, [
+      `a0 / ${down * across}`,
+      `a1 / ${size * size}`,
+      `a0 / ${across} % ${down} * ${size} + a1 / ${size} % ${size}`,
+      `a0 % ${across} * ${size} + a1 % ${size}`,
+    ]);
+  },
+  embed_tokens({ inputs: [, , positions] }, at) {
+    const tokens = positions!.axes[0]!.extent;
+    const patch = at(0, [`a0 / ${tokens} * ${tokens - 1} + a0 % ${tokens} - 1`, 'a1']);
+    return `(a0 % ${tokens} == 0 ? ${at(1, ['a1'])} : ${patch}) + ${at(2, [`a0 % ${tokens}`, 'a1'])}`;
+  },
+  first_rows({ node, inputs: [x] }, at) {
+    return at(0, [`a0 * ${x!.axes[0]!.extent / Number(node.params['batch'])}`, 'a1']);
+  },
+};
+
+const tokens = defineFamily<SimpleMatch>({
+  ...common,
+  id: 'simple/tokens',
+  writes: ({ output }) => !isQuantised(output.type),
+  key: (match) => `${match.node.kind} ${keyOf(match)}`,
+  accepts(program) {
+    const match = single(program, (kind) => Object.hasOwn(kTokenTexts, kind));
+    if (match instanceof Refusal) return match;
+    return isQuantised(match.output.type) ? new Refusal('y', 'expected numbers as the result') : match;
+  },
+  plan: (match, name) => elementPlan(match, name, (at) => kTokenTexts[match.node.kind]!(match, at)),
+});
+
 /** One per kind; all elementwise operators share one. */
-export const simpleFamilies: readonly Family[] = [dense, norm, quantise, attention, elementwise];
+export const simpleFamilies: readonly Family[] = [dense, norm, quantise, attention, conv, tokens, elementwise];

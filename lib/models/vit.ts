@@ -1,0 +1,102 @@
+/**
+ * timm's vit_small_patch32_224 (Dosovitskiy et al. 2021; Steiner et al. 2022): patches of 32 × 32, a class token, learned positions,
+ * 12 blocks of width 384 with norms before attention and MLP, the class token's row to the classifier.
+ */
+import { type Graph, type GraphNode, GraphBuilder } from '../operators/graph.js';
+import { kFp16, kFp8, kNetworkSettings } from './figure8.js';
+import type { FormatPair, Model, NodeFormats } from './model.js';
+
+/** Sizes of the network. */
+export interface VitConfig {
+  /** Pixels of an image, and of a patch, along each side. */
+  readonly image: number;
+  readonly patch: number;
+  readonly hidden: number;
+  readonly blocks: number;
+  readonly heads: number;
+  readonly mlp: number;
+  readonly classes: number;
+  readonly eps: number;
+}
+
+const kSmallPatch32: VitConfig = { image: 224, patch: 32, hidden: 384, blocks: 12, heads: 6, mlp: 1536, classes: 1000, eps: 1e-6 };
+
+/** The same network at a size that tests can afford. */
+const kTiny: VitConfig = { ...kSmallPatch32, image: 64, hidden: 128, blocks: 2, heads: 2, mlp: 256, classes: 100 };
+
+const [kStem, kClassifier] = ['patch_embed', 'head'];
+
+/**
+ * Images x [batch, 3, image, image] to logits [batch, classes]. A block's weights: `layer<i>.qkv` [3·hidden, hidden], `.proj`,
+ * `.up` [mlp, hidden], `.down`, each with a bias; `patch_embed` [hidden, 3·patch·patch], `head`.
+ */
+export function vit({ image, patch, hidden, blocks, heads, mlp, classes, eps }: VitConfig, batch: number): Graph {
+  const graph = new GraphBuilder();
+  const columns = { name: 'c', extent: hidden };
+  const seq = (image / patch) ** 2 + 1;
+  const pixels = graph.input('x', [
+    { name: 'b', extent: batch },
+    { name: 'c', extent: 3 },
+    { name: 'y', extent: image },
+    { name: 'x', extent: image },
+  ]);
+  const patches = graph.node('patches', 'patches', [pixels], { size: patch });
+  let x = graph.node(
+    'embed_tokens',
+    'embeddings',
+    [
+      graph.dense(kStem, patches, hidden, true),
+      graph.parameter('class_token', 'embedding', [columns]),
+      graph.parameter('positions', 'embedding', [{ name: 't', extent: seq }, columns]),
+    ],
+    { batch },
+  );
+  for (let i = 0; i < blocks; ++i) {
+    const p = `layer${i}`;
+    const h = graph.norm(`${p}.norm1`, x, 'layer', eps);
+    const a = graph.node('attention', `${p}.attention`, [graph.dense(`${p}.qkv`, h, 3 * hidden, true)], {
+      batch,
+      seq,
+      heads,
+      kvHeads: heads,
+      headDim: hidden / heads,
+      order: 'concatenated',
+      position: 'none',
+      ropeBase: 10000,
+    });
+    x = graph.node('add', `${p}.attention_residual`, [graph.dense(`${p}.proj`, a, hidden, true), x]);
+    const g = graph.norm(`${p}.norm2`, x, 'layer', eps);
+    const u = graph.node('gelu', `${p}.gelu`, [graph.dense(`${p}.up`, g, mlp, true)]);
+    x = graph.node('add', `${p}.mlp_residual`, [graph.dense(`${p}.down`, u, hidden, true), x]);
+  }
+  // The last norm is of rows: of the one that counts it is the same.
+  const token = graph.norm('norm', graph.node('first_rows', 'class_row', [x], { batch }), 'layer', eps);
+  return graph.finish([graph.dense(kClassifier, token, classes, true)]);
+}
+
+/** Stem and classifier stay float16. */
+function policy({ kind, name }: GraphNode, { weight, activation }: FormatPair): NodeFormats {
+  const quantised = kind === 'dense' && name !== kStem && name !== kClassifier;
+  return { weight: quantised ? weight : null, input: quantised ? activation : null };
+}
+
+export const vitSmall: Model = {
+  id: 'vit',
+  label: 'ViT',
+  kind: 'network',
+  figure8: { settings: kNetworkSettings, formats: [kFp16, kFp8, { weight: 'int4', activation: 'int4' }] },
+  checkpoint: { prefix: 'vit', shared: false, quantisedSuffix: '_holistic_fp16' },
+  pattern: /(?:^|[^a-z])vit(?:[^a-z]|$)/i,
+  graph: (batch) => vit(kSmallPatch32, batch),
+  policy,
+};
+
+export const vitTiny: Model = {
+  ...vitSmall,
+  id: 'vit-tiny',
+  label: 'ViT (tiny)',
+  figure8: null,
+  checkpoint: { ...vitSmall.checkpoint, shared: true },
+  pattern: null,
+  graph: (batch) => vit(kTiny, batch),
+};

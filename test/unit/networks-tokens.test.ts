@@ -1,0 +1,117 @@
+// Small ViT and Conformer networks: they build in the figure's formats, run on the CPU with the shapes that callers see, depend on
+// every part of their input, and verify; what the policies leave in float16; sizes of the figure's.
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { designCheckpoint } from '../../lib/compiler/design.js';
+import { parseRequest } from '../../lib/compiler/request.js';
+import { type BuildResult, buildCheckpoint, loadPrebuilt, verifyPrebuilt } from '../../lib/index.js';
+import { figure8Models, models } from '../../lib/models/index.js';
+import { isQuantised } from '../../lib/operators/program.js';
+import { Random } from './reference-naive.js';
+
+const kNetworks = [
+  { tiny: 'vit-tiny', input: [1, 3, 64, 64], output: [1, 100] },
+  { tiny: 'conformer-tiny', input: [1, 40, 128], output: [1, 40, 128] },
+] as const;
+const kCases = kNetworks.flatMap(({ tiny, ...shapes }) =>
+  figure8Models()
+    .find(({ id }) => tiny.startsWith(id))!
+    .figure8.formats.map(({ weight, activation }) => ({ tiny, weight, act: activation, ...shapes })),
+);
+
+let root: string;
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'ladder-networks-'));
+});
+afterAll(() => rm(root, { recursive: true, force: true }));
+
+const build = (tiny: string, weight: string, act: string): Promise<BuildResult> =>
+  buildCheckpoint(tiny, { root, weight, act, compile: false });
+
+describe.each(kCases)('$tiny, $weight weights, $act activations', ({ tiny, weight, act, input, output }) => {
+  it('verifies on the CPU', async () => {
+    const { folder } = await build(tiny, weight, act);
+    expect(basename(dirname(folder))).toBe(tiny);
+    const report = await verifyPrebuilt(folder, { device: 'cpu' });
+    expect(report.operators.flatMap(({ failures }) => failures)).toEqual([]);
+    expect(report.passed).toBe(true);
+  });
+
+  it('is given and gives tensors of the shapes that callers see; every part of the input counts', async () => {
+    const { folder } = await build(tiny, weight, act);
+    await using network = await loadPrebuilt(folder, { device: 'cpu' });
+    expect(network.inputs.get('x')!.shape).toEqual(input);
+    expect(network.outputs.map(({ shape }) => shape)).toEqual([output]);
+    const random = new Random(3);
+    const x = Float32Array.from({ length: input.reduce((a: number, b) => a * b, 1) }, () => random.uniform(-1, 1));
+    const run = async (): Promise<Float32Array> => {
+      await network.setInput('x', x);
+      await network.run();
+      return network.getOutput(0, { as: 'float32' });
+    };
+    const before = await run();
+    expect(before.every((value) => Number.isFinite(value))).toBe(true);
+    // The last pixel or frame reaches the first result.
+    for (const at of [0, x.length - 1]) {
+      x[at]! += 2;
+      expect((await run())[0]).not.toBe(before[0]);
+      x[at]! -= 2;
+    }
+    expect(await run()).toEqual(before);
+  });
+});
+
+describe('batches', () => {
+  it.each(kNetworks)('$tiny: 128 images or recordings do not mix', async ({ tiny, input, output }) => {
+    const { folder } = await buildCheckpoint(tiny, { root, batch: 128, compile: false });
+    await using network = await loadPrebuilt(folder, { device: 'cpu' });
+    const [own, made] = [input, output].map((shape) => shape.reduce((a: number, b) => a * b, 1)) as [number, number];
+    const random = new Random(4);
+    const x = Float32Array.from({ length: 128 * own }, () => random.uniform(-1, 1));
+    // The last one is the first one again.
+    x.copyWithin(127 * own, 0, own);
+    await network.setInput('x', x);
+    await network.run();
+    const y = await network.getOutput(0, { as: 'float32' });
+    expect(y.subarray(127 * made)).toEqual(y.subarray(0, made));
+    expect(y.subarray(126 * made, 127 * made)).not.toEqual(y.subarray(0, made));
+  });
+});
+
+describe('policies', () => {
+  it.each(kNetworks)('$tiny: what stays float16', ({ tiny }) => {
+    const { model } = designCheckpoint(parseRequest({ model: tiny, batch: 1, seq: 1, weight: 'int4', act: 'int4' }), null);
+    const plain = model.tensors.filter(({ role, value }) => role === 'weight' && !isQuantised(value.type)).map(({ name }) => name);
+    expect(plain).toEqual(
+      tiny === 'vit-tiny' ? ['patch_embed.weight', 'head.weight'] : ['layer0.depthwise.weight', 'layer1.depthwise.weight'],
+    );
+  });
+});
+
+describe("the figure's networks", () => {
+  const parameters = (id: string): number => {
+    const { inputs, values } = models.get(id).graph!(1, 1, 1);
+    return inputs
+      .map((value) => values[value]!)
+      .filter(({ role }) => role !== 'input')
+      .reduce((sum, { axes }) => sum + axes.reduce((product, { extent }) => product * extent, 1), 0);
+  };
+
+  it('have as many parameters as timm and torchaudio say', () => {
+    // vit_small_patch32_224: 22.88 M (timm's results table).
+    expect(parameters('vit')).toBe(22_878_952);
+    // 12 × (two halves of 2·(512² + 512) + 1024, attention of 4·(512² + 512) + 1024, convolutions of 3·512² + 512·31 + 4·512 + 1024, 1024).
+    expect(parameters('conformer')).toBe(
+      12 * (2 * (2 * (512 ** 2 + 512) + 1024) + 4 * (512 ** 2 + 512) + 1024 + 3 * 512 ** 2 + 512 * 31 + 4 * 512 + 1024 + 1024),
+    );
+  });
+
+  it.each(['vit', 'conformer'])('%s is made for 1 to 1024 at a time', (id) => {
+    for (const batch of [1, 7, 1024]) {
+      const { values, outputs } = models.get(id).graph!(batch, 1, 1);
+      expect(values[outputs[0]!]!.axes[0]!.extent % batch).toBe(0);
+    }
+  });
+});
