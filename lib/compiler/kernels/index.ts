@@ -10,6 +10,7 @@ import { attention } from './attention.js';
 import { type Family, Refusal } from './family.js';
 import { flash } from './flash.js';
 import { thin } from './matmul/thin.js';
+import { tile } from './matmul/tile.js';
 import { vector } from './matmul/vector.js';
 import { warpgroup } from './matmul/warpgroup.js';
 import { wide } from './matmul/wide.js';
@@ -17,7 +18,7 @@ import { simpleFamilies } from './simple/index.js';
 
 /** Families in the order in which they are asked. */
 class RankedFamilies {
-  private readonly specific: Family[] = [vector, thin, warpgroup, wide, activation, attention, flash];
+  private readonly specific: Family[] = [tile, vector, thin, warpgroup, wide, activation, attention, flash];
 
   /** Adds one before all others. @throws LadderError `BAD_ARGUMENT` for an id that is taken */
   add(family: Family): void {

@@ -16,6 +16,8 @@ export interface TileMatch {
   readonly shape: TileShape;
   /** The weight's value. */
   readonly weight: number;
+  /** Kinds of the steps after the product, in order. */
+  readonly after: readonly string[];
   /** By member of TileArguments (native/kernels/matmul/tile/tile_block.cuh). */
   readonly operands: Readonly<Partial<Record<string, KernelArgument>>>;
 }
@@ -186,6 +188,7 @@ export function matchTile(program: Program): TileMatch | Refusal {
       steps: steps.steps,
     },
     weight: weightAt,
+    after: nodes.slice(1).map(({ kind }) => kind),
     operands: {
       x: tensor(xAt),
       ...(isQuantised(x.type) && { xScale: tensor(xAt, 1) }),

@@ -2,17 +2,18 @@
  * native/kernels/matmul/tile: products of many rows in tiles, dense and as implicit products of convolutions, with whatever elementwise
  * steps follow them; by wgmma on sm_90a, by mma.sync elsewhere.
  */
-import { isMx, weightFormat } from '../../../formats/index.js';
 import type { Target } from '../../targets.js';
 import { defineFamily, Refusal, type Storage } from '../family.js';
 import type { KernelPlan, Tuning } from '../plan.js';
 import { withStorage } from './layouts.js';
-import { contractedOf, rowsOf, type TileShape, type TileTuning, tileKernel, tileLayouts, tileMisfit } from './tile-kernel.js';
+import { contractedOf, rowsOf, type TileShape, type TileTuning, tileKernel, tileLayouts } from './tile-kernel.js';
 import { matchTile, type TileMatch } from './tile-shape.js';
-import { defaultTuning, portableTunings, tileTunings } from './tile-tunings.js';
+import { defaultTuning, tileCandidates } from './tile-tunings.js';
 
-/** Rows from which on tiles are not mostly empty. */
-const kLeastRows = 17;
+/** Rows of a dense product from which on tiles are not mostly empty. */
+const kLeastRows = 33;
+/** Weights of a dense product from which on matmul/wide and the decoding products, whose memory keeps pace with them, are the faster ones. */
+const kMostWeights = 2 ** 21;
 
 function storageOf({ shape, weight }: TileMatch): ReadonlyMap<number, Storage> {
   const { weightLayout, scaleLayout } = tileLayouts({ ...shape, k: contractedOf(shape) });
@@ -55,18 +56,29 @@ export const tile = defineFamily<TileMatch>({
   accepts(program) {
     const match = matchTile(program);
     if (match instanceof Refusal) return match;
-    if (rowsOf(match.shape) < kLeastRows)
-      return new Refusal('m', `expected at least ${kLeastRows} rows but received ${rowsOf(match.shape)}`);
+    const { shape } = match;
+    if (program.nodes[0]!.kind === 'dense' && (rowsOf(shape) < kLeastRows || shape.n * contractedOf(shape) >= kMostWeights))
+      return new Refusal(
+        'm',
+        `expected at least ${kLeastRows} rows and fewer than ${kMostWeights} weights but received ${rowsOf(shape)} and ${shape.n * contractedOf(shape)}`,
+      );
     return withStorage(program, match, storageOf(match));
   },
   storage: storageOf,
   configurations({ shape }, target) {
     const { hopper, processors } = deviceOf(target);
-    const tunings = hopper && !isMx(weightFormat(shape.weight)) ? tileTunings : portableTunings;
-    return [defaultTuning(shape, hopper, processors), ...tunings].filter((tuning) => tileMisfit(shape, tuning) === null).map((tuning) => ({ ...tuning }));
+    const first = defaultTuning(shape, hopper, processors);
+    return [first, ...tileCandidates(shape, hopper)].map((tuning) => ({ ...tuning }));
   },
-  key(match) {
-    return match.toString();
+  key: ({ shape, after }) => {
+    const { height, width, kernelY, kernelX, strideY, paddingY, paddingX, weight, activation, xScale } = shape;
+    const image = kernelY * kernelX * strideY > 1 ? [`image=${height}x${width} kernel=${kernelY}x${kernelX} stride=${strideY} around=${paddingY}x${paddingX}`] : [];
+    return [
+      `m=${rowsOf(shape)} n=${shape.n} k=${contractedOf(shape)}`,
+      ...image,
+      `w=${weight} x=${activation}${xScale === 'one' ? ' per tensor' : ''}`,
+      ...(after.length > 0 ? [`post=${after.join('+')}`] : []),
+    ].join(' ');
   },
   plan: (match, name, tuning, { target }) => plan(match, name, tuning, target),
 });
