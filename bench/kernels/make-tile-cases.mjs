@@ -6,9 +6,7 @@ import { pathToFileURL } from 'node:url';
 
 const [dist, out, ...options] = process.argv.slice(2);
 const option = (name) => options.find((text) => text.startsWith(`${name}=`))?.slice(name.length + 1);
-const { tileKernel, tileMisfit, tilesOf, panelsOf } = await import(
-  pathToFileURL(resolve(dist, 'compiler/kernels/matmul/tile-kernel.js'))
-);
+const { tileKernel, tileMisfit, tilesOf, panelsOf } = await import(pathToFileURL(resolve(dist, 'compiler/kernels/matmul/tile-kernel.js')));
 
 const { stemKernel, stemSizes } = await import(pathToFileURL(resolve(dist, 'compiler/kernels/matmul/stem-kernel.js')));
 
@@ -39,13 +37,27 @@ const place = { height: 1, width: 1, kernelY: 1, kernelX: 1, strideY: 1, strideX
 const dense = (name, m, n, k, post, count = 1) => ({ name, count, post, shape: { ...place, images: m, channels: k, n } });
 /** A square convolution with the padding that keeps its middle. */
 const conv = (name, images, size, channels, n, kernel, stride, post, count = 1) => {
-  const padding = Math.floor(kernel / 2), after = Math.floor((size + 2 * padding - kernel) / stride) + 1;
+  const padding = Math.floor(kernel / 2),
+    after = Math.floor((size + 2 * padding - kernel) / stride) + 1;
   const both = (key, value) => ({ [`${key}Y`]: value, [`${key}X`]: value });
   // A convolution of 1 × 1 and stride 1 is a dense product.
   if (kernel === 1 && stride === 1) return dense(name, images * size * size, n, channels, post, count);
   return {
-    name, count, post,
-    shape: { images, height: size, width: size, channels, n, ...both('kernel', kernel), ...both('stride', stride), ...both('padding', padding), outHeight: after, outWidth: after },
+    name,
+    count,
+    post,
+    shape: {
+      images,
+      height: size,
+      width: size,
+      channels,
+      n,
+      ...both('kernel', kernel),
+      ...both('stride', stride),
+      ...both('padding', padding),
+      outHeight: after,
+      outWidth: after,
+    },
   };
 };
 
@@ -60,7 +72,9 @@ const networks = {
     return [
       conv('stem', b, 224, 3, 64, 7, 2, 'relu'),
       ...stages.flatMap(([c, size, blocks, from], i) => {
-        const stride = i === 0 ? 1 : 2, before = size * stride, s = `res${i + 2}`;
+        const stride = i === 0 ? 1 : 2,
+          before = size * stride,
+          s = `res${i + 2}`;
         return [
           conv(`${s}_c1a`, b, before, from, c, 1, 1, 'relu'),
           conv(`${s}_c1`, b, size, 4 * c, c, 1, 1, 'relu', blocks - 1),
@@ -130,9 +144,27 @@ const small = [
   conv('stem3', 2, 33, 3, 24, 3, 2, 'relu'),
 ];
 
-const t = (rows, outputs, warpRows, warpOutputs, stages, resident, split = 1) => ({ rows, outputs, warpRows, warpOutputs, stages, resident, split, wgmma: 0 });
+const t = (rows, outputs, warpRows, warpOutputs, stages, resident, split = 1) => ({
+  rows,
+  outputs,
+  warpRows,
+  warpOutputs,
+  stages,
+  resident,
+  split,
+  wgmma: 0,
+});
 /** By wgmma. */
-const w = (rows, outputs, stages, resident, split = 1) => ({ rows, outputs, warpRows: 16, warpOutputs: outputs, stages, resident, split, wgmma: 1 });
+const w = (rows, outputs, stages, resident, split = 1) => ({
+  rows,
+  outputs,
+  warpRows: 16,
+  warpOutputs: outputs,
+  stages,
+  resident,
+  split,
+  wgmma: 1,
+});
 const presets = {
   a: t(128, 128, 64, 64, 3, 2),
   g: t(128, 128, 64, 32, 3, 2),
@@ -186,14 +218,19 @@ const presets = {
 const filter = new RegExp(option('name') ?? '.');
 const chosen = (option('tunings') ?? ['stem', ...Object.keys(presets)].join(',')).split(',');
 const cases = [];
-const bytes = { fp16: 2 };
 function add(label, format, { post, shape, count }, network) {
   const [weight, activation] = formats[format];
   const [apply, residual] = posts[post];
   const mx = weight.startsWith('mx');
   if (mx && shape.channels % 32 !== 0) return;
   const full = {
-    ...shape, weight, activation, bias: true, residual: residual === 1, pairs: post === 'glu', steps: [apply],
+    ...shape,
+    weight,
+    activation,
+    bias: true,
+    residual: residual === 1,
+    pairs: post === 'glu',
+    steps: [apply],
     xScale: weight === 'fp16' || mx ? 'none' : shape.kernelX === 1 && network !== 'resnet' ? 'row' : 'one',
   };
   const stem = chosen.includes('stem') ? stemSizes(full) : null;
@@ -228,7 +265,9 @@ if (options.includes('small')) {
 rmSync(out, { recursive: true, force: true });
 mkdirSync(out, { recursive: true });
 const files = Math.max(1, Math.min(Number(option('files') ?? 8), Math.ceil(cases.length / 4)));
-const texts = Array.from({ length: files }, () => ['#include "matmul/tile/tile.cuh"\n#include "matmul/tile/tile_groups.cuh"\n#include "matmul/tile/stem.cuh"']);
+const texts = Array.from({ length: files }, () => [
+  '#include "matmul/tile/tile.cuh"\n#include "matmul/tile/tile_groups.cuh"\n#include "matmul/tile/stem.cuh"',
+]);
 const lines = [];
 cases.forEach(({ name, full, post, format, tuning, stem, count }, i) => {
   const { text, blocks, threads, sharedBytes } = stem ? stemKernel(full, name, stem, 132) : tileKernel(full, name, tuning, 132);
@@ -236,9 +275,29 @@ cases.forEach(({ name, full, post, format, tuning, stem, count }, i) => {
   const s = full;
   lines.push(
     [
-      name, i % files, blocks, threads, sharedBytes, stem ? 1 : 0, count,
-      s.images, s.height, s.width, s.channels, s.kernelY, s.kernelX, s.strideY, s.strideX, s.paddingY, s.paddingX, s.outHeight, s.outWidth, s.n,
-      formatNames.indexOf(format), ['none', 'row', 'one'].indexOf(s.xScale), postNames.indexOf(post),
+      name,
+      i % files,
+      blocks,
+      threads,
+      sharedBytes,
+      stem ? 1 : 0,
+      count,
+      s.images,
+      s.height,
+      s.width,
+      s.channels,
+      s.kernelY,
+      s.kernelX,
+      s.strideY,
+      s.strideX,
+      s.paddingY,
+      s.paddingX,
+      s.outHeight,
+      s.outWidth,
+      s.n,
+      formatNames.indexOf(format),
+      ['none', 'row', 'one'].indexOf(s.xScale),
+      postNames.indexOf(post),
     ].join(' '),
   );
 });

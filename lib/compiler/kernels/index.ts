@@ -27,6 +27,14 @@ class RankedFamilies {
     this.specific.unshift(family);
   }
 
+  /** Asks one of them before all others, so that it plans what others rank before. @throws LadderError `BAD_ARGUMENT` for an unknown id */
+  prefer(id: string): void {
+    const at = this.specific.findIndex((family) => family.id === id);
+    if (at < 0)
+      throw new LadderError('BAD_ARGUMENT', `expected one of ${this.specific.map((one) => one.id).join(', ')} but received ${id}`, { id });
+    this.specific.unshift(...this.specific.splice(at, 1));
+  }
+
   all(): readonly Family[] {
     return [...this.specific, ...simpleFamilies];
   }

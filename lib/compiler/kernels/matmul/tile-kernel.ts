@@ -88,9 +88,7 @@ export function tileLayouts(shape: Pick<TileShape, 'n' | 'weight' | 'pairs'> & {
   readonly scaleLayout: readonly LayoutDigit[] | null;
 } {
   const { weight, pairs } = shape;
-  const chunks = pairs
-    ? [n(kChunkRows, shape.n / 2 / kChunkRows), n(shape.n / 2, 2)]
-    : [n(kChunkRows, Math.ceil(shape.n / kChunkRows))];
+  const chunks = pairs ? [n(kChunkRows, shape.n / 2 / kChunkRows), n(shape.n / 2, 2)] : [n(kChunkRows, Math.ceil(shape.n / kChunkRows))];
   const panel = panelK(weight);
   const panels = Math.ceil(shape.k / panel);
   const row = n(1, kChunkRows);

@@ -153,7 +153,8 @@ export function matchTile(program: Program): TileMatch | Refusal {
   const [product] = nodes;
   const geometryOf = product && kGeometries[product.kind];
   const output = outputs[0];
-  if (!geometryOf || outputs.length !== 1 || output !== nodes.at(-1)!.outputs[0] || hints.length > 0 || !isStraight(program)) return kOtherKind;
+  if (!geometryOf || outputs.length !== 1 || output !== nodes.at(-1)!.outputs[0] || hints.length > 0 || !isStraight(program))
+    return kOtherKind;
   const [xAt, weightAt] = product.inputs as [number, number];
   const [x, w, y] = [values[xAt]!, values[weightAt]!, values[output!]!];
   const steps = stepsOf(program);
@@ -166,12 +167,10 @@ export function matchTile(program: Program): TileMatch | Refusal {
   if (x.type === 'f32' || !kPairs.some(([one, other]) => one === weight && other === activation))
     return new Refusal('weight', `no kernel multiplies ${weight} with ${activation}`);
   const xScale = scalesOf(x);
-  if (xScale === null || !hasPlainScales(w)) return new Refusal('scale', 'expected one of all activations, or one per row; of weights one per channel');
+  if (xScale === null || !hasPlainScales(w))
+    return new Refusal('scale', 'expected one of all activations, or one per row; of weights one per channel');
   const n = extentOf(w, 'n');
   if (steps.pairs && n % 16 !== 0) return new Refusal('n', `expected a multiple of 16 where outputs are paired but received ${n}`);
-  const group = isQuantised(w.type) ? (formats.get(weight).weight!.groups[0] ?? -1) : -1;
-  if (group > 0 && geometry.channels % group !== 0)
-    return new Refusal('k', `expected a multiple of ${group} channels for ${weight} but received ${geometry.channels}`);
   const positions = tensorPositions(program);
   const tensor = (value: number | null, part = 0): KernelArgument | undefined =>
     value === null ? undefined : { kind: 'input', index: positions.get(value)! + part };

@@ -65,7 +65,7 @@ export function tileCandidates(shape: TileShape, hopper: boolean): readonly Tile
   const all = hopper && !isMx(weightFormat(shape.weight)) && isAligned(shape) ? kGroups : kWarps;
   return all
     .map((tuning) => trimmed(shape, tuning, kSharedLimitBytes / tuning.resident - 1024))
-    .filter((tuning) => !tuning.wgmma || (sums * tuning.outputs) / 2 + 56 <= (65536 / (tuning.rows * 2 * tuning.resident)))
+    .filter((tuning) => !tuning.wgmma || (sums * tuning.outputs) / 2 + 56 <= 65536 / (tuning.rows * 2 * tuning.resident))
     .filter((tuning) => tileMisfit(shape, tuning) === null);
 }
 

@@ -72,7 +72,10 @@ export const tile = defineFamily<TileMatch>({
   },
   key: ({ shape, after }) => {
     const { height, width, kernelY, kernelX, strideY, paddingY, paddingX, weight, activation, xScale } = shape;
-    const image = kernelY * kernelX * strideY > 1 ? [`image=${height}x${width} kernel=${kernelY}x${kernelX} stride=${strideY} around=${paddingY}x${paddingX}`] : [];
+    const image =
+      kernelY * kernelX * strideY > 1
+        ? [`image=${height}x${width} kernel=${kernelY}x${kernelX} stride=${strideY} around=${paddingY}x${paddingX}`]
+        : [];
     return [
       `m=${rowsOf(shape)} n=${shape.n} k=${contractedOf(shape)}`,
       ...image,
