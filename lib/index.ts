@@ -116,7 +116,7 @@ export type { BenchmarkOptions, ExportOptions, LoadOptions, Progress, TaskOption
 export type { Prebuilt } from './run/prebuilt.js';
 export type { ProfiledOperator, ProfileReport } from './run/profile.js';
 export { parseRecord } from './run/record.js';
-export type { BenchRecord, ClockKind, PaperStats, SampleStats, SustainedFigures } from './run/record.js';
+export type { BenchRecord, ClockKind, ColdFigures, PaperStats, SampleStats, SustainedFigures } from './run/record.js';
 export type { Roofline } from './run/roofline.js';
 export { recordOf, runPrebuilt, verifyPrebuilt } from './run/run-prebuilt.js';
 export type { RunOptions, RunResult } from './run/run-prebuilt.js';

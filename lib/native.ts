@@ -300,7 +300,7 @@ export interface PaperResult {
 
 export interface SamplesOptions {
   readonly launch: 'stream' | 'graph';
-  /** cold: the L2 is overwritten before each inference, outside the events. */
+  /** cold: the L2 is filled with other data before each inference, outside the events. */
   readonly l2: 'hot' | 'cold';
   readonly warmupMs: number;
   /** Stop at `maxSamples`, or after `maxMs` once `minSamples` are there. */

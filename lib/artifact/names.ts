@@ -39,7 +39,7 @@ export interface NamedCheckpoint {
   readonly model: string;
   readonly batch: number;
   readonly seq: number;
-  readonly layers?: number;
+  readonly layers?: number | undefined;
   readonly mask?: Mask | undefined;
   readonly format: FormatPair & { readonly group: number };
 }
@@ -48,7 +48,7 @@ export interface NamedCheckpoint {
 export interface CaseName {
   /** As in lib/models. */
   readonly model: string | null;
-  /** bs1_seq1 for layers, bs1 for networks. */
+  /** bs1_seq1 for layers, bs1 for networks (models/model.ts). */
   readonly setting: string | null;
   /** As the paper writes it: `W_INT4 A_FP16`. */
   readonly format: string | null;
@@ -186,13 +186,14 @@ export function caseOfName({
   model,
   batch,
   seq,
+  layers,
   mask,
   weight,
   activation,
 }: CheckpointName): CaseName & { readonly setting: string; readonly format: string } {
   // A name that leaves its model open is one of layers.
   const kind = model === null ? 'layer' : models.get(model).kind;
-  return { model, setting: settingName(kind, { batch, seq, mask }), format: formatLabel(weight, activation) };
+  return { model, setting: settingName(kind, { batch, seq, layers, mask }), format: formatLabel(weight, activation) };
 }
 
 /**

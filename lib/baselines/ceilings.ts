@@ -5,7 +5,7 @@
  */
 import { z } from 'zod';
 import { type ActivationFormatRecord, formatsOfLabel } from '../formats/index.js';
-import { figure8Models, models } from '../models/index.js';
+import { figure8Models, models, parseSetting } from '../models/index.js';
 import type { NativeMatmul } from '../native.js';
 import { deviceStateSchema, parseAs, recordSchema } from '../run/record.js';
 
@@ -102,8 +102,8 @@ function matmulTypeOf(format: string): MatmulType | null {
 
 /** Tokens of a setting of a decoder layer; null for a network's. */
 function rowsOf(setting: string): number | null {
-  const match = /^bs(\d+)_seq(\d+)$/.exec(setting);
-  return match === null ? null : Number(match[1]) * Number(match[2]);
+  const shape = setting.includes('_seq') ? parseSetting(setting) : null;
+  return shape && shape.batch * shape.seq;
 }
 
 /** Whether a weight is its model's largest, whose product comes nearest to the GPU's rate. */

@@ -15,11 +15,13 @@ import { describeMeanState } from '../run/conditions.js';
 import { computeCapabilityOf, ordinalOf, selectDevice, type DeviceInfo } from '../run/device.js';
 import { modeOptions } from '../run/options.js';
 import { checkpointName, listCheckpoints, packageRoot, resolveCheckpoint, type FoundCheckpoint } from '../run/package.js';
+import type { ColdFigures, SustainedFigures } from '../run/record.js';
+import type { Roofline } from '../run/roofline.js';
 import { checkRunOptions } from '../run/run-prebuilt.js';
 import { formatMs, formatRate, inWords, renderTable } from '../table.js';
 import { endBench, planReproduction, reproducibleSettings, reproducibleSystems, tuneFirst, type FinishedBench } from './bench-end.js';
 import { exitCodes, type CliIo, type Command } from './command.js';
-import { addTimingOptions, timingOf, type TimingOptions } from './run.js';
+import { addTimingOptions, perLayer, timingOf, type TimingOptions } from './run.js';
 import { positiveNumber, progressTo } from './shared.js';
 
 interface BenchCliOptions extends TimingOptions {
@@ -81,11 +83,13 @@ export function timingFor(defaults: CaseTiming, options: TimingOptions): CaseTim
   return { ...kept, ...given };
 }
 
+const percent = ({ fraction }: Roofline): string => `${(100 * fraction).toFixed(0)} %`;
+
 /** The table at the end. */
 export function renderBench(outcomes: readonly BenchOutcome[]): string {
   const both = outcomes.some(({ record }) => record.sustained);
   const rows = outcomes.flatMap(({ case: { name }, record, resumed }) => {
-    const { samples, paper, roofline, sustained } = record;
+    const { samples, paper, roofline, sustained, cold } = record;
     const headline = [
       name,
       record.format,
@@ -95,15 +99,28 @@ export function renderBench(outcomes: readonly BenchOutcome[]): string {
       formatMs(record.latencyMs),
       samples ? `IQR ${formatMs(samples.iqrMs)}` : paper ? `std ${formatMs(paper.stdMs)}` : '—',
       samples ? String(samples.count) : paper ? String(paper.valuesMs.length) : '—',
-      roofline ? `${formatRate(roofline.bytesPerSecond, 'B/s')}, ${(100 * roofline.fraction).toFixed(0)} %` : '—',
+      roofline ? `${formatRate(roofline.bytesPerSecond, 'B/s')}${cold?.roofline ? '' : `, ${percent(roofline)}`}` : '—',
       record.verified === null ? '—' : record.verified ? 'yes' : 'NO',
       `${record.status}${resumed ? ' (earlier)' : ''}`,
     ];
-    if (!sustained) return [headline];
-    const { latencyMs, reason, meanState } = sustained;
-    const iqr = `IQR ${formatMs(sustained.samples.iqrMs)}`;
-    const lasting = ['', '', '', 'sustained', describeMeanState(meanState), '', formatMs(latencyMs), iqr, String(sustained.samples.count)];
-    return [headline, [...lasting, '', '', reason === null ? 'ok' : 'invalid']];
+    /** Another figure of the same case, below it. */
+    const below = (condition: string, launch: string, figures: SustainedFigures | ColdFigures, rate: string): string[] => [
+      ...['', '', ''],
+      ...(both ? [condition, describeMeanState(figures.meanState)] : []),
+      launch,
+      formatMs(figures.latencyMs),
+      `IQR ${formatMs(figures.samples.iqrMs)}`,
+      String(figures.samples.count),
+      rate,
+      '',
+      figures.reason === null ? 'ok' : 'invalid',
+    ];
+    const inMemory = cold?.roofline ? `${formatRate(cold.roofline.bytesPerSecond, 'B/s')}, ${percent(cold.roofline)}` : '';
+    return [
+      headline,
+      ...(sustained ? [below('sustained', '', sustained, '')] : []),
+      ...(cold ? [below('', `${record.launch}, L2 cold`, cold, inMemory)] : []),
+    ];
   });
   return renderTable(
     [
@@ -264,6 +281,9 @@ async function benchLocked(
     } of outcomes) {
       if (record.reason !== null) io.out(`${name}: ${record.status}: ${record.reason}`);
       if (record.sustained?.reason) io.out(`${name}: sustained: invalid: ${record.sustained.reason}`);
+      if (record.cold?.reason) io.out(`${name}: L2 cold: invalid: ${record.cold.reason}`);
+      const each = perLayer(record);
+      if (each !== null) io.out(`${name}: ${each}`);
       for (const warning of record.warnings) io.out(`${name}: ${warning}`);
     }
     if (outcomes.some(({ resumed }) => resumed))

@@ -52,7 +52,10 @@ export const buildCommand: Command = {
       .option('--layers <n>', 'decoder layers', wholeNumber, 1)
       .option('--seed <n>', 'seed of the fake weights', wholeNumber, kDefaultSeed)
       .option('--mask <mask>', 'which tokens attention sees: none (all of the sequence) or causal', 'none')
-      .option('--weights <file>', 'safetensors file of the decoder layers, to quantise and pack into graph.params')
+      .option(
+        '--weights <file>',
+        'safetensors file of the decoder layers or the network (timm, torchaudio), to quantise and pack into graph.params',
+      )
       .option('--out <folder>', 'where <model>/<name>/ is made', 'checkpoints/Figure8/ladder/checkpoint')
       .option('--no-compile', 'leave model.so to the first use')
       .option('--json', 'machine-readable result')

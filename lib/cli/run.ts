@@ -11,6 +11,7 @@ import { checkRunOptions, recordOf, runLoaded, withPrebuilt, type RunResult } fr
 import type { BenchmarkOptions } from '../run/options.js';
 import { checkpointName } from '../run/package.js';
 import type { ProfileReport } from '../run/profile.js';
+import { parseSetting } from '../models/index.js';
 import { exitCodes, type CliIo, type Command } from './command.js';
 import {
   addCheckpointArgument,
@@ -21,6 +22,7 @@ import {
   wholeNumber,
   type CheckpointOptions,
 } from './shared.js';
+import { ratedRoofline } from '../run/roofline.js';
 import { formatMs, formatRate, renderTable } from '../table.js';
 
 /** The timing options of `run` and `bench`. */
@@ -34,6 +36,7 @@ export interface TimingOptions {
   readonly maxMs?: number;
   readonly recoveryMs?: number;
   readonly sustained?: 'auto' | 'on' | 'off';
+  readonly cold?: 'auto' | 'on' | 'off';
   readonly number?: number;
   readonly repeat?: number;
   readonly minRepeatMs?: number;
@@ -51,7 +54,7 @@ export function addTimingOptions(command: Program): Program {
   return command
     .option('--mode <mode>', "'samples': one event pair per inference; 'paper': TVM's rule, five means")
     .option('--launch <how>', "'graph', 'stream', or 'auto': a graph where the checkpoint can be captured")
-    .option('--l2 <state>', "'hot', or 'cold': the L2 cache is overwritten before each inference")
+    .option('--l2 <state>', "'hot', or 'cold': the L2 cache is filled with other data before each inference")
     .option('--warmup-ms <ms>', 'samples: run as long before the first sample', milliseconds)
     .option('--min-samples <n>', 'samples: at least as many', wholeNumber)
     .option('--max-samples <n>', 'samples: at most as many', wholeNumber)
@@ -64,6 +67,10 @@ export function addTimingOptions(command: Program): Program {
     .option(
       '--sustained <when>',
       "samples: 'on': measure after a second of load, too, with clock and power; 'off'; 'auto': where arithmetic decides (default auto)",
+    )
+    .option(
+      '--cold <when>',
+      "samples: 'on': measure with a cold L2 cache, too; 'off'; 'auto': where the cache may keep a tenth or more of what is read (default auto)",
     )
     .option('--number <n>', "paper: TVM's number (default 5)", wholeNumber)
     .option('--repeat <n>', "paper: TVM's repeat (default 5)", wholeNumber)
@@ -81,11 +88,12 @@ export function timingOf({
   maxMs,
   recoveryMs,
   sustained,
+  cold,
   number,
   repeat,
   minRepeatMs,
 }: TimingOptions): BenchmarkOptions {
-  return { mode, launch, l2, warmupMs, minSamples, maxSamples, maxMs, recoveryMs, sustained, number, repeat, minRepeatMs };
+  return { mode, launch, l2, warmupMs, minSamples, maxSamples, maxMs, recoveryMs, sustained, cold, number, repeat, minRepeatMs };
 }
 
 /** Words for what was measured and how. */
@@ -95,6 +103,12 @@ export function describeMethod({ launch, l2, mode, clock, device, computedBy }: 
       ? `${computedBy === 'reference' ? 'reference operators on the CPU' : 'the CPU code of model.so'}, host clock`
       : `${launch === 'graph' ? 'CUDA graph replay' : 'launches on a stream'}, L2 ${l2}, ${clock === 'gpu-events' ? 'CUDA events' : clock}`;
   return `${device.name}; ${how}; ${mode === 'paper' ? "the paper's rule" : 'one sample per inference'}`;
+}
+
+/** The latency of one layer of several; null for what is not several layers, or has no latency. */
+export function perLayer({ setting, latencyMs }: { readonly setting: string; readonly latencyMs: number | null }): string | null {
+  const { layers } = parseSetting(setting) ?? { layers: 1 };
+  return layers === 1 || latencyMs === null ? null : `${formatMs(latencyMs / layers)} ms per layer, ${layers} layers`;
 }
 
 /** A result for people. */
@@ -124,6 +138,13 @@ export function renderRun(result: RunResult): string {
       `in bursts: ${formatMs(result.latencyMs)} ms (${describeMeanState(result.meanState)}); sustained: ${latencyMs === null ? `INVALID: ${reason}` : `${formatMs(latencyMs)} ms, IQR ${formatMs(samples.iqrMs)}, ${samples.count} samples (${describeMeanState(meanState)})`}`,
     );
   }
+  if (result.cold) {
+    const { latencyMs, reason, samples } = result.cold;
+    lines.push(
+      '',
+      `L2 cold: ${latencyMs === null ? `INVALID: ${reason}` : `${formatMs(latencyMs)} ms, IQR ${formatMs(samples.iqrMs)}, ${samples.count} samples`}`,
+    );
+  }
   if (result.paper) {
     const { paper } = result;
     lines.push(
@@ -137,11 +158,13 @@ export function renderRun(result: RunResult): string {
       ),
     );
   }
+  const each = perLayer(result);
+  if (each !== null) lines.push('', each);
   lines.push('');
-  if (result.roofline) {
-    const { roofline } = result;
+  const { roofline, coldL2 } = ratedRoofline(result);
+  if (roofline) {
     lines.push(
-      `${(100 * roofline.fraction).toFixed(1)} % of the roofline: ${formatRate(roofline.bytesPerSecond, 'B/s')} of ${formatRate(roofline.ceilingBytesPerSecond, 'B/s')} measured here, ${formatRate(roofline.flopsPerSecond, 'FLOP/s')}${roofline.ceilingFlopsPerSecond === null ? '' : ` of ${formatRate(roofline.ceilingFlopsPerSecond, 'FLOP/s')}`}`,
+      `${(100 * roofline.fraction).toFixed(1)} % of the roofline${coldL2 ? ', L2 cold' : ''}: ${formatRate(roofline.bytesPerSecond, 'B/s')} of ${formatRate(roofline.ceilingBytesPerSecond, 'B/s')} measured here, ${formatRate(roofline.flopsPerSecond, 'FLOP/s')}${roofline.ceilingFlopsPerSecond === null ? '' : ` of ${formatRate(roofline.ceilingFlopsPerSecond, 'FLOP/s')}`}`,
     );
   }
   const beside = [

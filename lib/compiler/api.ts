@@ -24,7 +24,7 @@ import { writeDescription } from './write.js';
 export interface BuildCheckpointOptions extends Partial<Omit<RequestWords, 'model'>>, TaskOptions {
   /** Folder below which `<model>/<name>/` is made, of networks `<name>/`. */
   readonly root: string;
-  /** safetensors file of Llama decoder layers (Hugging Face's names), packed into graph.params. Default: none; weights are then generated from `seed`. */
+  /** safetensors file of Llama decoder layers (Hugging Face's names) or a network (timm's, torchaudio's), packed into graph.params. Default: none; weights are then generated from `seed`. */
   readonly weights?: string | undefined;
   /** false: graph.json and checkpoint.json only; model.so is then built on first use. Default: whether nvcc is there. */
   readonly compile?: boolean | undefined;

@@ -16,7 +16,7 @@ import { writeDescription } from './write.js';
 export interface BuildOptions extends EnsureOptions {
   /** Folder below which `<model>/<name>/` is made, of networks `<name>/`. */
   readonly root: string;
-  /** safetensors file of Llama decoder layers, packed into graph.params; for one request only. Default: fake weights. */
+  /** safetensors file of decoder layers or a network, packed into graph.params; for one request only. Default: fake weights. */
   readonly weights?: string;
   /** false: only graph.json and checkpoint.json; model.so follows on first use. Default: build it when nvcc is there. */
   readonly compile?: boolean;

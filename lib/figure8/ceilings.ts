@@ -5,7 +5,7 @@
  */
 import { arithmeticRate, denseShapes, type LibraryCeilings } from '../baselines/ceilings.js';
 import { bitsPerWeight, formatsOfLabel } from '../formats/index.js';
-import { models } from '../models/index.js';
+import { models, parseSetting } from '../models/index.js';
 import type { Entry, EntryRoofline } from './entry.js';
 import { sameGpu } from './names.js';
 
@@ -50,15 +50,15 @@ export function newestCeilings(all: readonly LibraryCeilings[], gpu: string | nu
 /** How a published A100 case stands under the data sheet's ceilings; null for models whose bytes, and formats, are not known here. */
 export function publishedRoofline(model: string, setting: string, format: string, latencyMs: number): EntryRoofline | null {
   const layer = layerOf(model);
-  const shape = /^bs(\d+)_seq(\d+)$/.exec(setting);
+  const shape = parseSetting(setting);
   const { weight, activation } = formatsOfLabel(format);
   if (layer === null || shape === null || weight === null || activation === null) return null;
-  const [batch, sequence] = [Number(shape[1]), Number(shape[2])];
-  const tokens = batch * sequence;
+  const { seq } = shape;
+  const tokens = shape.batch * seq;
   // Scales of whole channels weigh nothing.
   const bytes = (layer.weights * bitsPerWeight(weight, weight.weight.groups[0] ?? -1, Infinity)) / 8;
   // Attention: two products of S × S per token and hidden element.
-  const flops = 2 * layer.weights * tokens + 4 * tokens * sequence * layer.hidden;
+  const flops = 2 * layer.weights * tokens + 4 * tokens * seq * layer.hidden;
   const ceilingFlopsPerSecond = kA100Rates[activation.id] ?? kA100Rates[activation.activation.arithmetic] ?? kA100Rates.fp16;
   const seconds = latencyMs / 1000;
   return {
@@ -67,8 +67,14 @@ export function publishedRoofline(model: string, setting: string, format: string
     ceilingBytesPerSecond: kA100BytesPerSecond,
     ceilingFlopsPerSecond,
     fraction: Math.max(bytes / kA100BytesPerSecond, flops / ceilingFlopsPerSecond) / seconds,
+    coldL2: false,
     ceilings: 'data sheet',
   };
+}
+
+/** What a share of the roofline rests on: where the ceilings come from, and the cache that the time was measured with. */
+export function describeCeilings({ ceilings, coldL2 }: EntryRoofline): string {
+  return `${ceilings}${coldL2 ? '; L2 cold' : ''}`;
 }
 
 /** Whether the memory's ceiling binds a case, or the arithmetic's. */

@@ -6,6 +6,7 @@ import { kPlainLabel } from '../artifact/names.js';
 import { formatMs, renderTable, type Column } from '../table.js';
 import { geometricMean, isSustained, type Comparison, type Mean } from './compare.js';
 import type { CompileTimes } from './data.js';
+import { describeCeilings } from './ceilings.js';
 import type { Entry } from './entry.js';
 import { clockLabel, modelLabel, paperReference, references, settingLabel, shortLabel, subject, systemLabel } from './names.js';
 
@@ -21,8 +22,11 @@ function whoCell(entry: Entry): string {
 function valueCell(entry: Entry, basis: 'time' | 'roofline'): string {
   const spread = entry.interval === null ? '' : ` [${formatMs(entry.interval.lowMs)}, ${formatMs(entry.interval.highMs)}]`;
   const fraction =
-    basis === 'roofline' && entry.roofline !== null ? ` = ${percent(entry.roofline.fraction)} of ceiling (${entry.roofline.ceilings})` : '';
-  return `${formatMs(entry.latencyMs)}${spread}${fraction}`;
+    basis === 'roofline' && entry.roofline !== null
+      ? ` = ${percent(entry.roofline.fraction)} of ceiling (${describeCeilings(entry.roofline)})`
+      : '';
+  const cold = entry.coldMs === null ? '' : `, L2 cold ${formatMs(entry.coldMs)}`;
+  return `${formatMs(entry.latencyMs)}${spread}${cold}${fraction}`;
 }
 
 function meanLine(label: string, list: readonly Mean[]): string[] {

@@ -15,6 +15,7 @@ import { systemNamed } from '../baselines/systems/index.js';
 import { figure8Models, figure8Settings } from '../models/index.js';
 import { isUnedited } from '../run/bench-content.js';
 import { parseAs, parseRecord, type BenchRecord } from '../run/record.js';
+import { ratedRoofline } from '../run/roofline.js';
 import { publishedRoofline } from './ceilings.js';
 import { figure8Folder, loadArchiveLogs, loadFigureSet, setNames, type FigureSet, type SetName } from './data.js';
 import type { Entry, EntrySet, Interval } from './entry.js';
@@ -56,6 +57,7 @@ export function entriesOfSet(set: FigureSet): Entry[] {
           clock: set.systems[row.system]?.clock ?? null,
           gpu: set.gpu,
           l2: systemNamed(row.system)?.l2 ?? null,
+          coldMs: null,
           condition: null,
           meanState: null,
           roofline: latencyMs === null ? null : publishedRoofline(model.model, setting, row.format, latencyMs),
@@ -88,6 +90,7 @@ export function entryOfLog(log: BaselineEntry, gpu: string | null): Entry | null
     clock: result?.clock ?? null,
     gpu,
     l2: systemNamed(log.system)?.l2 ?? null,
+    coldMs: null,
     condition: null,
     meanState: null,
     roofline: null,
@@ -110,6 +113,7 @@ export function entriesOfRecord(record: BenchRecord, source: string): Entry[] {
     {
       ...headline,
       condition: 'sustained',
+      coldMs: null,
       meanState: sustained.meanState,
       latencyMs: reason === null ? sustained.latencyMs : null,
       reason,
@@ -122,6 +126,7 @@ export function entriesOfRecord(record: BenchRecord, source: string): Entry[] {
 /** The entry of a record's headline. */
 export function entryOfRecord(record: BenchRecord, source: string): Entry {
   const ok = record.status === 'ok';
+  const { roofline, coldL2 } = ratedRoofline(record);
   const interval =
     record.mode === 'samples' && record.rawMs !== null
       ? medianInterval(record.rawMs)
@@ -140,9 +145,10 @@ export function entryOfRecord(record: BenchRecord, source: string): Entry {
     clock: record.clock,
     gpu: record.device.name,
     l2: record.l2,
+    coldMs: ok ? (record.cold?.latencyMs ?? null) : null,
     condition: record.condition ?? null,
     meanState: record.meanState ?? null,
-    roofline: record.roofline === null || !ok ? null : { ...record.roofline, ceilings: 'measured' },
+    roofline: roofline === null || !ok ? null : { ...roofline, coldL2, ceilings: 'measured' },
     marks: [],
     source,
     date: record.date,

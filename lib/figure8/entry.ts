@@ -22,6 +22,8 @@ export interface EntryRoofline {
   readonly ceilingFlopsPerSecond: number | null;
   /** Floor over measured time. */
   readonly fraction: number;
+  /** Whether the time is that with a cold L2 cache, since a hot one may keep some of what the case reads. */
+  readonly coldL2: boolean;
   /** Bandwidth from the record and arithmetic from the table of known GPUs (lib/run/ceilings.ts); arithmetic from cuBLASLt's products on that GPU; neither measured. */
   readonly ceilings: 'measured' | 'measured, cuBLASLt' | 'data sheet';
 }
@@ -41,6 +43,8 @@ export interface Entry {
   readonly clock: ClockKind | null;
   readonly gpu: string | null;
   readonly l2: 'hot' | 'cold' | null;
+  /** The latency with a cold L2 cache, where the one above is with a hot one that may keep some of what is read. */
+  readonly coldMs: number | null;
   /** Under which of the two conditions it was measured; null where nothing was done about the power limit, or nobody says. */
   readonly condition: 'burst' | 'sustained' | null;
   /** Clock and power meanwhile. */

@@ -9,7 +9,7 @@ export function modelLabel(model: string): string {
 
 /** `bs1_seq4096` → `BS1 SEQ4096`. */
 export function settingLabel(setting: string): string {
-  return setting.replace('_', ' ').toUpperCase();
+  return setting.replaceAll('_', ' ').toUpperCase();
 }
 
 /** A system as Figure 8 spells it: our own records stand where Ladder stands. */

@@ -7,6 +7,7 @@ import type { BaselineEntry } from '../baselines/scan.js';
 import { loadCompileTimes, loadFigureSet, type SetName } from './data.js';
 import { entriesOfSet } from './entries.js';
 import { describeMeanState } from '../run/conditions.js';
+import { describeCeilings } from './ceilings.js';
 import type { Entry } from './entry.js';
 import { clockLabel, modelLabel, paperReference, settingLabel, systemLabel } from './names.js';
 import { numberCell, plain, shortCommit, type ReportCell, type ReportTable } from './report.js';
@@ -32,6 +33,7 @@ export function provenanceTable(
       'clock',
       'GPU',
       'L2',
+      'L2 cold, ms',
       'condition',
       'clock, power',
       'of roofline',
@@ -56,9 +58,13 @@ export function provenanceTable(
         { text: clockLabel(entry.clock) },
         { text: entry.gpu ?? 'not stated' },
         { text: entry.l2 ?? 'not stated' },
+        numberCell(entry.coldMs),
         { text: entry.condition ?? '—' },
         { text: describeMeanState(entry.meanState) },
-        numberCell(entry.roofline?.fraction, (value) => `${(value * 100).toFixed(1)} % (${entry.roofline?.ceilings ?? ''})`),
+        numberCell(
+          entry.roofline?.fraction,
+          (value) => `${(value * 100).toFixed(1)} % (${entry.roofline ? describeCeilings(entry.roofline) : ''})`,
+        ),
         { text: entry.date ?? '—' },
         { text: entry.commit === null ? '—' : shortCommit(entry.commit) },
         { text: entry.source },

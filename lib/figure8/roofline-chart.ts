@@ -3,7 +3,7 @@
  * arithmetic does) as a share of that ceiling, with both numbers in words. One bar per checkpoint, grouped by case.
  */
 import { formatRate } from '../table.js';
-import { boundBy, ratedEntries } from './ceilings.js';
+import { boundBy, describeCeilings, ratedEntries } from './ceilings.js';
 import type { Entry } from './entry.js';
 import { seriesLabel } from './end2end.js';
 import { modelLabel, settingLabel } from './names.js';
@@ -31,7 +31,7 @@ export function drawRoofline(entries: readonly Entry[], id: string, caption: str
   const values = bars.map(({ roofline }) => {
     const memory = boundBy(roofline) === 'memory';
     return memory
-      ? `${formatRate(roofline.bytesPerSecond, 'B/s')} of ${formatRate(roofline.ceilingBytesPerSecond, 'B/s')}`
+      ? `${formatRate(roofline.bytesPerSecond, 'B/s')} of ${formatRate(roofline.ceilingBytesPerSecond, 'B/s')}${roofline.coldL2 ? ', L2 cold' : ''}`
       : `${formatRate(roofline.flopsPerSecond, 'OP/s')} of ${formatRate(roofline.ceilingFlopsPerSecond ?? roofline.flopsPerSecond, 'OP/s')}`;
   });
   const labelWidth = Math.max(...bars.map((bar) => textWidth(seriesLabel(bar.system, bar.format), size.label))) + 10;
@@ -73,7 +73,7 @@ export function drawRoofline(entries: readonly Entry[], id: string, caption: str
       group
         .append('title')
         .text(
-          `${bar.latencyMs} ms: ${(bar.roofline.fraction * 100).toFixed(1)} % of the ${boundBy(bar.roofline)} ceiling (${bar.roofline.ceilings}); ${bar.source}`,
+          `${bar.roofline.coldL2 ? (bar.coldMs ?? bar.latencyMs) : bar.latencyMs} ms: ${(bar.roofline.fraction * 100).toFixed(1)} % of the ${boundBy(bar.roofline)} ceiling (${describeCeilings(bar.roofline)}); ${bar.source}`,
         );
       hatchedRect(
         picture,

@@ -5,6 +5,7 @@
 import { type Graph, type GraphNode, GraphBuilder } from '../operators/graph.js';
 import { kFp16, kNetworkSettings } from './figure8.js';
 import type { FormatPair, Model, NodeFormats } from './model.js';
+import { moduleSource, type Source } from './source.js';
 
 /** Sizes of the network. */
 export interface ConformerConfig {
@@ -78,6 +79,34 @@ function policy({ kind }: GraphNode, { weight, activation }: FormatPair): NodeFo
   return kind === 'dense' ? { weight, input: activation } : { weight: null, input: null };
 }
 
+/** torchaudio's names of a layer's modules; a norm, products and what is between them are numbered in a feed-forward. */
+const kModules: Readonly<Record<string, string>> = {
+  ffn1_norm: 'ffn1.sequential.0',
+  ffn1_up: 'ffn1.sequential.1',
+  ffn1_down: 'ffn1.sequential.4',
+  attention_norm: 'self_attn_layer_norm',
+  out: 'self_attn.out_proj',
+  conv_norm: 'conv_module.layer_norm',
+  pointwise1: 'conv_module.sequential.0',
+  pointwise2: 'conv_module.sequential.5',
+  ffn2_norm: 'ffn2.sequential.0',
+  ffn2_up: 'ffn2.sequential.1',
+  ffn2_down: 'ffn2.sequential.4',
+  norm: 'final_layer_norm',
+};
+
+/** Where torchaudio keeps a tensor. */
+function source(tensor: string): Source {
+  const [, layer, module = '', ending = ''] = /^layer(\d+)\.(\w+)\.(\w+)$/.exec(tensor) ?? [];
+  const own = `conformer_layers.${layer}`;
+  const part = ending === 'weight' ? 'weight' : 'bias';
+  // Attention has its parameters of three products in one.
+  if (module === 'qkv') return { tensor: `${own}.self_attn.in_proj_${part}` };
+  if (module !== 'depthwise') return moduleSource(`${own}.${kModules[module]}`, ending);
+  const [conv, norm] = [`${own}.conv_module.sequential.2`, `${own}.conv_module.sequential.3`];
+  return { convolution: { weight: `${conv}.weight`, bias: `${conv}.bias`, norm }, part };
+}
+
 export const conformer12: Model = {
   id: 'conformer',
   label: 'Conformer',
@@ -90,6 +119,7 @@ export const conformer12: Model = {
   pattern: /conformer/i,
   graph: (batch) => conformer(kFigure8, batch),
   policy,
+  source,
 };
 
 export const conformerTiny: Model = {

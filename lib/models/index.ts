@@ -67,4 +67,4 @@ export function modelOfText(text: string): Model | null {
 }
 
 export type { FormatPair, Model, NodeFormats, Setting } from './model.js';
-export { settingName } from './model.js';
+export { parseSetting, settingName } from './model.js';

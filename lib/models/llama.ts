@@ -76,7 +76,10 @@ export const llama2_70b: Model = {
   pattern: /llama/i,
   graph: (batch, seq, layers, mask) => llama(k70b, batch, seq, layers, mask),
   masked: true,
-  parameters: kParameters,
+  source(tensor) {
+    const [, layer, own] = /^layer(\d+)\.(.+)$/.exec(tensor) ?? [];
+    return { stack: kParameters[own as keyof typeof kParameters].map((name) => `layers.${layer}.${name}`) };
+  },
 };
 
 export const llama2Tiny: Model = {

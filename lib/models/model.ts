@@ -4,6 +4,7 @@
  */
 import type { Mask } from '../operators/attention.js';
 import type { Graph, GraphNode } from '../operators/graph.js';
+import type { Source } from './source.js';
 
 /** One place along the figure's axis. */
 export interface Setting {
@@ -12,6 +13,8 @@ export interface Setting {
   readonly seq: number;
   /** Which tokens attention sees; the figure's sees all. Default none. */
   readonly mask?: Mask | undefined;
+  /** Decoder layers one after another; the figure's cases have one. Default 1. */
+  readonly layers?: number | undefined;
 }
 
 /** Weights and activations of a checkpoint; group −1: a scale per output channel. */
@@ -53,11 +56,23 @@ export interface Model {
   readonly masked?: boolean;
   /** Which nodes are quantised, first match wins; absent: every dense product, per output channel and token. */
   readonly policy?: (node: GraphNode, formats: FormatPair) => NodeFormats;
-  /** Names of public parameter files: our tensor's name after `layer<i>.` → theirs after `layers.<i>.`, whose rows are put one below the other. */
-  readonly parameters?: Readonly<Record<string, readonly string[]>>;
+  /**
+   * Where public files of weights keep a tensor of ours, by the names of the library that the model comes from; of decoder layers the
+   * names from `layers.<i>.` on.
+   */
+  readonly source?: (tensor: string) => Source;
 }
 
-/** `bs1_seq1` for layers, `bs1` for networks; `bs1_seq4096_causal` with a mask. */
-export function settingName(kind: Model['kind'], { batch, seq, mask = 'none' }: Setting): string {
-  return `bs${batch}${kind === 'layer' || seq > 1 ? `_seq${seq}` : ''}${mask === 'none' ? '' : `_${mask}`}`;
+/** `bs1_seq1` for layers, `bs1` for networks; `bs1_seq1_layers80` for more than one layer, `bs1_seq4096_causal` with a mask. */
+export function settingName(kind: Model['kind'], { batch, seq, mask = 'none', layers = 1 }: Setting): string {
+  const shape = `bs${batch}${kind === 'layer' || seq > 1 ? `_seq${seq}` : ''}`;
+  return `${shape}${layers > 1 ? `_layers${layers}` : ''}${mask === 'none' ? '' : `_${mask}`}`;
+}
+
+/** What a setting's name says; null for one that {@link settingName} does not write. */
+export function parseSetting(name: string): { batch: number; seq: number; layers: number; mask: Mask } | null {
+  const parts = /^bs([1-9]\d*)(?:_seq([1-9]\d*))?(?:_layers([1-9]\d*))?(_causal)?$/.exec(name);
+  if (!parts) return null;
+  const [batch, seq, layers] = [parts[1], parts[2], parts[3]].map((digits = '1') => Number(digits)) as [number, number, number];
+  return { batch, seq, layers, mask: parts[4] === undefined ? 'none' : 'causal' };
 }

@@ -5,6 +5,7 @@
 import { type Graph, type GraphNode, GraphBuilder } from '../operators/graph.js';
 import { kFp16, kFp8, kNetworkSettings } from './figure8.js';
 import type { FormatPair, Model, NodeFormats } from './model.js';
+import { moduleSource, type Source } from './source.js';
 
 /** Sizes of the network. */
 export interface VitConfig {
@@ -24,7 +25,7 @@ const kSmallPatch32: VitConfig = { image: 224, patch: 32, hidden: 384, blocks: 1
 /** The same network at a size that tests can afford. */
 const kTiny: VitConfig = { ...kSmallPatch32, image: 64, hidden: 128, blocks: 2, heads: 2, mlp: 256, classes: 100 };
 
-const [kStem, kClassifier] = ['patch_embed', 'head'];
+const [kStem, kClassifier] = ['patch_embed', 'head'] as const;
 
 /**
  * Images x [batch, 3, image, image] to logits [batch, classes]. A block's weights: `layer<i>.qkv` [3·hidden, hidden], `.proj`,
@@ -80,6 +81,28 @@ function policy({ kind, name }: GraphNode, { weight, activation }: FormatPair): 
   return { weight: quantised ? weight : null, input: quantised ? activation : null };
 }
 
+/** timm's names of modules, those of a block without what stands before. */
+const kModules: Readonly<Record<string, string>> = {
+  [kStem]: 'patch_embed.proj',
+  norm: 'norm',
+  [kClassifier]: 'head',
+  norm1: 'norm1',
+  qkv: 'attn.qkv',
+  proj: 'attn.proj',
+  norm2: 'norm2',
+  up: 'mlp.fc1',
+  down: 'mlp.fc2',
+};
+const kEmbeddings: Readonly<Record<string, string>> = { class_token: 'cls_token', positions: 'pos_embed' };
+
+/** Where timm keeps a tensor. */
+function source(tensor: string): Source {
+  const embedding = kEmbeddings[tensor];
+  if (embedding !== undefined) return { tensor: embedding };
+  const [, layer, module = '', ending = ''] = /^(?:layer(\d+)\.)?(\w+)\.(\w+)$/.exec(tensor) ?? [];
+  return moduleSource(`${layer === undefined ? '' : `blocks.${layer}.`}${kModules[module]}`, ending);
+}
+
 export const vitSmall: Model = {
   id: 'vit',
   label: 'ViT',
@@ -89,6 +112,7 @@ export const vitSmall: Model = {
   pattern: /(?:^|[^a-z])vit(?:[^a-z]|$)/i,
   graph: (batch) => vit(kSmallPatch32, batch),
   policy,
+  source,
 };
 
 export const vitTiny: Model = {

@@ -21,6 +21,7 @@ const timingSchema = z.strictObject({
   maxMs: z.number().nonnegative().optional(),
   recoveryMs: z.number().nonnegative().optional(),
   sustained: z.enum(['auto', 'on', 'off']).optional(),
+  cold: z.enum(['auto', 'on', 'off']).optional(),
   number: z.number().int().positive().optional(),
   repeat: z.number().int().positive().optional(),
   minRepeatMs: z.number().nonnegative().optional(),

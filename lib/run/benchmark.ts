@@ -8,11 +8,11 @@ import type { Manifest } from '../artifact/manifest.js';
 import { LadderError } from '../errors.js';
 import { native, type CaptureResult, type NativeDeviceState, type NativeExecutor } from '../native.js';
 import { sampleInBursts, setAsideWarnings } from './bursts.js';
-import { isComputeBound, kSustainedLoadMs, meanState, type MeanState } from './conditions.js';
+import { isComputeBound, kSustainedLoadMs, meanState, shareInL2, type MeanState } from './conditions.js';
 import { ordinalOf, type DeviceInfo } from './device.js';
 import { judgeMeasurement, type Evidence } from './judgement.js';
 import { throwIfAborted, type CheckedBenchmarkOptions } from './options.js';
-import type { ClockKind, PaperStats, SampleStats, SustainedFigures } from './record.js';
+import type { ClockKind, ColdFigures, PaperStats, SampleStats, SustainedFigures } from './record.js';
 import { checkpointRoofline, type Roofline } from './roofline.js';
 import { median, summarisePaper, summariseSamples } from './statistics.js';
 
@@ -44,6 +44,8 @@ export interface BenchmarkResult {
   readonly meanState: MeanState | null;
   /** The same under lasting load; null where only one condition was measured. */
   readonly sustained: SustainedFigures | null;
+  /** The same with a cold L2 cache; null where a hot one makes no difference, or it was not asked for. */
+  readonly cold: ColdFigures | null;
   /** Host time to enqueue one inference, median. */
   readonly enqueueMedianMs: number | null;
   /** Host time of the whole measurement over its inferences, cold caches' flushes included. */
@@ -100,12 +102,19 @@ export async function measure(subject: Subject, options: CheckedBenchmarkOptions
           ),
         )
       : null;
+  const uncached = wantsCold(subject, options)
+    ? await cancellable(executor, options.signal, () =>
+        measureSamples(executor, launch, watch, isComputeBound(subject.setting, manifest), { ...options, l2: 'cold' }, progress),
+      )
+    : null;
 
   const warnings = setAsideWarnings(setAsideMs);
   let roofline: Roofline | null = null;
+  let coldRoofline: Roofline | null = null;
   if (options.roofline) {
     try {
       roofline = await checkpointRoofline(manifest, device, figures.latencyMs);
+      coldRoofline = uncached && (await checkpointRoofline(manifest, device, uncached.latencyMs));
     } catch (error) {
       if (!(error instanceof LadderError) || error.code !== 'OUT_OF_MEMORY') throw error;
       warnings.push('no gigabyte of device memory was free to measure the read bandwidth: the result is not rated against the roofline');
@@ -127,6 +136,7 @@ export async function measure(subject: Subject, options: CheckedBenchmarkOptions
     condition,
     meanState: meanState(statesDuring),
     sustained: lasting && sustainedFigures(lasting, evidence),
+    cold: uncached && coldFigures(uncached, { ...evidence, condition }, coldRoofline),
     roofline,
     device,
     stateBefore: watch.before,
@@ -137,6 +147,28 @@ export async function measure(subject: Subject, options: CheckedBenchmarkOptions
 
 function wantsSustained({ setting, manifest }: Subject, { sustained }: CheckedBenchmarkOptions): boolean {
   return sustained === 'on' || (sustained === 'auto' && isComputeBound(setting, manifest));
+}
+
+function wantsCold({ device, manifest }: Subject, { mode, l2, cold }: CheckedBenchmarkOptions): boolean {
+  if (device.kind !== 'cuda' || mode !== 'samples' || l2 !== 'hot') return false;
+  return cold === 'on' || (cold === 'auto' && shareInL2(manifest?.bytes ?? null, device.l2Bytes) > 0);
+}
+
+/** The figures of a record, from samples with a cold cache. */
+function coldFigures(
+  { latencyMs, samples, rawMs, enqueueMedianMs, statesDuring }: SampledFigures,
+  evidence: Pick<Evidence, 'launch' | 'condition' | 'bytes' | 'l2Bytes'>,
+  roofline: Roofline | null,
+): ColdFigures {
+  const { invalid } = judgeMeasurement({ ...evidence, l2: 'cold', latencyMs, enqueueMedianMs, statesDuring, roofline });
+  return {
+    latencyMs: invalid === null ? latencyMs : null,
+    reason: invalid,
+    samples,
+    rawMs: [...rawMs],
+    meanState: meanState(statesDuring),
+    roofline: invalid === null ? roofline : null,
+  };
 }
 
 /** A GPU that samples without a pause, and can be looked at meanwhile. */
@@ -203,6 +235,11 @@ interface Figures extends Pick<BenchmarkResult, 'latencyMs' | 'samples' | 'paper
   readonly setAsideMs: readonly number[];
 }
 
+interface SampledFigures extends Figures {
+  readonly samples: SampleStats;
+  readonly rawMs: readonly number[];
+}
+
 async function measurePaper(
   executor: NativeExecutor,
   launch: 'stream' | 'graph',
@@ -254,7 +291,7 @@ async function measureSamples(
   rests: boolean,
   options: CheckedBenchmarkOptions,
   onProgress: (fraction: number) => void,
-): Promise<Figures> {
+): Promise<SampledFigures> {
   const onGpu = watch.device.kind === 'cuda';
   const limits = sampleLimits(options, onGpu);
   const how = { launch, l2: options.l2 };

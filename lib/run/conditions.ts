@@ -1,10 +1,11 @@
 /**
- * The two conditions under which a GPU is measured, and which cases need both. `burst`: samples at a clock that the power limit
+ * The two conditions under which a GPU is measured, and which cases need both, or a cold L2 cache as well. `burst`: samples at a clock that the power limit
  * does not shape, with rests where it would (bursts.ts). `sustained`: a GPU that has been at work, at the clock that its power
  * limit leaves it, nothing set aside. Work that arithmetic decides runs into the limit by nature, so that one figure of it says
  * half; figures of one condition are compared with figures of the same.
  */
 import type { Manifest } from '../artifact/manifest.js';
+import { parseSetting } from '../models/index.js';
 import type { NativeDeviceState } from '../native.js';
 
 /** Load before the first sustained sample, ms: ten times what a power limit averages over. */
@@ -18,9 +19,18 @@ const kComputeBoundReuse = 128;
  * @param setting `bs1_seq4096`, `bs1_seq4096_causal`, `bs128`, …
  */
 export function isComputeBound(setting: string, work: Pick<Manifest, 'flops' | 'bytes'> | null = null): boolean {
-  const match = /^bs(\d+)(?:_seq(\d+)(?:_causal)?)?$/.exec(setting);
-  if (match) return Number(match[1]) * Number(match[2] ?? 1) >= kComputeBoundReuse;
+  const shape = parseSetting(setting);
+  if (shape) return shape.batch * shape.seq >= kComputeBoundReuse;
   return work !== null && work.bytes > 0 && work.flops / work.bytes >= kComputeBoundReuse;
+}
+
+/** From this share on, what the L2 cache keeps from one inference to the next may show in the figure. */
+const kKeptShare = 0.1;
+
+/** How much of what an inference reads the L2 cache may keep for the next, 0…1: at most its size. 0 where it would not show, or nothing is known. */
+export function shareInL2(bytes: number | null, l2Bytes: number | null): number {
+  const share = bytes === null || l2Bytes === null || bytes === 0 ? 0 : Math.min(1, l2Bytes / bytes);
+  return share >= kKeptShare ? share : 0;
 }
 
 /** Mean clock and power of readings; null where NVML does not say. */

@@ -3,6 +3,7 @@
  * Pure: readings and figures in, warnings and the reason for invalidity out.
  */
 import type { NativeDeviceState } from '../native.js';
+import { shareInL2 } from './conditions.js';
 import type { Roofline } from './roofline.js';
 
 /** Events after which a GPU runs slower than it was asked to: the figure is not the GPU's. */
@@ -65,9 +66,10 @@ export function judgeMeasurement(evidence: Evidence): Judgement {
     if (excess?.possible === false) invalid.push(excess.text);
     if (excess?.possible === true) warnings.push(excess.text);
   }
-  if (evidence.l2 === 'hot' && fitsIn(evidence.bytes, evidence.l2Bytes)) {
-    warnings.push('L2-resident: the checkpoint fits in the L2 cache, so that its weights need not come from device memory');
-  }
+  const kept = evidence.l2 === 'hot' ? shareInL2(evidence.bytes, evidence.l2Bytes) : 0;
+  if (kept === 1) warnings.push('L2-resident: the checkpoint fits in the L2 cache, so that its weights need not come from device memory');
+  else if (kept > 0)
+    warnings.push(`up to ${Math.round(100 * kept)} % of what an inference reads may stay in the L2 cache from the one before`);
   if (evidence.enqueueMedianMs !== null && evidence.enqueueMedianMs > kEnqueueShare * evidence.latencyMs) {
     warnings.push(
       `enqueueing takes ${Math.round((100 * evidence.enqueueMedianMs) / evidence.latencyMs)} % of the GPU's time: the host may set the pace${evidence.launch === 'stream' ? '; launch as a graph' : ''}`,
@@ -103,8 +105,4 @@ function clockShare(states: readonly NativeDeviceState[]): number | null {
     smClockMHz !== null && maxSmClockMHz ? [smClockMHz / maxSmClockMHz] : [],
   );
   return shares.length > 0 ? Math.min(...shares) : null;
-}
-
-function fitsIn(bytes: number | null, l2Bytes: number | null): boolean {
-  return bytes !== null && l2Bytes !== null && bytes <= l2Bytes;
 }

@@ -36,7 +36,7 @@ export interface BenchmarkOptions extends TaskOptions {
   readonly mode?: 'samples' | 'paper' | undefined;
   /** `graph`: CUDA graph replay, an error where the checkpoint cannot be captured; `auto`: graph where possible, else stream, with the reason in the result. Default `auto`. */
   readonly launch?: 'auto' | 'graph' | 'stream' | undefined;
-  /** `cold`: the L2 cache is overwritten before each inference, outside the events (`samples` only). Default `hot`. */
+  /** `cold`: the L2 cache is filled with other data before each inference, outside the events (`samples` only). Default `hot`. */
   readonly l2?: 'hot' | 'cold' | undefined;
   /** samples: how long to run before the first sample, ms. Default 200 on a GPU, 0 on the CPU (one inference always runs). */
   readonly warmupMs?: number | undefined;
@@ -53,6 +53,11 @@ export interface BenchmarkOptions extends TaskOptions {
    * arithmetic decides, that is where each weight meets 128 rows or more. Default `auto`.
    */
   readonly sustained?: 'auto' | 'on' | 'off' | undefined;
+  /**
+   * samples, on a GPU, with `l2` hot: measure with a cold L2 cache as well, and rate that against the roofline. `auto`: where the cache
+   * may keep a tenth or more of what an inference reads. Default `auto`.
+   */
+  readonly cold?: 'auto' | 'on' | 'off' | undefined;
   /** paper: TVM's `number`. Default 5. */
   readonly number?: number | undefined;
   /** paper: TVM's `repeat`. Default 5. */
@@ -120,6 +125,7 @@ export const benchmarkOptionsSchema = z.strictObject({
   maxMs: milliseconds().optional(),
   recoveryMs: milliseconds().default(250),
   sustained: z.enum(['auto', 'on', 'off'], { error: "'auto', 'on' or 'off'" }).default('auto'),
+  cold: z.enum(['auto', 'on', 'off'], { error: "'auto', 'on' or 'off'" }).default('auto'),
   number: integer(1, 1_000_000_000).default(5),
   repeat: integer(1, 1_000_000).default(5),
   minRepeatMs: milliseconds().default(500),
@@ -129,7 +135,7 @@ export type CheckedBenchmarkOptions = z.infer<typeof benchmarkOptionsSchema>;
 
 /** What one mode has, and the other has no use for. */
 export const modeOptions = {
-  samples: ['warmupMs', 'minSamples', 'maxSamples', 'maxMs', 'recoveryMs', 'sustained'],
+  samples: ['warmupMs', 'minSamples', 'maxSamples', 'maxMs', 'recoveryMs', 'sustained', 'cold'],
   paper: ['number', 'repeat', 'minRepeatMs'],
 } as const satisfies Record<CheckedBenchmarkOptions['mode'], readonly (keyof BenchmarkOptions)[]>;
 

@@ -64,6 +64,30 @@ export const sustainedSchema = z.strictObject({
 });
 export type SustainedFigures = z.infer<typeof sustainedSchema>;
 
+/** Rates over a time, and the ceilings that they stand under. */
+export const rooflineSchema = z.strictObject({
+  bytes: z.number().nonnegative(),
+  flops: z.number().nonnegative(),
+  bytesPerSecond: z.number().nonnegative(),
+  flopsPerSecond: z.number().nonnegative(),
+  ceilingBytesPerSecond: z.number().positive(),
+  ceilingFlopsPerSecond: z.number().positive().nullable(),
+  /** Floor over measured time: the larger of the two terms, 0…1. */
+  fraction: z.number().nonnegative(),
+});
+
+/** The headline's case with an L2 cache that holds nothing of it: what memory delivers. */
+export const coldSchema = z.strictObject({
+  /** Median of the samples; null where they are not to be quoted, and `reason` says why. */
+  latencyMs: ms.nullable(),
+  reason: z.string().nullable(),
+  samples: sampleStatsSchema,
+  rawMs: z.array(ms),
+  meanState: meanStateSchema.nullable(),
+  roofline: rooflineSchema.nullable(),
+});
+export type ColdFigures = z.infer<typeof coldSchema>;
+
 export const recordSchema = z.strictObject({
   schema: z.literal('ladder-record/1'),
   /** `ladder.node` for ours; `pytorch-eager`, `pytorch-inductor`, … for a rival. */
@@ -72,7 +96,7 @@ export const recordSchema = z.strictObject({
   systemVersion: z.string(),
   /** As in Figure 8's data: llama2-70b, …; for a foreign checkpoint its folder's name. */
   model: z.string().min(1),
-  /** bs1_seq1, bs32_seq1, bs1_seq4096, bs1, bs128. */
+  /** bs1_seq1, bs32_seq1, bs1_seq4096, bs1, bs128; bs1_seq1_layers80 (models/model.ts). */
   setting: z.string().min(1),
   /** W_FP16 A_FP16, … */
   format: z.string().min(1),
@@ -98,21 +122,13 @@ export const recordSchema = z.strictObject({
   meanState: meanStateSchema.nullable().optional(),
   /** Where both conditions are measured (conditions.ts). */
   sustained: sustainedSchema.nullable().optional(),
+  /** Where the L2 cache may keep some of what the headline reads (conditions.ts); absent in records before it was measured. */
+  cold: coldSchema.nullable().optional(),
   enqueueMedianMs: ms.nullable(),
   hostMsPerInference: ms.nullable(),
   load: z.strictObject({ buildMs: ms, dlopenMs: ms, moduleMs: ms, allocateMs: ms, fillMs: ms }).nullable(),
-  roofline: z
-    .strictObject({
-      bytes: z.number().nonnegative(),
-      flops: z.number().nonnegative(),
-      bytesPerSecond: z.number().nonnegative(),
-      flopsPerSecond: z.number().nonnegative(),
-      ceilingBytesPerSecond: z.number().positive(),
-      ceilingFlopsPerSecond: z.number().positive().nullable(),
-      /** Floor over measured time: the larger of the two terms, 0…1. */
-      fraction: z.number().nonnegative(),
-    })
-    .nullable(),
+  /** Of the headline; where `cold` has one, that is what memory delivered. */
+  roofline: rooflineSchema.nullable(),
   verified: z.boolean().nullable(),
   device: z.strictObject({
     kind: z.enum(['cuda', 'cpu']),

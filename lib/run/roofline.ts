@@ -82,6 +82,17 @@ export function rooflineOf(
   };
 }
 
+/**
+ * What says how near a case comes to its ceilings: the rates with a cold L2 cache, where that was measured, since a hot one may keep
+ * some of what is read; else the headline's.
+ */
+export function ratedRoofline({ roofline, cold }: Pick<BenchRecord, 'roofline' | 'cold'>): {
+  readonly roofline: Roofline | null;
+  readonly coldL2: boolean;
+} {
+  return cold?.roofline ? { roofline: cold.roofline, coldL2: true } : { roofline, coldL2: false };
+}
+
 /** The roofline of a whole checkpoint; null without a manifest or on the CPU. */
 export async function checkpointRoofline(manifest: Manifest | null, device: DeviceInfo, latencyMs: number): Promise<Roofline | null> {
   if (!manifest) return null;

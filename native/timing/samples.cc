@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "../cuda/device.h"
-#include "../cuda/failure.h"
+#include "../cuda/device_kernels.h"
 #include "../runtime/error.h"
 #include "inference.h"
 
@@ -14,22 +14,28 @@ constexpr double kAheadMs = 100;
 /// Launches that the driver queues before it makes the host wait, which would be counted as enqueueing.
 constexpr size_t kQueuedLaunches = 512;
 
-/// A memory region that a device without use for it overwrites, so that its L2 holds nothing of the checkpoint.
+/// A memory region that is read, so that the device's L2 holds nothing of the checkpoint. Not written: what is written the cache gives
+/// back to memory while the inference is timed, which would take its bandwidth.
 class L2Flush {
  public:
   L2Flush(Executor& executor, bool wanted) : executor_(executor) {
     if (!wanted) return;
     if (!executor.onDevice()) throw Error("UNSUPPORTED", "a cold L2 can be measured on a CUDA device only; measure with l2 `hot`");
-    buffer_ = cuda::DeviceBuffer(2 * cuda::deviceFacts(executor.plan().deviceOrdinal).l2Bytes, "overwriting the L2 cache");
+    const int ordinal = executor.plan().deviceOrdinal;
+    kernels_ = &cuda::DeviceKernels::of(ordinal);
+    buffer_ = cuda::DeviceBuffer(2 * cuda::deviceFacts(ordinal).l2Bytes, "filling the L2 cache");
+    sink_ = cuda::DeviceBuffer(4, "filling the L2 cache");
+    kernels_->fillWords(executor.stream(), buffer_.get(), buffer_.bytes(), 1, 0xff, 0, false);
   }
   void enqueue() {
-    if (!buffer_.get()) return;
-    cuda::check(cuda::driver().memsetD8Async(buffer_.get(), 0, buffer_.bytes(), executor_.stream().get()), "overwriting the L2 cache");
+    if (kernels_) kernels_->read(executor_.stream(), buffer_.get(), buffer_.bytes(), sink_.get());
   }
 
  private:
   Executor& executor_;
+  cuda::DeviceKernels* kernels_ = nullptr;
   cuda::DeviceBuffer buffer_;
+  cuda::DeviceBuffer sink_;
 };
 
 /// Runs inferences for that long, at least one. @returns milliseconds per inference

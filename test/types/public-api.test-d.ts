@@ -39,6 +39,7 @@ import type {
   RunOptions,
   RunResult,
   SampleStats,
+  ColdFigures,
   SustainedFigures,
   StructureCheck,
   ExportedParams,
@@ -226,6 +227,7 @@ expectTypeOf(result.paper).toEqualTypeOf<PaperStats | null>();
 expectTypeOf(result.condition).toEqualTypeOf<'burst' | null>();
 expectTypeOf(result.meanState).toEqualTypeOf<MeanState | null>();
 expectTypeOf(result.sustained).toEqualTypeOf<SustainedFigures | null>();
+expectTypeOf(result.cold).toEqualTypeOf<ColdFigures | null>();
 expectTypeOf<MeanState['smClockMHz' | 'powerW']>().toEqualTypeOf<number | null>();
 expectTypeOf<SustainedFigures['latencyMs']>().toEqualTypeOf<number | null>();
 expectTypeOf(result.rawMs).toEqualTypeOf<readonly number[] | null>();

@@ -200,7 +200,7 @@ describe('pytorch', () => {
     fakePython(`require('node:fs').writeFileSync(${JSON.stringify(join(folder, 'args'))}, args.join(' ')); ${replyWith({})}`);
     const record = await new PyTorchAdapter('eager').run(prefill, { ordinal: 2, minSamples: 7, maxMs: 50 });
     expect(readFileSync(join(folder, 'args'), 'utf8')).toBe(
-      '--mode eager --model llama2-70b --batch 1 --seq 4096 --device 2 --min-samples 7 --max-ms 50 --sustained',
+      '--mode eager --model llama2-70b --batch 1 --seq 4096 --device 2 --min-samples 7 --max-ms 50 --rests --sustained',
     );
     expect(parseRecord(JSON.stringify(record), 'record')).toEqual(record);
     expect(record).toMatchObject({

@@ -108,7 +108,7 @@ it('PyTorch gets all settings of the measured models, on the same GPU and by the
     ].flatMap(([batch, seq]) =>
       ['eager', 'inductor'].map(
         (mode) =>
-          `--mode ${mode} --model ${model} --batch ${batch} --seq ${seq} --device 1 --min-samples 7${seq === 4096 ? ' --sustained' : ''}`,
+          `--mode ${mode} --model ${model} --batch ${batch} --seq ${seq} --device 1 --min-samples 7${seq === 4096 ? ' --rests --sustained' : ''}`,
       ),
     ),
   );

@@ -5,7 +5,6 @@ import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { floatToHalf } from '../../lib/formats/codes.js';
 import { runCli } from '../../lib/cli/main.js';
 import {
   buildCheckpoint,
@@ -16,6 +15,7 @@ import {
   tuneCheckpoint,
   type BuildCheckpointOptions,
 } from '../../lib/index.js';
+import { safetensors as fileOf } from '../fixtures/safetensors.js';
 
 /** As lib/models/llama.ts has the small one. */
 const { hidden, heads, kvHeads, headDim, intermediate, eps } = {
@@ -65,21 +65,8 @@ const tensors: Tensors = new Map(
   }),
 );
 
-function safetensors(parts: Tensors, type: 'F32' | 'F16'): Buffer {
-  const header: Record<string, unknown> = { __metadata__: { format: 'pt' } };
-  const data: Buffer[] = [];
-  let at = 0;
-  for (const [name, values] of parts) {
-    const bytes = type === 'F32' ? Buffer.from(values.buffer) : Buffer.from(Uint16Array.from(values, floatToHalf).buffer);
-    header[`model.layers.7.${name}`] = { dtype: type, shape: kShapes[name], data_offsets: [at, at + bytes.length] };
-    data.push(bytes);
-    at += bytes.length;
-  }
-  const json = Buffer.from(JSON.stringify(header));
-  const length = Buffer.alloc(8);
-  length.writeBigUInt64LE(BigInt(json.length));
-  return Buffer.concat([length, json, ...data]);
-}
+const safetensors = (parts: Tensors, type: 'F32' | 'F16'): Buffer =>
+  fileOf(new Map([...parts].map(([name, values]) => [`model.layers.7.${name}`, { shape: kShapes[name]!, values }])), type);
 
 /** The decoder layer in double precision for one token: with one token, attention hands every head its v. */
 function floatLayer(x: Float32Array, weights: Tensors): Float64Array {

@@ -23,6 +23,7 @@ const entry = (change: Partial<Entry> = {}): Entry => ({
   clock: 'gpu-events',
   gpu: 'GPU A',
   l2: 'hot',
+  coldMs: null,
   condition: null,
   meanState: null,
   roofline: null,
@@ -83,6 +84,7 @@ describe('verdicts', () => {
       ceilingBytesPerSecond: 2e12,
       ceilingFlopsPerSecond: null,
       fraction,
+      coldL2: false,
       ceilings: 'measured' as const,
     });
     const pair = only(

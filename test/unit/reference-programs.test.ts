@@ -3,11 +3,13 @@
 import { describe, expect, it } from 'vitest';
 import { floatToHalf, halfToFloat } from '../../lib/formats/codes.js';
 import { formats } from '../../lib/formats/index.js';
+import { nativeProgram } from '../../lib/operators/native-program.js';
 import { native, type NativeNode, type NativeProgram, type NativeValue } from '../../lib/native.js';
 import { bytesOf, Random } from './reference-naive.js';
 import {
   axesOf,
   coordinatesOf,
+  erf,
   naiveProgram,
   numbersValue,
   plain,
@@ -374,6 +376,37 @@ describe('programs', () => {
     const y = program.node('dense', [x, doubled], numbersValue({ m: 3, c: 6 }));
     const random = new Random(8);
     await check(program.finish(y), [random.halves(60), random.halves(120)]);
+  });
+});
+
+describe('elementwise operators', () => {
+  it.each<[string, number, (x: number, other: number) => number]>([
+    ['gelu', 1, (x) => 0.5 * x * (1 + erf(x / Math.SQRT2))],
+    ['gelu_tanh', 1, (x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)))],
+    ['silu', 1, (x) => x / (1 + Math.exp(-x))],
+    ['glu', 2, (x, gate) => x / (1 + Math.exp(-gate))],
+    ['silu_mul', 2, (gate, x) => (gate / (1 + Math.exp(-gate))) * x],
+    ['add_half', 0, (x, skip) => 0.5 * x + skip],
+  ])('%s is what its formula says, to FP32', async (kind, parts, formula) => {
+    const width = 64;
+    const x = { axes: axesOf({ m: 3, c: width * Math.max(1, parts) }), type: 'f32' } as const;
+    const inputs = parts === 0 ? [x, x] : [x];
+    const program = nativeProgram({
+      values: [...inputs, { axes: axesOf({ m: 3, c: width }), type: 'f32' }],
+      nodes: [{ kind, params: {}, inputs: inputs.map((_, i) => i), outputs: [inputs.length] }],
+      inputs: inputs.map((_, i) => i),
+      outputs: [inputs.length],
+    });
+    const random = new Random(15);
+    const values = inputs.map(({ axes }) => Float32Array.from({ length: 3 * axes[1]!.extent }, () => random.uniform(-6, 6)));
+    const output = new Uint8Array(3 * width * 4);
+    await native().referenceRun({ program, inputs: values.map(bytesOf), outputs: [output] });
+    new Float32Array(output.buffer).forEach((value, i) => {
+      const [row, column] = [Math.floor(i / width), i % width];
+      const first = values[0]![row * width * Math.max(1, parts) + column]!;
+      const other = parts === 2 ? values[0]![row * 2 * width + width + column]! : (values[1]?.[i] ?? 0);
+      expect(Math.abs(value - formula(first, other))).toBeLessThan(1e-5);
+    });
   });
 });
 

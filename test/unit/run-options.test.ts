@@ -36,6 +36,7 @@ describe('parseOptions', () => {
       minRepeatMs: 500,
       recoveryMs: 250,
       sustained: 'auto',
+      cold: 'auto',
       roofline: true,
     });
     expect(parseOptions(verifyOptionsSchema, {})).toEqual({ seed: 1, maxColumns: 512, maxRows: 16, endToEnd: 'auto' });
@@ -77,7 +78,7 @@ describe('parseBenchmarkOptions', () => {
     [{ warmupMs: 0, minSamples: 5, maxSamples: 5, maxMs: 10, recoveryMs: 0, l2: 'cold' }, null],
     [{ mode: 'paper', minSamples: undefined }, null],
     ...modeOptions.samples.map((name): [object, RegExp] => [
-      { mode: 'paper', [name]: name === 'sustained' ? 'on' : 1 },
+      { mode: 'paper', [name]: ['sustained', 'cold'].includes(name) ? 'on' : 1 },
       new RegExp(`no \`${name}\` in mode 'paper'`),
     ]),
     ...modeOptions.paper.map((name): [object, RegExp] => [{ [name]: 1 }, new RegExp(`no \`${name}\` in mode 'samples'`)]),

@@ -305,7 +305,7 @@ describe('runPrebuilt', () => {
       roofline: null,
       enqueueMedianMs: null,
       model: 'llama2-tiny',
-      setting: 'bs1_seq1',
+      setting: 'bs1_seq1_layers2',
       format: 'W_INT4 A_FP16',
       weights: 'seeded',
       operators: 10,

@@ -1,6 +1,6 @@
 /**
- * Real weights → graph.params of a checkpoint, quantised and stored as its kernels read them: float matrices by our names,
- * or decoder layers of a Llama model in a safetensors file (Hugging Face's names).
+ * Real weights → graph.params of a checkpoint, quantised and stored as its kernels read them: float matrices by our names, or a
+ * safetensors file with the names of the library that a model comes from.
  */
 import { join } from 'node:path';
 import { parseDataType } from '../../artifact/dtype.js';
@@ -16,6 +16,7 @@ import { rowMajor } from '../../operators/layout.js';
 import { isQuantised, scaleAxes, type Value } from '../../operators/program.js';
 import { type PackedWeights, packMatrixInSlices, type PackOptions } from './pack.js';
 import { Safetensors } from './safetensors.js';
+import { type PublishedModel, PublishedWeights } from './source.js';
 
 /**
  * Float values of one parameter: a matrix [n, k] row by row, or a vector.
@@ -33,88 +34,31 @@ export async function packFloats(source: FloatSource, design: CheckpointDesign, 
 }
 
 /**
- * The same from the safetensors file `path`, whose layers are taken in ascending order.
- * @throws LadderError also `UNSUPPORTED` for a model without such names, `MISSING_PARAMETER`, `BAD_PARAMS` for a damaged file
+ * The same from the safetensors file `path`: decoder layers, taken in ascending order, or a whole network.
+ * @throws LadderError also `UNSUPPORTED` for a model without public names, `MISSING_PARAMETER`, `UNKNOWN_INPUT`, `BAD_PARAMS` for a
+ *   damaged file
  */
 export async function packSafetensors(path: string, design: CheckpointDesign, folder: string, task: TaskOptions = {}): Promise<string> {
-  const { parameters } = models.get(design.request.model);
-  if (!parameters) {
+  const model = models.get(design.request.model);
+  if (!isPublished(model)) {
     const known = models
       .all()
-      .filter((model) => model.parameters)
+      .filter(isPublished)
       .map(({ id }) => id)
       .join(', ');
-    throw new LadderError(
-      'UNSUPPORTED',
-      `weights can be packed for ${known}, whose tensor names are known, not for ${design.request.model}`,
-    );
+    throw new LadderError('UNSUPPORTED', `weights can be packed for ${known}, whose tensor names are known, not for ${model.id}`);
   }
+  const tensors = design.model.tensors.filter(({ role }) => role !== 'input' && role !== 'scale').map(({ name }) => name);
   const file = new Safetensors(path);
   try {
-    const source = new LayerFile(file, path, parameters, design.request.layers);
-    return await packFloats((name, shape) => source.read(name, shape), design, folder, task);
+    const weights = new PublishedWeights(file, path, model, tensors, design.request.layers);
+    return await packFloats((name, shape) => weights.read(name, shape), design, folder, task);
   } finally {
     file.close();
   }
 }
 
-/** Decoder layers in a file, by our names. */
-class LayerFile {
-  private readonly layers: readonly number[];
-
-  constructor(
-    private readonly file: Safetensors,
-    private readonly path: string,
-    private readonly sources: NonNullable<Model['parameters']>,
-    wanted: number,
-  ) {
-    const found = new Set<number>();
-    for (const name of file.shapes.keys()) {
-      const layer = /(?:^|\.)layers\.(\d+)\./.exec(name)?.[1];
-      if (layer !== undefined) found.add(Number(layer));
-    }
-    this.layers = [...found].sort((a, b) => a - b);
-    if (this.layers.length < wanted) {
-      throw new LadderError(
-        'MISSING_PARAMETER',
-        `${path} holds ${this.layers.length} decoder layers (names such as model.layers.0.self_attn.q_proj.weight) where ${wanted} are to be built`,
-        { path },
-      );
-    }
-  }
-
-  /** The rows behind one of our tensors. */
-  async read(tensor: string, shape: readonly number[]): Promise<Float32Array> {
-    const width = shape.at(-1)!;
-    const elements = shape.reduce((product, extent) => product * extent, 1);
-    const [, layer, kind] = /^layer(\d+)\.(.+)$/.exec(tensor) ?? [];
-    const sources = this.sources[kind ?? ''];
-    if (!sources) throw new LadderError('INTERNAL', `no source is known for ${tensor}`);
-    const parts: Float32Array[] = [];
-    for (const suffix of sources) {
-      const name = [...this.file.shapes.keys()].find((candidate) => candidate.endsWith(`layers.${this.layers[Number(layer)]!}.${suffix}`));
-      if (name === undefined)
-        throw new LadderError('MISSING_PARAMETER', `${this.path} has no layers.${this.layers[Number(layer)]!}.${suffix}`, {
-          path: this.path,
-        });
-      const found = this.file.shapes.get(name)!;
-      if (found.at(-1) !== width)
-        throw new LadderError('WRONG_LENGTH', `${name} has shape [${found.join(', ')}] where rows of ${width} are expected`, { name });
-      parts.push(await this.file.read(name));
-    }
-    const total = parts.reduce((sum, { length }) => sum + length, 0);
-    if (total !== elements)
-      throw new LadderError('WRONG_LENGTH', `${sources.join(' + ')} hold ${total} weights where ${tensor} has ${elements}`, { tensor });
-    if (parts.length === 1) return parts[0]!;
-    const rows = new Float32Array(total);
-    let at = 0;
-    for (const part of parts) {
-      rows.set(part, at);
-      at += part.length;
-    }
-    return rows;
-  }
-}
+const isPublished = (model: Model): model is PublishedModel => model.source !== undefined;
 
 /** How a weight's value is packed: its format, and the order of its codes and scales. */
 export function packOptionsOf(value: Value): readonly [format: string, options: PackOptions] {
