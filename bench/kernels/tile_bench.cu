@@ -77,13 +77,9 @@ __global__ void fillBytes(uint8_t* out, size_t count, int kind, uint32_t seed) {
   }
 }
 
-__device__ double fp8(uint8_t code, bool e4m3) {
-  return __half2float(__half(__nv_cvt_fp8_to_halfraw(code, e4m3 ? __NV_E4M3 : __NV_E5M2)));
-}
+__device__ double fp8(uint8_t code, bool e4m3) { return __half2float(__half(__nv_cvt_fp8_to_halfraw(code, e4m3 ? __NV_E4M3 : __NV_E5M2))); }
 
-struct Device {
-  int images, height, width, channels, ky, kx, sy, sx, py, px, oh, ow, n, format, xScale, post, planes;
-};
+struct Device { int images, height, width, channels, ky, kx, sy, sx, py, px, oh, ow, n, format, xScale, post, planes; };
 
 struct Buffers {
   const void *x, *xScale, *plain, *plainScale;
@@ -94,13 +90,15 @@ __global__ void pack(Device d, const void* plain, const uint8_t* plainScale, uin
   const int k = d.ky * d.kx * d.channels, panelK = d.format == kFp16 ? 64 : 128, panels = (k + panelK - 1) / panelK, chunks = (d.n + 7) / 8;
   const size_t total = size_t(chunks) * 8 * panels * panelK;
   for (size_t i = blockIdx.x * size_t(blockDim.x) + threadIdx.x; i < total; i += size_t(gridDim.x) * blockDim.x) {
-    const int kk = i % (size_t(panels) * panelK), stored = i / (size_t(panels) * panelK), r = stored % 8, panel = kk / panelK, in = kk % panelK;
+    const int kk = i % (size_t(panels) * panelK), stored = i / (size_t(panels) * panelK), r = stored % 8, panel = kk / panelK,
+              in = kk % panelK;
     int chunk = stored / 8;
     const int n = d.post == kGlu ? chunk % 2 * (d.n / 2) + chunk / 2 * 8 + r : stored;
     const bool there = n < d.n && kk < k;
     const size_t from = size_t(n) * k + kk, at = size_t(chunk) * panels + panel;
     if (d.format == kFp16) {
-      reinterpret_cast<__half*>(weight)[at * 512 + in / 8 * 64 + r * 8 + in % 8] = there ? static_cast<const __half*>(plain)[from] : __half(1.0f);
+      reinterpret_cast<__half*>(weight)[at * 512 + in / 8 * 64 + r * 8 + in % 8] =
+          there ? static_cast<const __half*>(plain)[from] : __half(1.0f);
       continue;
     }
     const uint8_t code = there ? static_cast<const uint8_t*>(plain)[from] : d.format == kInt1A4 ? 1 : 3;
@@ -141,7 +139,8 @@ __device__ double product(const Device& d, const Buffers& b, long row, int n) {
             const bool e4m3 = d.format == kE4m3 || d.format == kMxE4m3;
             a = fp8(ac, e4m3), v = fp8(wc, e4m3);
             if (d.format >= kMxE5m2)
-              a *= exp2(static_cast<const uint8_t*>(b.xScale)[at / 32] - 127.0), v *= exp2(static_cast<const uint8_t*>(b.plainScale)[w / 32] - 127.0);
+              a *= exp2(static_cast<const uint8_t*>(b.xScale)[at / 32] - 127.0),
+                  v *= exp2(static_cast<const uint8_t*>(b.plainScale)[w / 32] - 127.0);
           } else {
             a = static_cast<int8_t>(ac), v = d.format == kInt1A4 ? 2.0 * wc - 1 : static_cast<int8_t>(wc);
           }
@@ -213,8 +212,8 @@ int main(int argc, char** argv) {
   while (std::getline(in, line)) {
     Case c;
     std::istringstream s(line);
-    s >> c.name >> c.file >> c.blocks >> c.threads >> c.shared >> c.planes >> c.count >> c.images >> c.height >> c.width >> c.channels >> c.ky >>
-        c.kx >> c.sy >> c.sx >> c.py >> c.px >> c.oh >> c.ow >> c.n >> c.format >> c.xScale >> c.post;
+    s >> c.name >> c.file >> c.blocks >> c.threads >> c.shared >> c.planes >> c.count >> c.images >> c.height >> c.width >> c.channels >>
+        c.ky >> c.kx >> c.sy >> c.sx >> c.py >> c.px >> c.oh >> c.ow >> c.n >> c.format >> c.xScale >> c.post;
     if (!only.empty() && c.name.find(only) == std::string::npos) continue;
     if (!libraries.count(c.file)) {
       cudaLibrary_t library;
@@ -226,14 +225,17 @@ int main(int argc, char** argv) {
     CHECK(cudaLibraryGetKernel(&kernel, libraries[c.file], c.name.c_str()));
     const void* const function = reinterpret_cast<const void*>(kernel);
     CHECK(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, c.shared));
-    const Device d{c.images, c.height, c.width, c.channels, c.ky, c.kx, c.sy, c.sx, c.py, c.px, c.oh, c.ow, c.n, c.format, c.xScale, c.post, c.planes};
+    const Device d{c.images, c.height, c.width, c.channels, c.ky,     c.kx,     c.sy,   c.sx,    c.py,
+                   c.px,     c.oh,     c.ow,    c.n,        c.format, c.xScale, c.post, c.planes};
     const size_t xCount = size_t(c.places()) * c.channels, wCount = size_t(c.n) * c.k(), yCount = size_t(c.m()) * c.outputs();
     const size_t stored = size_t(c.chunks()) * c.panels() * 8 * c.panelK() * c.bits() / 8;
-    uint8_t *x = allocate<uint8_t>(xCount * c.xBytes()), *plain = allocate<uint8_t>(wCount * c.xBytes()), *weight = allocate<uint8_t>(stored);
+    uint8_t *x = allocate<uint8_t>(xCount * c.xBytes()), *plain = allocate<uint8_t>(wCount * c.xBytes()),
+            *weight = allocate<uint8_t>(stored);
     uint8_t* plainScale = allocate<uint8_t>(wCount / 32 + 1);
     uint8_t* mxScale = allocate<uint8_t>(size_t(c.chunks()) * c.panels() * 32);
     uint8_t* xScale = allocate<uint8_t>(std::max<size_t>(xCount / 32 + 1, c.m() * 4));
-    __half *scale = allocate<__half>(c.n), *bias = allocate<__half>(c.n), *residual = allocate<__half>(yCount), *y = allocate<__half>(yCount);
+    __half *scale = allocate<__half>(c.n), *bias = allocate<__half>(c.n), *residual = allocate<__half>(yCount),
+           *y = allocate<__half>(yCount);
     const int codes[] = {0, 1, 2, 1, 2, 0, 4, 4}, weights[] = {0, 1, 2, 1, 2, 5, 5, 6};
     if (c.format == kFp16) {
       fillHalf<<<1024, 256>>>(reinterpret_cast<__half*>(x), xCount, 0, 1, 1);
@@ -332,11 +334,14 @@ int main(int argc, char** argv) {
     const double xRead = std::min<double>(double(xCount), double(c.m()) * c.k()) * c.xBytes();
     const double bytes = xRead + wCount * c.bits() / 8.0 + yCount * 2.0 * (residualRead ? 2 : 1);
     const double floorUs = std::max(bytes / 3.10e6, flops / (c.format == kFp16 || c.mx() ? 650e6 : 1150e6));
-    fprintf(json, "%s\n{\"name\":\"%s\",\"count\":%d,\"us\":%.3f,\"floorUs\":%.3f,\"gflop\":%.4f,\"mb\":%.4f,\"l2\":%.3g,\"largest\":%.3g,\"bad\":%g}",
-            first ? "" : ",", c.name.c_str(), c.count, us, floorUs, flops / 1e9, bytes / 1e6, l2, largest, noNumbers);
+    fprintf(
+        json,
+        "%s\n{\"name\":\"%s\",\"count\":%d,\"us\":%.3f,\"floorUs\":%.3f,\"gflop\":%.4f,\"mb\":%.4f,\"l2\":%.3g,\"largest\":%.3g,\"bad\":%g}",
+        first ? "" : ",", c.name.c_str(), c.count, us, floorUs, flops / 1e9, bytes / 1e6, l2, largest, noNumbers);
     first = false;
     ++done;
-    for (void* p : {(void*)x, (void*)plain, (void*)weight, (void*)plainScale, (void*)mxScale, (void*)xScale, (void*)scale, (void*)bias, (void*)residual, (void*)y})
+    for (void* p : {(void*)x, (void*)plain, (void*)weight, (void*)plainScale, (void*)mxScale, (void*)xScale, (void*)scale, (void*)bias,
+                    (void*)residual, (void*)y})
       CHECK(cudaFree(p));
   }
   fprintf(json, "\n]\n");

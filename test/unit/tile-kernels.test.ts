@@ -58,6 +58,9 @@ describe('products in tiles', () => {
       dimension: 'weight',
       message: 'no kernel multiplies nf4 with fp16',
     });
+    const pixels = (kernel: number) => tileProgram(chain({ weight: 'int4', activation: 'int8', image: [8, 8, kernel, 1], perPixel: true }));
+    expect(refusal(pixels(3)).message).toBe('expected one of all activations where several rows are summed');
+    expect(tile.accepts(pixels(1), layoutTarget)).toMatchObject({ shape: { xScale: 'row' } });
     expect(refusal(tileProgram(chain({ steps: ['glu'], n: 72 }))).message).toBe(
       'expected a multiple of 16 where outputs are paired but received 72',
     );

@@ -62,6 +62,11 @@ const kGeometries: Readonly<Record<string, (node: Node, x: Value) => Geometry | 
   },
 };
 
+/** Whether row after row of x is what is multiplied. */
+function isLinear({ kernelY, kernelX, strideY, strideX, paddingY, paddingX }: Geometry): boolean {
+  return kernelY * kernelX * strideY * strideX === 1 && paddingY === 0 && paddingX === 0;
+}
+
 /** Weights, and the activations that they are multiplied with. */
 const kPairs: readonly (readonly [weight: string, activation: string])[] = [
   ['fp16', 'fp16'],
@@ -169,6 +174,8 @@ export function matchTile(program: Program): TileMatch | Refusal {
   const xScale = scalesOf(x);
   if (xScale === null || !hasPlainScales(w))
     return new Refusal('scale', 'expected one of all activations, or one per row; of weights one per channel');
+  // A sum over several rows of x has no scale in common.
+  if (xScale === 'row' && !isLinear(geometry)) return new Refusal('scale', 'expected one of all activations where several rows are summed');
   const n = extentOf(w, 'n');
   if (steps.pairs && n % 16 !== 0) return new Refusal('n', `expected a multiple of 16 where outputs are paired but received ${n}`);
   const positions = tensorPositions(program);

@@ -55,8 +55,7 @@ struct Stem {
     for (int i = 0; i < 2 * L::kRowBlocks; ++i) {
       const int place = warp * C::kWarpRows + i * 8 + lane / 4, t = lane % 4;
       const int column = place % C::kOutWidth * C::kStrideX - C::kPaddingX - kShift + t % (kRun / 2) * 2;
-      places[i / 2][i % 2] =
-          (place / C::kOutWidth * C::kStrideY * C::kChannels + t / (kRun / 2)) * kLineBytes + 16 + column * 2;
+      places[i / 2][i % 2] = (place / C::kOutWidth * C::kStrideY * C::kChannels + t / (kRun / 2)) * kLineBytes + 16 + column * 2;
     }
     uint32_t patch = base;
     for (int tile = blockIdx.x; tile < kTiles; tile += C::kBlocks) {

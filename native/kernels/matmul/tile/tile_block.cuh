@@ -75,7 +75,8 @@ struct TileBlock {
   static constexpr int kTurnAt = C::kStages * kStageBytes;
   /// Rows of sums lie 32 bytes apart from a multiple of 128: lanes that store eight rows at once meet all banks.
   /// A warp turns 8 rows, or 16 so that all lanes have some of them, of up to 64 outputs, or 32 where more warps are to do so.
-  static constexpr int kTurnMost = C::kWgmma && !C::kPairs ? 32 : 64, kTurnOutputs = C::kWarpOutputs < kTurnMost ? C::kWarpOutputs : kTurnMost;
+  static constexpr int kTurnMost = C::kWgmma && !C::kPairs ? 32 : 64,
+                       kTurnOutputs = C::kWarpOutputs < kTurnMost ? C::kWarpOutputs : kTurnMost;
   static constexpr int kRowVectors = kTurnOutputs / (C::kPairs ? 16 : 8), kTurnRows = kRowVectors < 4 ? 16 : 8;
   static constexpr int kTurnPitch = kTurnOutputs * 4 + 32, kTurnBytes = kTurnRows * kTurnPitch;
   static constexpr int kSumPitch = C::kTileOutputs * 4 + 32, kSumBytes = C::kTileRows * kSumPitch;
@@ -85,7 +86,9 @@ struct TileBlock {
   static constexpr int kTermBytes = (C::kScaled + C::kBias) * C::kTileOutputs * 2;
   static constexpr int kTermsAt = C::kSplit > 1 && kSumBytes > kTurnAt ? kSumBytes : kTurnAt + kTurnsBytes;
   static constexpr int kSharedBytes = kTermsAt + kTermSlots * kTermBytes;
-  __device__ __forceinline__ static int termsOf(int tile) { return kTermsAt + (C::kSplit > 1 ? 0 : tile / C::kBlocks % kTermSlots * kTermBytes); }
+  __device__ __forceinline__ static int termsOf(int tile) {
+    return kTermsAt + (C::kSplit > 1 ? 0 : tile / C::kBlocks % kTermSlots * kTermBytes);
+  }
 
   /// Panels of a block of a cluster: [first, first of the next one).
   __device__ __forceinline__ static int firstPanel(int rank) { return kPanels * rank / C::kSplit; }

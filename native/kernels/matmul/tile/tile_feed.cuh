@@ -34,7 +34,8 @@ template <class C>
 struct TileTaps {
   using L = TileBlock<C>;
   static constexpr bool kFits = L::kTaps <= 12;
-  static_assert(!kFits || (C::kTileRows / (C::kOutHeight * C::kOutWidth) + 2ll) * C::kHeight * C::kWidth < 1ll << (31 - (kFits ? L::kTaps : 0)));
+  static_assert(!kFits ||
+                (C::kTileRows / (C::kOutHeight * C::kOutWidth) + 2ll) * C::kHeight * C::kWidth < 1ll << (31 - (kFits ? L::kTaps : 0)));
   int packed;
 
   __device__ __forceinline__ void enter(int row, int first) {
@@ -51,7 +52,9 @@ struct TileTaps {
 
 /// Four weights of INT4, which are the low or high nibbles of a word, as 16 times what they are; of INT1, bit `bit` of each byte, as ∓64.
 __device__ __forceinline__ uint32_t decodeNibbles(uint32_t word, int half) { return (half ? word : word << 4) & 0xf0f0f0f0u; }
-__device__ __forceinline__ uint32_t decodeBits(uint32_t word, int bit) { return lop3<kAndXor>(word << (7 - bit), 0x80808080u, 0x40404040u); }
+__device__ __forceinline__ uint32_t decodeBits(uint32_t word, int bit) {
+  return lop3<kAndXor>(word << (7 - bit), 0x80808080u, 0x40404040u);
+}
 
 template <class C>
 struct TileFeed {
@@ -65,7 +68,8 @@ struct TileFeed {
   const int startPanel, endPanel;
 
   __device__ __forceinline__ TileFeed(const TileArguments& arguments, uint32_t firstStage, int rank)
-      : p(arguments), base(firstStage), stage(firstStage), tile(blockIdx.x / C::kSplit), panel(L::firstPanel(rank)), startPanel(panel), endPanel(L::firstPanel(rank + 1)) {
+      : p(arguments), base(firstStage), stage(firstStage), tile(blockIdx.x / C::kSplit), panel(L::firstPanel(rank)), startPanel(panel),
+        endPanel(L::firstPanel(rank + 1)) {
     enterTile();
   }
 
@@ -135,7 +139,9 @@ struct TileFeed {
 
   // ---- Rows ---------------------------------------------------------------------------------------------------------------
 
-  static constexpr int largestUnit(int bytes) { return bytes % 16 == 0 ? 16 : bytes % 8 == 0 ? 8 : bytes % 4 == 0 ? 4 : bytes % 2 == 0 ? 2 : 1; }
+  static constexpr int largestUnit(int bytes) {
+    return bytes % 16 == 0 ? 16 : bytes % 8 == 0 ? 8 : bytes % 4 == 0 ? 4 : bytes % 2 == 0 ? 2 : 1;
+  }
   static constexpr int kUnit = largestUnit(L::kRowBytes);
   /// Of a place's channels, of a panel, of all taps.
   static constexpr int kPlaceUnits = L::kRowBytes / kUnit, kPanelUnits = 128 / kUnit, kUnits = L::kTaps * kPlaceUnits;
@@ -205,8 +211,8 @@ struct TileFeed {
       copySingly(copy, x);
     } else {
       const int row = firstRow() + copy * kRowStep;
-      const uint32_t to = stage + (kRowStep % 8 == 0 ? swizzled(firstRow(), column() * kUnit) + copy * kRowStep * 128
-                                                     : swizzled(row, column() * kUnit));
+      const uint32_t to =
+          stage + (kRowStep % 8 == 0 ? swizzled(firstRow(), column() * kUnit) + copy * kRowStep * 128 : swizzled(row, column() * kUnit));
       if constexpr (L::kLinear) {
         const bool isThere = exists && (L::kM % C::kTileRows == 0 || copy * kRowStep < rowsLeft);
         const uint8_t* const from = x + static_cast<int64_t>(first) * L::kRowBytes + offset + copy * (kRowStep * L::kRowBytes);
@@ -271,6 +277,7 @@ struct TileFeed {
 
   __device__ __forceinline__ void loadPacked() {
     if constexpr (L::kDecoded) {
+      if (tile >= L::kTiles) return;
 #pragma unroll
       for (int i = 0; i < kWeightCopies; ++i)
         if (hasWeights(i)) packed[i] = *reinterpret_cast<const uint4*>(weightsOf(i));
@@ -344,9 +351,9 @@ struct TileFeed {
       asm volatile("st.shared.u32 [%0], %1;" ::"r"(stage + L::kXScalesAt + thread * 4), "r"(codes) : "memory");
     }
     if (thread < C::kTileOutputs / 4 && L::outputOf(tile) / 8 + thread / 2 < L::kChunks) {
-      copyAsync16(stage + L::kScalesAt + thread * 16, static_cast<const uint8_t*>(p.scale) +
-                                                          (static_cast<size_t>(L::outputOf(tile) / 8 + thread / 2) * L::kPanels + panel) * 32 +
-                                                          thread % 2 * 16);
+      copyAsync16(stage + L::kScalesAt + thread * 16,
+                  static_cast<const uint8_t*>(p.scale) +
+                      (static_cast<size_t>(L::outputOf(tile) / 8 + thread / 2) * L::kPanels + panel) * 32 + thread % 2 * 16);
     }
   }
 };

@@ -70,7 +70,8 @@ struct TileGroups {
         wgmmaFence();
 #pragma unroll
         for (int step = 0; step < 4; ++step)
-          tileWgmma<kOperand>(d, a + step * kTileRowsStep, b + step * kTileWeightsStep, step > 0 || (kPromoted ? panel % kSpan : panel) != 0);
+          tileWgmma<kOperand>(d, a + step * kTileRowsStep, b + step * kTileWeightsStep,
+                              step > 0 || (kPromoted ? panel % kSpan : panel) != 0);
         wgmmaCommit();
         feed.template copy<0, 1>();
         feed.advance(stage);

@@ -50,7 +50,10 @@ struct TileStore {
   /// Of 8 outputs: what is the same for all rows.
   struct Terms { uint4 scale[kParts], bias[kParts]; };
   /// And of one row.
-  struct RowTerms8 { uint4 residual; float xScale; };
+  struct RowTerms8 {
+    uint4 residual;
+    float xScale;
+  };
 
   /// @param weightRow the first of 8, with kPairs of 16
   __device__ __forceinline__ Terms terms(int weightRow) const {
@@ -76,7 +79,8 @@ struct TileStore {
   }
 
   /// 8 outputs of a row.
-  __device__ __forceinline__ void finish(int row, int channel, const Sum (&sums)[kParts][8], const Terms& terms, const RowTerms8& ofRow) const {
+  __device__ __forceinline__ void finish(int row, int channel, const Sum (&sums)[kParts][8], const Terms& terms,
+                                         const RowTerms8& ofRow) const {
     float values[kParts][8], residual[8];
 #pragma unroll
     for (int i = 0; i < kParts; ++i) {
