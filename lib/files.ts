@@ -6,12 +6,14 @@
 import { randomBytes } from 'node:crypto';
 import {
   accessSync,
+  closeSync,
   constants,
   existsSync,
   linkSync,
   mkdirSync,
-  readdirSync,
+  openSync,
   readFileSync,
+  readdirSync,
   renameSync,
   rmSync,
   statSync,
@@ -92,6 +94,16 @@ export async function produceWhole(path: string, produce: (where: string) => Pro
   });
 }
 
+/** Writes a file whole or not at all, in a place that is for a regular file only. @throws LadderError `IO` */
+export async function replaceFile(path: string, data: string | Uint8Array): Promise<void> {
+  await atomically(path, (partial) => writeFile(partial, data));
+}
+
+/** @throws LadderError `IO` where something other than a regular file stands in the place of one that is to be written */
+export async function refuseSpecial(path: string): Promise<void> {
+  if (await isSpecial(path)) throw cannotWrite(path, new Error('it is no regular file'));
+}
+
 /** Writes a file whole or not at all; what is no regular file is written to. @throws LadderError `IO` */
 export async function writeWhole(path: string, data: string | Uint8Array): Promise<void> {
   await produceWhole(path, (where) => writeFile(where, data));
@@ -147,6 +159,16 @@ function startOf(pid: number | 'self'): string | null {
   }
 }
 
+/** A file's text; a pipe in its place is not waited for. @throws the system's error */
+function readNow(path: string): string {
+  const descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    return readFileSync(descriptor, 'utf8');
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
 /** Whoever has a lock. */
 interface Holder {
   readonly host: string;
@@ -156,7 +178,7 @@ interface Holder {
 
 function holderOf(path: string): Holder | null {
   try {
-    return JSON.parse(readFileSync(path, 'utf8')) as Holder;
+    return JSON.parse(readNow(path)) as Holder;
   } catch {
     return null;
   }
@@ -217,7 +239,7 @@ export function acquireLock(path: string, what: string): () => void {
 
 function readTextOrNull(path: string): string | null {
   try {
-    return readFileSync(path, 'utf8');
+    return readNow(path);
   } catch {
     return null;
   }

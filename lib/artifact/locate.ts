@@ -49,8 +49,16 @@ export function likeliest(texts: readonly string[], wanted: string): readonly st
     .map(({ text }) => text);
 }
 
-/** The checkpoints' folders at or below `folder`, sorted; links are followed, each folder once. At most some thousand folders are searched. @param levels below `folder` */
-export async function findCheckpoints(folder: string, levels = kSearchDepth): Promise<readonly string[]> {
+/**
+ * The checkpoints' folders at or below `folder`, sorted; links are followed, each folder once.
+ * @param levels below `folder`
+ * @param onLimit told where there are more folders than are searched: a tree of that size is no archive of checkpoints
+ */
+export async function findCheckpoints(
+  folder: string,
+  levels = kSearchDepth,
+  onLimit?: (searched: number) => void,
+): Promise<readonly string[]> {
   const found: string[] = [];
   const seen = new Set<string>();
   let queue = [folder];
@@ -59,7 +67,10 @@ export async function findCheckpoints(folder: string, levels = kSearchDepth): Pr
     for (const directory of queue) {
       const real = await realpath(directory).catch(() => null);
       if (real === null || seen.has(real)) continue;
-      if (seen.size >= kMaxFoldersSearched) return found.sort();
+      if (seen.size >= kMaxFoldersSearched) {
+        onLimit?.(seen.size);
+        return found.sort();
+      }
       seen.add(real);
       const entries = await readdir(directory, { withFileTypes: true }).catch(() => []);
       if ((await kindOf(join(directory, kGraphFile))) === 'file') {

@@ -2,7 +2,7 @@
  * Opening of a checkpoint's files. Whatever stands under their names, only regular files are read: a FIFO would hold up the process
  * until somebody writes to it, a device would never end.
  */
-import { closeSync, constants, fstatSync, openSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { type ErrorCode, LadderError } from '../errors.js';
 import { formatBytes } from '../table.js';
@@ -22,6 +22,16 @@ export function openRegular(path: string): { readonly descriptor: number; readon
     if (descriptor !== null) closeSync(descriptor);
     if (cause instanceof LadderError) throw cause;
     throw new LadderError('IO', `cannot open ${path}: ${(cause as Error).message}`, { path }, { cause });
+  }
+}
+
+/** The text of a file, read while nothing else runs. @throws LadderError `IO`, also for what is no regular file */
+export function readRegularText(path: string): string {
+  const { descriptor } = openRegular(path);
+  try {
+    return readFileSync(descriptor, 'utf8');
+  } finally {
+    closeSync(descriptor);
   }
 }
 

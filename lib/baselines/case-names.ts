@@ -8,16 +8,17 @@ import { type CaseName, kPlainFormats, settingOfText } from '../artifact/names.j
 import { formatLabel } from '../formats/index.js';
 import { modelOfText } from '../models/index.js';
 import { loggingSystems, systemNamed } from './systems/index.js';
+import { isCalled } from './systems/system.js';
 
 /** What of a log's path names its case: its own name, or its folder's where all of a system's logs have one name. */
 function stemOf(path: string): string {
   const parts = path
-    .replace(/\.gz$/, '')
+    .replace(/\.gz$/i, '')
     .split('/')
     .filter((part) => part !== '');
   const last = parts.at(-1) ?? '';
-  const isNamedByFolder = loggingSystems().some(({ log }) => log.file?.name === last);
-  return (isNamedByFolder ? (parts.at(-2) ?? last) : last).replace(/\.log$/, '');
+  const isNamedByFolder = loggingSystems().some(({ log }) => log.file !== undefined && isCalled(last, log.file.name));
+  return (isNamedByFolder ? (parts.at(-2) ?? last) : last).replace(/\.log$/i, '');
 }
 
 /** The format that a log's name says; null where it leaves it open. */

@@ -73,6 +73,8 @@ const fileSchema = z.strictObject({
   /** When the first product was measured: ISO 8601, UTC. */
   date: z.string(),
   commit: z.string(),
+  /** SHA-256 of the addon, which measured; absent in files before it was kept. */
+  addon: z.string().optional(),
   products: z.array(ceilingSchema),
 });
 /** What one library reaches on one GPU. */

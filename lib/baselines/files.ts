@@ -11,6 +11,7 @@ import { Parser, type ReadEntry } from 'tar';
 import { LadderError } from '../errors.js';
 import { badLog } from './log.js';
 import { loggingSystems } from './systems/index.js';
+import { isCalled } from './systems/system.js';
 
 /** A log that can be opened, again and again. */
 export interface LogFile {
@@ -25,10 +26,9 @@ const kMaxMemberBytes = 256 << 20;
 
 /** Files that end in `.log`, and those that a system calls otherwise. */
 function isLog(path: string): boolean {
-  const name = basename(path);
   return (
-    /\.log(?:\.gz)?$/.test(name) ||
-    loggingSystems().some(({ log: { file } }) => file !== undefined && [file.name, ...file.beside].includes(name))
+    /\.log(?:\.gz)?$/i.test(path) ||
+    loggingSystems().some(({ log: { file } }) => file !== undefined && isCalled(path, file.name, ...file.beside))
   );
 }
 const isArchive = (name: string): boolean => /\.(?:tar|tar\.gz|tgz)$/i.test(name);

@@ -3,14 +3,14 @@
  * and the case of each, by the log's name and by what it prints. A run without a result is an entry with its reason, never a gap
  * and never an older number; so is a log whose name and text speak of different cases.
  */
-import { basename, dirname, join, resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import type { CaseName } from '../artifact/names.js';
 import { LadderError } from '../errors.js';
 import { caseOfLog, formatOfLog } from './case-names.js';
 import { logFiles, type LogFile } from './files.js';
 import { readLines, type LogResult, type LogSource } from './log.js';
 import { loggingSystems, systemNamed, type LoggingSystem } from './systems/index.js';
-import type { LogContext } from './systems/system.js';
+import { isCalled, type LogContext } from './systems/system.js';
 
 /** One case of a log: its result, or why it has none. What name and text disagree on is null. */
 export type BaselineEntry = CaseName & {
@@ -51,7 +51,7 @@ export async function parseLog(system: string, source: LogSource, name: string):
  */
 export async function systemOf(path: string, open: () => LogSource, folder = ''): Promise<string | null> {
   const all = loggingSystems();
-  const telling = all.find(({ log: { file } }) => file?.telling === true && file.name === basename(path));
+  const telling = all.find(({ log: { file } }) => file?.telling === true && isCalled(path, file.name));
   if (telling) return telling.label;
   for (const part of dirname(path).split('/').reverse()) {
     const named = all.find(({ log }) => log.folder.test(part));
@@ -74,8 +74,8 @@ function contextOf({ path }: LogFile, { log: { file } }: LoggingSystem, files: r
   return {
     allowUnterminated,
     sibling: (name) =>
-      file?.name === basename(path) && file.beside.includes(name)
-        ? (files.find((other) => other.path === join(dirname(path), name))?.open() ?? null)
+      file !== undefined && isCalled(path, file.name) && file.beside.includes(name)
+        ? (files.find((other) => dirname(other.path) === dirname(path) && isCalled(other.path, name))?.open() ?? null)
         : null,
   };
 }
@@ -147,7 +147,7 @@ export async function scanLogs(
   const beside = loggingSystems().flatMap(({ log }) => log.file?.beside ?? []);
   const entries: BaselineEntry[] = [];
   for (const file of files) {
-    if (beside.includes(basename(file.path))) continue;
+    if (isCalled(file.path, ...beside)) continue;
     const { path } = file;
     let name: string | null = options.system ?? null;
     try {

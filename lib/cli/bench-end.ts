@@ -145,7 +145,9 @@ async function measureSystems(bench: FinishedBench, plan: Reproduction, io: CliI
     adapters: plan.adapters,
     again: bench.fresh,
     ordinal: ordinalOf(bench.device),
+    device: bench.device.kind === 'cuda' ? bench.device : null,
     timeoutMs: bench.caseTimeoutMs,
+    onStale: (system, { model, setting }, reason) => io.note(`${system} ${model} ${setting} is measured again: ${reason}`),
     onProgress: ({ system, case: { model, setting }, index, cases: count, stage, fraction }) =>
       io.progress(`[${index + 1}/${count}] ${system} ${model} ${setting}: ${stage}`, fraction),
   });

@@ -50,11 +50,12 @@ async function chooseCheckpoints(
   names: readonly string[],
   folder: string | undefined,
   wanted: 'all' | readonly string[],
+  io: CliIo,
 ): Promise<readonly FoundCheckpoint[]> {
   if (names.length > 0 && folder !== undefined)
     throw new LadderError('BAD_ARGUMENT', `expected checkpoints or --checkpoints but received both: ${names.join(', ')} and ${folder}`);
   if (names.length > 0) return names.map((name) => ({ path: resolveCheckpoint(name), name: checkpointName(resolveCheckpoint(name)) }));
-  const there = await listCheckpoints(folder);
+  const there = await listCheckpoints(folder, io.note);
   if (there.length === 0)
     throw new LadderError(
       'NOT_A_CHECKPOINT',
@@ -207,7 +208,7 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
   const defaults = readCases(device.kind);
   const timing = timingFor(defaults.timing, options);
   checkRunOptions({ ...timing, device: options.device });
-  const chosen = await chooseCheckpoints(names, options.checkpoints, defaults.checkpoints);
+  const chosen = await chooseCheckpoints(names, options.checkpoints, defaults.checkpoints, io);
   const cases = chosen.map((found): BenchCase => ({ ...found, deviceId: device.id, timing, verify: options.verify ?? defaults.verify }));
   const resultsRoot = resolve(options.results);
   const figures = options.figures && (await canDraw(io));

@@ -51,7 +51,7 @@ export const listCommand: Command = {
       .argument('[folder]', 'a folder with checkpoints below it (default: checkpoints/Figure8/ladder/checkpoint and checkpoints)')
       .option('--json', 'machine-readable result')
       .action(async (folder: string | undefined, options: { json?: boolean }) => {
-        const listed = await Promise.all((await listCheckpoints(folder)).map(describe));
+        const listed = await Promise.all((await listCheckpoints(folder, io.note)).map(describe));
         for (const { name, problem } of listed) if (problem !== null) io.note(`${name}: ${problem}`);
         if (options.json) return io.out(JSON.stringify(listed));
         if (listed.length === 0) return io.out('no checkpoints; `ladder build` makes one');

@@ -5,6 +5,7 @@ import { InvalidArgumentError, type Command as Program } from 'commander';
 import { checkpointName } from '../artifact/names.js';
 import { LadderError } from '../errors.js';
 import { figure8Models } from '../models/index.js';
+import { selectDevice } from '../run/device.js';
 import { resolveCheckpoint } from '../run/package.js';
 import type { Progress } from '../run/options.js';
 import type { CliIo } from './command.js';
@@ -50,6 +51,11 @@ export function addLoadOptions(command: Program): Program {
         process.env['CUDA_FORCE_PTX_JIT'] = '1';
       })
       .option('--json', 'machine-readable result')
+      .hook('preAction', (_, action) => {
+        const { device, forcePtx } = action.opts() as { readonly device: string; readonly forcePtx?: boolean };
+        if (forcePtx && selectDevice(device).kind === 'cpu')
+          throw new LadderError('UNSUPPORTED', 'expected a GPU for --force-ptx but the CPU is used, which runs no PTX; leave it out');
+      })
   );
 }
 

@@ -3,12 +3,13 @@
  * Files appear by rename, so that a reader sees the old one or the new one and an interrupted build loses nothing.
  */
 import { existsSync } from 'node:fs';
-import { copyFile, readFile } from 'node:fs/promises';
+import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readManifest } from '../artifact/checkpoint.js';
 import type { Manifest } from '../artifact/manifest.js';
+import { readSmallFile } from '../artifact/regular-file.js';
 import { sealModule } from '../artifact/seal.js';
-import { atomically, writeWhole } from '../files.js';
+import { atomically, replaceFile } from '../files.js';
 import type { CheckpointDesign } from './design.js';
 
 /**
@@ -30,8 +31,8 @@ export async function placeModule(folder: string, builtPath: string): Promise<vo
   });
 }
 
-/** Writes a text file below a checkpoint's folder, unless it holds that text already. */
+/** Writes a text file below a checkpoint's folder, unless it holds that text already. @throws LadderError `IO`, also for what is no regular file */
 export async function writeChanged(path: string, text: string): Promise<void> {
-  const old = await readFile(path, 'utf8').catch(() => null);
-  if (old !== text) await writeWhole(path, text);
+  const old = await readSmallFile(path, Infinity, 'IO');
+  if (old === null || Buffer.from(old).toString('utf8') !== text) await replaceFile(path, text);
 }

@@ -170,7 +170,7 @@ interface JsonFile {
 }
 
 /**
- * Every `*.json` below a folder, or one file, that has `mark` in it.
+ * Every `*.json`, in whatever case, below a folder, or one file, that has `mark` in it.
  * @returns the files, and errors of those that cannot be read or are no JSON: what they were to say, nobody knows
  * @throws LadderError `IO` for the folder
  */
@@ -182,7 +182,7 @@ async function filesWith(
   try {
     if (statSync(path).isDirectory())
       paths = (await readdir(path, { recursive: true }))
-        .filter((name) => name.endsWith('.json'))
+        .filter((name) => /\.json$/i.test(name))
         .sort()
         .map((name) => join(path, name));
   } catch (cause) {
@@ -195,7 +195,7 @@ async function filesWith(
       const bytes = await readSmallFile(file, kMaxRecordsBytes, 'BAD_RECORD');
       const text = decodeText(bytes ?? new Uint8Array(0));
       // A single file may be a log.
-      if (!file.endsWith('.json') && !text.includes(mark)) continue;
+      if (!/\.json$/i.test(file) && !text.includes(mark)) continue;
       const json = parseAs(z.unknown(), text, file);
       if (text.includes(mark)) files.push({ path: file, text, json });
     } catch (error) {

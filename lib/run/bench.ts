@@ -3,17 +3,16 @@
  * by rename, before the next case begins; a bench that was interrupted, even by SIGKILL, goes on where it stopped.
  */
 import { fork, type ChildProcess } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { LadderError } from '../errors.js';
-import { removePartials, writeWhole } from '../files.js';
+import { removePartials, replaceFile } from '../files.js';
 import { kParamsFile } from '../artifact/locate.js';
 import { recordPath, type BenchCase } from './bench-cases.js';
-import { contentOf, differingContent, fileStamps, isUnedited, sealRecord, type BenchContent } from './bench-content.js';
+import { contentOf, differingContent, fileStamps, readEarlier, sealRecord, type BenchContent } from './bench-content.js';
 import type { DeviceInfo } from './device.js';
 import type { Progress } from './options.js';
 import { packageRoot } from './package.js';
-import { parseRecord, type BenchRecord } from './record.js';
+import type { BenchRecord } from './record.js';
 import { failedRecord } from './run-prebuilt.js';
 
 /** What the process of one case is sent, and what it sends back. */
@@ -90,27 +89,7 @@ export async function runBench(cases: readonly BenchCase[], options: BenchOption
 
 /** Writes a record so that a reader sees all of it or nothing. @throws LadderError `IO` */
 export async function writeRecord(path: string, record: BenchRecord): Promise<void> {
-  await writeWhole(path, `${JSON.stringify(record)}\n`);
-}
-
-/** A valid record of the very same content, or why there is none; null where nothing was measured yet. */
-function readEarlier(
-  path: string,
-  content: BenchContent,
-): { readonly record: BenchRecord } | { readonly record: null; readonly reason: string } | null {
-  if (!existsSync(path)) return null;
-  const because = (reason: string): { record: null; reason: string } => ({ record: null, reason });
-  let record: BenchRecord;
-  try {
-    record = parseRecord(readFileSync(path, 'utf8'), path);
-  } catch (error) {
-    return because((error as Error).message);
-  }
-  if (record.status !== 'ok') return because(`its record says ${record.status}`);
-  if (record.content === undefined) return because('its record does not say what was measured');
-  if (!isUnedited(record)) return because('its record was changed after it was written');
-  const differing = differingContent(record.content, content);
-  return differing.length === 0 ? { record } : because(`its record is of another ${differing.join(', ')}`);
+  await replaceFile(path, `${JSON.stringify(record)}\n`);
 }
 
 /** The record with what it measured; a checkpoint that was written meanwhile is none that can be named. */

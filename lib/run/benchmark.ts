@@ -323,9 +323,12 @@ async function measureSamples(
 }
 
 /** @throws LadderError `UNSUPPORTED` for what the CPU does not have */
-export function refuseOnCpu(options: Pick<CheckedBenchmarkOptions, 'launch' | 'l2'>): void {
+export function refuseOnCpu(options: Pick<CheckedBenchmarkOptions, 'launch' | 'l2' | 'sustained' | 'cold'>): void {
   if (options.launch === 'graph') throw new LadderError('UNSUPPORTED', "the CPU has no CUDA graphs; use launch 'stream' or 'auto'");
-  if (options.l2 === 'cold') throw new LadderError('UNSUPPORTED', "the CPU's caches cannot be flushed here; use l2 'hot'");
+  if (options.l2 === 'cold' || options.cold === 'on')
+    throw new LadderError('UNSUPPORTED', "the CPU's caches cannot be flushed here; use l2 'hot', and cold 'auto' or 'off'");
+  if (options.sustained === 'on')
+    throw new LadderError('UNSUPPORTED', "the CPU is measured under one condition; use sustained 'auto' or 'off'");
 }
 
 /** Chooses the launch as `measure` does. */

@@ -195,7 +195,7 @@ export function parseOptions<S extends z.ZodObject>(schema: S, options: unknown)
  */
 export function parseBenchmarkOptions(options: unknown): CheckedBenchmarkOptions {
   const checked = parseOptions(benchmarkOptionsSchema, options);
-  const { mode, l2, minSamples, maxSamples } = checked;
+  const { mode, l2, minSamples, maxSamples, sustained, cold, recoveryMs } = checked;
   const other = mode === 'paper' ? 'samples' : 'paper';
   const given = (options ?? {}) as Readonly<Record<string, unknown>>;
   const odd = modeOptions[other].find((name) => given[name] !== undefined);
@@ -208,6 +208,20 @@ export function parseBenchmarkOptions(options: unknown): CheckedBenchmarkOptions
       {
         option: 'l2',
       },
+    );
+  if (l2 === 'cold' && cold === 'on')
+    throw new LadderError(
+      'BAD_ARGUMENT',
+      "expected 'auto' or 'off' for `cold` with `l2` cold, which is measured already, but received \"on\"",
+      {
+        option: 'cold',
+      },
+    );
+  if (recoveryMs === 0 && sustained === 'on')
+    throw new LadderError(
+      'BAD_ARGUMENT',
+      "expected 'auto' or 'off' for `sustained` with `recoveryMs` 0, where no sample is set aside in any case, but received \"on\"",
+      { option: 'sustained' },
     );
   if (minSamples !== undefined && maxSamples !== undefined && minSamples > maxSamples)
     throw new LadderError(

@@ -54,15 +54,20 @@ export interface FoundCheckpoint {
 
 /**
  * All checkpoints at or below a folder, at any of the authors' levels, by name; default: the project's own.
+ * @param onRemark told where not all of a folder was searched
  * @throws LadderError `IO` for a folder that is not there, in either spelling of `ladder/checkpoint(s)`
  */
-export async function listCheckpoints(folder?: string): Promise<readonly FoundCheckpoint[]> {
+export async function listCheckpoints(folder?: string, onRemark?: (remark: string) => void): Promise<readonly FoundCheckpoint[]> {
   const given = folder === undefined ? [] : spellings(resolve(folder)).filter((path) => existsSync(path));
   if (folder !== undefined && given.length === 0)
     throw new LadderError('IO', `could not list ${folder}: there is no such folder`, { path: folder });
   const found = new Map<string, string>();
   for (const root of folder === undefined ? checkpointFolders() : given)
-    for (const path of await findCheckpoints(root)) {
+    for (const path of await findCheckpoints(root, undefined, (searched) =>
+      onRemark?.(
+        `only the first ${searched} folders below ${root} were searched: there may be more checkpoints; name a folder further down`,
+      ),
+    )) {
       const name = checkpointName(path);
       if (!found.has(name)) found.set(name, path);
     }

@@ -2,6 +2,7 @@
 // queries, both kinds of positions, with and without a mask; short sequences with a mask; as machine code and, forced, from
 // compute_80 PTX.
 import { beforeAll, describe, it } from 'vitest';
+import { flash } from '../../lib/compiler/kernels/flash.js';
 import { type AttentionShape, attentionProgram } from '../fixtures/programs.js';
 import { missingForOperators, type OperatorCase, verifyOperators } from './operator-checkpoint.js';
 
@@ -25,6 +26,8 @@ function attentionCase(shape: AttentionShape): OperatorCase {
     name: `${position}_${batch}x${seq}_d${headDim}_${mask}`,
     operator: attentionProgram(shape),
     activations: { kind: 'uniform', low: -2, high: 2 },
+    // Others rank before it without positions.
+    ...(position === 'none' && { among: [flash] }),
   };
 }
 

@@ -2,6 +2,7 @@
 // heads, one to 64 tokens; as machine code and, forced, from compute_80 PTX.
 import { beforeAll, describe, it } from 'vitest';
 import type { OperatorV1 } from '../../lib/artifact/upgrade.js';
+import { attention } from '../../lib/compiler/kernels/attention.js';
 import { activationFormats } from '../../lib/formats/index.js';
 import { attentionProgram } from '../fixtures/programs.js';
 import { missingForOperators, type OperatorCase, verifyOperators } from './operator-checkpoint.js';
@@ -87,6 +88,7 @@ function attentionCases(): OperatorCase[] {
       name: `none_${seq}`,
       operator: attentionProgram({ ...llama, batch: 3, seq, heads: 6, kvHeads: 6, headDim: 64, position: 'none' }),
       activations,
+      among: [attention],
     });
   return cases;
 }

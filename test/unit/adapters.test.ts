@@ -1,6 +1,6 @@
 // The adapters of rival systems, with stand-ins for Python, trtexec and the tuners: what they run, how failures become
 // records, how a child is ended, and how an interrupted reproduction goes on. The real systems: test/gpu/baselines.test.ts.
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -11,7 +11,8 @@ import { runChild } from '../../lib/baselines/adapters/process.js';
 import { progressOf, PyTorchAdapter } from '../../lib/baselines/adapters/pytorch.js';
 import { OnnxRuntimeAdapter } from '../../lib/baselines/adapters/onnxruntime.js';
 import { systems } from '../../lib/baselines/systems/index.js';
-import { parseRecord } from '../../lib/run/record.js';
+import { sealRecord } from '../../lib/run/bench-content.js';
+import { parseRecord, type BenchRecord } from '../../lib/run/record.js';
 
 let folder: string;
 beforeEach(() => {
@@ -570,7 +571,7 @@ describe('reproduceBaselines', () => {
     expect(after.runs).toBe(1);
   });
 
-  it('measures anew what is no record of this system, this version and these scripts', async () => {
+  it('measures anew what is no record of this system, this version, these scripts and options, or was edited; dates say nothing', async () => {
     const good = adapter('good', 2);
     const one = cases.slice(0, 1);
     const path = join(folder, baselineFileName('good', { model: 'vit', setting: 'bs1' }));
@@ -578,18 +579,37 @@ describe('reproduceBaselines', () => {
     await reproduceBaselines(one, { folder, adapters: [good] });
     expect(good.runs).toBe(1);
     const record = parseRecord(readFileSync(path, 'utf8'), path);
-    const changes: object[] = [
-      { systemVersion: '0' },
-      { system: 'other' },
-      { setting: 'bs128' },
-      { status: 'invalid', reason: 'throttled' },
-      { date: '2020-01-01T00:00:00.000Z' },
+    const { content, sha256: _, ...unsealed } = record;
+    const sealed = (change: object, ofContent: object = {}): string =>
+      JSON.stringify(sealRecord({ ...unsealed, ...change } as BenchRecord, { ...content, ...ofContent }));
+    const changed: [string, RegExp][] = [
+      [sealed({ system: 'other' }), /is of other vit bs1$/],
+      [sealed({ setting: 'bs128' }), /is of good vit bs128$/],
+      [sealed({ status: 'invalid', reason: 'throttled' }), /says invalid/],
+      [sealed({}, { system: '0' }), /another system/],
+      [sealed({}, { code: '0' }), /another code/],
+      [sealed({}, { driver: '0' }), /another driver/],
+      // As written before a figure under lasting load was asked for.
+      [sealed({}, { options: '0' }), /another options/],
+      [JSON.stringify(unsealed), /does not say what was measured/],
+      [JSON.stringify({ ...record, latencyMs: 1 }), /changed after it was written/],
     ];
-    for (const [index, change] of changes.entries()) {
-      writeFileSync(path, JSON.stringify({ ...record, ...change }));
-      await reproduceBaselines(one, { folder, adapters: [good] });
+    for (const [index, [text, reason]] of changed.entries()) {
+      writeFileSync(path, text);
+      const reasons: string[] = [];
+      await reproduceBaselines(one, {
+        folder,
+        adapters: [good],
+        onStale: (system, { setting }, why) => reasons.push(`${system} ${setting}: ${why}`),
+      });
+      expect(reasons).toEqual([expect.stringMatching(reason)]);
       expect(good.runs).toBe(index + 2);
     }
+    writeFileSync(path, sealed({ date: '2020-01-01T00:00:00.000Z' }));
+    utimesSync(path, new Date(0), new Date(0));
+    expect((await reproduceBaselines(one, { folder, adapters: [good] })).records.map(({ resumed }) => resumed)).toEqual([true]);
+    await reproduceBaselines(one, { folder, adapters: [good], sustained: 'on' });
+    expect(good.runs).toBe(changed.length + 2);
   });
 
   it('refuses a case that does not exist before any is run', async () => {

@@ -1,6 +1,7 @@
 // The authors' archive as it is unpacked: networks beside folders of layers, both spellings, folders above and below, links, names of
 // their scripts, and what a mistyped name may have meant.
 import { cp, mkdir, mkdtemp, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdirSync, rmdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
@@ -55,6 +56,14 @@ describe('the layout', () => {
     expect((await listCheckpoints(join(folder, 'bloom-176b'))).map(({ name }) => name)).toEqual(layers.map((name) => `bloom-176b/${name}`));
     expect((await listCheckpoints(join(folder, 'resnet-50-b1'))).map(({ name }) => name)).toEqual(['resnet-50-b1']);
     await expect(listCheckpoints(join(root, 'absent'))).rejects.toMatchObject({ code: 'IO' });
+    const wide = await mkdtemp(join(root, 'wide-'));
+    for (let i = 0; i < 4000; ++i) mkdirSync(join(wide, `folder-${i}`));
+    const remarks: string[] = [];
+    await listCheckpoints(wide, (remark) => remarks.push(remark));
+    expect(remarks).toEqual([expect.stringMatching(/^only the first 4000 folders below .*wide-.* were searched: there may be more/)]);
+    rmdirSync(join(wide, 'folder-0'));
+    await listCheckpoints(wide, (remark) => remarks.push(remark));
+    expect(remarks).toHaveLength(1);
     expect(await listCheckpoints(await mkdtemp(join(root, 'empty-')))).toEqual([]);
   });
 

@@ -336,6 +336,22 @@ describe('where logs lie', () => {
     ]);
   });
 
+  test('names in capitals are names all the same', async () => {
+    await writeFile(join(folder, 'ONNX-VIT-B1.LOG'), onnx);
+    await writeFile(join(folder, 'onnx-vit-b128.Log.GZ'), gzipSync(onnx));
+    await mkdir(join(folder, 'TENSORIR', 'resnet-50-b1-(1, 3, 224, 224)'), { recursive: true });
+    await writeFile(join(folder, 'TENSORIR', 'resnet-50-b1-(1, 3, 224, 224)', 'LATENCY.TXT'), '17.5');
+    await writeFile(join(folder, 'TENSORIR', 'resnet-50-b1-(1, 3, 224, 224)', 'TUNE_TIME_COST.TXT'), '3600\n');
+    execFileSync('tar', ['-cf', join(folder, 'ALL.TAR'), '-C', folder, 'ONNX-VIT-B1.LOG']);
+    const entries = await scanLogs(folder);
+    expect(entries.map(({ path, model, setting, result }) => [path, model, setting, result?.latencyMs])).toEqual([
+      ['ALL.TAR/ONNX-VIT-B1.LOG', 'vit', 'bs1', 3.25],
+      ['ONNX-VIT-B1.LOG', 'vit', 'bs1', 3.25],
+      ['TENSORIR/resnet-50-b1-(1, 3, 224, 224)/LATENCY.TXT', 'resnet-50', 'bs1', 17.5],
+      ['onnx-vit-b128.Log.GZ', 'vit', 'bs128', 3.25],
+    ]);
+  });
+
   test('pipes and devices under the names of logs, and links to them, are named and not opened', async () => {
     execFileSync('mkfifo', [join(folder, 'onnx-vit-b1.log')]);
     execFileSync('mkfifo', [join(folder, 'logs.tar.gz')]);

@@ -142,17 +142,19 @@ describe('the file', () => {
     expect([more.measured, more.ceilings.products.length]).toEqual([4, products.length + 4]);
   });
 
-  it('of another library, GPU, driver or commit, older than the addon, or broken, begins anew', async () => {
+  it('of another library, GPU, driver or addon, or broken, begins anew; dates and commits say nothing', async () => {
     const { ceilings } = await libraryCeilings(products, folder, device, { measurer: fakeLibrary() });
     const path = join(folder, ceilingsFileName);
     const changes: object[] = [
       { libraryVersion: 120000 },
       { device: { ...device, name: 'NVIDIA H200' } },
       { device: { ...device, driverVersion: '1.0' } },
-      { commit: 'other' },
-      { date: '2020-01-01T00:00:00.000Z' },
+      { addon: 'other' },
+      { addon: undefined },
       { schema: 'ladder-cublaslt/0' },
     ];
+    writeFileSync(path, JSON.stringify({ ...ceilings, commit: 'other', date: '2020-01-01T00:00:00.000Z' }));
+    expect((await libraryCeilings(products, folder, device, { measurer: fakeLibrary() })).measured).toBe(0);
     for (const change of changes) {
       writeFileSync(path, JSON.stringify({ ...ceilings, ...change }));
       expect((await libraryCeilings(products, folder, device, { measurer: fakeLibrary() })).measured, JSON.stringify(change)).toBe(

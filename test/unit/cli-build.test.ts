@@ -1,8 +1,9 @@
 // `ladder build` as a user calls it: every option, both models of Figure 8, all formats; and what it refuses, in which words.
+import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { type Manifest, parseManifest } from '../../lib/artifact/manifest.js';
 import { runCli } from '../../lib/cli/main.js';
@@ -146,6 +147,16 @@ describe('refuses', () => {
     const result = await build('llama2-70b', ...options.split(' '), '--no-compile');
     expect(result.err).toMatch(message);
     expect([result.status, result.out]).toEqual([status, '']);
+  });
+
+  it.each(['graph.json', 'checkpoint.json', 'tuned/sm_90a.json', 'model.so'])('%s that is a pipe, without waiting for it', async (file) => {
+    const folder = join(root, 'llama2-tiny', 'llama2_bs1_seq1_async');
+    await rm(folder, { recursive: true, force: true });
+    await mkdir(dirname(join(folder, file)), { recursive: true });
+    spawnSync('mkfifo', [join(folder, file)]);
+    const result = await build('llama2-tiny', '--no-compile');
+    expect(result).toMatchObject({ status: 1, out: '', err: expect.stringMatching(/no regular file.*\[IO\]/s) });
+    await rm(folder, { recursive: true });
   });
 
   it('a model that it does not know, naming those it knows', async () => {

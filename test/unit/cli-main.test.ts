@@ -47,6 +47,17 @@ async function ladder(...args: string[]): Promise<Ran> {
   return { status, out, err };
 }
 
+describe('--force-ptx', () => {
+  it.each(['run', 'verify', 'profile', 'params'])('of %s tells the driver before it starts; on the CPU it is an error', async (command) => {
+    vi.stubEnv('CUDA_FORCE_PTX_JIT', undefined);
+    const rest = command === 'params' ? ['--output', join(root, 'never')] : [];
+    const { status, out, err } = await ladder(command, folder, '--device', 'cpu', '--force-ptx', ...rest);
+    expect([status, out, err]).toEqual([1, '', expect.stringMatching(/--force-ptx but the CPU is used.*\[UNSUPPORTED\]\n$/)]);
+    expect(process.env['CUDA_FORCE_PTX_JIT']).toBe('1');
+    vi.unstubAllEnvs();
+  });
+});
+
 describe('usage', () => {
   it('help goes to stdout with status 0 and names every command', async () => {
     const { status, out } = await ladder('--help');
@@ -380,14 +391,5 @@ describe('verify', () => {
         .split('\n')
         .map((line) => JSON.parse(line).passed),
     ]).toEqual([0, [true, true]]);
-  });
-
-  it('--force-ptx tells the driver before it starts', async () => {
-    vi.stubEnv('CUDA_FORCE_PTX_JIT', undefined);
-    expect((await ladder('verify', folder, '--device', 'cpu', '--end-to-end', 'off')).status).toBe(0);
-    expect(process.env['CUDA_FORCE_PTX_JIT']).toBeUndefined();
-    expect((await ladder('verify', folder, '--device', 'cpu', '--end-to-end', 'off', '--force-ptx')).status).toBe(0);
-    expect(process.env['CUDA_FORCE_PTX_JIT']).toBe('1');
-    vi.unstubAllEnvs();
   });
 });

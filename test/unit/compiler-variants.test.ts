@@ -27,10 +27,10 @@ describe("the tuner's variants", () => {
         nodes: [first],
         candidates,
       } of choices) {
-        const { program, kernels } = manifest.operators[first!]!;
-        const isProduct = program.nodes.some(({ kind }) => kind === 'dense') && !kernels!.startsWith('simple/');
-        expect(candidates.length > 1).toBe(isProduct);
-        expect(candidates[0]!.parameters).toEqual(isProduct ? expect.objectContaining({ stages: expect.any(Number) }) : {});
+        const { kernels } = manifest.operators[first!]!;
+        const [parameter] = ['stages', 'warps'].filter((_, i) => kernels!.startsWith(['matmul/', 'attention/rows'][i]!));
+        expect(candidates.length > 1).toBe(parameter !== undefined);
+        expect(candidates[0]!.parameters).toEqual(parameter ? expect.objectContaining({ [parameter]: expect.any(Number) }) : {});
         expect(candidates.length).toBeLessThanOrEqual(4);
         for (const { functionName, image } of candidates) {
           expect(sources.kernels[image]).toContain(functionName);

@@ -12,7 +12,9 @@ import {
   decodeText,
   findProgram,
   produceWhole,
+  refuseSpecial,
   removePartials,
+  replaceFile,
   writeWhole,
 } from '../../lib/files.js';
 
@@ -70,6 +72,12 @@ describe('what was left half written', () => {
     expect(() => acquireLock(join(root, 'no-folder', '.lock'), 'it')).toThrow(expect.objectContaining({ code: 'IO' }));
   });
 
+  it('a pipe in the place of a lock is not waited for', () => {
+    const path = join(root, 'lock-pipe');
+    spawnSync('mkfifo', [path]);
+    expect(() => acquireLock(path, 'it')).toThrow(expect.objectContaining({ code: 'BUSY' }));
+  });
+
   it('nothing takes the place of a pipe, a device or a folder: they are written to, or refused', async () => {
     const pipe = join(root, 'kept-pipe');
     spawnSync('mkfifo', [pipe]);
@@ -85,7 +93,13 @@ describe('what was left half written', () => {
         expect((await stat(pipe)).isFIFO()).toBe(true);
       }
     for (const path of [pipe, link, root])
-      await expect(atomically(path, (partial) => writeFile(partial, 'x'))).rejects.toMatchObject({ code: 'IO' });
+      for (const refused of [
+        () => atomically(path, (partial) => writeFile(partial, 'x')),
+        () => replaceFile(path, 'x'),
+        () => refuseSpecial(path),
+      ])
+        await expect(refused()).rejects.toMatchObject({ code: 'IO' });
+    await refuseSpecial(join(root, 'absent'));
     expect((await stat(pipe)).isFIFO()).toBe(true);
     expect((await readdir(root)).filter((name) => name.endsWith('.partial'))).toEqual([]);
   });

@@ -1,10 +1,19 @@
 // What a record of a bench is a record of: every part of its content is seen, dates are not, and an edited record shows.
+import { spawnSync } from 'node:child_process';
 import { mkdtemp, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import type { BenchCase } from '../../lib/run/bench-cases.js';
-import { contentOf, differingContent, fileStamps, isUnedited, sealRecord, type BenchContent } from '../../lib/run/bench-content.js';
+import {
+  contentOf,
+  differingContent,
+  fileStamps,
+  isUnedited,
+  readEarlier,
+  sealRecord,
+  type BenchContent,
+} from '../../lib/run/bench-content.js';
 import type { DeviceInfo } from '../../lib/run/device.js';
 import { failedRecord } from '../../lib/run/run-prebuilt.js';
 
@@ -38,6 +47,15 @@ const content = (change: Partial<BenchCase> = {}, device = gpu): Promise<BenchCo
 const first = await content();
 const differing = async (change?: Partial<BenchCase>, device?: DeviceInfo): Promise<readonly string[]> =>
   differingContent(first, await content(change, device));
+
+describe('a record to take over', () => {
+  it('is no pipe, which is not waited for', () => {
+    const pipe = join(folder, 'record-pipe');
+    spawnSync('mkfifo', [pipe]);
+    expect(readEarlier(pipe, first)).toEqual({ record: null, reason: expect.stringContaining('no regular file') });
+    expect(readEarlier(join(folder, 'absent'), first)).toBeNull();
+  });
+});
 
 describe('content', () => {
   it('is the same for the same, whatever the dates and the order of options', async () => {

@@ -83,6 +83,8 @@ describe('parseBenchmarkOptions', () => {
     ]),
     ...modeOptions.paper.map((name): [object, RegExp] => [{ [name]: 1 }, new RegExp(`no \`${name}\` in mode 'samples'`)]),
     [{ mode: 'paper', l2: 'cold' }, /expected 'hot' for `l2`/],
+    [{ l2: 'cold', cold: 'on' }, /for `cold` with `l2` cold/],
+    [{ recoveryMs: 0, sustained: 'on' }, /for `sustained` with `recoveryMs` 0/],
     [{ minSamples: 2, maxSamples: 1 }, /at least 2, `minSamples`, for `maxSamples` but received 1/],
   ])('%j', (options, message) => {
     if (message === null) expect(parseBenchmarkOptions(options)).toMatchObject({ roofline: true });

@@ -137,6 +137,8 @@ describe('loadPrebuilt', () => {
     ],
     ['a graph on the CPU', 'UNSUPPORTED', /no CUDA graphs/, (p: Prebuilt) => p.benchmark({ launch: 'graph' })],
     ['cold caches on the CPU', 'UNSUPPORTED', /cannot be flushed/, (p: Prebuilt) => p.benchmark({ l2: 'cold' })],
+    ['cold caches as well on the CPU', 'UNSUPPORTED', /cannot be flushed/, (p: Prebuilt) => p.benchmark({ cold: 'on' })],
+    ['lasting load on the CPU', 'UNSUPPORTED', /under one condition/, (p: Prebuilt) => p.benchmark({ sustained: 'on' })],
     [
       "cold caches by the paper's rule",
       'BAD_ARGUMENT',

@@ -2,14 +2,16 @@
  * Measures cuBLASLt's matrix products, and keeps them in one file: the ceilings (../ceilings.ts) that the kernels of those
  * shapes are compared with. The measuring is native (native/cuda/cublaslt.h).
  */
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { readRegularText } from '../../artifact/regular-file.js';
 import { LadderError } from '../../errors.js';
-import { findProgram, writeWhole } from '../../files.js';
+import { findProgram, replaceFile } from '../../files.js';
 import { native, type NativeDeviceState, type NativeMatmul, type NativeMatmulResult } from '../../native.js';
 import { throwIfAborted } from '../../run/options.js';
-import { packageCommit, packageRoot } from '../../run/package.js';
+import { addonHash } from '../../run/bench-content.js';
+import { packageCommit } from '../../run/package.js';
 import type { BenchRecord } from '../../run/record.js';
 import { ceilingsFileName, parseCeilings, sameProduct, type LibraryCeilings, type MatmulCeiling, type MatmulProduct } from '../ceilings.js';
 import type { Availability } from './adapter.js';
@@ -100,21 +102,20 @@ async function measureProduct(
   }
 }
 
-/** Measurements of this GPU, driver, library and commit that are no older than the addon; else null. */
+/** Measurements of this GPU, driver and library by this very addon; else null. Dates and commits say nothing of that. */
 function readEarlier(path: string, libraryVersion: number, device: BenchRecord['device']): LibraryCeilings | null {
   let earlier: LibraryCeilings;
   try {
-    earlier = parseCeilings(readFileSync(path, 'utf8'), path);
+    earlier = parseCeilings(readRegularText(path), path);
   } catch {
     // Absent, or of an older schema: measured anew.
     return null;
   }
-  const built = statSync(join(packageRoot, 'build', 'Release', 'ladder.node'), { throwIfNoEntry: false })?.mtimeMs ?? 0;
   const same =
     earlier.libraryVersion === libraryVersion &&
     earlier.device.name === device.name &&
     earlier.device.driverVersion === device.driverVersion;
-  return same && earlier.commit === packageCommit() && Date.parse(earlier.date) >= built ? earlier : null;
+  return same && earlier.addon === addonHash() ? earlier : null;
 }
 
 /**
@@ -143,6 +144,7 @@ export async function libraryCeilings(
     device,
     date: new Date().toISOString(),
     commit: packageCommit(),
+    addon: addonHash(),
     products: [],
   };
   const lacking = products.filter((product) => !ceilings.products.some((known) => sameProduct(known, product)));
@@ -156,7 +158,7 @@ export async function libraryCeilings(
     } = product;
     options.onProgress?.(index / lacking.length, `${model} ${name} ${m}×${n}×${k} ${type}`);
     ceilings = { ...ceilings, products: [...ceilings.products, await measureProduct(product, ordinal, library, measurer)] };
-    await writeWhole(path, `${JSON.stringify(ceilings)}\n`);
+    await replaceFile(path, `${JSON.stringify(ceilings)}\n`);
   }
   return { ceilings, measured: lacking.length };
 }

@@ -1,13 +1,14 @@
 /**
  * The rival systems that `ladder bench --reproduce` measures on this machine, beside our checkpoints, and the loop over
- * their cases. One file per case, written before the next begins, so that an interrupted run goes on where it stopped.
+ * their cases. One file per case, written before the next begins, so that an interrupted run goes on where it stopped; what is taken over
+ * goes by content (run/bench-content.ts), never by dates.
  */
-import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeRecord } from '../../run/bench.js';
+import { readEarlier, rivalContentOf, sealRecord, type BenchContent } from '../../run/bench-content.js';
+import type { DeviceInfo } from '../../run/device.js';
 import { throwIfAborted } from '../../run/options.js';
-import { packageRoot } from '../../run/package.js';
-import { parseRecord, type BenchRecord } from '../../run/record.js';
+import type { BenchRecord } from '../../run/record.js';
 import {
   shapeOf,
   type AdapterOptions,
@@ -42,6 +43,10 @@ export interface ReproduceOptions extends Omit<AdapterOptions, 'onProgress'> {
   readonly adapters?: readonly BaselineAdapter[] | undefined;
   /** Measures again what is there already. Failed and invalid records are always tried again. Default false. */
   readonly again?: boolean | undefined;
+  /** What is at `ordinal`; null where nobody looked. */
+  readonly device?: DeviceInfo | null | undefined;
+  /** Told why an earlier record is not taken over. */
+  readonly onStale?: ((system: string, case_: BaselineCase, reason: string) => void) | undefined;
   /** Told of every case; `cases` counts all of all available systems. */
   readonly onProgress?: ((progress: ReproduceProgress) => void) | undefined;
 }
@@ -61,25 +66,20 @@ export interface ReproduceResult {
   readonly unavailable: readonly { readonly system: string; readonly reason: string }[];
 }
 
-/** When the scripts that do the measuring were last changed: an older record is not theirs. */
-function scriptsChangedMs(): number {
-  const folder = join(packageRoot, 'bench', 'baselines');
-  const scripts = readdirSync(folder).filter((name) => name.endsWith('.py'));
-  return Math.max(0, ...scripts.map((name) => statSync(join(folder, name)).mtimeMs));
-}
-
-/** An earlier record that stands for its case: valid, of the same version of the system, and of today's scripts; else null. */
-function readEarlier(path: string, system: string, version: string, case_: BaselineCase, mode: 'samples' | 'paper'): BenchRecord | null {
-  let record: BenchRecord;
-  try {
-    record = parseRecord(readFileSync(path, 'utf8'), path);
-  } catch {
-    // Absent, or of an older schema: measured anew.
-    return null;
-  }
-  const same =
-    record.system === system && record.systemVersion === version && record.model === case_.model && record.setting === case_.setting;
-  return same && record.status === 'ok' && record.mode === mode && Date.parse(record.date) >= scriptsChangedMs() ? record : null;
+/** An earlier record that stands for its case: valid, and of the very same content; or why there is none. */
+async function standing(
+  path: string,
+  content: BenchContent,
+  adapter: BaselineAdapter,
+  case_: BaselineCase,
+): Promise<ReturnType<typeof readEarlier>> {
+  const earlier = readEarlier(path, content);
+  if (!earlier?.record) return earlier;
+  const { system, model, setting } = earlier.record;
+  if (system !== adapter.system || model !== case_.model || setting !== case_.setting)
+    return { record: null, reason: `its record is of ${system} ${model} ${setting}` };
+  const stands = (await adapter.stands?.(earlier.record, case_)) ?? true;
+  return stands ? earlier : { record: null, reason: 'what it was sampled in turn with is another' };
 }
 
 /**
@@ -91,7 +91,9 @@ function readEarlier(path: string, system: string, version: string, case_: Basel
  */
 export async function reproduceBaselines(cases: readonly BaselineCase[], options: ReproduceOptions): Promise<ReproduceResult> {
   for (const case_ of cases) shapeOf(case_);
-  const { folder, adapters = await baselineAdapters(), again = false, onProgress, ...adapterOptions } = options;
+  const { folder, adapters = await baselineAdapters(), again = false, onProgress, onStale, device = null, ...adapterOptions } = options;
+  // The limit of a case and the signal say nothing of what is measured.
+  const { signal: _, timeoutMs: __, ordinal: ___, ...timing } = adapterOptions;
   throwIfAborted(options.signal);
   const here: { adapter: BaselineAdapter; version: string }[] = [];
   const unavailable: { system: string; reason: string }[] = [];
@@ -109,16 +111,21 @@ export async function reproduceBaselines(cases: readonly BaselineCase[], options
       throwIfAborted(options.signal);
       if (!covers(adapter, case_)) continue;
       const path = join(folder, baselineFileName(adapter.system, case_));
-      const known = again ? null : readEarlier(path, adapter.system, version, case_, options.mode ?? 'samples');
-      if (known && ((await adapter.stands?.(known, case_)) ?? true)) {
-        records.push({ path, record: known, resumed: true });
+      const content = rivalContentOf(version, device, timing);
+      const earlier = again ? null : await standing(path, content, adapter, case_);
+      if (earlier?.record) {
+        records.push({ path, record: earlier.record, resumed: true });
         continue;
       }
+      if (earlier) onStale?.(adapter.system, case_, earlier.reason);
       const index = records.length;
-      const record = await adapter.run(case_, {
-        ...adapterOptions,
-        onProgress: onProgress && ((progress) => onProgress({ ...progress, system: adapter.system, case: case_, index, cases: total })),
-      });
+      const record = sealRecord(
+        await adapter.run(case_, {
+          ...adapterOptions,
+          onProgress: onProgress && ((progress) => onProgress({ ...progress, system: adapter.system, case: case_, index, cases: total })),
+        }),
+        content,
+      );
       await writeRecord(path, record);
       records.push({ path, record, resumed: false });
     }

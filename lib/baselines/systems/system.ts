@@ -2,6 +2,7 @@
  * What a system of Figure 8 is: how data and logs call it, what its bars look like, how its logs are found and read, and what
  * runs it here. One record per system in this folder; everything else looks it up (index.ts).
  */
+import { basename } from 'node:path';
 import type { CaseName } from '../../artifact/names.js';
 import type { FormatPair } from '../../models/index.js';
 import type { ClockKind } from '../../run/record.js';
@@ -37,7 +38,12 @@ export interface LogContext {
   readonly allowUnterminated: boolean;
 }
 
-/** Where all logs of a system have one name: the folder then says the case. */
+/** Whether a path's last part is one of these names, in whatever case: copies from other file systems come in capitals. */
+export function isCalled(path: string, ...names: readonly string[]): boolean {
+  return names.includes(basename(path).toLowerCase());
+}
+
+/** Where all logs of a system have one name, in small letters: the folder then says the case. */
 export interface LogFileName {
   readonly name: string;
   /** No other system's logs are called so. */

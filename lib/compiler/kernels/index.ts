@@ -7,6 +7,7 @@ import { type Program, stepsText } from '../../operators/program.js';
 import type { Target } from '../targets.js';
 import { activation } from './activation.js';
 import { attention } from './attention.js';
+import { attentionRows } from './attention-rows.js';
 import { type Family, Refusal } from './family.js';
 import { flash } from './flash.js';
 import { thin } from './matmul/thin.js';
@@ -18,7 +19,11 @@ import { simpleFamilies } from './simple/index.js';
 
 /** Families in the order in which they are asked. */
 class RankedFamilies {
+<<<<<<< HEAD
   private readonly specific: Family[] = [tile, vector, thin, warpgroup, wide, activation, attention, flash];
+=======
+  private readonly specific: Family[] = [vector, thin, warpgroup, wide, activation, attentionRows, attention, flash];
+>>>>>>> main
 
   /** Adds one before all others. @throws LadderError `BAD_ARGUMENT` for an id that is taken */
   add(family: Family): void {

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { parseDataType } from '../../artifact/dtype.js';
 import { type ParamInput, writeParams } from '../../artifact/params.js';
 import { LadderError } from '../../errors.js';
+import { refuseSpecial } from '../../files.js';
 import { describeValue, throwIfAborted, type TaskOptions } from '../../run/options.js';
 import type { CheckpointDesign } from '../design.js';
 import { floatToHalf } from '../../formats/codes.js';
@@ -30,7 +31,9 @@ export type FloatSource = (name: string, shape: readonly number[]) => Float32Arr
  * @throws LadderError `WRONG_TYPE`, `WRONG_LENGTH`, `BAD_ARGUMENT` for weights that the format cannot hold, `IO`, `ABORTED`; what `source` throws
  */
 export async function packFloats(source: FloatSource, design: CheckpointDesign, folder: string, task: TaskOptions = {}): Promise<string> {
-  return writeParams(join(folder, 'graph.params'), [...paramsOf(design, source, task)]);
+  const path = join(folder, 'graph.params');
+  await refuseSpecial(path);
+  return writeParams(path, [...paramsOf(design, source, task)]);
 }
 
 /**

@@ -2,8 +2,9 @@
  * The tuner's search, apart from any GPU: coordinate descent over an operator's candidates, what was tried kept in a journal
  * that is on disk after every trial, so that an interrupted search goes on where it stopped. Trials themselves: tuner.ts.
  */
-import { readFile, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { z } from 'zod';
+import { readSmallFile } from '../../artifact/regular-file.js';
 import { LadderError } from '../../errors.js';
 import { median } from '../../run/statistics.js';
 import type { Tuned } from './tuned.js';
@@ -13,6 +14,7 @@ import { writeChanged } from '../write.js';
 /** A winner must beat the default by more than what two runs of the same thing differ. */
 const kLeastGain = 0.002;
 const kFinalRounds = 3;
+const kMaxJournalBytes = 64 << 20;
 
 /** Times checkpoints with any choice of candidates. */
 export interface Trials {
@@ -49,9 +51,9 @@ export class Journal {
 
   /** Goes on with an interrupted search of the same sources on the same GPU; else, and when the file is damaged, begins anew. */
   static async open(path: string, sources: string, gpu: string): Promise<Journal> {
-    const text = await readFile(path, 'utf8').catch(() => null);
-    if (text !== null) {
-      const old = journalSchema.safeParse(parseOrNull(text));
+    const bytes = await readSmallFile(path, kMaxJournalBytes, 'IO').catch(() => null);
+    if (bytes !== null) {
+      const old = journalSchema.safeParse(parseOrNull(Buffer.from(bytes).toString('utf8')));
       if (old.success && old.data.sources === sources && old.data.gpu === gpu) return new Journal(path, old.data);
     }
     return new Journal(path, { sources, gpu, seconds: 0, trials: {}, failures: {} });

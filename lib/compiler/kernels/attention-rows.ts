@@ -1,0 +1,98 @@
+/**
+ * Attention without positions that reads and writes rows, as networks have it: native/kernels/attention/rows.cuh.
+ */
+import { LadderError } from '../../errors.js';
+import type { Program } from '../../operators/program.js';
+import { type AttentionMatch, attentionConstants, attentionKey, matchAttention } from './attention.js';
+import { defineFamily, kOtherKind, Refusal } from './family.js';
+import { parameters, singleLaunch } from './launch.js';
+import type { KernelPlan, Tuning } from './plan.js';
+
+const kHeadDims: readonly number[] = [64, 128];
+/** Fewer tokens than a tile of mma.sync has rows are another kernel's. */
+const kLeastSeq = 16;
+/** Keys of a block. */
+const kKeys = 64;
+/** Blocks that occupy every multiprocessor of an A100 or H100 several times over. */
+const kManyBlocks = 512;
+
+/** Warps of a block, and tiles of 16 queries that each of them takes. */
+interface Blocks {
+  readonly warps: number;
+  readonly tiles: number;
+}
+
+function accepts(program: Program): AttentionMatch | Refusal {
+  const match = matchAttention(program);
+  if (!match) return kOtherKind;
+  const { values, inputs, outputs } = program;
+  if ([...inputs, ...outputs].some((value) => values[value]!.type !== 'f16' || values[value]!.layout))
+    return new Refusal('qkv', 'expected float16 in rows');
+  const { seq, headDim, position, causal } = match;
+  if (position !== 'none' || causal) return new Refusal('position', 'expected neither positions nor a mask');
+  if (seq < kLeastSeq) return new Refusal('seq', `expected at least ${kLeastSeq} but received ${seq}`);
+  if (!kHeadDims.includes(headDim)) return new Refusal('headDim', `expected ${kHeadDims.join(' or ')} but received ${headDim}`);
+  return match;
+}
+
+function blocksOf({ batch, seq, heads }: AttentionMatch, { warps, tiles }: Blocks): number {
+  return batch * heads * Math.ceil(seq / (16 * warps * tiles));
+}
+
+/** Two tiles per warp where there are blocks enough, and heads whose sums leave registers for them; four warps, fewer for few queries. */
+function defaultBlocks(match: AttentionMatch): Blocks {
+  const { seq, headDim } = match;
+  const large: Blocks = { warps: 4, tiles: 2 };
+  if (headDim === 64 && seq > 64 && blocksOf(match, large) >= kManyBlocks) return large;
+  const middle: Blocks = { warps: 4, tiles: 1 };
+  return seq > 32 && (seq <= 64 || blocksOf(match, middle) >= 132) ? middle : { warps: 2, tiles: 1 };
+}
+
+/** Keys and values, twice where another block of them follows: AttentionRows in attention/rows.cuh. */
+function sharedBytes({ seq, headDim }: AttentionMatch): number {
+  return (seq > kKeys ? 2 : 1) * 2 * kKeys * headDim * 2;
+}
+
+/** Configurations whose registers suffice, the default first: two tiles leave none for what two warps fetch, or for heads of 128. */
+function configurations(match: AttentionMatch): readonly Tuning[] {
+  const first = defaultBlocks(match);
+  const others = [2, 4, 8]
+    .flatMap((warps) => [1, 2].map((tiles): Blocks => ({ warps, tiles })))
+    .filter(({ warps, tiles }) => tiles === 1 || (warps > 2 && match.headDim === 64))
+    .filter(({ warps, tiles }) => warps !== first.warps || tiles !== first.tiles);
+  return [first, ...others].map((one) => ({ ...one }));
+}
+
+function plan(match: AttentionMatch, name: string, tuning: Tuning): KernelPlan {
+  const { warps, tiles } = { ...defaultBlocks(match), ...tuning };
+  if (![2, 4, 8].includes(warps) || ![1, 2].includes(tiles))
+    throw new LadderError(
+      'BAD_ARGUMENT',
+      `expected 2, 4 or 8 for tuning \`warps\` and 1 or 2 for \`tiles\` but received ${warps}, ${tiles}`,
+      {
+        warps,
+        tiles,
+      },
+    );
+  const threads = 32 * warps;
+  const [blocks, dynamicSharedBytes] = [blocksOf(match, { warps, tiles }), sharedBytes(match)];
+  const definitions = `struct ${name}_config {
+${attentionConstants(match, { kWarps: warps, kTiles: tiles })}
+};
+static_assert(ladder::AttentionRows<${name}_config>::kBlocks == ${blocks} && ladder::AttentionRows<${name}_config>::kSharedBytes == ${dynamicSharedBytes});
+extern "C" __global__ void __launch_bounds__(${threads}) ${name}(${parameters(['qkv'], ['y'])}) {
+  ladder::attentionRowsKernel<${name}_config>(qkv, y);
+}
+`;
+  return singleLaunch('attention/rows.cuh', definitions, { name, blocks, threads, dynamicSharedBytes, inputs: 1, outputs: 1 });
+}
+
+export const attentionRows = defineFamily<AttentionMatch>({
+  id: 'attention/rows',
+  version: 1,
+  accepts,
+  storage: () => new Map(),
+  configurations,
+  key: attentionKey,
+  plan,
+});

@@ -1,0 +1,139 @@
+// Attention in rows: what its family takes and refuses, its blocks; and, where nvcc is, that it compiles for every kind of shape without
+// spills.
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { attentionRows } from '../../lib/compiler/kernels/attention-rows.js';
+import { Refusal } from '../../lib/compiler/kernels/family.js';
+import { selectOrThrow } from '../../lib/compiler/kernels/index.js';
+import { panelLayout } from '../../lib/compiler/kernels/panels.js';
+import type { KernelPlan, Tuning } from '../../lib/compiler/kernels/plan.js';
+import { buildTargets, layoutTarget } from '../../lib/compiler/targets.js';
+import type { Program } from '../../lib/operators/program.js';
+import { type AttentionShape, attentionProgram } from '../fixtures/programs.js';
+
+const kKernels = fileURLToPath(new URL('../../native/kernels', import.meta.url));
+const vit: AttentionShape = {
+  batch: 128,
+  seq: 50,
+  heads: 6,
+  kvHeads: 6,
+  headDim: 64,
+  order: 'concatenated',
+  position: 'none',
+  ropeBase: 10000,
+};
+const conformer: AttentionShape = { ...vit, seq: 512, heads: 8, kvHeads: 8 };
+
+function planOf(shape: AttentionShape, name = 'f', tuning: Tuning = {}): KernelPlan {
+  const { family, match } = selectOrThrow(attentionProgram(shape), layoutTarget);
+  expect(family).toBe(attentionRows);
+  return attentionRows.plan(match, name, tuning, { target: layoutTarget, next: null });
+}
+
+describe('plans', () => {
+  it.each<[string, AttentionShape, number, number, number]>([
+    ['a block per image and head', vit, 768, 128, 16384],
+    ['and for one image', { ...vit, batch: 1 }, 6, 128, 16384],
+    ['128 queries to a block of many', conformer, 128 * 8 * 4, 128, 32768],
+    ['32 of few', { ...conformer, batch: 1 }, 8 * 16, 64, 32768],
+    ['blocks of a head of 128', { ...conformer, batch: 4, headDim: 128 }, 4 * 8 * 8, 128, 65536],
+  ])('%s', (_, shape, blocks, threads, bytes) => {
+    const { launches, workspaceBytes } = planOf(shape);
+    expect(launches).toEqual([
+      {
+        name: 'f',
+        grid: [blocks, 1, 1],
+        block: [threads, 1, 1],
+        dynamicSharedBytes: bytes,
+        arguments: [
+          { kind: 'input', index: 0 },
+          { kind: 'output', index: 0 },
+        ],
+        programmatic: true,
+      },
+    ]);
+    expect(workspaceBytes).toBe(0);
+  });
+
+  it('refuses tunings that no kernel has', () => {
+    for (const tuning of [{ warps: 3 }, { warps: 16 }, { tiles: 0 }, { tiles: 3 }])
+      expect(() => planOf(vit, 'f', tuning)).toThrow(expect.objectContaining({ code: 'BAD_ARGUMENT' }));
+  });
+
+  it('has the default among its configurations, once', () => {
+    for (const shape of [vit, conformer, { ...conformer, headDim: 128 }]) {
+      const match = attentionRows.accepts(attentionProgram(shape), layoutTarget);
+      const all = attentionRows.configurations(match, layoutTarget);
+      expect(attentionRows.plan(match, 'f', all[0]!, { target: layoutTarget, next: null })).toEqual(planOf(shape));
+      expect(new Set(all.map((one) => JSON.stringify(one))).size).toBe(all.length);
+    }
+  });
+});
+
+describe('refuses', () => {
+  it.each<[string, Partial<AttentionShape>]>([
+    ['position', { position: 'rope' }],
+    ['position', { position: 'alibi' }],
+    ['position', { mask: 'causal' }],
+    ['seq', { seq: 15 }],
+    ['headDim', { headDim: 96 }],
+  ])('what it is not for, naming `%s` (%#)', (dimension, change) => {
+    expect(attentionRows.accepts(attentionProgram({ ...vit, ...change }), layoutTarget)).toMatchObject({ dimension });
+  });
+
+  it('panels', () => {
+    const program = attentionProgram(vit);
+    for (const value of [program.inputs[0]!, program.outputs[0]!]) {
+      const values = program.values.map((one, i) => (i === value ? { ...one, layout: panelLayout(one)! } : one));
+      const changed: Program = { ...program, values };
+      expect(attentionRows.accepts(changed, layoutTarget)).toBeInstanceOf(Refusal);
+    }
+  });
+});
+
+describe('compilation', () => {
+  const nvcc = spawnSync('nvcc', ['--version']).status === 0;
+  const shapes: readonly AttentionShape[] = [
+    vit,
+    { ...vit, seq: 16, kvHeads: 2 },
+    { ...vit, seq: 65, order: 'interleaved' },
+    conformer,
+    { ...conformer, batch: 1, seq: 500 },
+    { ...conformer, headDim: 128 },
+  ];
+
+  it.skipIf(!nvcc).each(buildTargets.filter(({ capability }) => capability !== null))(
+    'for $id, without spills and warnings (needs nvcc)',
+    { timeout: 600_000 },
+    (target) => {
+      const plans = shapes.flatMap((shape, i) => {
+        const match = attentionRows.accepts(attentionProgram(shape), layoutTarget);
+        return attentionRows
+          .configurations(match, layoutTarget)
+          .slice(0, i === 0 || i === 3 ? undefined : 1)
+          .map((tuning, j) => planOf(shape, `f_${i}_${j}`, tuning));
+      });
+      const folder = mkdtempSync(join(tmpdir(), 'ladder-attention-'));
+      try {
+        const source = join(folder, 'kernels.cu');
+        writeFileSync(source, ['#include "attention/rows.cuh"', ...plans.map(({ definitions }) => definitions)].join('\n'));
+        const { status, stderr } = spawnSync(
+          'nvcc',
+          ['-cubin', '-std=c++17', '-O3', '-gencode', target.gencode, '-Xptxas', '-v', '-I', kKernels, '-o', join(folder, 'cubin'), source],
+          { encoding: 'utf8' },
+        );
+        expect(status, stderr).toBe(0);
+        expect(stderr).not.toMatch(/warning/i);
+        const spills = [...stderr.matchAll(/(\d+) bytes spill stores, (\d+) bytes spill loads/g)];
+        expect(spills).toHaveLength(plans.length);
+        expect(spills.filter(([, stores, loads]) => stores !== '0' || loads !== '0')).toEqual([]);
+      } finally {
+        rmSync(folder, { recursive: true });
+      }
+    },
+  );
+});
