@@ -19,11 +19,7 @@ import { simpleFamilies } from './simple/index.js';
 
 /** Families in the order in which they are asked. */
 class RankedFamilies {
-<<<<<<< HEAD
-  private readonly specific: Family[] = [tile, vector, thin, warpgroup, wide, activation, attention, flash];
-=======
-  private readonly specific: Family[] = [vector, thin, warpgroup, wide, activation, attentionRows, attention, flash];
->>>>>>> main
+  private readonly specific: Family[] = [tile, vector, thin, warpgroup, wide, activation, attentionRows, attention, flash];
 
   /** Adds one before all others. @throws LadderError `BAD_ARGUMENT` for an id that is taken */
   add(family: Family): void {
