@@ -46,7 +46,7 @@ export const manifestSchema = z.strictObject({
   tensors: z.record(
     z.string(),
     z.strictObject({
-      role: z.enum(['input', 'weight', 'scale', 'gain', 'beta', 'bias', 'embedding']),
+      role: z.enum(['input', 'weight', 'scale', 'gain', 'beta', 'bias', 'embedding', 'calibration']),
       fill: fillSchema,
     }),
   ),

@@ -54,7 +54,7 @@ export const buildCommand: Command = {
       .option('--mask <mask>', 'which tokens attention sees: none (all of the sequence) or causal', 'none')
       .option(
         '--weights <file>',
-        'safetensors file of the decoder layers or the network (timm, torchaudio), to quantise and pack into graph.params',
+        'safetensors file of the decoder layers or the network (torchvision, timm, torchaudio), to quantise and pack into graph.params',
       )
       .option('--out <folder>', 'where <model>/<name>/ is made', 'checkpoints/Figure8/ladder/checkpoint')
       .option('--no-compile', 'leave model.so to the first use')

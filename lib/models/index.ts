@@ -8,7 +8,8 @@ import { bloom176b, bloomTiny } from './bloom.js';
 import { conformer12, conformerTiny } from './conformer.js';
 import { llama2_70b, llama2Tiny } from './llama.js';
 import { type Model, settingName } from './model.js';
-import { resnet50, shufflenetV2 } from './networks.js';
+import { resnet50, resnetTiny } from './resnet.js';
+import { shufflenetTiny, shufflenetV2 } from './shufflenet.js';
 import { vitSmall, vitTiny } from './vit.js';
 
 /** In the figure's order. */
@@ -21,6 +22,8 @@ export const models = new Registry<Model>('model', [
   vitSmall,
   llama2Tiny,
   bloomTiny,
+  resnetTiny,
+  shufflenetTiny,
   conformerTiny,
   vitTiny,
 ]);

@@ -36,6 +36,8 @@ export interface CheckpointWords {
 export interface NodeFormats {
   readonly weight: string | null;
   readonly input: string | null;
+  /** `tensor`: one scale for the whole input, a parameter, in formats without blocks of their own. Default `token`. */
+  readonly inputScale?: 'token' | 'tensor';
 }
 
 export interface Model {

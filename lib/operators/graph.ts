@@ -2,17 +2,22 @@
  * A model before fusion: a program whose values and nodes have names, written by the models' descriptions. Passes of the
  * compiler rewrite it (lib/compiler/graph).
  */
+import type { Fill } from '../native.js';
 import type { ConvParameters } from './conv.js';
 import { operators } from './index.js';
 import type { Axis, Node, Parameters, Program, Value } from './program.js';
 
 /** What a named value is for: how it is filled, and what packs it. */
-export type Role = 'input' | 'weight' | 'scale' | 'gain' | 'beta' | 'bias' | 'embedding';
+export type Role = 'input' | 'weight' | 'scale' | 'gain' | 'beta' | 'bias' | 'embedding' | 'calibration';
 
 export interface GraphValue extends Value {
   /** Inputs and parameters: the name of their tensor; a weight's without its ending. */
   readonly name?: string | undefined;
   readonly role?: Role | undefined;
+  /** Weights: root mean square of what fake ones make of inputs of size 1; default 1. */
+  readonly gain?: number | undefined;
+  /** What it holds where no file says it; default: by its role. */
+  readonly fill?: Fill | undefined;
   /** Inputs and outputs of the model: the shape of their tensor, where callers see other axes than the operators. */
   readonly shape?: readonly number[] | undefined;
 }
@@ -57,17 +62,17 @@ export class GraphBuilder {
     return outputs[0]!;
   }
 
-  /** Product with a weight `[n, k]` of its own, and a bias where it has one. */
-  dense(name: string, x: number, n: number, bias: boolean): number {
+  /** Product with a weight `[n, k]` of its own, and a bias where it has one. `gain`: as {@link GraphValue.gain}. */
+  dense(name: string, x: number, n: number, bias: boolean, gain?: number): number {
     const columns = this.values[x]!.axes.at(-1)!;
-    const y = this.node('dense', name, [x, this.weight(name, n, columns.extent)]);
+    const y = this.node('dense', name, [x, this.weight(name, n, columns.extent, gain)]);
     return bias ? this.biased(name, y) : y;
   }
 
   /** Convolution to n channels with a weight and a bias of its own; of a batch norm behind it they are part. */
-  conv(name: string, x: number, n: number, params: ConvParameters): number {
+  conv(name: string, x: number, n: number, params: ConvParameters, gain?: number): number {
     const { kernelY, kernelX, groups } = params;
-    const weight = this.weight(name, n, (kernelY * kernelX * this.values[x]!.axes.at(-1)!.extent) / groups);
+    const weight = this.weight(name, n, (kernelY * kernelX * this.values[x]!.axes.at(-1)!.extent) / groups, gain);
     return this.biased(name, this.node('conv', name, [x, weight], params));
   }
 
@@ -87,11 +92,12 @@ export class GraphBuilder {
     return { values: this.values, nodes: this.nodes, inputs: this.inputs, outputs };
   }
 
-  private weight(name: string, n: number, k: number): number {
-    return this.parameter(name, 'weight', [
+  private weight(name: string, n: number, k: number, gain?: number): number {
+    const axes = [
       { name: 'n', extent: n },
       { name: 'k', extent: k },
-    ]);
+    ];
+    return this.argument({ name, role: 'weight', axes, type: 'f16', gain });
   }
 
   private biased(name: string, y: number): number {

@@ -7,6 +7,7 @@ import { attention } from './attention.js';
 import { conv } from './conv.js';
 import { dense } from './dense.js';
 import { add, addHalf, geluOperator, geluTanhOperator, glu, relayout, relu, siluMul, siluOperator } from './elementwise.js';
+import { channels, interleave, maxPool, meanRows } from './images.js';
 import { norm } from './norm.js';
 import type { Primitive } from './primitive.js';
 import { quantise } from './quantise.js';
@@ -21,6 +22,10 @@ export const operators = new Registry<Primitive>('operator', [
   patches,
   embedTokens,
   firstRows,
+  maxPool,
+  meanRows,
+  channels,
+  interleave,
   add,
   relu,
   addHalf,

@@ -1,13 +1,14 @@
 /**
  * Quantisation, all steps in FP32 from the values h: int s=amax/127 (int4: /7), q=rne(h/s); fp8 s=amax/448 (E4M3) or amax/57344
  * (E5M2), q=rne to FP8(h/s), saturating; MX: per 32, shared exponent floor(log2 amax)−emax (8 or 15), q = saturating rne.
- * amax = 0, or so small that its scale is 0 in FP32, gives scale 1 (E8M0: code 127) and q = 0.
+ * amax = 0, or so small that its scale is 0 in FP32, gives scale 1 (E8M0: code 127) and q = 0. With a scale as second operand, a
+ * parameter for all numbers alike (found by calibration), s is that, and what lies beyond the largest code becomes it.
  */
 import { z } from 'zod';
 import { formats, type Group } from '../formats/index.js';
 import type { Codes } from '../native.js';
-import { definePrimitive, ensure } from './primitive.js';
-import { isQuantised, lastAxis, type Value, type ValueType } from './program.js';
+import { definePrimitive, ensure, ensureVector } from './primitive.js';
+import { isQuantised, lastAxis, type Quantised, type Value, type ValueType } from './program.js';
 
 /** A step of a floating-point code is relative to the element: 2^−mantissa at most; elements up to 4 rms count most. */
 export function stepsPerRms(codes: Codes): number {
@@ -50,6 +51,16 @@ export function activationType(format: string, { axes }: Pick<Value, 'axes'>): V
 }
 
 /**
+ * The type of a value quantised to `format` by one scale for all its numbers.
+ * @throws LadderError `BAD_MANIFEST` for a format that activations do not have, or one that prescribes blocks or no scales
+ */
+export function staticType(format: string): Quantised {
+  const activation = formats.find(format)?.activation;
+  ensure(activation?.scale?.fit.kind === 'absmax', 'quantise', 'format', 'a format with scales by the largest magnitude', format);
+  return { format, as: 'activation', scale: { type: activation!.scale!.type, per: {} } };
+}
+
+/**
  * The type of weights in a format with scales per output channel, or per `group` along k.
  * @throws LadderError `BAD_MANIFEST` for a format that weights do not have
  */
@@ -65,9 +76,14 @@ export const quantise = definePrimitive({
   id: 'quantise',
   params: z.strictObject({ format: z.string() }),
   anchor: false,
-  operands: [{ role: 'x' }],
-  infer({ format }, [x]) {
+  operands: [{ role: 'x' }, { role: 'scale', optional: true }],
+  infer({ format }, [x, scale]) {
     ensure(x !== undefined && !isQuantised(x.type), 'quantise', 'x', 'numbers', 'codes');
+    if (scale) {
+      ensureVector('quantise', 'scale', scale, 1);
+      ensure(scale.type === 'f32', 'quantise', 'scale', 'a float32 number', isQuantised(scale.type) ? 'codes' : scale.type);
+      return [{ axes: x!.axes, type: staticType(format) }];
+    }
     const type = activationType(format, x!);
     ensure(isQuantised(type), 'quantise', 'format', 'a quantised format', format);
     return [{ axes: x!.axes, type }];

@@ -13,12 +13,16 @@ const std::vector<PrimitiveKind>& primitiveKinds() {
   static const std::vector<PrimitiveKind> kinds{
       {"dense", {"x", "weight"}, makeDense},
       {"norm", {"x", "gain", "beta"}, makeNorm},
-      {"quantise", {"x"}, makeQuantise},
+      {"quantise", {"x", "scale"}, makeQuantise},
       {"attention", {"qkv"}, makeAttention},
       {"conv", {"x", "weight"}, makeConv},
       {"patches", {"image"}, makePatches},
       {"embed_tokens", {"x", "token", "positions"}, makeEmbedTokens},
       {"first_rows", {"x"}, makeFirstRows},
+      {"max_pool", {"x"}, makeMaxPool},
+      {"mean_rows", {"x"}, makeMeanRows},
+      {"channels", {"x"}, makeChannels},
+      {"interleave", {"x", "other"}, makeInterleave},
       {"map", {}, makeMap},
   };
   // clang-format on

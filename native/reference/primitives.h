@@ -96,6 +96,10 @@ std::unique_ptr<Primitive> makeConv(const NodeView& node, const ValueTables& res
 std::unique_ptr<Primitive> makePatches(const NodeView& node, const ValueTables& result);
 std::unique_ptr<Primitive> makeEmbedTokens(const NodeView& node, const ValueTables& result);
 std::unique_ptr<Primitive> makeFirstRows(const NodeView& node, const ValueTables& result);
+std::unique_ptr<Primitive> makeMaxPool(const NodeView& node, const ValueTables& result);
+std::unique_ptr<Primitive> makeMeanRows(const NodeView& node, const ValueTables& result);
+std::unique_ptr<Primitive> makeChannels(const NodeView& node, const ValueTables& result);
+std::unique_ptr<Primitive> makeInterleave(const NodeView& node, const ValueTables& result);
 std::unique_ptr<Primitive> makeMap(const NodeView& node, const ValueTables& result);
 
 struct PrimitiveKind {

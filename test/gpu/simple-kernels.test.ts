@@ -184,6 +184,13 @@ function elementwiseCases(): OperatorCase[] {
       groups: 4,
     }),
     first_rows: single('first_rows', [numbers({ m: 15, c: 33 })], numbers({ m: 3, c: 33 }), { batch: 3 }),
+    max_pool: single('max_pool', [numbers({ m: 2 * 7 * 5, c: 33 })], numbers({ m: 2 * 4 * 3, c: 33 }), {
+      ...{ batch: 2, height: 7, width: 5 },
+      ...{ kernel: 3, stride: 2, padding: 1 },
+    }),
+    mean_rows: single('mean_rows', [numbers({ m: 98, c: 33 })], numbers({ m: 2, c: 33 }), { batch: 2 }),
+    channels: single('channels', [numbers({ m: 7, c: 58 })], numbers({ m: 7, c: 29 }), { first: 29, count: 29 }),
+    interleave: single('interleave', [numbers(rows), numbers(rows)], numbers({ m: 7, c: 66 })),
     relu: single('relu', [numbers(image)], numbers(image)),
     toy: single('hard_swish', [numbers(rows)], numbers(rows)),
     to_panels: single('relayout', [numbers({ m: 9, c: 64 })], numbers({ m: 9, c: 64 }, panels(9, 64))),

@@ -258,9 +258,8 @@ describe('requests', () => {
     );
   });
 
-  it('refuses a model that it does not know, or does not build, and names those it builds', () => {
-    expect(() => modelGraph('gpt-2')).toThrow(/llama2-70b, bloom-176b/);
-    expect(() => modelGraph('resnet-50')).toThrow(
+  it('refuses a model that it does not know, and names those it builds', () => {
+    expect(() => modelGraph('gpt-2')).toThrow(
       expect.objectContaining({ code: 'BAD_ARGUMENT', message: expect.stringMatching(/llama2-70b, bloom-176b/) }),
     );
   });

@@ -12,6 +12,9 @@ import { targetOf } from '../../lib/compiler/targets.js';
 import { tuningKey } from '../../lib/compiler/tune/tuned.js';
 import { planVariants } from '../../lib/compiler/tune/variants.js';
 
+/** A parameter of the families that have something to tune, by how they begin. */
+const kTuned = { 'matmul/': 'stages', 'attention/rows': 'warps', 'conv/depthwise': 'run' };
+
 describe("the tuner's variants", () => {
   it.each(figure8Requests().map((request) => [checkpointPlace(request), request] as const))(
     '%s: every node has a choice of its own candidates',
@@ -28,7 +31,7 @@ describe("the tuner's variants", () => {
         candidates,
       } of choices) {
         const { kernels } = manifest.operators[first!]!;
-        const [parameter] = ['stages', 'warps'].filter((_, i) => kernels!.startsWith(['matmul/', 'attention/rows'][i]!));
+        const parameter = Object.entries(kTuned).find(([family]) => kernels!.startsWith(family))?.[1];
         expect(candidates.length > 1).toBe(parameter !== undefined);
         expect(candidates[0]!.parameters).toEqual(parameter ? expect.objectContaining({ [parameter]: expect.any(Number) }) : {});
         expect(candidates.length).toBeLessThanOrEqual(4);

@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { selectOrThrow } from '../../lib/compiler/kernels/index.js';
 import { layoutTarget } from '../../lib/compiler/targets.js';
 import { LadderError } from '../../lib/errors.js';
-import { activationFormats, weightFormat, weightFormats } from '../../lib/formats/index.js';
+import { activationFormats, formats, weightFormat, weightFormats } from '../../lib/formats/index.js';
 import { programOfV1 } from '../../lib/artifact/upgrade.js';
 import { checkProgram, programSchema } from '../../lib/operators/check.js';
 import { operators } from '../../lib/operators/index.js';
@@ -523,7 +523,7 @@ type Json = Record<string, any>;
 /** A step of a random program, by what may follow. */
 type Step =
   | { readonly kind: 'norm'; readonly layer: boolean }
-  | { readonly kind: 'quantise'; readonly format: string }
+  | { readonly kind: 'quantise'; readonly format: string; readonly given: boolean }
   | {
       readonly kind: 'dense';
       readonly weight: string;
@@ -535,7 +535,9 @@ type Step =
   | { readonly kind: 'sum'; readonly of: string; readonly whole: boolean }
   | { readonly kind: 'map'; readonly of: string }
   | { readonly kind: 'tokens'; readonly embed: boolean }
-  | { readonly kind: 'conv'; readonly depthwise: boolean };
+  | { readonly kind: 'conv'; readonly depthwise: boolean }
+  | { readonly kind: 'image'; readonly of: (typeof kImageKinds)[number] };
+const kImageKinds = ['max_pool', 'mean_rows', 'channels', 'interleave'] as const;
 const kSums = ['add', 'add_half'];
 /** Of two halves of the channels. */
 const kHalving = ['silu_mul', 'glu'];
@@ -555,6 +557,7 @@ const steps = fc.array(
           .filter(({ activation }) => activation.scale)
           .map(({ id }) => id),
       ),
+      given: fc.boolean(),
     }),
     fc.record({
       kind: fc.constant('dense' as const),
@@ -568,6 +571,7 @@ const steps = fc.array(
     fc.record({ kind: fc.constant('map' as const), of: fc.constantFrom(...maps) }),
     fc.record({ kind: fc.constant('tokens' as const), embed: fc.boolean() }),
     fc.record({ kind: fc.constant('conv' as const), depthwise: fc.boolean() }),
+    fc.record({ kind: fc.constant('image' as const), of: fc.constantFrom(...kImageKinds) }),
   ),
   { minLength: 1, maxLength: 7 },
 );
@@ -602,7 +606,11 @@ function chainOf(m: number, c: number, all: readonly Step[], rounded: readonly b
         ]);
         break;
       case 'quantise':
-        if (!isQuantised(values[at]!.type)) make('quantise', { format: one.format }, [at]);
+        if (!isQuantised(values[at]!.type)) {
+          const given = one.given && formats.get(one.format).activation!.group === -1;
+          const scale = (): number => argument({ axes: axes(['one', 1]), type: 'f32' });
+          make('quantise', { format: one.format }, given ? [at, scale()] : [at]);
+        }
         break;
       case 'dense': {
         const { groups } = weightFormat(one.weight).weight;
@@ -640,6 +648,14 @@ function chainOf(m: number, c: number, all: readonly Step[], rounded: readonly b
         const tokens = values[at]!.axes[0]!.extent + 1;
         if (one.embed) make('embed_tokens', { batch: 1 }, [at, argument(vector(width)), argument(rows(tokens, width))]);
         else make('first_rows', { batch: 1 }, [at]);
+        break;
+      }
+      case 'image': {
+        const height = values[at]!.axes[0]!.extent;
+        if (one.of === 'max_pool') make(one.of, { batch: 1, height, width: 1, kernel: 3, stride: 2, padding: 1 }, [at]);
+        if (one.of === 'mean_rows') make(one.of, { batch: 1 }, [at]);
+        if (one.of === 'channels' && width > 32) make(one.of, { first: 32, count: width - 32 }, [at]);
+        if (one.of === 'interleave') make(one.of, {}, [at, argument(rows(height, width))]);
         break;
       }
       case 'map':

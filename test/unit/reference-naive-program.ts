@@ -154,7 +154,7 @@ function dequantised(value: NativeValue, cells: number[], scales: number[] | nul
   return { numbers, cells, ...(scales && { scales }) };
 }
 
-function quantise(value: NativeValue, x: readonly number[]): NaiveValue {
+function quantise(value: NativeValue, x: readonly number[], given?: number): NaiveValue {
   const { axes, element, scale, cellBits } = value;
   const cellOf = (number: number): number => {
     const code = encode(element!, number);
@@ -177,6 +177,13 @@ function quantise(value: NativeValue, x: readonly number[]): NaiveValue {
     );
   }
   if (fit.kind !== 'absmax') throw new Error('means are not made here');
+  const { top } = fit;
+  if (given !== undefined)
+    return dequantised(
+      value,
+      h.map((number) => cellOf(Math.max(-top, Math.min(top, Math.fround(number / given))))),
+      [given],
+    );
   const scales = largest.map((amax) =>
     scale.type === 'f16' ? halfToFloat(floatToHalf(Math.fround(amax / fit.top))) : Math.fround(amax / fit.top),
   );
@@ -270,7 +277,7 @@ function compute(node: NativeNode, values: readonly NativeValue[], inputs: reado
       };
     }
     case 'quantise':
-      return quantise(output, x!);
+      return quantise(output, x!, second?.[0]);
     case 'attention': {
       const { batch, seq, heads, kvHeads, headDim, ropeBase } = node.numbers as Record<string, number>;
       const halves = new Uint8Array(Uint16Array.from(x!, floatToHalf).buffer);
@@ -312,6 +319,43 @@ function compute(node: NativeNode, values: readonly NativeValue[], inputs: reado
           return sum;
         }),
       };
+    }
+    case 'max_pool': {
+      const { height, width, kernel, stride, padding } = node.numbers as Record<string, number>;
+      const down = Math.floor((height! + 2 * padding! - kernel!) / stride!) + 1;
+      const across = Math.floor((width! + 2 * padding! - kernel!) / stride!) + 1;
+      const channels = output.axes[1]!.extent;
+      return {
+        numbers: coordinatesOf(output.axes).map(([row, c]) => {
+          const [j, i, image] = [row! % across, Math.floor(row! / across) % down, Math.floor(row! / (across * down))];
+          let most = -Infinity;
+          for (const [ky, kx] of coordinatesOf(axesOf({ ky: kernel!, kx: kernel! }))) {
+            const [y, x0] = [i * stride! + ky! - padding!, j * stride! + kx! - padding!];
+            if (y >= 0 && y < height! && x0 >= 0 && x0 < width!)
+              most = Math.max(most, x![((image * height! + y) * width! + x0) * channels + c!]!);
+          }
+          return most;
+        }),
+      };
+    }
+    case 'mean_rows': {
+      const rows = axes[0]![0]!.extent / node.numbers['batch']!;
+      const width = output.axes[1]!.extent;
+      return {
+        numbers: coordinatesOf(output.axes).map(([image, c]) => {
+          let sum = 0;
+          for (let row = 0; row < rows; ++row) sum += x![(image! * rows + row) * width + c!]!;
+          return sum / rows;
+        }),
+      };
+    }
+    case 'channels': {
+      const width = axes[0]![1]!.extent;
+      return { numbers: coordinatesOf(output.axes).map(([row, c]) => x![row! * width + node.numbers['first']! + c!]!) };
+    }
+    case 'interleave': {
+      const width = axes[0]![1]!.extent;
+      return { numbers: coordinatesOf(output.axes).map(([row, c]) => (c! % 2 === 0 ? x! : second!)[row! * width + Math.floor(c! / 2)]!) };
     }
     case 'patches': {
       const size = node.numbers['size']!;

@@ -334,6 +334,45 @@ describe('programs', () => {
     }
   });
 
+  it('takes largest numbers of images, means of them, and channels of matrices by turns', async () => {
+    for (const [height, width, kernel, stride, padding] of [
+      [8, 6, 3, 2, 1],
+      [5, 7, 2, 2, 0],
+      [1, 9, 3, 1, 1],
+    ] as const) {
+      const program = new ProgramBuilder();
+      const places = (extent: number): number => Math.floor((extent + 2 * padding - kernel) / stride) + 1;
+      const rows = 2 * places(height) * places(width);
+      const x = program.input(numbersValue({ m: 2 * height * width, c: 6 }));
+      const pool = program.node('max_pool', [x], numbersValue({ m: rows, c: 6 }), {
+        numbers: { batch: 2, height, width, kernel, stride, padding },
+      });
+      const other = program.input(numbersValue({ m: rows, c: 3 }));
+      const part = program.node('channels', [pool], numbersValue({ m: rows, c: 3 }), { numbers: { first: 2, count: 3 } });
+      const mixed = program.node('interleave', [part, other], numbersValue({ m: rows, c: 6 }));
+      const mean = program.node('mean_rows', [mixed], numbersValue({ m: 2, c: 6 }), { numbers: { batch: 2 } });
+      const random = new Random(15);
+      const inputs = [random.halves(2 * height * width * 6), random.halves(rows * 3)];
+      await check(program.finish(pool, part, mixed, mean), inputs);
+      await check(program.finish(mean), inputs);
+    }
+  });
+
+  it('quantises by a scale that is given: numbers beyond the largest code become it', async () => {
+    for (const [element, top] of [
+      [{ bits: 4, codes: { kind: 'integer', min: -7, max: 7 } }, 7],
+      [kE4m3, 448],
+    ] as const) {
+      const program = new ProgramBuilder();
+      const x = program.input(numbersValue({ m: 37, c: 130 }));
+      const scale = program.input(numbersValue({ one: 1 }, 'f32'));
+      const type = { type: 'f32', fit: { kind: 'absmax', top }, per: [] } as const;
+      const y = program.node('quantise', [x, scale], quantisedValue({ m: 37, c: 130 }, element, type, 8));
+      const random = new Random(16);
+      await check(program.finish(y), [random.halves(37 * 130), new Uint8Array(Float32Array.of(0.7 / top).buffer)]);
+    }
+  });
+
   it('cuts images into patches, into padded orders as well', async () => {
     for (const [size, height, width] of [
       [4, 8, 12],

@@ -148,7 +148,7 @@ class Lowering {
           shape: value.shape ?? shape,
           dtype,
           role: part === 'scales' ? 'scale' : role,
-          fill: parameterFill(role, value, part),
+          fill: value.fill ?? parameterFill(role, value, part),
           value,
         });
         return tensor;

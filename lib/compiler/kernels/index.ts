@@ -8,6 +8,7 @@ import type { Target } from '../targets.js';
 import { activation } from './activation.js';
 import { attention } from './attention.js';
 import { attentionRows } from './attention-rows.js';
+import { depthwise } from './depthwise.js';
 import { type Family, Refusal } from './family.js';
 import { flash } from './flash.js';
 import { thin } from './matmul/thin.js';
@@ -19,7 +20,7 @@ import { simpleFamilies } from './simple/index.js';
 
 /** Families in the order in which they are asked. */
 class RankedFamilies {
-  private readonly specific: Family[] = [tile, vector, thin, warpgroup, wide, activation, attentionRows, attention, flash];
+  private readonly specific: Family[] = [tile, vector, thin, warpgroup, wide, activation, depthwise, attentionRows, attention, flash];
 
   /** Adds one before all others. @throws LadderError `BAD_ARGUMENT` for an id that is taken */
   add(family: Family): void {

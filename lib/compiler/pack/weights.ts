@@ -38,7 +38,7 @@ export async function packFloats(source: FloatSource, design: CheckpointDesign, 
 
 /**
  * The same from the safetensors file `path`: decoder layers, taken in ascending order, or a whole network.
- * @throws LadderError also `UNSUPPORTED` for a model without public names, `MISSING_PARAMETER`, `UNKNOWN_INPUT`, `BAD_PARAMS` for a
+ * @throws LadderError also `UNSUPPORTED` for a model without public names or with static scales of activations, `MISSING_PARAMETER`, `UNKNOWN_INPUT`, `BAD_PARAMS` for a
  *   damaged file
  */
 export async function packSafetensors(path: string, design: CheckpointDesign, folder: string, task: TaskOptions = {}): Promise<string> {
@@ -51,6 +51,13 @@ export async function packSafetensors(path: string, design: CheckpointDesign, fo
       .join(', ');
     throw new LadderError('UNSUPPORTED', `weights can be packed for ${known}, whose tensor names are known, not for ${model.id}`);
   }
+  const calibrated = design.model.tensors.find(({ role }) => role === 'calibration');
+  if (calibrated)
+    throw new LadderError(
+      'UNSUPPORTED',
+      `${calibrated.name} is a scale of activations, which no file of weights has; pack ${model.id} with activations that have none, or scales of blocks`,
+      { name: calibrated.name },
+    );
   const tensors = design.model.tensors.filter(({ role }) => role !== 'input' && role !== 'scale').map(({ name }) => name);
   const file = new Safetensors(path);
   try {
@@ -103,7 +110,9 @@ function* paramsOf({ model }: CheckpointDesign, source: FloatSource, { signal, o
     return latest.packed;
   };
   const vectorOf = async (tensor: LoweredTensor): Promise<Uint8Array> => {
-    const halves = Uint16Array.from(await read(tensor, tensor.shape), floatToHalf);
+    const values = await read(tensor, tensor.shape);
+    if (tensor.role === 'calibration') return scalesOf(tensor.name, values);
+    const halves = Uint16Array.from(values, floatToHalf);
     const odd = halves.findIndex((code) => (code & 0x7c00) === 0x7c00);
     if (odd >= 0)
       throw new LadderError(
@@ -119,6 +128,13 @@ function* paramsOf({ model }: CheckpointDesign, source: FloatSource, { signal, o
       role === 'weight' ? (await matrixOf(tensor)).weight : role === 'scale' ? (await matrixOf(weightOf(tensor))).scale : vectorOf(tensor);
     yield { name, shape, dtype: parseDataType(dtype), chunks: lazily(bytes) };
   }
+}
+
+/** Static scales as they are stored, float32. */
+function scalesOf(name: string, values: Float32Array): Uint8Array {
+  const odd = values.find((value) => !(value > 0 && Number.isFinite(value)));
+  if (odd !== undefined) throw new LadderError('BAD_ARGUMENT', `expected a positive scale for \`${name}\` but received ${odd}`, { name });
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 }
 
 async function* lazily(produce: () => Promise<Uint8Array>): AsyncGenerator<Uint8Array> {

@@ -167,7 +167,8 @@ __device__ __forceinline__ void attentionRowsKernel(const void* qkv, void* y) {
       __half* target = static_cast<__half*>(y) + ((firstRow + query) * C::kHeads + head) * L::kDim + lane % 4 * 2;
 #pragma unroll
       for (int piece = 0; piece < L::kPieces; ++piece)
-        *reinterpret_cast<uint32_t*>(target + piece * 8) = packHalf2(o[tile][piece][2 * h] * inverse[h], o[tile][piece][2 * h + 1] * inverse[h]);
+        *reinterpret_cast<uint32_t*>(target + piece * 8) =
+            packHalf2(o[tile][piece][2 * h] * inverse[h], o[tile][piece][2 * h + 1] * inverse[h]);
     }
   }
 }

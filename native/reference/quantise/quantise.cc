@@ -2,6 +2,7 @@
 // All steps in FP32, whatever the precision of x. Whole groups are computed wherever one of their numbers is wanted.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "../floats.h"
 #include "../parallel.h"
@@ -15,15 +16,22 @@ constexpr int64_t kBlock = 4096;
 class Quantise : public PrimitiveOf<Quantise> {
  public:
   Quantise(const NodeView& node, const ValueTables& result) : tables_(result) {
-    node.requireInputs(1, 1);
+    node.requireInputs(1, 2);
+    given_ = node.inputs() == 2;
     node.requireSameAxes("x", node.input(0), node.output());
     if (!result.quantised()) node.refuse("output", "a quantised value", "numbers");
     if (node.output().scale && node.output().scale->fit.kind == Fit::kMean)
       node.unsupported("scales that are means are made when weights are packed, not here");
+    if (given_) {
+      node.requireExtent("scale", 1, node.extents("scale", node.input(1), 1)[0]);
+      const auto& scale = node.output().scale;
+      if (!scale || scale->type != ScaleType::kF32 || scale->fit.kind != Fit::kAbsmax || result.scalePlaces != 1)
+        node.refuse("scale", "a result with one scale in float32 for all its numbers", "another");
+    }
   }
 
-  Region produced(const Region& asked) const override { return tables_.value->scale ? tables_.sharedBy(asked) : asked; }
-  Region needed(size_t, const Region& produced) const override { return produced; }
+  Region produced(const Region& asked) const override { return tables_.value->scale && !given_ ? tables_.sharedBy(asked) : asked; }
+  Region needed(size_t input, const Region& produced) const override { return input == 1 ? Region{Coordinates::range(0, 1)} : produced; }
 
   template <typename Real>
   void compute(const std::vector<Operand<Real>>& inputs, Computed<Real>& result, const CancelFlag* cancelled) const {
@@ -38,6 +46,7 @@ class Quantise : public PrimitiveOf<Quantise> {
       });
       return;
     }
+    if (given_) return encodeByGiven(inputs[1], x, result, cancelled);
     const Region scales = tables_.scalesOf(result.region);
     const Walk groups(tables_.scaleOffsets(result.region, scales));
     const std::vector<int64_t> stretches = groups.stretches();
@@ -59,6 +68,20 @@ class Quantise : public PrimitiveOf<Quantise> {
   }
 
  private:
+  /// By the scale that the second operand is.
+  template <typename Real>
+  void encodeByGiven(const Operand<Real>& given, const Real* x, Computed<Real>& result, const CancelFlag* cancelled) const {
+    Real number;
+    given.gather({Coordinates::range(0, 1)}, &number);
+    const auto scale = static_cast<float>(number);
+    result.scaleBits = {bitsOf(scale)};
+    parallelFor(static_cast<int64_t>(result.codes.size()), kBlock, cancelled, [&](int64_t begin, int64_t end) {
+      float quotients[kBlock];
+      divide(x + begin, end - begin, std::numeric_limits<float>::infinity(), bitsOf(scale), quotients);
+      tables_.codec->encode(quotients, end - begin, result.codes.data() + begin);
+    });
+  }
+
   const ScaleFit& fit() const { return tables_.value->scale->fit; }
 
   /// Where each block of the first axis ends, in coordinates of the region.
@@ -138,6 +161,7 @@ class Quantise : public PrimitiveOf<Quantise> {
   }
 
   const ValueTables& tables_;
+  bool given_ = false;
 };
 
 }  // namespace

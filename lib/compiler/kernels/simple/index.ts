@@ -3,6 +3,7 @@
  * graph compiles; made to be right, not fast.
  */
 import { type ConvParameters, convolvedSize } from '../../../operators/conv.js';
+import { pooledSize, type PoolParameters } from '../../../operators/images.js';
 import { operators } from '../../../operators/index.js';
 import { type Expression, expressionText, inputsOf } from '../../../operators/expression.js';
 import { axisExtent } from '../../../operators/layout.js';
@@ -172,6 +173,45 @@ function blocksOf(output: Value): number {
   return extent / ((isQuantised(output.type) && output.type.scale?.per[name]) || extent);
 }
 
+const quantiseByGiven = defineFamily<SimpleMatch>({
+  ...common,
+  id: 'simple/quantise_static',
+  writes: () => false,
+  key: keyOf,
+  accepts(program) {
+    const match = single(program, (kind) => kind === 'quantise');
+    if (match instanceof Refusal) return match;
+    if (match.inputs.length !== 2) return new Refusal('scale', 'expected a scale as second operand');
+    return asRows(match.inputs[0]!) && asRows(match.output) ? match : new Refusal('x', 'expected a matrix, or values in rows');
+  },
+  plan(match, name) {
+    const output = asRows(match.output)!;
+    const x = readView(`${name}_x`, asRows(match.inputs[0]!)!);
+    const scale = readView(`${name}_scale`, match.inputs[1]!);
+    const y = quantiseView(`${name}_y`, output);
+    const [rows, columns] = output.axes.map(({ extent }) => extent) as [number, number];
+    return planOf(match, name, {
+      include: 'core/ptx.cuh',
+      views: [x, scale],
+      output: y,
+      grid: [Math.min(kMost.x, Math.ceil((rows * columns) / 256)), 1, 1],
+      threads: 256,
+      body: [
+        `  const auto x = ${x.make};`,
+        `  const auto y = ${y.make};`,
+        '  ladder::launchDependents();',
+        '  ladder::waitForPrerequisites();',
+        '  const int64_t i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x;',
+        `  if (i >= INT64_C(${rows * columns})) return;`,
+        `  const float scale = ${scale.make}.at(0);`,
+        `  const int64_t row = i / ${columns}, column = i % ${columns};`,
+        '  y.store(row, column, y.quotient(x.at(row, column), scale));',
+        '  if (i == 0) y.storeScale(0, 0, scale);',
+      ].join('\n'),
+    });
+  },
+});
+
 const quantise = defineFamily<SimpleMatch>({
   ...common,
   id: 'simple/quantise',
@@ -179,6 +219,7 @@ const quantise = defineFamily<SimpleMatch>({
   accepts(program) {
     const match = single(program, (kind) => kind === 'quantise');
     if (match instanceof Refusal) return match;
+    if (match.inputs.length !== 1) return new Refusal('scale', 'expected none: it is of the numbers themselves');
     const output = asRows(match.output);
     if (!output || !asRows(match.inputs[0]!)) return new Refusal('x', 'expected a matrix, or values in rows');
     if (!isQuantised(output.type) || output.type.scale?.per[output.axes[0]!.name] !== 1 || recordOf(output.type).fit?.kind === 'mean')
@@ -304,6 +345,9 @@ const elementwise = defineFamily<SimpleMatch>({
 /** Text of an input's number at coordinates of it, which are text in the result's coordinates a0, a1, … */
 type NumberAt = (input: number, coordinates: readonly string[]) => string;
 
+/** Text of a number of the result at coordinates a0, a1, … */
+type NumberText = (match: SimpleMatch, at: NumberAt) => string;
+
 /** A kernel of one thread per place of the result, whose number `element` writes down; places without a number hold zeros. */
 function elementPlan(match: SimpleMatch, name: string, element: (at: NumberAt) => string): KernelPlan {
   const views = match.inputs.map((value, i) => readView(`${name}_x${i}`, value));
@@ -337,7 +381,7 @@ function elementPlan(match: SimpleMatch, name: string, element: (at: NumberAt) =
 }
 
 /** Where each number of a result comes from: lib/operators/tokens.ts. */
-const kTokenTexts: Readonly<Record<string, (match: SimpleMatch, at: NumberAt) => string>> = {
+const kTokenTexts: Readonly<Record<string, NumberText>> = {
   patches({ node, inputs: [image] }, at) {
     const size = Number(node.params['size']);
     const [, , down, across] = image!.axes.map(({ extent }) => extent / size) as [number, number, number, number];
@@ -358,18 +402,51 @@ const kTokenTexts: Readonly<Record<string, (match: SimpleMatch, at: NumberAt) =>
   },
 };
 
-const tokens = defineFamily<SimpleMatch>({
-  ...common,
-  id: 'simple/tokens',
-  writes: ({ output }) => !isQuantised(output.type),
-  key: (match) => `${match.node.kind} ${keyOf(match)}`,
-  accepts(program) {
-    const match = single(program, (kind) => Object.hasOwn(kTokenTexts, kind));
-    if (match instanceof Refusal) return match;
-    return isQuantised(match.output.type) ? new Refusal('y', 'expected numbers as the result') : match;
+/** What each number of a result is: lib/operators/images.ts. */
+const kImageTexts: Readonly<Record<string, NumberText>> = {
+  max_pool({ node }, at) {
+    const params = node.params as unknown as PoolParameters;
+    const { height, width, kernel, stride, padding } = params;
+    const [down, across] = pooledSize(params);
+    return `[&] {
+    const int64_t first = a0 / ${down * across} * ${height * width}, top = a0 / ${across} % ${down} * ${stride} - ${padding}, left = a0 % ${across} * ${stride} - ${padding};
+    float most = __int_as_float(0xff800000);
+    for (int64_t y = max(INT64_C(0), top); y < min(INT64_C(${height}), top + ${kernel}); ++y)
+      for (int64_t x = max(INT64_C(0), left); x < min(INT64_C(${width}), left + ${kernel}); ++x)
+        most = fmaxf(most, ${at(0, [`first + y * ${width} + x`, 'a1'])});
+    return most;
+  }()`;
   },
-  plan: (match, name) => elementPlan(match, name, (at) => kTokenTexts[match.node.kind]!(match, at)),
-});
+  mean_rows({ node, inputs: [x] }, at) {
+    const rows = x!.axes[0]!.extent / Number(node.params['batch']);
+    return `[&] {
+    float sum = 0.0f;
+    for (int64_t row = 0; row < ${rows}; ++row) sum += ${at(0, [`a0 * ${rows} + row`, 'a1'])};
+    return sum / ${rows}.0f;
+  }()`;
+  },
+  channels: ({ node }, at) => at(0, ['a0', `a1 + ${String(node.params['first'])}`]),
+  interleave: (_, at) => `(a1 % 2 == 0 ? ${at(0, ['a0', 'a1 / 2'])} : ${at(1, ['a0', 'a1 / 2'])})`,
+};
+
+/** The family of kinds that a text per number of the result describes. */
+function textFamily(id: string, texts: Readonly<Record<string, NumberText>>): Family {
+  return defineFamily<SimpleMatch>({
+    ...common,
+    id,
+    writes: ({ output }) => !isQuantised(output.type),
+    key: (match) => `${match.node.kind} ${JSON.stringify(match.node.params)} ${keyOf(match)}`,
+    accepts(program) {
+      const match = single(program, (kind) => Object.hasOwn(texts, kind));
+      if (match instanceof Refusal) return match;
+      return isQuantised(match.output.type) ? new Refusal('y', 'expected numbers as the result') : match;
+    },
+    plan: (match, name) => elementPlan(match, name, (at) => texts[match.node.kind]!(match, at)),
+  });
+}
+
+const tokens = textFamily('simple/tokens', kTokenTexts);
+const images = textFamily('simple/images', kImageTexts);
 
 /** One per kind; all elementwise operators share one. */
-export const simpleFamilies: readonly Family[] = [dense, norm, quantise, attention, conv, tokens, elementwise];
+export const simpleFamilies: readonly Family[] = [dense, norm, quantise, quantiseByGiven, attention, conv, tokens, images, elementwise];
