@@ -43,6 +43,17 @@ describe('kernels in tiles', { timeout: 600_000 }, () => {
       [target],
     );
   });
+  it.for(['sm_90a', 'compute_80'])('stems that read image planes, %s', async (target, { skip }) => {
+    if (missing) skip(missing);
+    await verifyOperators(
+      [
+        caseOf('resnet', { m: 2, c: 3, n: 64, image: [32, 32, 7, 2], planes: true, steps: ['bias', 'relu'] }),
+        caseOf('shufflenet', { m: 3, c: 3, n: 24, image: [32, 64, 3, 2], planes: true, steps: ['bias', 'relu'] }),
+        caseOf('gray', { m: 1, c: 1, n: 13, image: [64, 32, 5, 2], planes: true }),
+      ],
+      [target],
+    );
+  });
   it('every tile, and clusters', async ({ skip }) => {
     if (missing) skip(missing);
     const groups = (rows: number, outputs: number, stages: number, resident: number, split: number) => ({

@@ -179,6 +179,9 @@ describe('the stem', () => {
   });
   it('takes images of few channels whose rows fill warps', () => {
     expect(stemSizes(stem())).toMatchObject({ rows: 224, warpOutputs: 64 });
+    const planes = matchOf(chain({ m: 2, image: [224, 224, 7, 2], c: 3, n: 64, planes: true, steps: ['bias', 'relu'] }));
+    expect([planes.stem, planes.after, tile.storage(planes).size]).toEqual([stemSizes(stem()), ['add', 'relu'], 0]);
+    expect(refusal(tileProgram(chain({ m: 2, image: [225, 225, 7, 2], c: 3, planes: true }))).dimension).toBe('x');
     expect(stemKernel(stem(), 'stem', stemSizes(stem())!, 132)).toMatchObject({ blocks: 112, threads: 224 });
     expect([
       stemSizes(stem({ channels: 8 })),

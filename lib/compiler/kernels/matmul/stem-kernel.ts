@@ -10,15 +10,16 @@ const kWarpRows = 32;
 const kLinePadBytes = 32;
 const kMostThreads = 512;
 
-interface StemSizes {
+/** The tile of a stem: places, outputs, and its shared memory. */
+export interface StemSizes {
   readonly rows: number;
   readonly warpOutputs: number;
   readonly sharedBytes: number;
 }
 
-/** The stem's tile, or null where it does not take a convolution. */
+/** The tile of a convolution whose x comes as planes, or null where no kernel takes it. */
 export function stemSizes(shape: TileShape): StemSizes | null {
-  const { height, width, channels, kernelY, kernelX, strideY, strideX, paddingX, outHeight, outWidth, n } = shape;
+  const { width, channels, kernelY, kernelX, strideY, strideX, paddingX, outHeight, outWidth, n } = shape;
   const shift = paddingX % 2;
   const run = kernelX + shift <= 4 ? 4 : 8;
   // Output rows whose places fill warps, as few as that takes.
@@ -32,8 +33,7 @@ export function stemSizes(shape: TileShape): StemSizes | null {
     width % 8 === 0 &&
     kernelX + shift <= 8 &&
     paddingX + shift <= 8 &&
-    (outWidth - 1) * strideX - paddingX - shift + run <= width + 8 &&
-    height > 0;
+    (outWidth - 1) * strideX - paddingX - shift + run <= width + 8;
   if (!fits || rows === undefined || rows * outWidth > kMostThreads) return null;
   const stepRuns = 16 / run;
   const runs = kernelY * channels;

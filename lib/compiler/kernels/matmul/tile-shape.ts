@@ -1,5 +1,5 @@
 /**
- * The flat view of a program that native/kernels/matmul/tile takes: a product of rows, then, in their order, a bias, elementwise
+ * The flat view of a program that native/kernels/matmul/tile takes: a product of rows, or of images whose pixels become rows, then, in their order, a bias, elementwise
  * operators with an expression of their own, and at most one matrix that they read beside their first operand.
  */
 import { formats } from '../../../formats/index.js';
@@ -9,6 +9,7 @@ import { operators } from '../../../operators/index.js';
 import { countReaders, extentOf, isQuantised, type Node, type Program, tensorPositions, type Value } from '../../../operators/program.js';
 import { kOtherKind, Refusal } from '../family.js';
 import type { KernelArgument } from '../plan.js';
+import { type StemSizes, stemSizes } from './stem-kernel.js';
 import type { TileShape } from './tile-kernel.js';
 
 /** A product and where its operands are. */
@@ -18,6 +19,8 @@ export interface TileMatch {
   readonly weight: number;
   /** Kinds of the steps after the product, in order. */
   readonly after: readonly string[];
+  /** Where x comes as planes of images, whose pixels become rows on the way in: the stem's tile. */
+  readonly stem: StemSizes | null;
   /** By member of TileArguments (native/kernels/matmul/tile/tile_block.cuh). */
   readonly operands: Readonly<Partial<Record<string, KernelArgument>>>;
 }
@@ -108,12 +111,12 @@ function isStraight(program: Program): boolean {
   );
 }
 
-/** The steps after a product of `n` outputs, or null. */
-function stepsOf({ values, nodes }: Program): Steps | null {
+/** The steps after a product, or null. */
+function stepsOf(values: readonly Value[], after: readonly Node[]): Steps | null {
   let [bias, residual]: [number | null, number | null] = [null, null];
   let pairs = false;
   const steps: string[] = [];
-  for (const [i, node] of nodes.slice(1).entries()) {
+  for (const [i, node] of after.entries()) {
     const expression = expressionOf(node);
     if (!expression || node.inputs.length > 2) return null;
     const [x, ...others] = inputsOf(expression);
@@ -155,14 +158,15 @@ function hasPlainScales({ type }: Value): boolean {
 /** The flat view of a program, or why there is none. */
 export function matchTile(program: Program): TileMatch | Refusal {
   const { values, nodes, inputs, outputs, hints = [] } = program;
-  const [product] = nodes;
+  const isOfPlanes = nodes[0]?.kind === 'patches' && nodes[0].params['size'] === 1;
+  const [product, ...after] = isOfPlanes ? nodes.slice(1) : nodes;
   const geometryOf = product && kGeometries[product.kind];
   const output = outputs[0];
   if (!geometryOf || outputs.length !== 1 || output !== nodes.at(-1)!.outputs[0] || hints.length > 0 || !isStraight(program))
     return kOtherKind;
   const [xAt, weightAt] = product.inputs as [number, number];
   const [x, w, y] = [values[xAt]!, values[weightAt]!, values[output!]!];
-  const steps = stepsOf(program);
+  const steps = stepsOf(values, after);
   if (!steps || y.type !== 'f16') return kOtherKind;
   if ([...inputs, output!].some((value) => value !== weightAt && (values[value]!.layout || values[value]!.scaleLayout)))
     return new Refusal('layout', 'expected activations and vectors in rows');
@@ -181,22 +185,26 @@ export function matchTile(program: Program): TileMatch | Refusal {
   const positions = tensorPositions(program);
   const tensor = (value: number | null, part = 0): KernelArgument | undefined =>
     value === null ? undefined : { kind: 'input', index: positions.get(value)! + part };
+  const shape: TileShape = {
+    ...geometry,
+    n,
+    weight,
+    activation,
+    xScale,
+    bias: steps.bias !== null,
+    residual: steps.residual !== null,
+    pairs: steps.pairs,
+    steps: steps.steps,
+  };
+  const stem = isOfPlanes ? stemSizes(shape) : null;
+  if (isOfPlanes && !stem) return new Refusal('x', 'expected rows of pixels: these images are no stem');
   return {
-    shape: {
-      ...geometry,
-      n,
-      weight,
-      activation,
-      xScale,
-      bias: steps.bias !== null,
-      residual: steps.residual !== null,
-      pairs: steps.pairs,
-      steps: steps.steps,
-    },
+    shape,
     weight: weightAt,
-    after: nodes.slice(1).map(({ kind }) => kind),
+    after: after.map(({ kind }) => kind),
+    stem,
     operands: {
-      x: tensor(xAt),
+      x: tensor(nodes[0]!.inputs[0]!),
       ...(isQuantised(x.type) && { xScale: tensor(xAt, 1) }),
       weight: tensor(weightAt),
       ...(isQuantised(w.type) && { scale: tensor(weightAt, 1) }),

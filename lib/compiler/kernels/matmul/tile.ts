@@ -6,6 +6,7 @@ import type { Target } from '../../targets.js';
 import { defineFamily, Refusal, type Storage } from '../family.js';
 import type { KernelPlan, Tuning } from '../plan.js';
 import { withStorage } from './layouts.js';
+import { stemKernel } from './stem-kernel.js';
 import { contractedOf, rowsOf, type TileShape, type TileTuning, tileKernel, tileLayouts } from './tile-kernel.js';
 import { matchTile, type TileMatch } from './tile-shape.js';
 import { defaultTuning, tileCandidates } from './tile-tunings.js';
@@ -15,7 +16,8 @@ const kLeastRows = 33;
 /** Weights of a dense product from which on matmul/wide and the decoding products, whose memory keeps pace with them, are the faster ones. */
 const kMostWeights = 2 ** 21;
 
-function storageOf({ shape, weight }: TileMatch): ReadonlyMap<number, Storage> {
+function storageOf({ shape, weight, stem }: TileMatch): ReadonlyMap<number, Storage> {
+  if (stem) return new Map();
   const { weightLayout, scaleLayout } = tileLayouts({ ...shape, k: contractedOf(shape) });
   return new Map([[weight, { layout: { digits: weightLayout }, ...(scaleLayout && { scaleLayout: { digits: scaleLayout } }) }]]);
 }
@@ -31,8 +33,9 @@ function complete(shape: TileShape, given: Tuning, target: Target): TileTuning {
   return { ...defaultTuning(shape, hopper, processors), ...given };
 }
 
-function plan({ shape, operands }: TileMatch, name: string, given: Tuning, target: Target): KernelPlan {
-  const kernel = tileKernel(shape, name, complete(shape, given, target), deviceOf(target).processors);
+function plan({ shape, operands, stem }: TileMatch, name: string, given: Tuning, target: Target): KernelPlan {
+  const { processors } = deviceOf(target);
+  const kernel = stem ? stemKernel(shape, name, stem, processors) : tileKernel(shape, name, complete(shape, given, target), processors);
   return {
     includes: [kernel.header],
     definitions: kernel.text,
@@ -65,12 +68,13 @@ export const tile = defineFamily<TileMatch>({
     return withStorage(program, match, storageOf(match));
   },
   storage: storageOf,
-  configurations({ shape }, target) {
+  configurations({ shape, stem }, target) {
+    if (stem) return [{}];
     const { hopper, processors } = deviceOf(target);
     const first = defaultTuning(shape, hopper, processors);
     return [first, ...tileCandidates(shape, hopper)].map((tuning) => ({ ...tuning }));
   },
-  key: ({ shape, after }) => {
+  key: ({ shape, after, stem }) => {
     const { height, width, kernelY, kernelX, strideY, paddingY, paddingX, weight, activation, xScale } = shape;
     const image =
       kernelY * kernelX * strideY > 1
@@ -80,6 +84,7 @@ export const tile = defineFamily<TileMatch>({
       `m=${rowsOf(shape)} n=${shape.n} k=${contractedOf(shape)}`,
       ...image,
       `w=${weight} x=${activation}${xScale === 'one' ? ' per tensor' : ''}`,
+      ...(stem ? ['x=planes'] : []),
       ...(after.length > 0 ? [`post=${after.join('+')}`] : []),
     ].join(' ');
   },
