@@ -8,6 +8,7 @@
 // Usage: node bench/sanitize.mjs [--out FILE] [--tools memcheck,racecheck,initcheck,synccheck] [--formats int4,nf4,…]
 //   [--models llama2-tiny,bloom-tiny] [--batches 1,32] [--arch sm_90a] [--total-s 240] [--each-s 60] [--jobs 4] [--verify]
 //   [--folder DIR] keeps the checkpoints there, and builds only what is not there or is stale; [--build-only]
+//   [--prefer matmul/wide] asks a family of kernels before all others: small products of many tokens are matmul/tile's otherwise
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -61,6 +62,7 @@ function readOptions() {
         folder: { type: 'string' },
         verify: { type: 'boolean', default: false },
         'build-only': { type: 'boolean', default: false },
+        prefer: { type: 'string' },
         // What the processes under the tool are: one pass over a checkpoint's operators.
         pass: { type: 'string' },
         device: { type: 'string' },
@@ -93,17 +95,18 @@ function readOptions() {
     folder: values.folder && resolve(values.folder),
     verify: values.verify,
     buildOnly: values['build-only'],
+    prefer: values.prefer,
     pass: values.pass,
     device: values.device,
   };
 }
 
 /** Builds every checkpoint that is asked for below `folder`. */
-async function build({ formats, models, batches, arch }, folder) {
+async function build({ formats, models, batches, arch, prefer }, folder) {
   const load = (path) => import(new URL(`../dist/${path}`, import.meta.url));
-  const [{ buildCheckpoints }, { parseRequest }, { buildTargets, layoutTarget }, { designCheckpoint }, { tuningKey }] = await Promise.all(
-    ['build', 'request', 'targets', 'design', 'tune/tuned'].map((name) => load(`compiler/${name}.js`)),
-  );
+  const [{ buildCheckpoints }, { parseRequest }, { buildTargets, layoutTarget }, { designCheckpoint }, { tuningKey }, { families }] =
+    await Promise.all(['build', 'request', 'targets', 'design', 'tune/tuned', 'kernels/index'].map((name) => load(`compiler/${name}.js`)));
+  if (prefer !== undefined) families.prefer(prefer);
   // Several tokens per sequence go through another attention kernel; more than 64, through that in tiles.
   const lengths =
     formats.includes('fp16') && batches.some((batch) => batch > 1)

@@ -115,8 +115,15 @@ export function isApproximate(expression: Expression): boolean {
   );
 }
 
-/** The expression of an element as C text; `name` says how an input is written. */
-export function expressionText(expression: Expression, name: (index: number, part: number) => string): string {
+/**
+ * The expression of an element as C text; `name` says how an input is written.
+ * @param functions what operations are called instead of C's own functions and signs
+ */
+export function expressionText(
+  expression: Expression,
+  name: (index: number, part: number) => string,
+  functions: Readonly<Record<string, string>> = {},
+): string {
   const calls: Readonly<Partial<Record<Unary | Binary, string>>> = { min: 'fminf', max: 'fmaxf', exp: 'expf', tanh: 'tanhf', erf: 'erff' };
   const signs: Readonly<Partial<Record<Binary | Unary, string>>> = { add: '+', sub: '-', mul: '*', div: '/' };
   return fold<string>(
@@ -124,7 +131,8 @@ export function expressionText(expression: Expression, name: (index: number, par
     (leaf) => (leaf.op === 'input' ? name(leaf.index, leaf.part) : floatLiteral(leaf.value)),
     (op, parts) => {
       if (op === 'neg') return `(-${parts[0]!})`;
-      return calls[op] ? `${calls[op]}(${parts.join(', ')})` : `(${parts.join(` ${signs[op]} `)})`;
+      const call = functions[op] ?? calls[op];
+      return call ? `${call}(${parts.join(', ')})` : `(${parts.join(` ${signs[op]} `)})`;
     },
   );
 }

@@ -1,6 +1,9 @@
 // Dense products on a real GPU, each against the reference on the host: all formats and epilogues, shapes that no tile divides,
 // k of one group, one to 64 tokens, clusters and none, one pass and several; as machine code and, forced, from compute_80 PTX.
 import { beforeAll, describe, it } from 'vitest';
+import { thin } from '../../lib/compiler/kernels/matmul/thin.js';
+import { vector } from '../../lib/compiler/kernels/matmul/vector.js';
+import { warpgroup } from '../../lib/compiler/kernels/matmul/warpgroup.js';
 import { isMx, weightFormat } from '../../lib/formats/index.js';
 import { denseShape, type DenseShapeV1, kKernelWeights } from '../fixtures/programs.js';
 import { missingForOperators, type OperatorCase, verifyOperators } from './operator-checkpoint.js';
@@ -13,7 +16,7 @@ beforeAll(async () => {
 const kWeights = kKernelWeights.map(({ id }) => id);
 
 function caseOf(name: string, weight: string, over: Partial<DenseShapeV1> & { m: number }, tuning = {}): OperatorCase {
-  return { name, operator: denseShape(weight, { n: 2141, k: 256, ...over }), tuning };
+  return { name, operator: denseShape(weight, { n: 2141, k: 256, ...over }), among: [vector, thin, warpgroup], tuning };
 }
 
 /** A format's products of `m` tokens: one tile and one group of k, SiLU, GELU with a residual on rows that no tile divides. */

@@ -2,6 +2,7 @@
 // host: all formats and epilogues, tokens and rows that no tile divides, results in rows and in panels, clusters and none; as machine
 // code and, forced, from compute_80 PTX.
 import { beforeAll, describe, it } from 'vitest';
+import { wide } from '../../lib/compiler/kernels/matmul/wide.js';
 import { panelLayout } from '../../lib/compiler/kernels/panels.js';
 import { weightFormat } from '../../lib/formats/index.js';
 import type { Program } from '../../lib/operators/program.js';
@@ -24,7 +25,7 @@ function intoPanels(program: Program): Program {
 
 function product(name: string, weight: string, over: Partial<DenseShapeV1> & { m: number }, panels: boolean, tuning = {}): OperatorCase {
   const program = plainDense(denseShape(weight, over));
-  return { name: `${weight}_${name}`, operator: panels ? intoPanels(program) : program, tuning };
+  return { name: `${weight}_${name}`, operator: panels ? intoPanels(program) : program, among: [wide], tuning };
 }
 
 /** A format's products: every epilogue, ends of tiles along the tokens and the rows, short and odd numbers of panels. */

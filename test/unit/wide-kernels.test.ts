@@ -48,7 +48,7 @@ describe('wide products', () => {
     for (const weight of kWeights) {
       for (const group of weightFormat(weight).weight.groups) {
         for (const over of [{ n: 200 }, { n: 384, function: 'silu_mul' as const }]) {
-          const { weightLayout, scaleLayout } = storedProgram(shapeOf(weight, { ...over, group, k: 1280 }));
+          const { weightLayout, scaleLayout } = storedProgram(shapeOf(weight, { ...over, group, k: 1280 }), [wide]);
           expect([axisExtent(weightLayout!, 'n'), axisExtent(weightLayout!, 'k')]).toEqual([Math.ceil(over.n / 128) * 128, 1280]);
           checkLayout(weightLayout!, [
             { name: 'n', extent: over.n },
@@ -61,7 +61,7 @@ describe('wide products', () => {
   });
 
   it('keep gates beside their ups', () => {
-    const { weightLayout } = storedProgram(shapeOf('fp16', { n: 512, function: 'silu_mul' }));
+    const { weightLayout } = storedProgram(shapeOf('fp16', { n: 512, function: 'silu_mul' }), [wide]);
     const rows = axisOffsets(weightLayout!, 'n');
     // Eight rows of 16 bytes of each of eight pieces: gate rows 0 to 7, then up rows 0 to 7.
     expect([rows[0], rows[1], rows[8]! - rows[0]!, rows[256]! - rows[0]!]).toEqual([0, 8, 2 * 512, 512]);
@@ -93,13 +93,17 @@ describe('wide products', () => {
   });
 
   it('are fed by copies that fill what panels are padded with, where a kernel writes rows', () => {
-    const format = { weight: 'fp16', activation: 'fp16', group: -1 as const };
-    const { planned } = designCheckpoint({ model: 'llama2-tiny', batch: 130, seq: 1, layers: 1, format, seed: 1 }, null);
-    const [copy, ...others] = planned.filter(({ operator }) => operator.program.nodes[0]!.kind === 'relayout');
-    expect([copy!.operator.family.id, others.length]).toEqual(['simple/elementwise', 0]);
+    const graph = new GraphBuilder();
+    const x = graph.input('x', [
+      { name: 'm', extent: 130 },
+      { name: 'c', extent: 2048 },
+    ]);
+    const [copy, ...others] = lower(graph.finish([graph.dense('a', x, 2048, false)]), layoutTarget).operators;
+    expect([copy!.family.id, ...others.map(({ family }) => family.id)]).toEqual(['simple/elementwise', 'matmul/wide']);
+    const { definitions } = copy!.family.plan(copy!.match, 'copy', {}, { target: layoutTarget, next: null });
     // 136 places for 130 rows.
-    expect(copy!.plan.definitions).toContain(`if (i >= INT64_C(${136 * 512})) return;`);
-    expect(copy!.plan.definitions).toContain('!(a0 < 130) ? 0.0f :');
+    expect(definitions).toContain(`if (i >= INT64_C(${136 * 2048})) return;`);
+    expect(definitions).toContain('!(a0 < 130) ? 0.0f :');
   });
 
   it('write panels where the last tile is half full, too, and none with a residual', () => {
@@ -111,22 +115,22 @@ describe('wide products', () => {
       ]);
       const product = graph.dense('a', x, rows, false);
       const sum = residual ? graph.node('add', 'residual', [product, x]) : product;
-      const { operators } = lower(graph.finish([graph.dense('b', sum, 512, false)]), layoutTarget);
+      const { operators } = lower(graph.finish([graph.dense('b', sum, 2048, false)]), layoutTarget);
       return operators.map(({ family, program }) => [family.id, isInPanels(program.values[program.outputs[0]!]!)]);
     };
     const copy = ['simple/elementwise', true];
-    for (const rows of [512, 192]) expect(panelsOf(rows, false)).toEqual([copy, ['matmul/wide', true], ['matmul/wide', false]]);
-    expect(panelsOf(512, true)).toEqual([copy, ['matmul/wide', false], copy, ['matmul/wide', false]]);
+    for (const rows of [2048, 1984]) expect(panelsOf(rows, false)).toEqual([copy, ['matmul/wide', true], ['matmul/wide', false]]);
+    expect(panelsOf(2048, true)).toEqual([copy, ['matmul/wide', false], copy, ['matmul/wide', false]]);
   });
 
   it('share quantised tokens with kernels that read rows: they are quantised once more, in rows', () => {
     const graph = new GraphBuilder();
     const x = graph.input('x', [
       { name: 'm', extent: 66 },
-      { name: 'c', extent: 512 },
+      { name: 'c', extent: 4096 },
     ]);
     const h = graph.norm('norm', x, 'rms', 1e-5);
-    const both = graph.finish([graph.dense('a', h, 256, false), graph.dense('b', h, 256, false)]);
+    const both = graph.finish([graph.dense('a', h, 1024, false), graph.dense('b', h, 1024, false)]);
     const mixed = quantiseGraph(
       both,
       ({ kind, name }) => (kind === 'dense' ? { weight: name === 'a' ? 'int1' : 'int4', input: 'int8' } : null),

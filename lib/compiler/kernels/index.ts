@@ -12,6 +12,7 @@ import { depthwise } from './depthwise.js';
 import { type Family, Refusal } from './family.js';
 import { flash } from './flash.js';
 import { thin } from './matmul/thin.js';
+import { tile } from './matmul/tile.js';
 import { vector } from './matmul/vector.js';
 import { warpgroup } from './matmul/warpgroup.js';
 import { wide } from './matmul/wide.js';
@@ -19,13 +20,21 @@ import { simpleFamilies } from './simple/index.js';
 
 /** Families in the order in which they are asked. */
 class RankedFamilies {
-  private readonly specific: Family[] = [vector, thin, warpgroup, wide, activation, depthwise, attentionRows, attention, flash];
+  private readonly specific: Family[] = [tile, vector, thin, warpgroup, wide, activation, depthwise, attentionRows, attention, flash];
 
   /** Adds one before all others. @throws LadderError `BAD_ARGUMENT` for an id that is taken */
   add(family: Family): void {
     if (this.all().some(({ id }) => id === family.id))
       throw new LadderError('BAD_ARGUMENT', `there is a kernel family ${JSON.stringify(family.id)} already`, { id: family.id });
     this.specific.unshift(family);
+  }
+
+  /** Asks one of them before all others, so that it plans what others rank before. @throws LadderError `BAD_ARGUMENT` for an unknown id */
+  prefer(id: string): void {
+    const at = this.specific.findIndex((family) => family.id === id);
+    if (at < 0)
+      throw new LadderError('BAD_ARGUMENT', `expected one of ${this.specific.map((one) => one.id).join(', ')} but received ${id}`, { id });
+    this.specific.unshift(...this.specific.splice(at, 1));
   }
 
   all(): readonly Family[] {

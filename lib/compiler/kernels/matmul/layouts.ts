@@ -54,7 +54,11 @@ export function denseLayouts(
 }
 
 /** A match whose weight, where its stored order is known already, is stored as `storage` says. */
-export function withStorage<M extends DenseMatch>({ values }: Program, match: M, storage: ReadonlyMap<number, Storage>): M | Refusal {
+export function withStorage<M extends Pick<DenseMatch, 'weight'>>(
+  { values }: Program,
+  match: M,
+  storage: ReadonlyMap<number, Storage>,
+): M | Refusal {
   const { layout, scaleLayout } = values[match.weight]!;
   const wanted = storage.get(match.weight);
   const isOther = (given: Storage['layout'], own: Storage['layout']): boolean => given !== undefined && !isSameLayout(given, own);

@@ -1,0 +1,251 @@
+/**
+ * The kernel of native/kernels/matmul/tile: what it computes as a flat record, stored orders, tunings that fit, generated text, and the
+ * shared memory that a tuning takes, mirrored from the kernel (the generated text asserts that both agree).
+ */
+import { LadderError } from '../../../errors.js';
+import { formats, isMx, weightFormat } from '../../../formats/index.js';
+import type { LayoutDigit } from '../../../native.js';
+import { kSharedLimitBytes, weightBits } from './template.js';
+
+/** Bytes of x along k that a stage holds of every row. */
+const kPanelBytes = 128;
+/** Weight rows of a chunk. */
+const kChunkRows = 8;
+/** Outputs that a warp turns at a time, at most. */
+const kTurnOutputs = 64;
+/** Rows of sums are this far from a multiple of 128 bytes. */
+const kTurnPadBytes = 32;
+/** Shared memory that each block takes beside its own. */
+const kReservedBytes = 1024;
+/** Taps that a row's mask has. */
+const kMostTaps = 12;
+
+/** A product as the kernel sees it. A dense one has an image of one place per row. */
+export interface TileShape {
+  readonly images: number;
+  readonly height: number;
+  readonly width: number;
+  readonly channels: number;
+  readonly kernelY: number;
+  readonly kernelX: number;
+  readonly strideY: number;
+  readonly strideX: number;
+  readonly paddingY: number;
+  readonly paddingX: number;
+  readonly outHeight: number;
+  readonly outWidth: number;
+  readonly n: number;
+  /** Ids of formats. */
+  readonly weight: string;
+  readonly activation: string;
+  /** Scales of x: none (MX: those of its blocks), one per row, one of all. */
+  readonly xScale: 'none' | 'row' | 'one';
+  readonly bias: boolean;
+  readonly residual: boolean;
+  /** Whether outputs i and i + n/2 make one. */
+  readonly pairs: boolean;
+  /** What follows the sums, C++ expressions of `value` (the first one's also of `paired`) and `residual`, one after the other. */
+  readonly steps: readonly string[];
+}
+
+export interface TileTuning {
+  /** Of a tile, and of a warp's part of it. */
+  readonly rows: number;
+  readonly outputs: number;
+  readonly warpRows: number;
+  readonly warpOutputs: number;
+  readonly stages: number;
+  /** Blocks of a cluster that share out k. */
+  readonly split: number;
+  /** Blocks on a multiprocessor. */
+  readonly resident: number;
+  /** 1: by wgmma (sm_90a), 64 rows × all outputs of a tile per warpgroup; warpRows is 16 then. */
+  readonly wgmma: number;
+}
+
+export function rowsOf({ images, outHeight, outWidth }: TileShape): number {
+  return images * outHeight * outWidth;
+}
+
+export function contractedOf({ kernelY, kernelX, channels }: TileShape): number {
+  return kernelY * kernelX * channels;
+}
+
+function panelK(weight: string): number {
+  return weight === 'fp16' ? kPanelBytes / 2 : kPanelBytes;
+}
+
+export function panelsOf(shape: TileShape): number {
+  return Math.ceil(contractedOf(shape) / panelK(shape.weight));
+}
+
+const k = (stride: number, size: number): LayoutDigit => ({ axis: 'k', stride, size });
+const n = (stride: number, size: number): LayoutDigit => ({ axis: 'n', stride, size });
+
+/** Chunks of 8 rows of a panel, each contiguous, drawn in native/kernels/matmul/tile/tile.cuh; n and k are padded to whole chunks. */
+export function tileLayouts(shape: Pick<TileShape, 'n' | 'weight' | 'pairs'> & { readonly k: number }): {
+  readonly weightLayout: readonly LayoutDigit[];
+  readonly scaleLayout: readonly LayoutDigit[] | null;
+} {
+  const { weight, pairs } = shape;
+  const chunks = pairs ? [n(kChunkRows, shape.n / 2 / kChunkRows), n(shape.n / 2, 2)] : [n(kChunkRows, Math.ceil(shape.n / kChunkRows))];
+  const panel = panelK(weight);
+  const panels = Math.ceil(shape.k / panel);
+  const row = n(1, kChunkRows);
+  const chunk = ((): readonly LayoutDigit[] => {
+    switch (weightBits(weight)) {
+      case 4:
+        return [k(32, 4), row, k(4, 4), k(1, 4), k(16, 2)];
+      case 1:
+        return [row, k(4, 4), k(1, 4), k(32, 4), k(16, 2)];
+      default:
+        return [k(panel / 8, 8), row, k(1, panel / 8)];
+    }
+  })();
+  return {
+    weightLayout: [...chunks, k(panel, panels), ...chunk],
+    scaleLayout: isMx(weightFormat(weight)) ? [...chunks, k(4, panels), row, k(1, 4)] : null,
+  };
+}
+
+/** Bytes of shared memory. */
+export function tileSharedBytes(shape: TileShape, { rows, outputs, warpRows, warpOutputs, stages, split, wgmma }: TileTuning): number {
+  const { weight, pairs, bias } = shape;
+  const mx = isMx(weightFormat(weight));
+  const weightBytes = (outputs * panelK(weight) * (wgmma ? Math.max(8, weightBits(weight)) : weightBits(weight))) / 8;
+  const stage = Math.ceil((rows * kPanelBytes + weightBytes + (mx ? 4 * (rows + outputs) : 0)) / 128) * 128;
+  const warps = (rows / warpRows) * (outputs / warpOutputs);
+  const turned = Math.min(warpOutputs, wgmma && !pairs ? kTurnOutputs / 2 : kTurnOutputs);
+  const terms = ((isScaled(weight) ? 1 : 0) + (bias ? 1 : 0)) * outputs * 2;
+  if (split > 1) return Math.max(stages * stage, rows * (outputs * 4 + kTurnPadBytes)) + terms;
+  const turns = warps * (turned / (pairs ? 16 : 8) < 4 ? 16 : 8) * (turned * 4 + kTurnPadBytes);
+  return stages * stage + turns + (Math.ceil((stages - 1) / panelsOf(shape)) + 2) * terms;
+}
+
+/** Whether weights have scales of their rows. */
+function isScaled(weight: string): boolean {
+  return weight !== 'fp16' && !isMx(weightFormat(weight));
+}
+
+export function tileThreads({ rows, outputs, warpRows, warpOutputs }: TileTuning): number {
+  return (rows / warpRows) * (outputs / warpOutputs) * 32;
+}
+
+export function tilesOf(shape: TileShape, { rows, outputs }: Pick<TileTuning, 'rows' | 'outputs'>): number {
+  return Math.ceil(rowsOf(shape) / rows) * Math.ceil(shape.n / outputs);
+}
+
+/** Why a tuning does not fit a product, or null. */
+export function tileMisfit(shape: TileShape, tuning: TileTuning): string | null {
+  const { rows, outputs, warpRows, warpOutputs, stages, split, resident, wgmma } = tuning;
+  const threads = tileThreads(tuning);
+  const shared = tileSharedBytes(shape, tuning);
+  const widths = wgmma ? [32, 64, 128, 256] : shape.pairs ? [32, 64] : [16, 32, 64];
+  if (rows % warpRows !== 0 || outputs % warpOutputs !== 0 || warpRows % 16 !== 0 || !widths.includes(warpOutputs))
+    return `expected warps of 16 rows and ${widths.join(', ')} outputs that divide a tile of ${rows} × ${outputs}`;
+  if (wgmma && (rows % 64 !== 0 || warpRows !== 16 || warpOutputs !== outputs || isMx(weightFormat(shape.weight))))
+    return `expected tiles of 64 rows, and warps of 16 rows and all outputs, for wgmma`;
+  if (threads < 128 || threads * resident > 1024 || rows % 32 !== 0)
+    return `expected 128 to ${Math.floor(1024 / resident)} threads but received ${threads}`;
+  if (stages < 2) return `expected at least 2 stages but received ${stages}`;
+  if (split > Math.min(8, panelsOf(shape)))
+    return `expected at most ${Math.min(8, panelsOf(shape))} blocks to share out k but received ${split}`;
+  const limit = Math.floor((kSharedLimitBytes + kReservedBytes) / resident) - kReservedBytes;
+  if (shared > limit) return `${stages} stages take ${shared} bytes of shared memory, more than ${limit}, a share of ${resident} blocks`;
+  return null;
+}
+
+/** Whether x is read by units that cp.async copies, each of one tap. */
+export function isGathered({ channels, weight, kernelY, kernelX }: TileShape): boolean {
+  return (channels * (weight === 'fp16' ? 2 : 1)) % 4 === 0 && kernelY * kernelX <= kMostTaps;
+}
+
+/** A kernel's text and launch. */
+export interface TileKernel {
+  /** Below native/kernels. */
+  readonly header: string;
+  readonly text: string;
+  readonly blocks: number;
+  readonly threads: number;
+  readonly sharedBytes: number;
+  /** Members of TileArguments that are its parameters, in order. */
+  readonly members: readonly string[];
+}
+
+const kMemberTypes: Readonly<Record<string, string>> = {
+  x: 'const void*',
+  xScale: 'const void*',
+  weight: 'const uint8_t*',
+  scale: 'const void*',
+  bias: 'const __half*',
+  residual: 'const __half*',
+  y: '__half*',
+};
+
+/** A template of native/kernels/matmul/tile: its header, function and class, and what of it depends on the tuning. */
+interface TileTemplate {
+  readonly header: string;
+  readonly kernel: string;
+  readonly type: string;
+  readonly blocks: number;
+  readonly threads: number;
+  readonly sharedBytes: number;
+}
+
+/** Text of a configuration and its kernel. */
+export function instantiate(shape: TileShape, name: string, tuning: TileTuning, template: TileTemplate): TileKernel {
+  const { header, kernel, type, blocks, threads, sharedBytes } = template;
+  const mx = isMx(weightFormat(shape.weight));
+  const scaled = isScaled(shape.weight);
+  const members = [
+    'x',
+    ...(shape.xScale !== 'none' || mx ? ['xScale'] : []),
+    'weight',
+    ...(scaled || mx ? ['scale'] : []),
+    ...(shape.bias ? ['bias'] : []),
+    ...(shape.residual ? ['residual'] : []),
+    'y',
+  ];
+  const { images, height, width, channels, kernelY, kernelX, strideY, strideX, paddingY, paddingX, outHeight, outWidth } = shape;
+  const text = [
+    `struct ${name}_config {`,
+    `  static constexpr ladder::WeightFormat kWeight = ladder::WeightFormat::${formats.get(shape.weight).weight!.enumerator!};`,
+    `  static constexpr int kImages = ${images}, kHeight = ${height}, kWidth = ${width}, kChannels = ${channels}, kN = ${shape.n};`,
+    `  static constexpr int kKernelY = ${kernelY}, kKernelX = ${kernelX}, kStrideY = ${strideY}, kStrideX = ${strideX};`,
+    `  static constexpr int kPaddingY = ${paddingY}, kPaddingX = ${paddingX}, kOutHeight = ${outHeight}, kOutWidth = ${outWidth};`,
+    `  static constexpr bool kScaled = ${scaled}, kRowScales = ${shape.xScale === 'row'}, kOneScale = ${shape.xScale === 'one'};`,
+    `  static constexpr bool kBias = ${shape.bias}, kPairs = ${shape.pairs}, kResidual = ${shape.residual}, kWgmma = ${tuning.wgmma === 1};`,
+    `  static constexpr int kTileRows = ${tuning.rows}, kTileOutputs = ${tuning.outputs}, kWarpRows = ${tuning.warpRows}, kWarpOutputs = ${tuning.warpOutputs};`,
+    `  static constexpr int kStages = ${tuning.stages}, kSplit = ${tuning.split}, kBlocks = ${blocks};`,
+    '  __device__ __forceinline__ static float apply(float value, float paired, float residual) {',
+    ...shape.steps.map((step) => `    value = ${step};`),
+    '    return value;',
+    '  }',
+    '};',
+    `extern "C" __global__ void ${tuning.split > 1 ? `LADDER_TILE_CLUSTER(${tuning.split}) ` : ''}__launch_bounds__(${threads}, ${tuning.resident}) ${name}(${members.map((member) => `${kMemberTypes[member]!} ${member}`).join(', ')}) {`,
+    '  ladder::TileArguments p{};',
+    ...members.map((member) => `  p.${member} = ${member};`),
+    `  ladder::${kernel}<${name}_config>(p);`,
+    '}',
+    `static_assert(ladder::${type}<${name}_config>::kSharedBytes == ${sharedBytes} && ladder::${type}<${name}_config>::kBlockThreads == ${threads});`,
+  ].join('\n');
+  return { header, text, blocks, threads, sharedBytes, members };
+}
+
+/**
+ * @param processors multiprocessors that blocks are spread over
+ * @throws LadderError `BAD_ARGUMENT` when the tuning does not fit
+ */
+export function tileKernel(shape: TileShape, name: string, tuning: TileTuning, processors: number): TileKernel {
+  const reason = tileMisfit(shape, tuning);
+  if (reason !== null) throw new LadderError('BAD_ARGUMENT', reason, { ...tuning });
+  const tiles = tilesOf(shape, tuning);
+  return instantiate(shape, name, tuning, {
+    ...(tuning.wgmma
+      ? { header: 'matmul/tile/tile_groups.cuh', kernel: 'tileGroupsProduct', type: 'TileGroups' }
+      : { header: 'matmul/tile/tile.cuh', kernel: 'tileProduct', type: 'Tile' }),
+    blocks: tuning.split > 1 ? tiles * tuning.split : Math.min(tiles, processors * tuning.resident),
+    threads: tileThreads(tuning),
+    sharedBytes: tileSharedBytes(shape, tuning),
+  });
+}

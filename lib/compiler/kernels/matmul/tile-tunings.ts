@@ -1,0 +1,97 @@
+/**
+ * Which tunings of native/kernels/matmul/tile are worth trying, and which one is taken where nobody has tuned: rules read off
+ * measurements of the products of four networks on an H100 (bench/NOTES.md).
+ */
+import { isMx, weightFormat } from '../../../formats/index.js';
+import { kBlocksByCluster, kSharedLimitBytes, weightBits } from './template.js';
+import { panelsOf, type TileShape, type TileTuning, tileMisfit, tileSharedBytes, tilesOf } from './tile-kernel.js';
+
+/** By wgmma: a warp has 16 rows and all outputs. */
+function groups(rows: number, outputs: number, stages: number, resident: number, split = 1): TileTuning {
+  return { rows, outputs, warpRows: 16, warpOutputs: outputs, stages, split, resident, wgmma: 1 };
+}
+
+/** By mma.sync. */
+function warps(rows: number, outputs: number, warpRows: number, warpOutputs: number, stages: number, resident: number): TileTuning {
+  return { rows, outputs, warpRows, warpOutputs, stages, split: 1, resident, wgmma: 0 };
+}
+
+/** Blocks that share out k, and the tiles that they do it with. */
+const kSplits: readonly TileTuning[] = [2, 4, 8].flatMap((split) => [groups(64, 64, 13, 1, split), groups(64, 32, 16, 1, split)]);
+
+const kGroups: readonly TileTuning[] = [
+  groups(128, 128, 3, 2),
+  groups(128, 256, 4, 1),
+  groups(128, 128, 5, 1),
+  groups(64, 128, 4, 2),
+  groups(128, 64, 4, 2),
+  groups(128, 64, 2, 3),
+  groups(64, 64, 12, 1),
+  groups(64, 64, 4, 3),
+  groups(64, 32, 16, 1),
+  groups(64, 32, 4, 4),
+  ...kSplits,
+];
+
+const kWarps: readonly TileTuning[] = [
+  warps(128, 128, 64, 64, 3, 2),
+  warps(128, 128, 32, 64, 3, 1),
+  warps(128, 64, 32, 64, 4, 2),
+  warps(128, 64, 32, 64, 2, 2),
+  warps(64, 64, 32, 32, 4, 2),
+  warps(32, 64, 16, 32, 4, 3),
+];
+
+/** As many of a tuning's stages as there are panels to fill and shared memory to hold. */
+function trimmed(shape: TileShape, tuning: TileTuning, limit: number): TileTuning {
+  let stages = Math.max(2, Math.min(tuning.stages, Math.ceil(panelsOf(shape) / tuning.split) + 1));
+  while (stages > 2 && tileSharedBytes(shape, { ...tuning, stages }) > limit) stages -= 1;
+  return { ...tuning, stages };
+}
+
+/** FP8's sums need twice the registers where they are promoted. */
+function isPromoted(shape: TileShape): boolean {
+  return weightBits(shape.weight) === 8 && !isMx(weightFormat(shape.weight)) && panelsOf(shape) > 2;
+}
+
+/** Whether rows of x and of y begin at multiples of 16 bytes. */
+function isAligned({ channels, n, weight }: TileShape): boolean {
+  return (channels * Math.max(8, weightBits(weight) === 16 ? 16 : 8)) % 128 === 0 && n % 8 === 0;
+}
+
+/** Candidates that fit, for GPUs with or without wgmma and clusters. */
+export function tileCandidates(shape: TileShape, hopper: boolean): readonly TileTuning[] {
+  const sums = isPromoted(shape) ? 2 : 1;
+  const all = hopper && !isMx(weightFormat(shape.weight)) && isAligned(shape) ? kGroups : kWarps;
+  return all
+    .map((tuning) => trimmed(shape, tuning, kSharedLimitBytes / tuning.resident - 1024))
+    .filter((tuning) => !tuning.wgmma || (sums * tuning.outputs) / 2 + 56 <= 65536 / (tuning.rows * 2 * tuning.resident))
+    .filter((tuning) => tileMisfit(shape, tuning) === null);
+}
+
+/** What a tile takes on a multiprocessor that does nothing else, in microseconds: start and end, and a panel's products or copies. */
+export function costOf(shape: TileShape, tuning: TileTuning, processors: number): number {
+  const { rows, outputs, resident, split, stages, wgmma } = tuning;
+  const panels = Math.ceil(panelsOf(shape) / split);
+  const perProcessor = Math.ceil((tilesOf(shape, tuning) * split) / (split === 1 ? processors : kBlocksByCluster[split]!));
+  const busy = Math.min(resident, perProcessor);
+  const bytes = weightBits(shape.weight) === 16 ? 2 : 1;
+  // Of a panel: products at the tensor cores' rate, both operands through shared memory, and copies from L2 of so many stages at once.
+  const products = (rows * outputs * 64) / (bytes === 1 && weightBits(shape.weight) < 8 ? 3.0e6 : wgmma ? 3.0e6 : 1.9e6);
+  const shared = ((rows + outputs) * 128 + (rows / 64) * (64 + outputs) * 128) / 190e3;
+  const copies = ((rows + outputs) * 128) / 150e3;
+  const latency = 0.9 / Math.max(1, stages - 1);
+  // Two stages leave nothing to do while one of them is filled.
+  const panel = Math.max(products, shared, copies, latency / busy) * (stages === 2 && panels > 2 ? 1.3 : 1);
+  // Results to memory, residuals from it: 3 TB/s for all.
+  const result = (rows * outputs * 2 * (shape.residual ? 2 : 1)) / ((2.6e6 / processors) * split);
+  const overlap = busy > 1 ? 0.25 : 1;
+  const join = split === 1 ? 0 : 0.7 + 0.12 * split;
+  return perProcessor * (panels * panel + overlap * (0.35 + result) + (1 - overlap) * Math.max(0, result - panels * panel)) + join;
+}
+
+/** The cheapest candidate. */
+export function defaultTuning(shape: TileShape, hopper: boolean, processors: number): TileTuning {
+  const candidates = tileCandidates(shape, hopper);
+  return candidates.reduce((best, one) => (costOf(shape, one, processors) < costOf(shape, best, processors) ? one : best));
+}

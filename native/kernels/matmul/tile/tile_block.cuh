@@ -1,0 +1,101 @@
+// A block of tile.cuh: what it is given, what its constants follow from a configuration, and where everything lies in shared memory
+// and in the stored weights.
+#pragma once
+#include <type_traits>
+
+#include "core/copy_async.cuh"
+#include "formats/decode.cuh"
+#include "formats/quantise.cuh"
+
+/// Blocks per cluster, where there are clusters.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define LADDER_TILE_CLUSTER(blocks) __cluster_dims__(blocks, 1, 1)
+#else
+#define LADDER_TILE_CLUSTER(blocks)
+#endif
+
+namespace ladder {
+
+/// Absent operands are null. FP16 unless said otherwise.
+struct TileArguments {
+  const void* x;           ///< [images, height, width, channels] FP16, or codes of a byte; a dense product: [m, k]
+  const void* xScale;      ///< FP32, of each row or one of all; MX: E8M0 of every 32 channels
+  const uint8_t* weight;   ///< chunks, as tile.cuh draws them
+  const void* scale;       ///< [n]; MX: E8M0, [n / 8][k / 128][8][4]
+  const __half* bias;      ///< [n]
+  const __half* residual;  ///< [m, outputs]
+  __half* y;               ///< [m, outputs]
+};
+
+template <class C>
+struct TileBlock {
+  using T = FormatTraits<C::kWeight>;
+
+  // Operands: FP16; FP8, which becomes FP16; MX, which becomes BF16; integers of a byte against 4 or 1 bits.
+  static constexpr bool kMx = T::kIsMx, kFp8 = T::kIsFp8 && !kMx, kInteger = T::kIsNibble || T::kIsInt1;
+  static_assert(C::kWeight != WeightFormat::kNf4);
+  static constexpr int kXBytes = C::kWeight == WeightFormat::kFp16 ? 2 : 1;
+  using Sum = std::conditional_t<kInteger, int32_t, float>;
+  /// What sums are to be multiplied by, but for scales: integers of 4 bits lie in the upper half of their byte.
+  static constexpr float kSumScale = kMx ? 1 << MxBf16<C::kWeight>::kLift : T::kIsNibble ? 1.0f / 16 : T::kProductScale;
+
+  // k: taps of the kernel, each of kChannels. A panel is 128 bytes of x along k; what is past k is zero in x.
+  static constexpr int kTaps = C::kKernelY * C::kKernelX, kK = kTaps * C::kChannels;
+  static constexpr int kPanelK = 128 / kXBytes, kPanels = (kK + kPanelK - 1) / kPanelK;
+  /// Whether row after row of x is what is multiplied.
+  static constexpr bool kLinear = kTaps == 1 && C::kStrideY == 1 && C::kStrideX == 1 && C::kPaddingY == 0 && C::kPaddingX == 0;
+  static constexpr int kM = C::kImages * C::kOutHeight * C::kOutWidth;
+  static constexpr int kRowBytes = C::kChannels * kXBytes;
+
+  // Weights: 8 rows of a panel are a chunk.
+  static constexpr int kChunkBytes = 8 * kPanelK * T::Record::kBits / 8, kChunks = (C::kN + 7) / 8;
+  /// Outputs: with kPairs, of two rows each, which lie in chunks beside each other.
+  static constexpr int kOutputs = C::kPairs ? C::kN / 2 : C::kN;
+  static_assert(!C::kPairs || C::kN % 16 == 0);
+
+  // Tiles of rows × weight rows, the blocks of a cluster that share out a tile's panels, and a block's warps.
+  static constexpr int kRowTiles = (kM + C::kTileRows - 1) / C::kTileRows, kOutTiles = (C::kN + C::kTileOutputs - 1) / C::kTileOutputs;
+  static constexpr int kTiles = kRowTiles * kOutTiles;
+  static_assert(C::kSplit == 1 || (C::kSplit <= kPanels && C::kBlocks == kTiles * C::kSplit));
+  static constexpr int kWarpsM = C::kTileRows / C::kWarpRows, kWarpsN = C::kTileOutputs / C::kWarpOutputs;
+  static_assert(C::kTileRows % C::kWarpRows == 0 && C::kTileOutputs % C::kWarpOutputs == 0);
+  static constexpr int kBlockThreads = kWarpsM * kWarpsN * 32;
+  /// A warp's products: 16 rows × 8 weight rows each.
+  static constexpr int kRowBlocks = C::kWarpRows / 16, kOutBlocks = C::kWarpOutputs / 8;
+  static_assert(C::kWarpRows % 16 == 0 && C::kWarpOutputs % 16 == 0);
+
+  // Shared memory: the ring of stages, then places where warps turn their sums. A split tile's sums take the ring's place.
+  /// Whether weights are decoded on their way into a stage, to bytes as FP8 has them.
+  static constexpr bool kDecoded = C::kWgmma && kInteger;
+  static constexpr int kTokenBytes = C::kTileRows * 128, kWeightBytes = C::kTileOutputs / 8 * (kDecoded ? 1024 : kChunkBytes);
+  static constexpr int kWeightsAt = kTokenBytes, kXScalesAt = kWeightsAt + kWeightBytes;
+  static constexpr int kScalesAt = kXScalesAt + (kMx ? C::kTileRows * 4 : 0);
+  static constexpr int kStageBytes = (kScalesAt + (kMx ? C::kTileOutputs * 4 : 0) + 127) / 128 * 128;
+  static_assert(C::kStages >= 2);
+  static constexpr int kTurnAt = C::kStages * kStageBytes;
+  /// Rows of sums lie 32 bytes apart from a multiple of 128: lanes that store eight rows at once meet all banks.
+  /// A warp turns 8 rows, or 16 so that all lanes have some of them, of up to 64 outputs, or 32 where more warps are to do so.
+  static constexpr int kTurnMost = C::kWgmma && !C::kPairs ? 32 : 64,
+                       kTurnOutputs = C::kWarpOutputs < kTurnMost ? C::kWarpOutputs : kTurnMost;
+  static constexpr int kRowVectors = kTurnOutputs / (C::kPairs ? 16 : 8), kTurnRows = kRowVectors < 4 ? 16 : 8;
+  static constexpr int kTurnPitch = kTurnOutputs * 4 + 32, kTurnBytes = kTurnRows * kTurnPitch;
+  static constexpr int kSumPitch = C::kTileOutputs * 4 + 32, kSumBytes = C::kTileRows * kSumPitch;
+  static constexpr int kTurnsBytes = C::kSplit > 1 ? 0 : kWarpsM * kWarpsN * kTurnBytes;
+  /// Scales and biases of a tile's weight rows: of the tile before, of this one, and of all whose stages are on their way.
+  static constexpr int kTermSlots = C::kSplit > 1 ? 1 : (C::kStages - 2 + kPanels) / kPanels + 2;
+  static constexpr int kTermBytes = (C::kScaled + C::kBias) * C::kTileOutputs * 2;
+  static constexpr int kTermsAt = C::kSplit > 1 && kSumBytes > kTurnAt ? kSumBytes : kTurnAt + kTurnsBytes;
+  static constexpr int kSharedBytes = kTermsAt + kTermSlots * kTermBytes;
+  __device__ __forceinline__ static int termsOf(int tile) {
+    return kTermsAt + (C::kSplit > 1 ? 0 : tile / C::kBlocks % kTermSlots * kTermBytes);
+  }
+
+  /// Panels of a block of a cluster: [first, first of the next one).
+  __device__ __forceinline__ static int firstPanel(int rank) { return kPanels * rank / C::kSplit; }
+
+  /// A tile's first row and weight row. All tiles of the same rows follow each other: blocks at work together read them once.
+  __device__ __forceinline__ static int rowOf(int tile) { return tile / kOutTiles * C::kTileRows; }
+  __device__ __forceinline__ static int outputOf(int tile) { return tile % kOutTiles * C::kTileOutputs; }
+};
+
+}  // namespace ladder

@@ -1,0 +1,361 @@
+// How a block of tile.cuh brings its operands into the ring: all threads copy, and what a stage takes is shared out evenly between
+// the steps of the products. Of one tile after the other, without a break.
+//
+// Rows of x are gathered: a row of the product is a place of the kernel on an image, and of each of its taps the channels are read
+// where they lie; zeros where a tap is outside. A thread copies the same units of several rows, so that it finds out once per panel
+// which tap that is, and once per tile which taps of its rows are inside. In a stage rows of 128 bytes follow each other, pieces of 16
+// bytes XOR row & 7: ldmatrix and copies meet no bank twice.
+//
+// Units are 16 bytes, or the largest power of two that divides a place's channels. What cp.async cannot copy (2 bytes and single
+// ones: three channels of an image) is loaded, and stored 16 bytes at a time.
+#pragma once
+#include "matmul/tile/tile_block.cuh"
+
+namespace ladder {
+
+/// Where a row of the product reads: its first tap's place on the images, perhaps outside.
+template <class C>
+struct TilePlace {
+  int y, x, place;
+
+  __device__ __forceinline__ explicit TilePlace(int row) {
+    const int image = row / (C::kOutHeight * C::kOutWidth), within = row % (C::kOutHeight * C::kOutWidth);
+    y = within / C::kOutWidth * C::kStrideY - C::kPaddingY, x = within % C::kOutWidth * C::kStrideX - C::kPaddingX;
+    place = (image * C::kHeight + y) * C::kWidth + x;
+  }
+
+  __device__ __forceinline__ bool isInside(int tap) const {
+    return static_cast<uint32_t>(y + tap / C::kKernelX) < C::kHeight && static_cast<uint32_t>(x + tap % C::kKernelX) < C::kWidth;
+  }
+};
+
+/// The same in a word, from a tile's first place on: places, then a bit for each tap that is inside.
+template <class C>
+struct TileTaps {
+  using L = TileBlock<C>;
+  static constexpr bool kFits = L::kTaps <= 12;
+  static_assert(!kFits ||
+                (C::kTileRows / (C::kOutHeight * C::kOutWidth) + 2ll) * C::kHeight * C::kWidth < 1ll << (31 - (kFits ? L::kTaps : 0)));
+  int packed;
+
+  __device__ __forceinline__ void enter(int row, int first) {
+    const TilePlace<C> at(row);
+    packed = (at.place - first) << L::kTaps;
+    if (row < L::kM) {
+#pragma unroll
+      for (int i = 0; i < L::kTaps; ++i) packed |= at.isInside(i) ? 1 << i : 0;
+    }
+  }
+  __device__ __forceinline__ bool has(int tap) const { return packed >> tap & 1; }
+  __device__ __forceinline__ int place(int first) const { return first + (packed >> L::kTaps); }
+};
+
+/// Four weights of INT4, which are the low or high nibbles of a word, as 16 times what they are; of INT1, bit `bit` of each byte, as ∓64.
+__device__ __forceinline__ uint32_t decodeNibbles(uint32_t word, int half) { return (half ? word : word << 4) & 0xf0f0f0f0u; }
+__device__ __forceinline__ uint32_t decodeBits(uint32_t word, int bit) {
+  return lop3<kAndXor>(word << (7 - bit), 0x80808080u, 0x40404040u);
+}
+
+template <class C>
+struct TileFeed {
+  using L = TileBlock<C>;
+  static constexpr int kThreads = L::kBlockThreads;
+
+  const TileArguments& p;
+  const uint32_t base;
+  uint32_t stage;
+  int tile, panel;
+  const int startPanel, endPanel;
+
+  __device__ __forceinline__ TileFeed(const TileArguments& arguments, uint32_t firstStage, int rank)
+      : p(arguments), base(firstStage), stage(firstStage), tile(blockIdx.x / C::kSplit), panel(L::firstPanel(rank)), startPanel(panel),
+        endPanel(L::firstPanel(rank + 1)) {
+    enterTile();
+  }
+
+  /// Part of kParts of the stage.
+  template <int kPart, int kParts>
+  __device__ __forceinline__ void copy() {
+    if (tile < L::kTiles) {
+#pragma unroll
+      for (int i = kCopies * kPart / kParts; i < kCopies * (kPart + 1) / kParts; ++i) {
+        if (i < kRowCopies) copyRows(i);
+        else copyWeights(i - kRowCopies);
+      }
+      if constexpr (kPart == 0) {
+        if constexpr (L::kMx) copyScales();
+        copyTerms();
+      }
+    }
+    if constexpr (kPart == kParts - 1) commitCopies();
+  }
+
+  /// All stages but the last: weights, and then, when earlier kernels have written it, all else.
+  __device__ __forceinline__ void fill() {
+    TileFeed early = *this;
+#pragma unroll
+    for (int i = 1; i < C::kStages; ++i) {
+      early.copyAllWeights();
+      early.advance(base + i * L::kStageBytes);
+    }
+    launchDependents();
+    waitForPrerequisites();
+#pragma unroll
+    for (int i = 1; i < C::kStages; ++i) {
+      copyAllRows();
+      advance(base + i * L::kStageBytes);
+    }
+  }
+
+  /// After all parts.
+  __device__ __forceinline__ void advance(uint32_t nextStage) {
+    stage = nextStage;
+    if (++panel < endPanel) {
+      enterPanel();
+    } else if (C::kSplit > 1) {
+      tile = L::kTiles;
+    } else {
+      panel = 0;
+      tile += C::kBlocks;
+      if (tile < L::kTiles) enterTile();
+    }
+  }
+
+ private:
+  __device__ __forceinline__ void copyAllWeights() const {
+    if (tile >= L::kTiles) return;
+#pragma unroll
+    for (int i = 0; i < kWeightCopies; ++i) copyWeights(i);
+    copyTerms();
+  }
+  __device__ __forceinline__ void copyAllRows() {
+    if (tile < L::kTiles) {
+#pragma unroll
+      for (int i = 0; i < kRowCopies; ++i) copyRows(i);
+      if constexpr (L::kMx) copyScales();
+    }
+    commitCopies();
+  }
+
+  // ---- Rows ---------------------------------------------------------------------------------------------------------------
+
+  static constexpr int largestUnit(int bytes) {
+    return bytes % 16 == 0 ? 16 : bytes % 8 == 0 ? 8 : bytes % 4 == 0 ? 4 : bytes % 2 == 0 ? 2 : 1;
+  }
+  static constexpr int kUnit = largestUnit(L::kRowBytes);
+  /// Of a place's channels, of a panel, of all taps.
+  static constexpr int kPlaceUnits = L::kRowBytes / kUnit, kPanelUnits = 128 / kUnit, kUnits = L::kTaps * kPlaceUnits;
+  /// Whether units are loaded one by one; a thread then has pieces of one row.
+  static constexpr bool kSingle = kUnit < 4 || !TileTaps<C>::kFits;
+  static_assert(!kSingle || kThreads % C::kTileRows == 0);
+  static constexpr int kRowCopies = kSingle ? 8 * C::kTileRows / kThreads : C::kTileRows * kPanelUnits / kThreads;
+  /// Rows between two copies of a thread.
+  static constexpr int kRowStep = kThreads / kPanelUnits > 0 ? kThreads / kPanelUnits : 1;
+  static_assert(kSingle || C::kTileRows * kPanelUnits % kThreads == 0);
+  static constexpr bool kGathered = !kSingle && !L::kLinear;
+
+  TileTaps<C> places[kGathered ? kRowCopies : 1];
+  /// The tile's first place; of a linear x the thread's first row, and how many there are from it on.
+  int first, rowsLeft;
+  /// The thread's unit of the panel: its tap, its bytes from the tap of the first place, and whether there is one.
+  int tap;
+  int64_t offset;
+  bool exists;
+
+  __device__ __forceinline__ static int column() { return threadIdx.x % kPanelUnits; }
+  __device__ __forceinline__ static int firstRow() { return kSingle ? threadIdx.x % C::kTileRows : threadIdx.x / kPanelUnits; }
+
+  __device__ __forceinline__ void enterTile() {
+    const int row = L::rowOf(tile) + firstRow();
+    if constexpr (L::kLinear) {
+      first = row;
+      rowsLeft = L::kM - row;
+    } else {
+      first = TilePlace<C>(L::rowOf(tile)).place;
+    }
+    if constexpr (kGathered) {
+#pragma unroll
+      for (int i = 0; i < kRowCopies; ++i) places[i].enter(row + i * kRowStep, first);
+    }
+    if constexpr (L::kMx && !L::kLinear) scalePlace.enter(L::rowOf(tile) + threadIdx.x % C::kTileRows, first);
+    const int chunk = L::outputOf(tile) / 8 + static_cast<int>(threadIdx.x) / kChunkPieces;
+    chunksLeft = L::kChunks - chunk;
+    weights = p.weight + (static_cast<size_t>(chunk) * L::kPanels + panel) * L::kChunkBytes + threadIdx.x % kChunkPieces * 16;
+    enterColumn();
+  }
+
+  __device__ __forceinline__ void enterPanel() {
+    weights += L::kChunkBytes;
+    enterColumn();
+  }
+
+  __device__ __forceinline__ static int64_t offsetOf(int ofTap, int unit) {
+    return static_cast<int64_t>(ofTap / C::kKernelX * C::kWidth + ofTap % C::kKernelX) * L::kRowBytes + unit * kUnit;
+  }
+
+  __device__ __forceinline__ void enterColumn() {
+    loadPacked();
+    if constexpr (!kSingle) {
+      const int unit = panel * kPanelUnits + column();
+      exists = L::kPanels * kPanelUnits == kUnits || unit < kUnits;
+      tap = L::kTaps == 1 ? 0 : unit / kPlaceUnits;
+      offset = L::kTaps == 1 ? unit * kUnit : offsetOf(tap, unit % kPlaceUnits);
+    }
+  }
+
+  __device__ __forceinline__ static uint32_t swizzled(int row, int byte) { return row * 128 + ((byte / 16 ^ row & 7) * 16 | byte % 16); }
+
+  __device__ __forceinline__ void copyRows(int copy) const {
+    const uint8_t* const x = static_cast<const uint8_t*>(p.x);
+    if constexpr (kSingle) {
+      copySingly(copy, x);
+    } else {
+      const int row = firstRow() + copy * kRowStep;
+      const uint32_t to =
+          stage + (kRowStep % 8 == 0 ? swizzled(firstRow(), column() * kUnit) + copy * kRowStep * 128 : swizzled(row, column() * kUnit));
+      if constexpr (L::kLinear) {
+        const bool isThere = exists && (L::kM % C::kTileRows == 0 || copy * kRowStep < rowsLeft);
+        const uint8_t* const from = x + static_cast<int64_t>(first) * L::kRowBytes + offset + copy * (kRowStep * L::kRowBytes);
+        copyOrZero<kUnit>(to, isThere ? from : x, isThere);
+      } else {
+        const bool isThere = exists && places[copy].has(tap);
+        copyOrZero<kUnit>(to, isThere ? x + static_cast<int64_t>(places[copy].place(first)) * L::kRowBytes + offset : x, isThere);
+      }
+    }
+  }
+
+  /// A piece of the thread's row, unit by unit. All lanes of a warp have the same units of k.
+  __device__ __forceinline__ void copySingly(int copy, const uint8_t* x) const {
+    using Unit = std::conditional_t<kUnit == 1, uint8_t, uint16_t>;
+    constexpr int kLoaded = sizeof(Unit), kPieceUnits = 16 / kLoaded;
+    constexpr int kLoadedPlaceUnits = L::kRowBytes / kLoaded;
+    const int row = threadIdx.x % C::kTileRows;
+    const int piece = uniform(threadIdx.x / C::kTileRows) * kRowCopies + copy;
+    const int ofAll = L::rowOf(tile) + row;
+    const TilePlace<C> at(ofAll);
+    const uint8_t* const from = x + static_cast<int64_t>(L::kLinear ? ofAll : at.place) * L::kRowBytes;
+    uint32_t words[4] = {};
+#pragma unroll
+    for (int i = 0; i < kPieceUnits; ++i) {
+      const int unit = (panel * 8 + piece) * kPieceUnits + i, ofTap = unit / kLoadedPlaceUnits;
+      const bool isThere = ofAll < L::kM && unit < L::kTaps * kLoadedPlaceUnits && (L::kLinear || at.isInside(ofTap));
+      const int64_t offset = static_cast<int64_t>(ofTap / C::kKernelX * C::kWidth + ofTap % C::kKernelX) * L::kRowBytes;
+      const uint32_t value = isThere ? *reinterpret_cast<const Unit*>(from + offset + unit % kLoadedPlaceUnits * kLoaded) : Unit{0};
+      words[i * kLoaded / 4] |= value << i * kLoaded % 4 * 8;
+    }
+    storeShared16(stage + swizzled(row, piece * 16), make_uint4(words[0], words[1], words[2], words[3]));
+  }
+
+  // ---- Weights ------------------------------------------------------------------------------------------------------------
+
+  static constexpr int kChunkPieces = L::kChunkBytes / 16, kWeightPieces = C::kTileOutputs / 8 * kChunkPieces;
+  static constexpr int kWeightCopies = (kWeightPieces + kThreads - 1) / kThreads, kChunkStep = kThreads / kChunkPieces;
+  static constexpr int kCopies = kRowCopies + kWeightCopies;
+  static_assert(kThreads % kChunkPieces == 0);
+
+  const uint8_t* weights;
+  int chunksLeft;
+  /// What this thread decodes next.
+  uint4 packed[L::kDecoded ? kWeightCopies : 1];
+
+  /// Past the weights shared memory stays as it is: each output's sums are its own, and those are dropped.
+  __device__ __forceinline__ bool hasWeights(int copy) const {
+    const int piece = copy * kThreads + threadIdx.x;
+    return (kWeightPieces % kThreads == 0 || piece < kWeightPieces) &&
+           (L::kChunks % (C::kTileOutputs / 8) == 0 || copy * kChunkStep < chunksLeft);
+  }
+  __device__ __forceinline__ const uint8_t* weightsOf(int copy) const {
+    return weights + static_cast<size_t>(copy * kChunkStep) * L::kPanels * L::kChunkBytes;
+  }
+
+  __device__ __forceinline__ void copyWeights(int copy) const {
+    if (!hasWeights(copy)) return;
+    const int piece = copy * kThreads + threadIdx.x;
+    if constexpr (L::kDecoded) decode(packed[copy], stage + L::kWeightsAt + piece / kChunkPieces * 1024, piece % kChunkPieces);
+    else copyAsync16(stage + L::kWeightsAt + piece * 16, weightsOf(copy));
+  }
+
+  __device__ __forceinline__ void loadPacked() {
+    if constexpr (L::kDecoded) {
+      if (tile >= L::kTiles) return;
+#pragma unroll
+      for (int i = 0; i < kWeightCopies; ++i)
+        if (hasWeights(i)) packed[i] = *reinterpret_cast<const uint4*>(weightsOf(i));
+    }
+  }
+
+  /// A piece of a chunk, 4 bits: of row `piece` % 8 a step; 1 bit: of row `piece` all of them. Half of a step is a piece of 16 bytes.
+  __device__ __forceinline__ static void decode(const uint4& words, uint32_t chunk, int piece) {
+    const uint32_t w[4] = {words.x, words.y, words.z, words.w};
+    constexpr bool kNibbles = L::T::kIsNibble;
+#pragma unroll
+    for (int half = 0; half < (kNibbles ? 2 : 8); ++half) {
+      uint32_t bytes[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) bytes[i] = kNibbles ? decodeNibbles(w[i], half) : decodeBits(w[i], half);
+      const int to = kNibbles ? piece / 8 * 2 + half : half;
+      storeShared16(chunk + to * 128 + piece % 8 * 16, make_uint4(bytes[0], bytes[1], bytes[2], bytes[3]));
+    }
+  }
+
+  // ---- Terms --------------------------------------------------------------------------------------------------------------
+
+  /// With a tile's first stage come the scales and biases of its weight rows.
+  __device__ __forceinline__ void copyTerms() const {
+    if (panel != startPanel) return;
+    if constexpr (C::kScaled) copyHalves(static_cast<const __half*>(p.scale), L::termsOf(tile));
+    if constexpr (C::kBias) copyHalves(p.bias, L::termsOf(tile) + C::kScaled * C::kTileOutputs * 2);
+  }
+
+  __device__ __forceinline__ void copyHalves(const __half* from, int at) const {
+    constexpr int kCopied = C::kN % 2 == 0 ? 2 : 1;
+    for (int i = threadIdx.x * kCopied; i < C::kTileOutputs; i += kThreads * kCopied) {
+      const int stored = L::outputOf(tile) + i, chunk = stored / 8;
+      const int n = C::kPairs ? chunk % 2 * (C::kN / 2) + chunk / 2 * 8 + stored % 8 : stored;
+      const bool exists = stored < C::kN;
+      if constexpr (kCopied == 2) {
+        copyOrZero<4>(base + at + i * 2, exists ? from + n : from, exists);
+      } else {
+        const uint16_t value = exists ? __half_as_ushort(from[n]) : 0;
+        asm volatile("st.shared.u16 [%0], %1;" ::"r"(base + at + i * 2), "h"(value) : "memory");
+      }
+    }
+  }
+
+  // ---- Scales of MX ---------------------------------------------------------------------------------------------------------
+
+  static constexpr int kPlaceScales = C::kChannels / 32;
+  static_assert(!L::kMx || C::kChannels % 32 == 0);
+  static_assert(!L::kMx || (TileTaps<C>::kFits && kThreads >= C::kTileRows && kThreads * 4 >= C::kTileOutputs && C::kTileOutputs % 8 == 0));
+
+  TileTaps<C> scalePlace;
+
+  /// Of the row whose scales this thread brings.
+  __device__ __forceinline__ bool hasScale(int ofTap) const {
+    return L::kLinear ? L::rowOf(tile) + static_cast<int>(threadIdx.x) < L::kM : scalePlace.has(ofTap);
+  }
+  __device__ __forceinline__ int firstScale() const { return L::kLinear ? L::rowOf(tile) + threadIdx.x : scalePlace.place(first); }
+
+  __device__ __forceinline__ void copyScales() const {
+    const int thread = threadIdx.x;
+    if (thread < C::kTileRows) {
+      const uint8_t* const scales = static_cast<const uint8_t*>(p.xScale);
+      uint32_t codes = 0;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int block = panel * 4 + i, ofTap = block / kPlaceScales;
+        const bool isThere = block < L::kTaps * kPlaceScales && hasScale(ofTap);
+        const int64_t place = firstScale() + ofTap / C::kKernelX * C::kWidth + ofTap % C::kKernelX;
+        if (isThere) codes |= static_cast<uint32_t>(scales[place * kPlaceScales + block % kPlaceScales]) << i * 8;
+      }
+      asm volatile("st.shared.u32 [%0], %1;" ::"r"(stage + L::kXScalesAt + thread * 4), "r"(codes) : "memory");
+    }
+    if (thread < C::kTileOutputs / 4 && L::outputOf(tile) / 8 + thread / 2 < L::kChunks) {
+      copyAsync16(stage + L::kScalesAt + thread * 16,
+                  static_cast<const uint8_t*>(p.scale) +
+                      (static_cast<size_t>(L::outputOf(tile) / 8 + thread / 2) * L::kPanels + panel) * 32 + thread % 2 * 16);
+    }
+  }
+};
+
+}  // namespace ladder

@@ -1,0 +1,283 @@
+// What follows the sums of a tile of tile.cuh: scales, bias, what the program does then (C::apply), a residual, the result in rows.
+// A warp's sums go through shared memory, 16 rows at a time, so that every lane has 8 outputs of a row: what it reads and writes are
+// 16 bytes, and functions see numbers in FP32. Where a cluster shares out k, each block lays down all its sums, and finishes its part of
+// the rows from those of all blocks, in the blocks' order: the same sum every time.
+#pragma once
+#include "matmul/tile/tile_block.cuh"
+
+namespace ladder {
+
+// ---- PTX ----------------------------------------------------------------------------------------------------------------
+
+#if __CUDA_ARCH__ >= 900
+/// All threads of the cluster; what they wrote to shared memory before they arrived is seen after the wait.
+__device__ __forceinline__ void clusterArrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
+__device__ __forceinline__ void clusterWait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+
+__device__ __forceinline__ uint4 loadRemote16(uint32_t remote) {
+  uint4 v;
+  asm volatile("ld.shared::cluster.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(remote) : "memory");
+  return v;
+}
+#endif
+
+// ---- Functions ------------------------------------------------------------------------------------------------------------
+
+/// The error function to 2⁻²²: Abramowitz and Stegun, 7.1.26.
+__device__ __forceinline__ float erfNear(float x) {
+  const float a = fabsf(x), t = __fdividef(1.0f, 1.0f + 0.3275911f * a);
+  const float series = ((((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f) * t + 0.254829592f) * t;
+  return copysignf(1.0f - series * __expf(-a * a), x);
+}
+
+// ---- Rows of outputs ----------------------------------------------------------------------------------------------------
+
+template <class C>
+struct TileStore {
+  using L = TileBlock<C>;
+  using Sum = typename L::Sum;
+  using Sums = Sum[L::kRowBlocks][L::kOutBlocks][4];
+  /// Weight rows of an output.
+  static constexpr int kParts = C::kPairs ? 2 : 1;
+  /// Bytes that may be stored at once.
+  static constexpr int kAligned = L::kOutputs % 8 == 0 ? 16 : L::kOutputs % 4 == 0 ? 8 : L::kOutputs % 2 == 0 ? 4 : 2;
+
+  const TileArguments& p;
+  /// Scales and biases of the tile's weight rows, in shared memory; the first of these rows.
+  const uint32_t ofTile;
+  const int firstWeightRow;
+
+  /// Of 8 outputs: what is the same for all rows.
+  struct Terms { uint4 scale[kParts], bias[kParts]; };
+  /// And of one row.
+  struct RowTerms8 {
+    uint4 residual;
+    float xScale;
+  };
+
+  /// @param weightRow the first of 8, with kPairs of 16
+  __device__ __forceinline__ Terms terms(int weightRow) const {
+    Terms terms = {};
+#pragma unroll
+    for (int i = 0; i < kParts; ++i) {
+      const uint32_t at = ofTile + (weightRow - firstWeightRow + i * 8) * 2;
+      if constexpr (C::kScaled) terms.scale[i] = loadShared16(at);
+      if constexpr (C::kBias) terms.bias[i] = loadShared16(at + C::kScaled * C::kTileOutputs * 2);
+    }
+    return terms;
+  }
+
+  __device__ __forceinline__ RowTerms8 rowTerms(int row, int channel) const {
+    RowTerms8 terms = {};
+    terms.xScale = L::kSumScale;
+    if constexpr (C::kRowScales) terms.xScale *= static_cast<const float*>(p.xScale)[min(row, L::kM - 1)];
+    if constexpr (C::kOneScale) terms.xScale *= *static_cast<const float*>(p.xScale);
+    if constexpr (C::kResidual) {
+      if (L::kM % C::kTileRows == 0 || row < L::kM) terms.residual = load8(p.residual, row, channel, L::kOutputs);
+    }
+    return terms;
+  }
+
+  /// 8 outputs of a row.
+  __device__ __forceinline__ void finish(int row, int channel, const Sum (&sums)[kParts][8], const Terms& terms,
+                                         const RowTerms8& ofRow) const {
+    float values[kParts][8], residual[8];
+#pragma unroll
+    for (int i = 0; i < kParts; ++i) {
+      float scale[8], bias[8];
+      unpackHalves(terms.scale[i], scale), unpackHalves(terms.bias[i], bias);
+#pragma unroll
+      for (int e = 0; e < 8; ++e) {
+        float value = static_cast<float>(sums[i][e]);
+        if constexpr (C::kRowScales || C::kOneScale || L::kSumScale != 1.0f) value *= ofRow.xScale;
+        if constexpr (C::kScaled) value *= scale[e];
+        if constexpr (C::kBias) value += bias[e];
+        values[i][e] = value;
+      }
+    }
+    unpackHalves(ofRow.residual, residual);
+    float results[8];
+#pragma unroll
+    for (int e = 0; e < 8; ++e) results[e] = C::apply(values[0][e], values[kParts - 1][e], residual[e]);
+    if (L::kM % C::kTileRows == 0 || row < L::kM) store8(row, channel, packHalves(results));
+  }
+
+  // ---- Of a block -----------------------------------------------------------------------------------------------------------
+
+  /// The tile's residual comes to L2 while its products are summed.
+  __device__ __forceinline__ void prefetchResidual(int row, int weightRow) const {
+    if constexpr (C::kResidual) {
+      constexpr int kLine = 64, kRowLines = (C::kTileOutputs / kParts + kLine - 1) / kLine;
+      for (int i = threadIdx.x; i < C::kTileRows * kRowLines; i += L::kBlockThreads) {
+        const int ofAll = row + i / kRowLines, channel = weightRow / kParts + i % kRowLines * kLine;
+        if (ofAll < L::kM && channel < L::kOutputs) prefetchL2(p.residual + static_cast<size_t>(ofAll) * L::kOutputs + channel);
+      }
+    }
+  }
+
+  /// @param rank the block's in its cluster; @param warpM, warpN the warp's part of the tile
+  __device__ __forceinline__ void finishTile(const Sums& sums, uint32_t base, int tile, int rank, int warpM, int warpN, int lane) const {
+    if constexpr (C::kSplit == 1) {
+      run(sums, base + L::kTurnAt + (warpM * L::kWarpsN + warpN) * L::kTurnBytes, L::rowOf(tile) + warpM * C::kWarpRows,
+          L::outputOf(tile) + warpN * C::kWarpOutputs, lane);
+    } else {
+#if __CUDA_ARCH__ >= 900
+      // The ring is empty, and nobody reads it any more.
+      waitForCopies<0>();
+      __syncthreads();
+#pragma unroll
+      for (int i = 0; i < 2 * L::kRowBlocks; ++i)
+        lay<L::kOutBlocks>(sums[i / 2], 0, i % 2, base + (warpM * C::kWarpRows + i * 8) * L::kSumPitch + warpN * C::kWarpOutputs * 4,
+                           L::kSumPitch, lane);
+      runSplit(base, L::rowOf(tile), L::outputOf(tile), rank);
+#endif
+    }
+  }
+
+  // ---- Of a warp ----------------------------------------------------------------------------------------------------------
+
+  /// Vectors of 8 outputs in a row that the warp turns; each lane has one column of them.
+  static constexpr int kRowVectors = L::kRowVectors, kTurnRows = L::kTurnRows, kLaneVectors = kTurnRows * kRowVectors / 32;
+  static constexpr int kLaneStep = 32 / kRowVectors, kTurnBlocks = L::kTurnOutputs / 8;
+  static_assert(32 % kRowVectors == 0 && kLaneVectors > 0);
+
+  /// @param turn the warp's own place; @param row, weightRow of the warp's first sum
+  __device__ __forceinline__ void run(const Sums& sums, uint32_t turn, int row, int weightRow, int lane) const {
+#pragma unroll
+    for (int group = 0; group < L::kOutBlocks / kTurnBlocks; ++group) {
+      const int column = lane % kRowVectors, channel = (weightRow + group * L::kTurnOutputs) / kParts + column * 8;
+      const Terms ofChannels = terms(weightRow + group * L::kTurnOutputs + column * kParts * 8);
+      RowTerms8 ofRows[kLaneVectors];
+      loadRows(row + lane / kRowVectors, channel, ofRows);
+#pragma unroll
+      for (int i = 0; i < C::kWarpRows / kTurnRows; ++i) {
+        const int first = row + i * kTurnRows + lane / kRowVectors;
+#pragma unroll
+        for (int half = 0; half < kTurnRows / 8; ++half) {
+          const int ofWarp = i * (kTurnRows / 8) + half;
+          lay<kTurnBlocks>(sums[ofWarp / 2], group * kTurnBlocks, ofWarp % 2, turn + half * 8 * L::kTurnPitch, L::kTurnPitch, lane);
+        }
+        __syncwarp();
+        RowTerms8 now[kLaneVectors];
+#pragma unroll
+        for (int v = 0; v < kLaneVectors; ++v) now[v] = ofRows[v];
+        if (i + 1 < C::kWarpRows / kTurnRows) loadRows(first + kTurnRows, channel, ofRows);
+#pragma unroll
+        for (int v = 0; v < kLaneVectors; ++v) {
+          const uint32_t from = turn + (lane / kRowVectors + v * kLaneStep) * L::kTurnPitch + column * kParts * 32;
+          Sum eight[kParts][8];
+#pragma unroll
+          for (int part = 0; part < kParts; ++part) read8(from + part * 32, eight[part]);
+          finish(first + v * kLaneStep, channel, eight, ofChannels, now[v]);
+        }
+        __syncwarp();
+      }
+    }
+  }
+
+  __device__ __forceinline__ void loadRows(int first, int channel, RowTerms8 (&ofRows)[kLaneVectors]) const {
+#pragma unroll
+    for (int v = 0; v < kLaneVectors; ++v) ofRows[v] = rowTerms(first + v * kLaneStep, channel);
+  }
+
+  /// Half of 16 rows of sums, as the fragments have them, to 8 rows of `pitch` bytes.
+  template <int kBlocks>
+  __device__ __forceinline__ static void lay(const Sum (&sums)[L::kOutBlocks][4], int first, int half, uint32_t to, int pitch, int lane) {
+#pragma unroll
+    for (int j = 0; j < kBlocks; ++j) {
+      asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(to + lane / 4 * pitch + j * 32 + lane % 4 * 8),
+                   "r"(bits(sums[first + j][half * 2])), "r"(bits(sums[first + j][half * 2 + 1]))
+                   : "memory");
+    }
+  }
+
+  // ---- Of a cluster -------------------------------------------------------------------------------------------------------
+
+#if __CUDA_ARCH__ >= 900
+  /// @param sums laid down by all blocks of the cluster, from `base` on; @param row, weightRow the tile's first
+  __device__ __forceinline__ void runSplit(uint32_t base, int row, int weightRow, int rank) const {
+    constexpr int kTileVectors = C::kTileOutputs / 8 / kParts;
+    clusterArrive();
+    const int first = C::kTileRows * rank / C::kSplit, rows = C::kTileRows * (rank + 1) / C::kSplit - first;
+    const int vectors = rows * kTileVectors;
+    RowTerms8 ofRow = rowTermsOf(min(static_cast<int>(threadIdx.x), vectors - 1), first + row, weightRow);
+    clusterWait();
+    for (int i = threadIdx.x; i < vectors; i += L::kBlockThreads) {
+      const int ofRows = first + i / kTileVectors, column = i % kTileVectors, channel = weightRow / kParts + column * 8;
+      if (i >= L::kBlockThreads) ofRow = rowTermsOf(i, first + row, weightRow);
+      Sum total[kParts][8] = {};
+#pragma unroll
+      for (int block = 0; block < C::kSplit; ++block) {
+#pragma unroll
+        for (int part = 0; part < kParts; ++part) {
+          const uint32_t at = remoteAddress(base + ofRows * L::kSumPitch + (column * kParts + part) * 32, block);
+          const uint4 low = loadRemote16(at), high = loadRemote16(at + 16);
+          const uint32_t words[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+#pragma unroll
+          for (int e = 0; e < 8; ++e) total[part][e] += value(words[e]);
+        }
+      }
+      finish(row + ofRows, channel, total, terms(weightRow + column * kParts * 8), ofRow);
+    }
+    // No block ends before the others have read its sums.
+    clusterArrive();
+    clusterWait();
+  }
+
+  /// Of a vector of the tile's.
+  __device__ __forceinline__ RowTerms8 rowTermsOf(int vector, int row, int weightRow) const {
+    constexpr int kTileVectors = C::kTileOutputs / 8 / kParts;
+    return rowTerms(row + vector / kTileVectors, weightRow / kParts + vector % kTileVectors * 8);
+  }
+#endif
+
+ private:
+  __device__ __forceinline__ static uint32_t bits(Sum sum) {
+    if constexpr (L::kInteger) return static_cast<uint32_t>(sum);
+    else return __float_as_uint(sum);
+  }
+  __device__ __forceinline__ static Sum value(uint32_t bits) {
+    if constexpr (L::kInteger) return static_cast<int32_t>(bits);
+    else return __uint_as_float(bits);
+  }
+  __device__ __forceinline__ static void read8(uint32_t from, Sum (&sums)[8]) {
+    const uint4 low = loadShared16(from), high = loadShared16(from + 16);
+    const uint32_t words[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+#pragma unroll
+    for (int e = 0; e < 8; ++e) sums[e] = value(words[e]);
+  }
+
+  /// Eight numbers of a row of `columns`, zeros past its end.
+  __device__ __forceinline__ static uint4 load8(const __half* from, int row, int column, int columns) {
+    uint4 eight = {};
+    from += static_cast<size_t>(row) * L::kOutputs + column;
+    if constexpr (kAligned == 16) {
+      if (column < columns) eight = *reinterpret_cast<const uint4*>(from);
+    } else {
+#pragma unroll
+      for (int e = 0; e < 8; ++e)
+        if (column + e < columns) reinterpret_cast<__half*>(&eight)[e] = from[e];
+    }
+    return eight;
+  }
+
+  __device__ __forceinline__ void store8(int row, int channel, uint4 eight) const {
+    __half* const to = p.y + static_cast<size_t>(row) * L::kOutputs + channel;
+    if constexpr (kAligned == 16) {
+      if (channel < L::kOutputs) *reinterpret_cast<uint4*>(to) = eight;
+    } else {
+      const uint32_t words[4] = {eight.x, eight.y, eight.z, eight.w};
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        if constexpr (kAligned >= 4) {
+          if (channel + 2 * e < L::kOutputs) reinterpret_cast<uint32_t*>(to)[e] = words[e];
+        } else {
+          if (channel + 2 * e < L::kOutputs) to[2 * e] = __ushort_as_half(words[e] & 0xffff);
+          if (channel + 2 * e + 1 < L::kOutputs) to[2 * e + 1] = __ushort_as_half(words[e] >> 16);
+        }
+      }
+    }
+  }
+};
+
+}  // namespace ladder

@@ -1,0 +1,93 @@
+// Products in tiles on a real GPU, each against the reference on the host: dense products and convolutions of every format, ends of tiles,
+// panels and chunks, every unit of copies, every step that may follow, clusters that share out k; as machine code and, forced, from
+// compute_80 PTX.
+import { beforeAll, describe, it } from 'vitest';
+import { tile } from '../../lib/compiler/kernels/matmul/tile.js';
+import { type Chain, chain, kTileFormats, tileProgram } from '../fixtures/tiles.js';
+import { missingForOperators, type OperatorCase, verifyOperators } from './operator-checkpoint.js';
+
+let missing: string | null = null;
+beforeAll(async () => {
+  missing = await missingForOperators();
+});
+
+function caseOf(name: string, given: Partial<Chain>, tuning = {}): OperatorCase {
+  return { name, operator: tileProgram(chain(given)), among: [tile], tuning };
+}
+
+/** A format's products: both kinds, steps in their orders, sizes that nothing divides. */
+function products(weight: string, activation: string): OperatorCase[] {
+  const name = (what: string): string => `${weight}_${activation}_${what}`;
+  const of = (what: string, given: Partial<Chain>, tuning = {}): OperatorCase =>
+    caseOf(name(what), { weight, activation, ...given }, tuning);
+  const mx = weight.startsWith('mx');
+  return [
+    of('odd', { m: 77, n: 40, c: mx ? 96 : 72, steps: ['bias', 'residual', 'relu'] }),
+    of('plain', { m: 333, n: 136, c: 256 }),
+    of('gelu', { m: 65, n: 13, c: 96, steps: ['bias', 'gelu'] }),
+    of('glu', { m: 200, n: 96, c: 160, steps: ['bias', 'glu'] }),
+    of('silu', { m: 150, n: 200, c: 128, steps: ['bias', 'silu', 'residual'] }),
+    of('conv', { m: 2, c: 64, n: 72, image: [14, 13, 3, 1], steps: ['bias', 'relu'] }),
+    of('strided', { m: 3, c: 96, n: 64, image: [15, 15, 3, 2], steps: ['bias', 'residual', 'relu'] }),
+    of('point', { m: 2, c: 128, n: 256, image: [14, 14, 1, 2], steps: ['bias'] }),
+    ...(mx ? [] : [of('stem', { m: 2, c: 3, n: 64, image: [33, 32, 7, 2], steps: ['bias', 'relu'] })]),
+    ...(mx ? [] : [of('unaligned', { m: 100, c: 58, n: 58, steps: ['bias', 'relu'] })]),
+  ];
+}
+
+describe('kernels in tiles', { timeout: 600_000 }, () => {
+  it.for(['sm_90a', 'compute_80'])('every format, %s', async (target, { skip }) => {
+    if (missing) skip(missing);
+    await verifyOperators(
+      kTileFormats.flatMap(([weight, activation]) => products(weight, activation)),
+      [target],
+    );
+  });
+  it.for(['sm_90a', 'compute_80'])('stems that read image planes, %s', async (target, { skip }) => {
+    if (missing) skip(missing);
+    await verifyOperators(
+      [
+        caseOf('resnet', { m: 2, c: 3, n: 64, image: [32, 32, 7, 2], planes: true, steps: ['bias', 'relu'] }),
+        caseOf('shufflenet', { m: 3, c: 3, n: 24, image: [32, 64, 3, 2], planes: true, steps: ['bias', 'relu'] }),
+        caseOf('gray', { m: 1, c: 1, n: 13, image: [64, 32, 5, 2], planes: true }),
+      ],
+      [target],
+    );
+  });
+  it('every tile, and clusters', async ({ skip }) => {
+    if (missing) skip(missing);
+    const groups = (rows: number, outputs: number, stages: number, resident: number, split: number) => ({
+      rows,
+      outputs,
+      warpRows: 16,
+      warpOutputs: outputs,
+      stages,
+      resident,
+      split,
+      wgmma: 1,
+    });
+    const tunings = [
+      groups(128, 128, 3, 1, 1),
+      groups(128, 256, 3, 1, 1),
+      groups(64, 32, 8, 1, 1),
+      groups(64, 64, 4, 1, 2),
+      groups(64, 32, 3, 1, 4),
+      groups(64, 64, 3, 1, 8),
+    ];
+    await verifyOperators(
+      (['fp16', 'fp8_e5m2', 'int4'] as const).flatMap((weight) =>
+        tunings
+          // FP8's sums need twice the registers.
+          .filter(({ outputs }) => weight !== 'fp8_e5m2' || outputs < 256)
+          .map((tuning, i) =>
+            caseOf(
+              `${weight}_${i}`,
+              { weight, activation: weight === 'int4' ? 'int8' : weight, m: 300, n: 200, c: 1056, steps: ['bias', 'relu'] },
+              tuning,
+            ),
+          ),
+      ),
+      ['sm_90a'],
+    );
+  });
+});
