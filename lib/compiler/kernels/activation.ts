@@ -54,6 +54,7 @@ function accepts(program: Program): ActivationMatch | Refusal {
     return new Refusal('x', 'expected float16 in rows');
   const [m, k] = x.axes.map(({ extent }) => extent) as [number, number];
   const format = isQuantised(output.type) ? output.type.format : 'fp16';
+  if (quantise && quantise.inputs.length > 1) return new Refusal('scale', 'expected scales of rows or of blocks of them, not one of all');
   const record = formats.get(format).activation;
   if (record?.enumerator === undefined) return new Refusal('format', `no kernel quantises to ${format}`);
   const multiple = Math.max(kVector, record.group);

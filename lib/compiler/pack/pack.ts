@@ -15,8 +15,10 @@ import { throwIfAborted } from '../../run/options.js';
 export interface PackOptions {
   /** −1: one scale per row; 64 or 128 along k; 32 for MX. */
   readonly group: Group;
-  /** Stored order of the weights; n may be padded. */
+  /** Stored order of the weights; n and k may be padded. */
   readonly layout: readonly LayoutDigit[];
+  /** Columns of the matrix; default: the layout's. */
+  readonly k?: number;
   /** Stored order of group or block scales over (n, k / group); null for one scale per row. */
   readonly scaleLayout: readonly LayoutDigit[] | null;
 }
@@ -44,11 +46,11 @@ interface Storage {
   scaleIndex(row: number, group: number): number;
 }
 
-function storageOf(n: number, { id, element, weight }: WeightFormatOf, { group, layout, scaleLayout }: PackOptions): Storage {
-  const places = axisExtent(layout, 'n');
-  const k = axisExtent(layout, 'k');
+function storageOf(n: number, { id, element, weight }: WeightFormatOf, { group, layout, scaleLayout, k = axisExtent(layout, 'k') }: PackOptions): Storage {
+  const places = { n: axisExtent(layout, 'n'), k: axisExtent(layout, 'k') };
   const effective = group === -1 ? k : group;
-  if (places < n) throw new LadderError('BAD_ARGUMENT', `expected at most ${places} rows, the layout's, but received ${n}`, { n });
+  if (places.k < k) throw new LadderError('BAD_ARGUMENT', `expected at most ${places.k} columns, the layout's, but received ${k}`, { k });
+  if (places.n < n) throw new LadderError('BAD_ARGUMENT', `expected at most ${places.n} rows, the layout's, but received ${n}`, { n });
   if (k % effective !== 0)
     throw new LadderError('BAD_ARGUMENT', `expected a multiple of the group of ${effective} for k but received ${k}`, { k });
   if (weight.scale === null && group !== -1)
@@ -61,14 +63,14 @@ function storageOf(n: number, { id, element, weight }: WeightFormatOf, { group, 
     k,
     bits,
     group: effective,
-    weightBytes: Math.ceil((places * k * bits) / 8),
+    weightBytes: Math.ceil((places.n * places.k * bits) / 8),
     rowOffsets: axisOffsets(layout, 'n'),
     columnOffsets: axisOffsets(layout, 'k'),
   };
   const bytesEach = weight.scale === null ? 0 : weight.scale.type === 'e8m0' ? 1 : 2;
   if (group === -1 || scaleLayout === null) return { ...shared, scaleBytes: bytesEach * n, scaleIndex: (row) => row };
   const scales = { n: axisExtent(scaleLayout, 'n'), k: axisExtent(scaleLayout, 'k') };
-  if (scales.n < n || scales.k !== k / effective) {
+  if (scales.n < n || scales.k < k / effective) {
     throw new LadderError(
       'BAD_ARGUMENT',
       `expected a scale layout of at least ${n} × ${k / effective} but received ${scales.n} × ${scales.k}`,
@@ -143,7 +145,7 @@ export async function packMatrixInSlices(
 
 /** Packs a row per step. */
 function* packing(matrix: Float32Array, format: WeightFormatOf, options: PackOptions): Generator<undefined, PackedWeights, undefined> {
-  const k = axisExtent(options.layout, 'k');
+  const { k = axisExtent(options.layout, 'k') } = options;
   const { id, element, weight: record } = format;
   const n = matrix.length / k;
   if (n < 1 || !Number.isInteger(n))

@@ -14,7 +14,7 @@ import { type Group, kPlainFormat } from '../../formats/index.js';
 import { type Model, models } from '../../models/index.js';
 import type { LoweredTensor } from '../graph/lower.js';
 import { rowMajor } from '../../operators/layout.js';
-import { isQuantised, scaleAxes, type Value } from '../../operators/program.js';
+import { isQuantised, lastAxis, scaleAxes, type Value } from '../../operators/program.js';
 import { type PackedWeights, packMatrixInSlices, type PackOptions } from './pack.js';
 import { Safetensors } from './safetensors.js';
 import { type PublishedModel, PublishedWeights } from './source.js';
@@ -75,7 +75,7 @@ export function packOptionsOf(value: Value): readonly [format: string, options: 
   const { axes, type, layout, scaleLayout } = value;
   const group = isQuantised(type) ? ((type.scale?.per['k'] ?? -1) as Group) : -1;
   const scales = isQuantised(type) && group !== -1 ? (scaleLayout?.digits ?? rowMajor(scaleAxes(value, type.scale!))) : null;
-  return [isQuantised(type) ? type.format : kPlainFormat, { group, layout: layout?.digits ?? rowMajor(axes), scaleLayout: scales }];
+  return [isQuantised(type) ? type.format : kPlainFormat, { group, layout: layout?.digits ?? rowMajor(axes), scaleLayout: scales, k: lastAxis(value).extent }];
 }
 
 /** One input of writeParams per parameter; a matrix and its scales are packed together, when the first of them is written. */
