@@ -341,7 +341,10 @@ describe('where logs lie', () => {
     await writeFile(join(folder, 'onnx-vit-b128.Log.GZ'), gzipSync(onnx));
     await mkdir(join(folder, 'TENSORIR', 'resnet-50-b1-(1, 3, 224, 224)'), { recursive: true });
     await writeFile(join(folder, 'TENSORIR', 'resnet-50-b1-(1, 3, 224, 224)', 'LATENCY.TXT'), '17.5');
-    await writeFile(join(folder, 'TENSORIR', 'resnet-50-b1-(1, 3, 224, 224)', 'TUNE_TIME_COST.TXT'), 'Compiler tuning time: 3600 seconds\n');
+    await writeFile(
+      join(folder, 'TENSORIR', 'resnet-50-b1-(1, 3, 224, 224)', 'TUNE_TIME_COST.TXT'),
+      'Compiler tuning time: 3600 seconds\n',
+    );
     execFileSync('tar', ['-cf', join(folder, 'ALL.TAR'), '-C', folder, 'ONNX-VIT-B1.LOG']);
     const entries = await scanLogs(folder);
     expect(entries.map(({ path, model, setting, result }) => [path, model, setting, result?.latencyMs])).toEqual([

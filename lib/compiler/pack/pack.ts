@@ -46,7 +46,11 @@ interface Storage {
   scaleIndex(row: number, group: number): number;
 }
 
-function storageOf(n: number, { id, element, weight }: WeightFormatOf, { group, layout, scaleLayout, k = axisExtent(layout, 'k') }: PackOptions): Storage {
+function storageOf(
+  n: number,
+  { id, element, weight }: WeightFormatOf,
+  { group, layout, scaleLayout, k = axisExtent(layout, 'k') }: PackOptions,
+): Storage {
   const places = { n: axisExtent(layout, 'n'), k: axisExtent(layout, 'k') };
   const effective = group === -1 ? k : group;
   if (places.k < k) throw new LadderError('BAD_ARGUMENT', `expected at most ${places.k} columns, the layout's, but received ${k}`, { k });
@@ -70,11 +74,11 @@ function storageOf(n: number, { id, element, weight }: WeightFormatOf, { group, 
   const bytesEach = weight.scale === null ? 0 : weight.scale.type === 'e8m0' ? 1 : 2;
   if (group === -1 || scaleLayout === null) return { ...shared, scaleBytes: bytesEach * n, scaleIndex: (row) => row };
   const scales = { n: axisExtent(scaleLayout, 'n'), k: axisExtent(scaleLayout, 'k') };
-  if (scales.n < n || scales.k < k / effective) {
+  if (scales.n < n || scales.k !== places.k / effective) {
     throw new LadderError(
       'BAD_ARGUMENT',
-      `expected a scale layout of at least ${n} × ${k / effective} but received ${scales.n} × ${scales.k}`,
-      { n, groups: k / effective },
+      `expected a scale layout of at least ${n} × ${places.k / effective} but received ${scales.n} × ${scales.k}`,
+      { n, groups: places.k / effective },
     );
   }
   const rows = axisOffsets(scaleLayout, 'n');

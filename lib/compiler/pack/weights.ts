@@ -75,7 +75,10 @@ export function packOptionsOf(value: Value): readonly [format: string, options: 
   const { axes, type, layout, scaleLayout } = value;
   const group = isQuantised(type) ? ((type.scale?.per['k'] ?? -1) as Group) : -1;
   const scales = isQuantised(type) && group !== -1 ? (scaleLayout?.digits ?? rowMajor(scaleAxes(value, type.scale!))) : null;
-  return [isQuantised(type) ? type.format : kPlainFormat, { group, layout: layout?.digits ?? rowMajor(axes), scaleLayout: scales, k: lastAxis(value).extent }];
+  return [
+    isQuantised(type) ? type.format : kPlainFormat,
+    { group, layout: layout?.digits ?? rowMajor(axes), scaleLayout: scales, k: lastAxis(value).extent },
+  ];
 }
 
 /** One input of writeParams per parameter; a matrix and its scales are packed together, when the first of them is written. */
