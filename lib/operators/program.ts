@@ -181,6 +181,19 @@ export function countReaders({ values, nodes, outputs }: Program): readonly numb
   return readers;
 }
 
+/** Whether each node reads what the one before it made, as its first operand, which nobody else does, and all else comes from outside. */
+export function isStraight(program: Program): boolean {
+  const { nodes, inputs } = program;
+  const readers = countReaders(program);
+  return nodes.every(
+    (node, i) =>
+      (i === 0 ? inputs.includes(node.inputs[0]!) : node.inputs[0] === nodes[i - 1]!.outputs[0]) &&
+      node.inputs.slice(1).every((value) => inputs.includes(value)) &&
+      node.outputs.length === 1 &&
+      readers[node.outputs[0]!] === 1,
+  );
+}
+
 /** The tensors of an operator's node: of its inputs, hints last, and of its outputs. */
 export function programTensors({ values, inputs, outputs, hints = [] }: Program): {
   readonly inputs: readonly TensorSpec[];

@@ -80,6 +80,10 @@ void NodeView::requireInputs(size_t least, size_t most) const {
   if (node().expression && node().kind != "map") refuse("expression", "null", "an expression");
 }
 
+void NodeView::requireNumbers() const {
+  if (output().type == ValueType::kQuantised) unsupported("its result is not quantised; a quantise node does that");
+}
+
 std::vector<int64_t> NodeView::extents(const char* role, const Value& value, size_t axes) const {
   if (value.axes.size() != axes) refuse(role, std::to_string(axes) + " axes", std::to_string(value.axes.size()));
   std::vector<int64_t> extents;

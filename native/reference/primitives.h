@@ -42,6 +42,8 @@ class NodeView {
     return has(name) ? choice(name, choices) : absent;
   }
   void requireInputs(size_t least, size_t most) const;
+  /// @throws Error UNSUPPORTED for a quantised result
+  void requireNumbers() const;
   /// The extents of a value that must have that many axes.
   std::vector<int64_t> extents(const char* role, const Value& value, size_t axes) const;
   void requireExtent(const char* role, int64_t expected, int64_t received) const;

@@ -1,10 +1,5 @@
 // Attention in rows: what its family takes and refuses, its blocks; and, where nvcc is, that it compiles for every kind of shape without
 // spills.
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { attentionRows } from '../../lib/compiler/kernels/attention-rows.js';
 import { Refusal } from '../../lib/compiler/kernels/family.js';
@@ -14,8 +9,8 @@ import type { KernelPlan, Tuning } from '../../lib/compiler/kernels/plan.js';
 import { buildTargets, layoutTarget } from '../../lib/compiler/targets.js';
 import type { Program } from '../../lib/operators/program.js';
 import { type AttentionShape, attentionProgram } from '../fixtures/programs.js';
+import { compileKernels, hasNvcc } from '../fixtures/nvcc.js';
 
-const kKernels = fileURLToPath(new URL('../../native/kernels', import.meta.url));
 const vit: AttentionShape = {
   batch: 128,
   seq: 50,
@@ -96,7 +91,6 @@ describe('refuses', () => {
 });
 
 describe('compilation', () => {
-  const nvcc = spawnSync('nvcc', ['--version']).status === 0;
   const shapes: readonly AttentionShape[] = [
     vit,
     { ...vit, seq: 16, kvHeads: 2 },
@@ -106,7 +100,7 @@ describe('compilation', () => {
     { ...conformer, headDim: 128 },
   ];
 
-  it.skipIf(!nvcc).each(buildTargets.filter(({ capability }) => capability !== null))(
+  it.skipIf(!hasNvcc).each(buildTargets.filter(({ capability }) => capability !== null))(
     'for $id, without spills and warnings (needs nvcc)',
     { timeout: 600_000 },
     (target) => {
@@ -117,23 +111,11 @@ describe('compilation', () => {
           .slice(0, i === 0 || i === 3 ? undefined : 1)
           .map((tuning, j) => planOf(shape, `f_${i}_${j}`, tuning));
       });
-      const folder = mkdtempSync(join(tmpdir(), 'ladder-attention-'));
-      try {
-        const source = join(folder, 'kernels.cu');
-        writeFileSync(source, ['#include "attention/rows.cuh"', ...plans.map(({ definitions }) => definitions)].join('\n'));
-        const { status, stderr } = spawnSync(
-          'nvcc',
-          ['-cubin', '-std=c++17', '-O3', '-gencode', target.gencode, '-Xptxas', '-v', '-I', kKernels, '-o', join(folder, 'cubin'), source],
-          { encoding: 'utf8' },
-        );
-        expect(status, stderr).toBe(0);
-        expect(stderr).not.toMatch(/warning/i);
-        const spills = [...stderr.matchAll(/(\d+) bytes spill stores, (\d+) bytes spill loads/g)];
-        expect(spills).toHaveLength(plans.length);
-        expect(spills.filter(([, stores, loads]) => stores !== '0' || loads !== '0')).toEqual([]);
-      } finally {
-        rmSync(folder, { recursive: true });
-      }
+      const { status, log, spills } = compileKernels(plans, target.gencode);
+      expect(status, log).toBe(0);
+      expect(log).not.toMatch(/warning/i);
+      expect(spills).toHaveLength(plans.length);
+      expect(spills.filter(([stores, loads]) => stores !== '0' || loads !== '0')).toEqual([]);
     },
   );
 });

@@ -1,10 +1,5 @@
 // Depthwise convolutions: what their family takes and refuses, how threads are dealt out; and, where nvcc is, that they compile without
 // spills.
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { depthwise } from '../../lib/compiler/kernels/depthwise.js';
 import { selectOrThrow } from '../../lib/compiler/kernels/index.js';
@@ -12,8 +7,8 @@ import type { KernelPlan, Tuning } from '../../lib/compiler/kernels/plan.js';
 import { buildTargets, layoutTarget } from '../../lib/compiler/targets.js';
 import type { Program } from '../../lib/operators/program.js';
 import { type ConvShape, convProgram, storedProgram } from '../fixtures/programs.js';
+import { compileKernels, hasNvcc } from '../fixtures/nvcc.js';
 
-const kKernels = fileURLToPath(new URL('../../native/kernels', import.meta.url));
 const frames: ConvShape = { channels: 512, groups: 512, batch: 128, height: 512, kernelY: 31, paddingY: 15, bias: true, after: ['silu'] };
 const square = { kernelY: 3, kernelX: 3, paddingY: 1, paddingX: 1 };
 const images: ConvShape = { channels: 58, groups: 58, batch: 128, height: 28, width: 28, ...square, bias: true };
@@ -100,7 +95,6 @@ describe('refuses', () => {
 });
 
 describe('compilation', () => {
-  const nvcc = spawnSync('nvcc', ['--version']).status === 0;
   const shapes: readonly ConvShape[] = [
     frames,
     images,
@@ -108,28 +102,16 @@ describe('compilation', () => {
     { ...images, kernelY: 7, kernelX: 7, paddingY: 3, paddingX: 3, bias: false },
   ];
 
-  it.skipIf(!nvcc).each(buildTargets.filter(({ capability }) => capability !== null))(
+  it.skipIf(!hasNvcc).each(buildTargets.filter(({ capability }) => capability !== null))(
     'for $id, without spills and warnings (needs nvcc)',
     { timeout: 600_000 },
     (target) => {
       const plans = shapes.flatMap((shape, i) => [4, 8, 16].map((run) => planOf(shape, `f_${i}_${run}`, { run })));
-      const folder = mkdtempSync(join(tmpdir(), 'ladder-depthwise-'));
-      try {
-        const source = join(folder, 'kernels.cu');
-        writeFileSync(source, ['#include "conv/depthwise.cuh"', ...plans.map(({ definitions }) => definitions)].join('\n'));
-        const { status, stderr } = spawnSync(
-          'nvcc',
-          ['-cubin', '-std=c++17', '-O3', '-gencode', target.gencode, '-Xptxas', '-v', '-I', kKernels, '-o', join(folder, 'cubin'), source],
-          { encoding: 'utf8' },
-        );
-        expect(status, stderr).toBe(0);
-        expect(stderr).not.toMatch(/warning/i);
-        const spills = [...stderr.matchAll(/(\d+) bytes spill stores, (\d+) bytes spill loads/g)];
-        expect(spills).toHaveLength(plans.length);
-        expect(spills.filter(([, stores, loads]) => stores !== '0' || loads !== '0')).toEqual([]);
-      } finally {
-        rmSync(folder, { recursive: true });
-      }
+      const { status, log, spills } = compileKernels(plans, target.gencode);
+      expect(status, log).toBe(0);
+      expect(log).not.toMatch(/warning/i);
+      expect(spills).toHaveLength(plans.length);
+      expect(spills.filter(([stores, loads]) => stores !== '0' || loads !== '0')).toEqual([]);
     },
   );
 });

@@ -1,10 +1,5 @@
 // Attention in tiles: what its family takes and refuses, its launches on each target, panels on both sides; and, where nvcc is, that
 // every kind of instantiation compiles without spills, and without products that are made to wait for each other.
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { Refusal } from '../../lib/compiler/kernels/family.js';
 import { flash } from '../../lib/compiler/kernels/flash.js';
@@ -13,8 +8,8 @@ import type { KernelPlan } from '../../lib/compiler/kernels/plan.js';
 import { buildTargets, layoutTarget, type Target } from '../../lib/compiler/targets.js';
 import type { Program, Value } from '../../lib/operators/program.js';
 import { type AttentionShape, attentionProgram, storedProgram } from '../fixtures/programs.js';
+import { compileKernels, hasNvcc } from '../fixtures/nvcc.js';
 
-const kKernels = fileURLToPath(new URL('../../native/kernels', import.meta.url));
 const sm80 = buildTargets.find(({ id }) => id === 'sm_80')!;
 const llama: AttentionShape = {
   batch: 1,
@@ -157,7 +152,6 @@ describe('refuses', () => {
 });
 
 describe('compilation', () => {
-  const nvcc = spawnSync('nvcc', ['--version']).status === 0;
   const shapes: readonly AttentionShape[] = [
     llama,
     bloom,
@@ -174,25 +168,12 @@ describe('compilation', () => {
     { ...llama, seq: 128 },
   ];
 
-  it.skipIf(!nvcc).each([layoutTarget, sm80])('for $id, without spills and warnings (needs nvcc)', { timeout: 600_000 }, (target) => {
+  it.skipIf(!hasNvcc).each([layoutTarget, sm80])('for $id, without spills and warnings (needs nvcc)', { timeout: 600_000 }, (target) => {
     const plans = shapes.flatMap((shape, i) => [planOf(shape, target, `panels_${i}`), planOf(shape, target, `rows_${i}`, true)]);
-    const includes = [...new Set(plans.flatMap((plan) => plan.includes))].map((file) => `#include "${file}"`);
-    const folder = mkdtempSync(join(tmpdir(), 'ladder-flash-'));
-    try {
-      const source = join(folder, 'kernels.cu');
-      writeFileSync(source, [...includes, ...plans.map(({ definitions }) => definitions)].join('\n'));
-      const { status, stderr } = spawnSync(
-        'nvcc',
-        ['-cubin', '-std=c++17', '-O3', '-gencode', target.gencode, '-Xptxas', '-v', '-I', kKernels, '-o', join(folder, 'cubin'), source],
-        { encoding: 'utf8' },
-      );
-      expect(status, stderr).toBe(0);
-      expect(stderr).not.toMatch(/warning|C75\d\d/i);
-      const spills = [...stderr.matchAll(/(\d+) bytes spill stores, (\d+) bytes spill loads/g)];
-      expect(spills.length).toBe(plans.flatMap(({ launches }) => launches).length);
-      expect(spills.filter(([, stores, loads]) => stores !== '0' || loads !== '0')).toEqual([]);
-    } finally {
-      rmSync(folder, { recursive: true });
-    }
+    const { status, log, spills } = compileKernels(plans, target.gencode);
+    expect(status, log).toBe(0);
+    expect(log).not.toMatch(/warning|C75\d\d/i);
+    expect(spills.length).toBe(plans.flatMap(({ launches }) => launches).length);
+    expect(spills.filter(([stores, loads]) => stores !== '0' || loads !== '0')).toEqual([]);
   });
 });

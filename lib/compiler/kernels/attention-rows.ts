@@ -3,8 +3,8 @@
  */
 import { LadderError } from '../../errors.js';
 import type { Program } from '../../operators/program.js';
-import { type AttentionMatch, attentionConstants, attentionKey, matchAttention } from './attention.js';
-import { defineFamily, kOtherKind, Refusal } from './family.js';
+import { type AttentionMatch, attentionConstants, attentionKey, matchAttentionInRows } from './attention.js';
+import { defineFamily, Refusal } from './family.js';
 import { parameters, singleLaunch } from './launch.js';
 import type { KernelPlan, Tuning } from './plan.js';
 
@@ -23,11 +23,8 @@ interface Blocks {
 }
 
 function accepts(program: Program): AttentionMatch | Refusal {
-  const match = matchAttention(program);
-  if (!match) return kOtherKind;
-  const { values, inputs, outputs } = program;
-  if ([...inputs, ...outputs].some((value) => values[value]!.type !== 'f16' || values[value]!.layout))
-    return new Refusal('qkv', 'expected float16 in rows');
+  const match = matchAttentionInRows(program);
+  if (match instanceof Refusal) return match;
   const { seq, headDim, position, causal } = match;
   if (position !== 'none' || causal) return new Refusal('position', 'expected neither positions nor a mask');
   if (seq < kLeastSeq) return new Refusal('seq', `expected at least ${kLeastSeq} but received ${seq}`);

@@ -57,12 +57,19 @@ export function attentionKey({ batch, seq, heads, kvHeads, headDim, order, posit
   return `batch=${batch} seq=${seq} heads=${heads} kv=${kvHeads} d=${headDim} ${order} ${position}${causal ? ' causal' : ''}`;
 }
 
-function accepts(program: Program): AttentionMatch | Refusal {
+/** The flat view of attention from rows to rows of float16, or why there is none. */
+export function matchAttentionInRows(program: Program): AttentionMatch | Refusal {
   const match = matchAttention(program);
   if (!match) return kOtherKind;
   const { values, inputs, outputs } = program;
-  if ([...inputs, ...outputs].some((value) => values[value]!.type !== 'f16' || values[value]!.layout))
-    return new Refusal('qkv', 'expected float16 in rows');
+  return [...inputs, ...outputs].some((value) => values[value]!.type !== 'f16' || values[value]!.layout)
+    ? new Refusal('qkv', 'expected float16 in rows')
+    : match;
+}
+
+function accepts(program: Program): AttentionMatch | Refusal {
+  const match = matchAttentionInRows(program);
+  if (match instanceof Refusal) return match;
   if (match.seq > kMaxShortSeq) return new Refusal('seq', `expected at most ${kMaxShortSeq} but received ${match.seq}`);
   if (!kHeadDims.includes(match.headDim)) return new Refusal('headDim', `expected 64, 128 or 256 but received ${match.headDim}`);
   return match;

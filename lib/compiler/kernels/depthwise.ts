@@ -6,7 +6,7 @@ import { type ConvParameters, convolvedSize } from '../../operators/conv.js';
 import { expressionText, inputsOf } from '../../operators/expression.js';
 import { operators } from '../../operators/index.js';
 import { isSameLayout } from '../../operators/layout.js';
-import { countReaders, type Layout, type Node, type Program, tensorPositions } from '../../operators/program.js';
+import { isStraight, type Layout, type Node, type Program, tensorPositions } from '../../operators/program.js';
 import { defineFamily, kOtherKind, Refusal, type Storage } from './family.js';
 import type { KernelArgument, KernelPlan, Tuning } from './plan.js';
 
@@ -53,14 +53,7 @@ function accepts(program: Program): DepthwiseMatch | Refusal {
   const { values, nodes, inputs, outputs, hints } = program;
   const [conv, ...rest] = nodes;
   if (conv?.kind !== 'conv' || hints || outputs.length !== 1 || outputs[0] !== nodes.at(-1)!.outputs[0]) return kOtherKind;
-  const readers = countReaders(program);
-  const straight = nodes.every(
-    (node, i) =>
-      (i === 0 ? inputs.includes(node.inputs[0]!) : node.inputs[0] === nodes[i - 1]!.outputs[0]) &&
-      node.inputs.slice(1).every((value) => inputs.includes(value)) &&
-      readers[node.outputs[0]!] === 1,
-  );
-  if (!straight) return kOtherKind;
+  if (!isStraight(program)) return kOtherKind;
   const [first] = rest;
   const bias = first?.kind === 'add' && values[first.inputs[1]!]!.axes.length === 1 ? first.inputs[1]! : null;
   const after = bias === null ? rest : rest.slice(1);

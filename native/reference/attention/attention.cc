@@ -57,7 +57,7 @@ class Attention : public PrimitiveOf<Attention> {
       node.refuse("qkv", "(heads + 2·kvHeads)·headDim columns", std::to_string(qkv[1]));
     node.requireExtent("output", batch_ * seq_, output[0]);
     node.requireExtent("output", heads_ * headDim_, output[1]);
-    if (node.output().type == ValueType::kQuantised) node.unsupported("its result is not quantised; a quantise node does that");
+    node.requireNumbers();
   }
 
   Region needed(size_t, const Region& produced) const override {

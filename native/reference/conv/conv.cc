@@ -41,7 +41,7 @@ class Conv : public PrimitiveOf<Conv> {
     contracted_ = weight[1];
     node.requireExtent("output", batch * down_.places() * across_.places(), output[0]);
     node.requireExtent("output", weight[0], output[1]);
-    if (node.output().type == ValueType::kQuantised) node.unsupported("its result is not quantised; a quantise node does that");
+    node.requireNumbers();
   }
 
   Region needed(size_t input, const Region& produced) const override {

@@ -33,7 +33,7 @@ class Dense : public PrimitiveOf<Dense> {
     node.requireExtent("weight", contracted_, weight[1]);
     node.requireExtent("output", x[0], output[0]);
     node.requireExtent("output", channels_, output[1]);
-    if (node.output().type == ValueType::kQuantised) node.unsupported("its result is not quantised; a quantise node does that");
+    node.requireNumbers();
   }
 
   Region needed(size_t input, const Region& produced) const override { return {produced[input], Coordinates::range(0, contracted_)}; }

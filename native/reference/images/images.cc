@@ -4,27 +4,11 @@
 #include <limits>
 #include <string>
 
-#include "../parallel.h"
 #include "../primitives.h"
+#include "../rows.h"
 
 namespace ladder::reference {
 namespace {
-
-constexpr int64_t kGrainNumbers = 1 << 14;
-
-/// fill(row, target) for every row of a result, from several threads; `row` is its position in the region.
-template <typename Real, typename FillRow>
-void fillRows(Computed<Real>& result, const CancelFlag* cancelled, FillRow fill) {
-  const int64_t rows = result.region[0].size(), columns = result.region[1].size();
-  result.reals.resize(static_cast<size_t>(rows * columns));
-  parallelFor(rows, std::max<int64_t>(1, kGrainNumbers / columns), cancelled, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) fill(row, result.reals.data() + row * columns);
-  });
-}
-
-void requireNumbers(const NodeView& node) {
-  if (node.output().type == ValueType::kQuantised) node.unsupported("its result is not quantised; a quantise node does that");
-}
 
 class MaxPool : public PrimitiveOf<MaxPool> {
  public:
@@ -41,7 +25,7 @@ class MaxPool : public PrimitiveOf<MaxPool> {
     down_ = places(node, height_), across_ = places(node, width_);
     node.requireExtent("output", batch * down_ * across_, output[0]);
     node.requireExtent("output", x[1], output[1]);
-    requireNumbers(node);
+    node.requireNumbers();
   }
 
   Region needed(size_t, const Region& produced) const override {
@@ -104,7 +88,7 @@ class MeanRows : public PrimitiveOf<MeanRows> {
     rows_ = x[0] / batch;
     node.requireExtent("output", batch, output[0]);
     node.requireExtent("output", x[1], output[1]);
-    requireNumbers(node);
+    node.requireNumbers();
   }
 
   Region needed(size_t, const Region& produced) const override {
@@ -144,7 +128,7 @@ class Channels : public PrimitiveOf<Channels> {
     if (first_ + count > x[1]) node.refuse("count", "channels among " + std::to_string(x[1]), std::to_string(first_ + count));
     node.requireExtent("output", x[0], output[0]);
     node.requireExtent("output", count, output[1]);
-    requireNumbers(node);
+    node.requireNumbers();
   }
 
   Region needed(size_t, const Region& produced) const override {
@@ -175,7 +159,7 @@ class Interleave : public PrimitiveOf<Interleave> {
     for (size_t i = 0; i < 2; ++i) node.requireExtent("other", x[i], other[i]);
     node.requireExtent("output", x[0], output[0]);
     node.requireExtent("output", 2 * x[1], output[1]);
-    requireNumbers(node);
+    node.requireNumbers();
   }
 
   Region needed(size_t input, const Region& produced) const override {

@@ -78,7 +78,7 @@ class Map : public PrimitiveOf<Map> {
   explicit Map(const NodeView& node) {
     node.requireInputs(0, node.inputs());
     if (!node.node().expression) node.refuse("expression", "instructions", "null");
-    if (node.output().type == ValueType::kQuantised) node.unsupported("its result is not quantised; a quantise node does that");
+    node.requireNumbers();
     expression_ = *node.node().expression;
     readings_.resize(node.inputs());
     if (!node.output().axes.empty()) lastExtent_ = node.output().axes.back().extent;

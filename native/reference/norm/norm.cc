@@ -17,7 +17,7 @@ class Norm : public PrimitiveOf<Norm> {
     for (size_t i = 1; i < node.inputs(); ++i)
       node.requireExtent(i == 1 ? "gain" : "beta", extent_, node.extents(i == 1 ? "gain" : "beta", node.input(i), 1)[0]);
     node.requireSameAxes("output", node.output(), node.input(0));
-    if (node.output().type == ValueType::kQuantised) node.unsupported("its result is not quantised; a quantise node does that");
+    node.requireNumbers();
   }
 
   Region needed(size_t input, const Region& produced) const override {

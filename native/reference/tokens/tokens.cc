@@ -3,27 +3,11 @@
 #include <algorithm>
 #include <string>
 
-#include "../parallel.h"
 #include "../primitives.h"
+#include "../rows.h"
 
 namespace ladder::reference {
 namespace {
-
-constexpr int64_t kGrainNumbers = 1 << 14;
-
-/// fill(row, target) for every row of a result, from several threads; `row` is its position in the region.
-template <typename Real, typename FillRow>
-void fillRows(Computed<Real>& result, const CancelFlag* cancelled, FillRow fill) {
-  const int64_t rows = result.region[0].size(), columns = result.region[1].size();
-  result.reals.resize(static_cast<size_t>(rows * columns));
-  parallelFor(rows, std::max<int64_t>(1, kGrainNumbers / columns), cancelled, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) fill(row, result.reals.data() + row * columns);
-  });
-}
-
-void requireNumbers(const NodeView& node) {
-  if (node.output().type == ValueType::kQuantised) node.unsupported("its result is not quantised; a quantise node does that");
-}
 
 class Patches : public PrimitiveOf<Patches> {
  public:
@@ -36,7 +20,7 @@ class Patches : public PrimitiveOf<Patches> {
     down_ = image[2] / size_, across_ = image[3] / size_;
     node.requireExtent("output", image[0] * down_ * across_, output[0]);
     node.requireExtent("output", image[1] * size_ * size_, output[1]);
-    requireNumbers(node);
+    node.requireNumbers();
   }
 
   Region needed(size_t, const Region& produced) const override {
@@ -103,7 +87,7 @@ class EmbedTokens : public PrimitiveOf<EmbedTokens> {
     node.requireExtent("positions", x[1], positions[1]);
     node.requireExtent("output", batch * tokens_, output[0]);
     node.requireExtent("output", x[1], output[1]);
-    requireNumbers(node);
+    node.requireNumbers();
   }
 
   Region needed(size_t input, const Region& produced) const override {
@@ -153,7 +137,7 @@ class FirstRows : public PrimitiveOf<FirstRows> {
     tokens_ = x[0] / batch;
     node.requireExtent("output", batch, output[0]);
     node.requireExtent("output", x[1], output[1]);
-    requireNumbers(node);
+    node.requireNumbers();
   }
 
   Region needed(size_t, const Region& produced) const override {

@@ -4,9 +4,9 @@
  */
 import { formats, type Group, weightFormat } from '../../../formats/index.js';
 import {
-  countReaders,
   extentOf,
   isQuantised,
+  isStraight,
   type Node,
   type Program,
   programTensors,
@@ -116,21 +116,13 @@ function hasPlainScales({ axes, type }: Value): boolean {
 
 /** The flat view of a program, or why there is none. */
 export function matchDense(program: Program): DenseMatch | Refusal {
-  const { values, nodes, inputs, outputs, hints = [] } = program;
+  const { values, nodes, outputs, hints = [] } = program;
   const line = lineOf(program);
   if (!line) return kOtherKind;
   const { norm, quantise, dense, bias, fn, residual } = line;
-  const readers = countReaders(program);
-  // Each step reads what the one before it made, and nobody else does; all else comes from outside.
-  const straight = nodes.every(
-    (node, i) =>
-      (i === 0 ? inputs.includes(node.inputs[0]!) : node.inputs[0] === nodes[i - 1]!.outputs[0]) &&
-      node.inputs.slice(1).every((value) => inputs.includes(value)) &&
-      readers[node.outputs[0]!] === 1,
-  );
   const output = outputs[0];
   if (
-    !straight ||
+    !isStraight(program) ||
     outputs.length !== 1 ||
     output === undefined ||
     output !== nodes.at(-1)!.outputs[0] ||

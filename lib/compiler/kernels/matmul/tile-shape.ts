@@ -6,7 +6,7 @@ import { formats } from '../../../formats/index.js';
 import { type Expression, expressionText, inputsOf } from '../../../operators/expression.js';
 import { type ConvParameters, convolvedSize } from '../../../operators/conv.js';
 import { operators } from '../../../operators/index.js';
-import { countReaders, extentOf, isQuantised, type Node, type Program, tensorPositions, type Value } from '../../../operators/program.js';
+import { extentOf, isQuantised, isStraight, type Node, type Program, tensorPositions, type Value } from '../../../operators/program.js';
 import { kOtherKind, Refusal } from '../family.js';
 import type { KernelArgument } from '../plan.js';
 import { type StemSizes, stemSizes } from './stem-kernel.js';
@@ -96,19 +96,6 @@ interface Steps {
 
 function expressionOf({ kind }: Node): Expression | undefined {
   return operators.find(kind)?.expression;
-}
-
-/** Whether each node reads what the one before it made, which nobody else does, and all else comes from outside. */
-function isStraight(program: Program): boolean {
-  const { nodes, inputs } = program;
-  const readers = countReaders(program);
-  return nodes.every(
-    (node, i) =>
-      (i === 0 ? inputs.includes(node.inputs[0]!) : node.inputs[0] === nodes[i - 1]!.outputs[0]) &&
-      node.inputs.slice(1).every((value) => inputs.includes(value)) &&
-      node.outputs.length === 1 &&
-      readers[node.outputs[0]!] === 1,
-  );
 }
 
 /** The steps after a product, or null. */
