@@ -30,7 +30,7 @@ export function fuse(graph: Graph, target: Target): readonly Group[] {
 }
 
 /** Nodes that no family takes with what there is, but with what follows them: from one product to the next. */
-const kMostRefused = 6;
+const kMostRefused = 8;
 
 function ascending(nodes: readonly number[]): readonly number[] {
   return [...nodes].sort((a, b) => a - b);
@@ -63,9 +63,10 @@ class Fusion {
         const more = next(nodes);
         if (more === null) break;
         nodes = ascending([...nodes, more]);
-        const wider = this.tryGroup(nodes, anchor, group.selection);
+        const wider = this.tryGroup(nodes, anchor, group.selection) ?? this.tryGroup(this.withSources(nodes), anchor, group.selection);
         if (!wider) continue;
         group = wider;
+        nodes = group.nodes;
         refused = -1;
       }
     }
@@ -87,6 +88,12 @@ class Fusion {
   private onlyRead(nodes: readonly number[]): number | null {
     const source = this.graph.nodes[nodes[0]!]!.inputs[0];
     return source === undefined ? null : this.makerOf(source);
+  }
+
+  /** The nodes, and all before them whose results nothing else reads. */
+  private withSources(nodes: readonly number[]): readonly number[] {
+    const maker = this.onlyRead(nodes);
+    return maker === null ? nodes : this.withSources(ascending([maker, ...nodes]));
   }
 
   /** Nodes that make what only one of the nodes reads, beside the first operand. */
