@@ -174,6 +174,8 @@ export function extract(
 function edge(graph: Graph, value: number, nodes: readonly number[]): Value {
   const { axes, type } = graph.values[value]!;
   if (isQuantised(type)) return { axes, type };
-  const isRounded = nodes.map((node) => graph.nodes[node]!).some(({ kind, inputs }) => operators.get(kind).anchor && inputs.includes(value));
+  const isRounded = nodes
+    .map((node) => graph.nodes[node]!)
+    .some(({ kind, inputs }) => operators.get(kind).anchor && inputs.includes(value));
   return { axes, type: isRounded ? 'f16' : 'f32' };
 }

@@ -22,7 +22,21 @@ import { simpleFamilies } from './simple/index.js';
 
 /** Families in the order in which they are asked. */
 class RankedFamilies {
-  private readonly specific: Family[] = [separable, tile, vector, thin, warpgroup, wide, activation, depthwise, maxPool, meanRows, attentionRows, attention, flash];
+  private readonly specific: Family[] = [
+    separable,
+    tile,
+    vector,
+    thin,
+    warpgroup,
+    wide,
+    activation,
+    depthwise,
+    maxPool,
+    meanRows,
+    attentionRows,
+    attention,
+    flash,
+  ];
 
   /** Adds one before all others. @throws LadderError `BAD_ARGUMENT` for an id that is taken */
   add(family: Family): void {

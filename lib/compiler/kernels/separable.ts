@@ -124,7 +124,8 @@ function accepts(program: Program, target: Target): SeparableMatch | Refusal {
   if (outputs.length !== 1 || hints) return kOtherKind;
   const reader = new Backwards(program);
   const turns = reader.take(outputs[0]!, ({ kind }) => kind === 'interleave');
-  const isStep = (value: number): boolean => !inputs.includes(value) && program.nodes.some((one) => one.outputs.includes(value) && one.kind !== 'channels');
+  const isStep = (value: number): boolean =>
+    !inputs.includes(value) && program.nodes.some((one) => one.outputs.includes(value) && one.kind !== 'channels');
   const own = turns ? turns.inputs.findIndex(isStep) : 0;
   if (own < 0) return kOtherKind;
   const project = reader.stage(turns ? turns.inputs[own]! : outputs[0]!, 'dense');

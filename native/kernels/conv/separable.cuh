@@ -53,7 +53,9 @@ struct Separable {
   static constexpr int kInRows = (C::kRows - 1) * C::kStride + 3, kPixels = kInRows * C::kWidth, kPlaces = C::kRows * C::kOutWidth;
   __host__ __device__ static constexpr int steps(int k) { return (k + 31) / 32; }
   __host__ __device__ static constexpr int pitch(int k) { return (steps(k) + 1) / 2 * 128; }
-  __host__ __device__ static constexpr int padded(int rows) { return (rows + 16 * C::kMBlocks - 1) / (16 * C::kMBlocks) * (16 * C::kMBlocks); }
+  __host__ __device__ static constexpr int padded(int rows) {
+    return (rows + 16 * C::kMBlocks - 1) / (16 * C::kMBlocks) * (16 * C::kMBlocks);
+  }
   static constexpr int kXBytes = padded(kPixels) * pitch(C::kIn), kMBytes = C::kExpand ? padded(kPixels) * pitch(C::kMid) : 0;
   static constexpr int kDBytes = padded(kPlaces) * pitch(C::kMid);
   /// d takes x's place where m has one of its own.
@@ -252,7 +254,8 @@ struct Separable {
 #pragma unroll
         for (int i = 0; i < 2 * C::kMBlocks; ++i) {
           const float* const two = sums[i / 2][j] + i % 2 * 2;
-          const float2 pair = make_float2(value(two[0], terms[j].scale.x, terms[j].bias.x), value(two[1], terms[j].scale.y, terms[j].bias.y));
+          const float2 pair =
+              make_float2(value(two[0], terms[j].scale.x, terms[j].bias.x), value(two[1], terms[j].scale.y, terms[j].bias.y));
           finish.finish(firstRow + i * 8, n, pair, ahead[i / 2][i % 2][j]);
         }
       }

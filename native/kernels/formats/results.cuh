@@ -10,9 +10,9 @@ namespace ladder {
 
 /// Absent ones are null.
 struct ResultArguments {
-  __half* y;               ///< [rows, columns]
-  uint8_t* codes;          ///< [rows, columns]
-  void* codeScales;        ///< what codes are to be multiplied by: one FP32, or E8M0 [rows, columns / 32]
+  __half* y;  ///< [rows, columns]
+  uint8_t* codes;  ///< [rows, columns]
+  void* codeScales;  ///< what codes are to be multiplied by: one FP32, or E8M0 [rows, columns / 32]
   const float* codeScale;  ///< the one, given
 };
 

@@ -100,8 +100,7 @@ struct TileStore {
     float results[8];
 #pragma unroll
     for (int e = 0; e < 8; ++e) results[e] = C::apply(values[0][e], values[kParts - 1][e], residual[e]);
-    if (L::kM % C::kTileRows == 0 || row < L::kM)
-      Results<C>::template store<L::kOutputs>(p.result, row, channel, results, inverse);
+    if (L::kM % C::kTileRows == 0 || row < L::kM) Results<C>::template store<L::kOutputs>(p.result, row, channel, results, inverse);
   }
 
   // ---- Of a block -----------------------------------------------------------------------------------------------------------
