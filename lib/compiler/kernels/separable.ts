@@ -13,6 +13,7 @@ import { defineFamily, kOtherKind, Refusal, type Storage } from './family.js';
 import { withStorage } from './matmul/layouts.js';
 import { kSharedLimitBytes } from './matmul/template.js';
 import type { KernelArgument, KernelPlan, Tuning } from './plan.js';
+import { resultMembers, type Results, resultsKey, resultsText, splitResults } from './results.js';
 
 const kTaps = 9;
 /** Formats of weights; activations are of the same. */
@@ -51,6 +52,7 @@ interface SeparableMatch {
   /** Steps after the products and the convolution between them. */
   readonly steps: readonly [first: readonly string[], middle: readonly string[], last: readonly string[]];
   readonly storage: ReadonlyMap<number, Storage>;
+  readonly results: Results;
   /** By member of SeparableArguments. */
   readonly operands: Readonly<Partial<Record<string, KernelArgument>>>;
 }
@@ -119,7 +121,10 @@ function productLayout(n: number, k: number): Layout {
   };
 }
 
-function accepts(program: Program, target: Target): SeparableMatch | Refusal {
+function accepts(whole: Program, target: Target): SeparableMatch | Refusal {
+  const split = splitResults(whole);
+  if (!split) return kOtherKind;
+  const { program, results } = split;
   const { values, inputs, outputs, hints } = program;
   if (outputs.length !== 1 || hints) return kOtherKind;
   const reader = new Backwards(program);
@@ -167,7 +172,9 @@ function accepts(program: Program, target: Target): SeparableMatch | Refusal {
   const plain = [...inputs.filter((value) => !storage.has(value)), outputs[0]!];
   if (plain.some((value) => isQuantised(values[value]!.type) || values[value]!.layout) || values[outputs[0]!]!.type !== 'f16')
     return new Refusal('x', 'expected float16 in rows');
-  const positions = tensorPositions(program);
+  if (results.codes !== null && (results.halves || formats.get(results.codes).activation!.group > 0))
+    return new Refusal('y', 'expected float16 as results, or codes by one scale');
+  const positions = tensorPositions(whole);
   const tensor = (value: number | null, part = 0): KernelArgument | undefined =>
     value === null ? undefined : { kind: 'input', index: positions.get(value)! + part };
   const isCoded = format !== 'fp16';
@@ -180,6 +187,7 @@ function accepts(program: Program, target: Target): SeparableMatch | Refusal {
     channels,
     steps: [expand?.steps ?? [], depth.steps, project.steps],
     storage,
+    results,
     operands: {
       x: tensor(x.value),
       ...(expand && {
@@ -193,12 +201,12 @@ function accepts(program: Program, target: Target): SeparableMatch | Refusal {
       project: tensor(project.weight),
       projectBias: tensor(project.bias),
       ...(other && { other: tensor(other.value) }),
-      y: { kind: 'output', index: 0 },
+      ...split.operands,
     },
   };
   if (candidates(match, target).length === 0) return new Refusal('width', 'expected a row of pixels that fits into shared memory');
   return [...storage.keys()].reduce<SeparableMatch | Refusal>(
-    (known, weight) => (known instanceof Refusal ? known : withStorage(program, { ...match, weight }, storage)),
+    (known, weight) => (known instanceof Refusal ? known : withStorage(whole, { ...match, weight }, storage)),
     match,
   );
 }
@@ -282,7 +290,6 @@ const kMemberTypes: readonly (readonly [member: string, type: string])[] = [
   ['projectScale', 'const __half*'],
   ['projectBias', 'const __half*'],
   ['other', 'const __half*'],
-  ['y', '__half*'],
 ];
 
 function plan(match: SeparableMatch, name: string, given: Tuning, target: Target): KernelPlan {
@@ -290,11 +297,13 @@ function plan(match: SeparableMatch, name: string, given: Tuning, target: Target
   const tuning = { ...all[0]!, ...given };
   if (!all.some((one) => JSON.stringify(one) === JSON.stringify(tuning)))
     throw new LadderError('BAD_ARGUMENT', `expected one of ${JSON.stringify(all)} for the tuning but received ${JSON.stringify(tuning)}`);
-  const { conv, format, expand, x, other, channels, steps, operands } = match;
+  const { conv, format, expand, x, other, channels, steps, results, operands } = match;
   const { blocks, sharedBytes } = sizesOf(match, tuning);
   const [down, across] = convolvedSize(conv);
   const threads = tuning.warps * 32;
-  const members = kMemberTypes.filter(([member]) => operands[member]);
+  const own = kMemberTypes.filter(([member]) => operands[member]);
+  const made = resultMembers(results);
+  const members = [...own, ...made];
   const config = `${name}_config`;
   const step = (which: string, texts: readonly string[]): string =>
     `  __device__ __forceinline__ static float ${which}(float value) {\n${texts.map((text) => `    value = ${text};\n`).join('')}    return value;\n  }\n`;
@@ -307,11 +316,12 @@ function plan(match: SeparableMatch, name: string, given: Tuning, target: Target
   static constexpr int kXPitch = ${x.pitch}, kXFirst = ${x.first}, kIn = ${channels[0]}, kMid = ${channels[1]}, kOut = ${channels[2]};
   static constexpr int kPlace = ${other?.place ?? -1}, kOtherPitch = ${other?.pitch ?? 0}, kOtherFirst = ${other?.first ?? 0};
   static constexpr int kRows = ${tuning.rows}, kWarps = ${tuning.warps}, kMBlocks = ${tuning.blocksM}, kNBlocks = ${tuning.blocksN};
+  ${resultsText(results)}
 ${step('first', steps[0])}${step('middle', steps[1])}${step('last', steps[2])}};
 static_assert(ladder::Separable<${config}>::kBlocks == ${blocks} && ladder::Separable<${config}>::kSharedBytes == ${sharedBytes});
 extern "C" __global__ void __launch_bounds__(${threads}, ${(kResident * 8) / tuning.warps}) ${name}(${members.map(([member, type]) => `${type} ${member}`).join(', ')}) {
   ladder::SeparableArguments p{};
-${members.map(([member]) => `  p.${member} = ${member};\n`).join('')}  ladder::separableConvolution<${config}>(p);
+${own.map(([member]) => `  p.${member} = ${member};\n`).join('')}${made.map(([member]) => `  p.result.${member} = ${member};\n`).join('')}  ladder::separableConvolution<${config}>(p);
 }
 `,
     launches: [
@@ -334,11 +344,12 @@ export const separable = defineFamily<SeparableMatch>({
   accepts,
   storage: ({ storage }) => storage,
   configurations: (match, target) => candidates(match, target).map((tuning) => ({ ...tuning })),
-  key: ({ conv, format, expand, x, other, channels }) =>
+  key: ({ conv, format, expand, x, other, channels, results }) =>
     [
       `batch=${conv.batch} ${conv.height}x${conv.width} stride=${conv.stride} c=${(expand ? channels : channels.slice(1)).join('-')} w=${format}`,
       `x=${x.pitch}+${x.first}`,
       ...(other ? [`turns=${other.pitch}+${other.first}@${other.place}`] : []),
+      ...resultsKey(results),
     ].join(' '),
   plan: (match, name, tuning, { target }) => plan(match, name, tuning, target),
 });

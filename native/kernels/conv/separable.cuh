@@ -18,14 +18,12 @@
 // Weights are read from global memory where they are used; before it waits for earlier kernels, a block brings them near.
 //
 // C: kWeight (kFp16, kFp8E5m2, kFp8E4m3), kImages, kHeight, kWidth, kOutHeight, kOutWidth, kStride, kExpand, kXPitch, kXFirst, kIn, kMid, kOut,
-// kPlace (−1: alone), kOtherPitch, kOtherFirst, first(), middle(), last(); tuning: kRows, kWarps, kMBlocks, kNBlocks (of 16 and 8, of a
+// kPlace (−1: alone), kOtherPitch, kOtherFirst, first(), middle(), last(), and what formats/results.cuh asks for (float16 or codes by one
+// scale); tuning: kRows, kWarps, kMBlocks, kNBlocks (of 16 and 8, of a
 // warp's sums). Padding 1. Channels are even. Architectures: sm_80 and up. Tests: test/gpu/image-kernels.test.ts.
 #pragma once
-#include <cuda_fp16.h>
-#include <cuda_fp8.h>
-
 #include "core/copy_async.cuh"
-#include "formats/records.cuh"
+#include "formats/results.cuh"
 
 namespace ladder {
 
@@ -38,7 +36,7 @@ struct SeparableArguments {
   const float* midScale;  ///< by which d does
   const uint8_t* project;
   const __half *projectScale, *projectBias, *other;
-  __half* y;
+  ResultArguments result;
 };
 
 template <class C>
@@ -97,7 +95,8 @@ struct Separable {
     __syncthreads();
     product<C::kMid, C::kOut, kPlaces>(base + kDAt, p.project,
                                        Projected{p, (image * C::kOutHeight + firstRow) * C::kOutWidth,
-                                                 min(C::kRows, C::kOutHeight - firstRow) * C::kOutWidth});
+                                                 min(C::kRows, C::kOutHeight - firstRow) * C::kOutWidth, Results<C>::inverse(p.result)});
+    Results<C>::storeScale(p.result);
   }
 
   // ---- Memory -------------------------------------------------------------------------------------------------------------
@@ -184,24 +183,35 @@ struct Separable {
     }
   };
 
-  /// y, to rows from `first` on, of which there are `rows`.
+  /// The results, to rows from `first` on, of which there are `rows`.
   struct Projected {
     const SeparableArguments& p;
     const int first, rows;
+    /// Of the results' scale.
+    const float inverse;
     __device__ __forceinline__ Terms terms(int n) const { return termsOf(p.projectScale, p.projectBias, p.midScale, n); }
     __device__ __forceinline__ uint32_t ahead(int row, int n) const {
       if (C::kPlace < 0 || row >= rows) return 0;
       return *reinterpret_cast<const uint32_t*>(p.other + static_cast<int64_t>(first + row) * C::kOtherPitch + C::kOtherFirst + n);
     }
-    __device__ __forceinline__ void finish(int row, int n, float2 value, uint32_t other) const {
+    __device__ __forceinline__ void finish(int row, int n, float2 value, uint32_t word) const {
       if (row >= rows) return;
-      const uint32_t own = bits(__floats2half2_rn(C::last(value.x), C::last(value.y)));
+      const float2 own = make_float2(C::last(value.x), C::last(value.y));
       const int64_t at = static_cast<int64_t>(first + row) * C::kOut + n;
       if constexpr (C::kPlace < 0) {
-        *reinterpret_cast<uint32_t*>(p.y + at) = own;
+        if constexpr (C::kHalves) *reinterpret_cast<__half2*>(p.result.y + at) = __floats2half2_rn(own.x, own.y);
+        if constexpr (Results<C>::kQuantised) *reinterpret_cast<uint16_t*>(p.result.codes + at) = Results<C>::encode(own, inverse);
       } else {
-        const uint32_t even = C::kPlace == 0 ? own : other, odd = C::kPlace == 0 ? other : own;
-        *reinterpret_cast<uint2*>(p.y + 2 * at) = make_uint2(__byte_perm(even, odd, 0x5410), __byte_perm(even, odd, 0x7632));
+        const float2 other = __half22float2(*reinterpret_cast<const __half2*>(&word));
+        const float2 even = C::kPlace == 0 ? own : other, odd = C::kPlace == 0 ? other : own;
+        if constexpr (C::kHalves) {
+          *reinterpret_cast<uint2*>(p.result.y + 2 * at) =
+              make_uint2(bits(__floats2half2_rn(even.x, odd.x)), bits(__floats2half2_rn(even.y, odd.y)));
+        }
+        if constexpr (Results<C>::kQuantised) {
+          *reinterpret_cast<uint32_t*>(p.result.codes + 2 * at) =
+              Results<C>::encode(make_float2(even.x, odd.x), inverse) | Results<C>::encode(make_float2(even.y, odd.y), inverse) << 16;
+        }
       }
     }
   };

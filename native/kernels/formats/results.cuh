@@ -35,19 +35,29 @@ struct Results {
     }
   }
 
-  /// Codes of eight numbers, low byte first. @param blockScale of MX
-  __device__ __forceinline__ static uint2 encode(float (&values)[8], float inverse, uint32_t& blockScale) {
-    if constexpr (T::kIsMx) return quantiseMx<C::kCodes>(values, blockScale);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) values[i] *= inverse;
-    if constexpr (!T::kIsInteger) return encodeFp8<T::kIsE4m3>(values);
-    uint32_t words[2] = {};
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      const int code = min(max(__float2int_rn(values[i]), C::kLeastCode), C::kMostCode);
-      words[i / 4] |= (static_cast<uint32_t>(code) & 0xffu) << (i % 4 * 8);
+  /// Codes of two numbers by a static scale, low byte first.
+  __device__ __forceinline__ static uint32_t encode(float2 pair, float inverse) {
+    const float low = pair.x * inverse, high = pair.y * inverse;
+    if constexpr (T::kIsInteger) {
+      const auto code = [](float value) {
+        return static_cast<uint32_t>(min(max(__float2int_rn(value), C::kLeastCode), C::kMostCode)) & 0xffu;
+      };
+      return code(low) | code(high) << 8;
+    } else {
+      return __nv_cvt_float2_to_fp8x2(make_float2(low, high), __NV_SATFINITE, T::kIsE4m3 ? __NV_E4M3 : __NV_E5M2);
     }
-    return make_uint2(words[0], words[1]);
+  }
+
+  /// Of eight. @param blockScale of MX
+  __device__ __forceinline__ static uint2 encode(float (&values)[8], float inverse, uint32_t& blockScale) {
+    if constexpr (T::kIsMx) {
+      return quantiseMx<C::kCodes>(values, blockScale);
+    } else {
+      uint32_t words[2] = {};
+#pragma unroll
+      for (int i = 0; i < 4; ++i) words[i / 2] |= encode(make_float2(values[2 * i], values[2 * i + 1]), inverse) << (i % 2 * 16);
+      return make_uint2(words[0], words[1]);
+    }
   }
 
   /// Eight results of a row of kColumns; those past its end are dropped. What is stored as float16 is what is quantised.
