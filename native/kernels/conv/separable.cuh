@@ -67,7 +67,7 @@ struct Separable {
   const int image, firstRow, top;
 
   __device__ static void run(const SeparableArguments& p) {
-    extern __shared__ __align__(128) uint8_t shared[];
+    extern __shared__ __align__(1024) uint8_t shared[];
     const int image = blockIdx.x / kBands, firstRow = blockIdx.x % kBands * C::kRows;
     Separable{p, sharedAddress(shared), image, firstRow, firstRow * C::kStride - 1}.compute();
   }

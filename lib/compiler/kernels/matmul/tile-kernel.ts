@@ -194,8 +194,14 @@ interface TileTemplate {
   readonly sharedBytes: number;
 }
 
-/** Text of a configuration and its kernel. */
-export function instantiate(shape: TileShape, name: string, tuning: TileTuning, template: TileTemplate): TileKernel {
+/** Text of a configuration and its kernel. @param constants members of the template's own */
+export function instantiate(
+  shape: TileShape,
+  name: string,
+  tuning: TileTuning,
+  template: TileTemplate,
+  constants: readonly string[] = [],
+): TileKernel {
   const { header, kernel, type, blocks, threads, sharedBytes } = template;
   const mx = isMx(weightFormat(shape.weight));
   const scaled = isScaled(shape.weight);
@@ -220,7 +226,7 @@ export function instantiate(shape: TileShape, name: string, tuning: TileTuning, 
     `  static constexpr bool kBias = ${shape.bias}, kPairs = ${shape.pairs}, kResidual = ${shape.residual}, kWgmma = ${tuning.wgmma === 1};`,
     `  static constexpr int kTileRows = ${tuning.rows}, kTileOutputs = ${tuning.outputs}, kWarpRows = ${tuning.warpRows}, kWarpOutputs = ${tuning.warpOutputs};`,
     `  static constexpr int kStages = ${tuning.stages}, kSplit = ${tuning.split}, kBlocks = ${blocks};`,
-    `  ${resultsText(shape)}`,
+    ...[resultsText(shape), ...constants].map((text) => `  ${text}`),
     '  __device__ __forceinline__ static float apply(float value, float paired, float residual) {',
     ...shape.steps.map((step) => `    value = ${step};`),
     '    return value;',
