@@ -243,14 +243,33 @@ const kResident = 2;
 /** Shared memory of a multiprocessor that runs code for sm_80. */
 const kPortableSharedBytes = 163 * 1024;
 
-/** How long a tuning takes, in no unit: rounds of blocks, each of pixels and a start. */
+/**
+ * How long a tuning takes, in cycles as they are guessed: a multiprocessor's blocks by turns, each with its latencies, or the sum of
+ * their instructions, whichever is more.
+ */
 function costOf(match: SeparableMatch, tuning: SeparableTuning): number {
+  const { conv, channels, expand } = match;
+  const { rows, warps, blocksM, blocksN } = tuning;
+  const [input, middle, output] = channels;
   const { pixels, places, blocks, sharedBytes } = sizesOf(match, tuning);
-  const resident = Math.min((kResident * 8) / tuning.warps, Math.floor(kSharedLimitBytes / (sharedBytes + 1024)));
+  const product = (m: number, k: number, n: number): readonly [latency: number, work: number] => {
+    const tasks = Math.ceil(m / (16 * blocksM)) * Math.ceil(n / (8 * blocksN));
+    const steps = Math.ceil(k / 32);
+    const perStep = Math.max(4 * (2 * blocksM + blocksN), 3 * blocksM * blocksN);
+    return [Math.ceil(tasks / warps) * (300 + steps * (40 + 10 * blocksM * blocksN)), tasks * steps * perStep];
+  };
+  const copies = (pixels * input) / 4;
+  const runs = rows * Math.ceil(convolvedSize(conv)[1] / 4);
+  const parts: readonly (readonly [latency: number, work: number])[] = [
+    [2000 + (8 * copies) / (32 * warps), copies / 5],
+    ...(expand ? [product(pixels, input, middle)] : []),
+    [100 + Math.ceil(runs / Math.floor((64 * warps) / middle)) * 200, (runs * middle) / 2],
+    product(places, middle, output),
+  ];
+  const [latency, work] = [0, 1].map((part) => parts.reduce((sum, one) => sum + one[part as 0 | 1], 0)) as [number, number];
+  const resident = Math.max(1, Math.min((kResident * 8) / warps, Math.floor(kSharedLimitBytes / (sharedBytes + 1024))));
   const perProcessor = Math.ceil(blocks / kProcessors);
-  const kStart = 40;
-  const work = (match.expand ? pixels : 0) + 2 * places + kStart;
-  return perProcessor * work + (perProcessor > resident ? 0 : kStart / resident);
+  return Math.max(Math.ceil(perProcessor / resident) * latency, perProcessor * work + latency);
 }
 
 /** Tunings that fit, the best first. */
@@ -267,14 +286,7 @@ function candidates(match: SeparableMatch, { capability }: Target): readonly Sep
         ]
       : [],
   );
-  // Each warp has something to do, and no more than that where there is little.
-  const idle = ({ blocksM, blocksN, warps, rows }: SeparableTuning): number => {
-    const tasks = Math.ceil((rows * convolvedSize(match.conv)[1]) / (16 * blocksM)) * Math.ceil(match.channels[2] / (8 * blocksN));
-    return (Math.ceil(tasks / warps) * warps * blocksM * blocksN) / (warps === 16 ? 1.5 : 1);
-  };
-  return all
-    .filter((tuning) => sizesOf(match, tuning).sharedBytes <= limit)
-    .sort((a, b) => costOf(match, a) - costOf(match, b) || idle(a) - idle(b));
+  return all.filter((tuning) => sizesOf(match, tuning).sharedBytes <= limit).sort((a, b) => costOf(match, a) - costOf(match, b));
 }
 
 const kMemberTypes: readonly (readonly [member: string, type: string])[] = [
