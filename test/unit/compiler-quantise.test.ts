@@ -48,7 +48,7 @@ describe('quantisation per node', () => {
   });
 
   it('is the last step of the operator that makes a value, which has two results where both are read', () => {
-    const policy: Policy = () => ({ weight: 'int4', input: 'int4', inputScale: 'tensor' });
+    const policy: Policy = ({ kind }) => (kind === 'dense' ? { weight: 'int4', input: 'int4', inputScale: 'tensor' } : null);
     const { model, steps } = lowered(
       (g, x) => {
         const block = g.node('relu', 'block', [g.node('add', 'sum', [g.dense('last', x, 256, true), x])]);
