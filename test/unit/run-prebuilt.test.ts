@@ -443,6 +443,7 @@ describe('verifyPrebuilt of damaged files', () => {
       functions.nodes.flatMap(({ attrs }) => attrs?.func_name ?? []),
       null,
     );
+    await sealModule(built);
     await placeModule(folder, built);
     expect((await verifyPrebuilt(folder, { device: 'cpu', endToEnd: 'off' })).passed).toBe(true);
     await flipLastBit(join(folder, 'model.so'), 200);
