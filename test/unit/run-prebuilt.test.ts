@@ -10,6 +10,7 @@ import { renderVerify } from '../../lib/cli/verify.js';
 import { buildCheckpoints } from '../../lib/compiler/build.js';
 import { designStored, requestOf } from '../../lib/compiler/design.js';
 import { parseRequest } from '../../lib/compiler/request.js';
+import { sealModule } from '../../lib/artifact/seal.js';
 import { placeModule, writeDescription } from '../../lib/compiler/write.js';
 import {
   LadderError,
