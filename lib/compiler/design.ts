@@ -178,23 +178,24 @@ function alternativesOf(operator: LoweredOperator, plan: KernelPlan, tunedFor: T
 }
 
 /**
- * Who plans an operator for a target: its own family where weights are laid out for it, elsewhere the first that reads them as they
- * are stored.
+ * Who plans an operator for a target: its own family where values are laid out for it, elsewhere the first that reads weights and
+ * activations as they are stored.
  * @throws LadderError `UNSUPPORTED` where there is none
  */
 export function selectionOn({ node, program, family: chosen, match: own }: LoweredOperator, target: Target): Selection {
   if (target.id === layoutTarget.id) return { family: chosen, match: own };
   for (const family of families.all()) {
     const match = family.accepts(program, target);
-    if (!(match instanceof Refusal) && readsAsStored(program, family.storage(match))) return { family, match };
+    if (!(match instanceof Refusal) && [family.storage(match), family.reads?.(match)].every((wanted) => isStoredSo(program, wanted)))
+      return { family, match };
   }
-  throw new LadderError('UNSUPPORTED', `${node}: no kernel for ${target.id} reads weights as ${chosen.id} stores them`, {
+  throw new LadderError('UNSUPPORTED', `${node}: no kernel for ${target.id} reads values as they are stored for ${chosen.id}`, {
     target: target.id,
   });
 }
 
 /** Whether values have the orders that a family wants. */
-function readsAsStored({ values }: Program, storage: ReadonlyMap<number, Storage>): boolean {
+function isStoredSo({ values }: Program, storage: ReadonlyMap<number, Storage> = new Map()): boolean {
   return [...storage].every(([value, wanted]) => isSameStorage(values[value]!, wanted));
 }
 

@@ -3,12 +3,12 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type CheckpointDesign, designCheckpoint, designStored } from '../../lib/compiler/design.js';
+import { type CheckpointDesign, designCheckpoint, designStored, selectionOn } from '../../lib/compiler/design.js';
 import { defineFamily, kOtherKind } from '../../lib/compiler/kernels/family.js';
 import { families } from '../../lib/compiler/kernels/index.js';
 import { simpleFamilies } from '../../lib/compiler/kernels/simple/index.js';
 import { parseRequest } from '../../lib/compiler/request.js';
-import { layoutTarget } from '../../lib/compiler/targets.js';
+import { buildTargets, layoutTarget } from '../../lib/compiler/targets.js';
 import { type Tuned, tuningKey } from '../../lib/compiler/tune/tuned.js';
 
 const kRequest = parseRequest({ model: 'llama2-tiny', batch: 1, seq: 1, weight: 'fp16' });
@@ -108,6 +108,14 @@ describe('targets', () => {
     expect(after.manifest.launch[node]?.targets).toEqual(['sm_90a']);
     expect(after.manifest.launch[`${node}__compute_80`]?.targets).toEqual(['compute_80', 'sm_80']);
     expect(after.manifest.launch['ladder_dense_layer0_qkv']).not.toHaveProperty('targets');
+  });
+
+  it('whose kernels want another order of activations than was laid out are planned by a family that reads the one there is', () => {
+    const { planned } = designCheckpoint(parseRequest({ model: 'bloom-tiny', batch: 1, seq: 80, weight: 'fp16' }), null);
+    const { operator } = planned.find(({ operator: { node } }) => node === 'ladder_attention_layer0_attention')!;
+    expect(operator.family.id).toBe(hopperAttention.id);
+    for (const target of buildTargets.filter(({ id }) => id !== layoutTarget.id))
+      expect(selectionOn(operator, target).family.id).not.toBe('attention/flash');
   });
 
   it('make another hash, and another one only where something differs', () => {

@@ -79,6 +79,26 @@ __device__ __forceinline__ void loadMatricesTransposed(uint32_t row, uint32_t (&
                : "memory");
 }
 
+/// Tiles that this launch has begun; 0 again after its last one.
+template <class C>
+__device__ uint32_t wideBegun;
+
+/// Keeps clusters in step, so that one finds in L2 what another has fetched: adrift, bloom's FP16 products read 2.7 times as much of
+/// memory as there is to read, and pay for it in clock under the power limit. A tile begins when every cluster has come to it, or
+/// after a while, as the others may not run beside this one: only speed depends on it. By one thread of each cluster.
+template <class C>
+__device__ __forceinline__ void beginInStep(int tile) {
+  constexpr int kTiles = WideOrder<C>::kTiles, kClusters = C::kBlocks / C::kCluster;
+  constexpr uint32_t kPatienceCycles = 1 << 16;
+  const uint32_t before = atomicInc(&wideBegun<C>, kTiles - 1), all = min((tile / kClusters + 1) * kClusters, kTiles);
+  if (tile < kClusters) return;
+  const uint32_t start = clock();
+  uint32_t now;
+  do {
+    asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(now) : "l"(&wideBegun<C>) : "memory");
+  } while (now < all && now > before && static_cast<uint32_t>(clock()) - start < kPatienceCycles);
+}
+
 /// The producer: one lane.
 template <class C>
 __device__ __forceinline__ void wideProduce(const DenseArguments& p, uint32_t base, const RingBarriers<C::kStages>& barriers, int rank) {
@@ -87,6 +107,7 @@ __device__ __forceinline__ void wideProduce(const DenseArguments& p, uint32_t ba
   RingCursor<C::kStages> cursor;
   cursor.parity = 1;  // an empty ring
   for (int tile = blockIdx.x / C::kCluster; tile < Order::kTiles; tile += C::kBlocks / C::kCluster) {
+    if (rank == 0) beginInStep<C>(tile);
     const Order order(tile);
     // Past the last rows a block repeats them, and its sums are dropped.
     const int rowTile = min(order.rowStep * C::kCluster + rank, L::kRowTiles - 1);
