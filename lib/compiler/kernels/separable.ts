@@ -220,6 +220,26 @@ interface SeparableTuning {
   readonly blocksN: number;
 }
 
+/** Results along a row that a thread may compute at once. */
+const kRuns: readonly number[] = [1, 2, 4];
+
+/** The depthwise convolution of a block: runs of results, and how long it takes, in cycles, where its threads have them in turn. */
+function depthwiseOf({ conv, channels: [, middle] }: SeparableMatch, { rows, warps }: SeparableTuning) {
+  const fours = Math.ceil(middle / 4);
+  const [, width] = convolvedSize(conv);
+  const all = kRuns.map((run) => {
+    const runs = rows * Math.ceil(width / run);
+    // Numbers loaded for a run, and products.
+    const instructions = 36 * ((run - 1) * conv.stride + 3) + 40 * run;
+    return {
+      run,
+      latency: Math.ceil(runs / Math.floor((32 * warps) / fours)) * instructions * 2,
+      work: (runs * fours * instructions) / 128,
+    };
+  });
+  return all.reduce((best, one) => (one.latency < best.latency ? one : best));
+}
+
 /** What of a block follows from its tuning. */
 function sizesOf({ conv, expand, channels }: SeparableMatch, { rows, blocksM }: SeparableTuning) {
   const [input, middle] = channels;
@@ -248,8 +268,8 @@ const kPortableSharedBytes = 163 * 1024;
  * their instructions, whichever is more.
  */
 function costOf(match: SeparableMatch, tuning: SeparableTuning): number {
-  const { conv, channels, expand } = match;
-  const { rows, warps, blocksM, blocksN } = tuning;
+  const { channels, expand } = match;
+  const { warps, blocksM, blocksN } = tuning;
   const [input, middle, output] = channels;
   const { pixels, places, blocks, sharedBytes } = sizesOf(match, tuning);
   const product = (m: number, k: number, n: number): readonly [latency: number, work: number] => {
@@ -259,11 +279,11 @@ function costOf(match: SeparableMatch, tuning: SeparableTuning): number {
     return [Math.ceil(tasks / warps) * (300 + steps * (40 + 10 * blocksM * blocksN)), tasks * steps * perStep];
   };
   const copies = (pixels * input) / 4;
-  const runs = rows * Math.ceil(convolvedSize(conv)[1] / 4);
+  const depth = depthwiseOf(match, tuning);
   const parts: readonly (readonly [latency: number, work: number])[] = [
     [2000 + (8 * copies) / (32 * warps), copies / 5],
     ...(expand ? [product(pixels, input, middle)] : []),
-    [100 + Math.ceil(runs / Math.floor((64 * warps) / middle)) * 200, (runs * middle) / 2],
+    [200 + depth.latency, depth.work],
     product(places, middle, output),
   ];
   const [latency, work] = [0, 1].map((part) => parts.reduce((sum, one) => sum + one[part as 0 | 1], 0)) as [number, number];
@@ -327,7 +347,7 @@ function plan(match: SeparableMatch, name: string, given: Tuning, target: Target
   static constexpr bool kExpand = ${expand};
   static constexpr int kXPitch = ${x.pitch}, kXFirst = ${x.first}, kIn = ${channels[0]}, kMid = ${channels[1]}, kOut = ${channels[2]};
   static constexpr int kPlace = ${other?.place ?? -1}, kOtherPitch = ${other?.pitch ?? 0}, kOtherFirst = ${other?.first ?? 0};
-  static constexpr int kRows = ${tuning.rows}, kWarps = ${tuning.warps}, kMBlocks = ${tuning.blocksM}, kNBlocks = ${tuning.blocksN};
+  static constexpr int kRows = ${tuning.rows}, kWarps = ${tuning.warps}, kMBlocks = ${tuning.blocksM}, kNBlocks = ${tuning.blocksN}, kRun = ${depthwiseOf(match, tuning).run};
   ${resultsText(results)}
 ${step('first', steps[0])}${step('middle', steps[1])}${step('last', steps[2])}};
 static_assert(ladder::Separable<${config}>::kBlocks == ${blocks} && ladder::Separable<${config}>::kSharedBytes == ${sharedBytes});
