@@ -11,6 +11,7 @@ import { attentionRows } from './attention-rows.js';
 import { depthwise } from './depthwise.js';
 import { type Family, Refusal } from './family.js';
 import { flash } from './flash.js';
+import { rows } from './matmul/rows.js';
 import { thin } from './matmul/thin.js';
 import { tile } from './matmul/tile.js';
 import { vector } from './matmul/vector.js';
@@ -20,7 +21,7 @@ import { simpleFamilies } from './simple/index.js';
 
 /** Families in the order in which they are asked. */
 class RankedFamilies {
-  private readonly specific: Family[] = [tile, vector, thin, warpgroup, wide, activation, depthwise, attentionRows, attention, flash];
+  private readonly specific: Family[] = [rows, tile, vector, thin, warpgroup, wide, activation, depthwise, attentionRows, attention, flash];
 
   /** Adds one before all others. @throws LadderError `BAD_ARGUMENT` for an id that is taken */
   add(family: Family): void {

@@ -142,9 +142,13 @@ function hasPlainScales({ type }: Value): boolean {
   return per['n'] === 1 && (per['k'] === undefined || formats.get(type.format).weight!.groups.every((group) => group === per['k']));
 }
 
-/** The flat view of a program, or why there is none. */
-export function matchTile(program: Program): TileMatch | Refusal {
-  const { values, nodes, inputs, outputs, hints = [] } = program;
+/**
+ * The flat view of a program, or why there is none.
+ * @param before nodes before the product that are somebody else's business
+ */
+export function matchTile(program: Program, before = 0): TileMatch | Refusal {
+  const { values, inputs, outputs, hints = [] } = program;
+  const nodes = program.nodes.slice(before);
   const isOfPlanes = nodes[0]?.kind === 'patches' && nodes[0].params['size'] === 1;
   const [product, ...after] = isOfPlanes ? nodes.slice(1) : nodes;
   const geometryOf = product && kGeometries[product.kind];
@@ -191,8 +195,8 @@ export function matchTile(program: Program): TileMatch | Refusal {
     after: after.map(({ kind }) => kind),
     stem,
     operands: {
-      x: tensor(nodes[0]!.inputs[0]!),
-      ...(isQuantised(x.type) && { xScale: tensor(xAt, 1) }),
+      x: tensor(program.nodes[0]!.inputs[0]!),
+      ...(isQuantised(x.type) && before === 0 && { xScale: tensor(xAt, 1) }),
       weight: tensor(weightAt),
       ...(isQuantised(w.type) && { scale: tensor(weightAt, 1) }),
       ...(steps.bias !== null && { bias: tensor(steps.bias) }),
