@@ -50,16 +50,23 @@ interface RowsTuning {
 }
 
 /** Tiles from the smallest on. */
-const kTunings: readonly RowsTuning[] = [
-  { rows: 16, outputs: 32, warpOutputs: 32, kWarps: 4 },
-  { rows: 16, outputs: 32, warpOutputs: 32, kWarps: 8 },
-  { rows: 16, outputs: 64, warpOutputs: 32, kWarps: 4 },
-  { rows: 32, outputs: 32, warpOutputs: 32, kWarps: 4 },
-  { rows: 32, outputs: 64, warpOutputs: 32, kWarps: 4 },
-  { rows: 32, outputs: 64, warpOutputs: 32, kWarps: 2 },
-  { rows: 64, outputs: 64, warpOutputs: 32, kWarps: 4 },
-  { rows: 64, outputs: 64, warpOutputs: 32, kWarps: 2 },
-];
+const kTunings: readonly RowsTuning[] = (
+  [
+    [16, 32, 4],
+    [16, 32, 8],
+    [16, 32, 16],
+    [16, 64, 4],
+    [16, 64, 8],
+    [16, 128, 2],
+    [16, 128, 4],
+    [32, 32, 4],
+    [32, 64, 4],
+    [32, 64, 8],
+    [32, 128, 4],
+    [64, 64, 4],
+    [64, 128, 4],
+  ] as const
+).map(([rows, outputs, kWarps]) => ({ rows, outputs, warpOutputs: 32, kWarps }));
 
 /** Bytes of shared memory, mirrored from the kernel. */
 function sharedBytes({ shape, norm }: RowsMatch, { rows, outputs, kWarps }: RowsTuning): number {
@@ -77,19 +84,23 @@ function fits(match: RowsMatch, tuning: RowsTuning): boolean {
   return sharedBytes(match, tuning) + kReservedBytes <= kSharedLimitBytes && (!match.shape.pairs || tuning.outputs % 32 === 0);
 }
 
-/** What a tuning takes, roughly, in microseconds: a block's weights and rows through shared memory, its products, its share of rounds. */
+/**
+ * What a tuning takes, roughly, in microseconds: rounds of blocks, each a wait for memory, copies at a multiprocessor's share of L2, rows
+ * that its warps prepare one after the other, and products that wait for each other or share the tensor cores.
+ */
 function costOf(match: RowsMatch, tuning: RowsTuning): number {
-  const { shape } = match;
+  const { shape, norm } = match;
   const { rows, outputs, kWarps, warpOutputs } = tuning;
   const warps = (outputs / warpOutputs) * kWarps;
-  const resident = Math.max(1, Math.min(Math.floor(kSharedLimitBytes / (sharedBytes(match, tuning) + kReservedBytes)), Math.floor(32 / warps)));
-  const rounds = Math.ceil(tilesOf(shape, tuning) / (kProcessors * resident));
+  const limits = [kSharedLimitBytes / (sharedBytes(match, tuning) + kReservedBytes), 32 / warps].map(Math.floor);
+  const perProcessor = Math.ceil(tilesOf(shape, tuning) / kProcessors);
+  const resident = Math.max(1, Math.min(...limits, perProcessor));
   const steps = (panelsOf(shape) * 4) / kWarps;
-  // Products of a warp are issued one after the other; those of blocks beside each other share the tensor cores.
-  const products = (steps * (rows / 16) * (warpOutputs / 8) * 18 * Math.max(1, (warps * Math.min(resident, rounds)) / 4)) / 1700;
-  const prepared = match.norm !== 'none' || shape.xScale === 'row' ? (rows / warps) * 0.06 : 0;
-  const copies = sharedBytes(match, tuning) / 100e3;
-  return rounds * (1 + products + prepared + copies);
+  const products = steps * (rows / 16) * (warpOutputs / 8) * Math.max(0.012, (warps * resident * 0.0095) / 4);
+  const values = (rows / warps) * (contractedOf(shape) / 32);
+  const prepared = norm !== 'none' || shape.xScale === 'row' ? 0.3 + values * 0.008 * Math.max(1, (warps * resident) / 8) : 0;
+  const copies = (sharedBytes(match, tuning) * resident) / 110e3;
+  return Math.ceil(perProcessor / resident) * (1 + products + prepared + copies + kWarps * 0.03);
 }
 
 function candidates(match: RowsMatch): readonly RowsTuning[] {

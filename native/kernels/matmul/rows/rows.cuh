@@ -132,7 +132,7 @@ struct Rows {
 
   /// Of a warp: rows, vectors of a row in each lane, and rows whose loads are under way at the same time.
   static constexpr int kWarpRows = C::kTileRows / kWarps, kLaneVectors = (kRowVectors + 31) / 32;
-  static constexpr int kAtOnce = kWarpRows * kLaneVectors <= 12 ? kWarpRows : kLaneVectors >= 12 ? 1 : 12 / kLaneVectors;
+  static constexpr int kAtOnce = kWarpRows * kLaneVectors <= 6 ? kWarpRows : kLaneVectors >= 6 ? 1 : 6 / kLaneVectors;
   static_assert(!(kNormed || kQuantised) || C::kTileRows % kWarps == 0);
 
   __device__ __forceinline__ void prepareRows() const {
@@ -153,72 +153,115 @@ struct Rows {
         waitForCopies<0>();
         __syncthreads();
       }
+      prepare(warp * kWarpRows + first, packed);
+    }
+  }
+
+  /// Rows from `ofTile` on, side by side: each step waits for the one before.
+  __device__ __forceinline__ void prepare(int ofTile, const uint4 (&packed)[kAtOnce][kLaneVectors]) const {
+    float values[kAtOnce][kLaneVectors][8];
+#pragma unroll
+    for (int r = 0; r < kAtOnce; ++r)
+#pragma unroll
+      for (int i = 0; i < kLaneVectors; ++i) unpackHalves(packed[r][i], values[r][i]);
+    if constexpr (kNormed) norm(values);
+    float quantum[kAtOnce];
+    if constexpr (kQuantised) {
+#pragma unroll
+      for (int r = 0; r < kAtOnce; ++r) {
+        quantum[r] = 0.0f;
+#pragma unroll
+        for (int i = 0; i < kLaneVectors; ++i) quantum[r] = fmaxf(quantum[r], largestMagnitude(values[r][i]));
+      }
+      reduce(quantum, Max{});
+    }
+#pragma unroll
+    for (int r = 0; r < kAtOnce; ++r) {
+      if (kWarpRows % kAtOnce != 0 && ofTile + r >= (warp + 1) * kWarpRows) continue;
+      float scale = 1.0f, inverse = 1.0f;
+      if constexpr (kQuantised) {
+        scale = tokenScale<C::kActivation>(quantum[r]), inverse = __frcp_rn(scale);
+        if (lane == 0) asm volatile("st.shared.f32 [%0], %1;" ::"r"(base + kScalesAt + (ofTile + r) * 4), "f"(scale) : "memory");
+      }
+#pragma unroll
+      for (int i = 0; i < kLaneVectors; ++i) {
+        const int vector = lane + i * 32;
+        if (kRowVectors % 32 != 0 && vector >= kRowVectors) continue;
+        const uint32_t to = placeOf(ofTile + r, vector);
+        if constexpr (kQuantised) {
+          const uint2 codes = encode(values[r][i], scale, inverse);
+          asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(to), "r"(codes.x), "r"(codes.y) : "memory");
+        } else {
+          storeShared16(to, packHalves(values[r][i]));
+        }
+      }
+    }
+  }
+
+  /// Codes of eight numbers. Quotients from the scale's rounded inverse and one correction (Markstein, 1990) are those of a division,
+  /// without its branches.
+  __device__ __forceinline__ static uint2 encode(float (&values)[8], float scale, float inverse) {
+#pragma unroll
+    for (int e = 0; e < 8; ++e) {
+      const float near = values[e] * inverse;
+      values[e] = fmaf(fmaf(-near, scale, values[e]), inverse, near);
+    }
+    if constexpr (A::kIsInteger) return encodeInteger(values);
+    else return encodeFp8<A::kIsE4m3>(values);
+  }
+
+  template <class F>
+  __device__ __forceinline__ static void reduce(float (&values)[kAtOnce], F f) {
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) {
+      float others[kAtOnce];
+#pragma unroll
+      for (int r = 0; r < kAtOnce; ++r) others[r] = __shfl_xor_sync(0xffffffffu, values[r], distance);
+#pragma unroll
+      for (int r = 0; r < kAtOnce; ++r) values[r] = f(values[r], others[r]);
+    }
+  }
+
+  __device__ __forceinline__ bool has(int i) const { return kVectors % 32 == 0 || lane + i * 32 < kVectors; }
+
+  /// Past a row's end numbers stay 0.
+  __device__ __forceinline__ void norm(float (&values)[kAtOnce][kLaneVectors][8]) const {
+    float mean[kAtOnce] = {}, squares[kAtOnce] = {};
+    if constexpr (kShifted) {
 #pragma unroll
       for (int r = 0; r < kAtOnce; ++r)
-        if (first + r < kWarpRows) prepareRow(warp * kWarpRows + first + r, packed[r]);
-    }
-  }
-
-  __device__ __forceinline__ static float sum(float value) { return warpReduce(value, Add{}); }
-
-  __device__ __forceinline__ void prepareRow(int ofTile, const uint4 (&packed)[kLaneVectors]) const {
-    float values[kLaneVectors][8];
 #pragma unroll
-    for (int i = 0; i < kLaneVectors; ++i) unpackHalves(packed[i], values[i]);
-    if constexpr (kNormed) norm(values);
-    float quantum = 1.0f;
-    if constexpr (kQuantised) {
-      float largest = 0.0f;
+        for (int i = 0; i < kLaneVectors; ++i)
 #pragma unroll
-      for (int i = 0; i < kLaneVectors; ++i) largest = fmaxf(largest, largestMagnitude(values[i]));
-      quantum = tokenScale<C::kActivation>(warpReduce(largest, Max{}));
-      if (lane == 0) asm volatile("st.shared.f32 [%0], %1;" ::"r"(base + kScalesAt + ofTile * 4), "f"(quantum) : "memory");
+          for (int e = 0; e < 8; ++e) mean[r] += values[r][i][e];
+      reduce(mean, Add{});
     }
 #pragma unroll
-    for (int i = 0; i < kLaneVectors; ++i) {
-      const int vector = lane + i * 32;
-      if (kRowVectors % 32 != 0 && vector >= kRowVectors) continue;
-      const uint32_t to = placeOf(ofTile, vector);
-      if constexpr (kQuantised) {
-        const uint2 codes = quantise<C::kActivation>(values[i], quantum);
-        asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(to), "r"(codes.x), "r"(codes.y) : "memory");
-      } else {
-        storeShared16(to, packHalves(values[i]));
+    for (int r = 0; r < kAtOnce; ++r) {
+      mean[r] *= 1.0f / L::kK;
+#pragma unroll
+      for (int i = 0; i < kLaneVectors; ++i) {
+        if (!has(i)) continue;
+#pragma unroll
+        for (int e = 0; e < 8; ++e) squares[r] = fmaf(values[r][i][e] - mean[r], values[r][i][e] - mean[r], squares[r]);
       }
     }
-  }
-
-  /// Of a row; past its end numbers stay 0.
-  __device__ __forceinline__ void norm(float (&values)[kLaneVectors][8]) const {
-    float mean = 0.0f;
-    if constexpr (kShifted) {
-      float total = 0.0f;
+    reduce(squares, Add{});
 #pragma unroll
-      for (int i = 0; i < kLaneVectors; ++i)
-#pragma unroll
-        for (int e = 0; e < 8; ++e) total += values[i][e];
-      mean = sum(total) * (1.0f / L::kK);
-    }
-    float squares = 0.0f;
+    for (int r = 0; r < kAtOnce; ++r) squares[r] = rsqrtf(squares[r] * (1.0f / L::kK) + C::kEps);
 #pragma unroll
     for (int i = 0; i < kLaneVectors; ++i) {
-      if (kVectors % 32 != 0 && lane + i * 32 >= kVectors) continue;
-#pragma unroll
-      for (int e = 0; e < 8; ++e) squares = fmaf(values[i][e] - mean, values[i][e] - mean, squares);
-    }
-    const float inverse = rsqrtf(sum(squares) * (1.0f / L::kK) + C::kEps);
-#pragma unroll
-    for (int i = 0; i < kLaneVectors; ++i) {
-      const int vector = lane + i * 32;
-      if (kVectors % 32 != 0 && vector >= kVectors) continue;
+      if (!has(i)) continue;
       float gain[8], beta[8] = {};
-      unpackHalves(loadShared16(base + kGainAt + vector * 16), gain);
-      if constexpr (kShifted) unpackHalves(loadShared16(base + kBetaAt + vector * 16), beta);
+      unpackHalves(loadShared16(base + kGainAt + (lane + i * 32) * 16), gain);
+      if constexpr (kShifted) unpackHalves(loadShared16(base + kBetaAt + (lane + i * 32) * 16), beta);
 #pragma unroll
-      for (int e = 0; e < 8; ++e) {
-        values[i][e] = (values[i][e] - mean) * inverse * gain[e];
-        if constexpr (kShifted) values[i][e] += beta[e];
-      }
+      for (int r = 0; r < kAtOnce; ++r)
+#pragma unroll
+        for (int e = 0; e < 8; ++e) {
+          values[r][i][e] = (values[r][i][e] - mean[r]) * squares[r] * gain[e];
+          if constexpr (kShifted) values[r][i][e] += beta[e];
+        }
     }
   }
 };
