@@ -8,7 +8,6 @@ import { join } from 'node:path';
 import { readManifest } from '../artifact/checkpoint.js';
 import type { Manifest } from '../artifact/manifest.js';
 import { readSmallFile } from '../artifact/regular-file.js';
-import { sealModule } from '../artifact/seal.js';
 import { atomically, replaceFile } from '../files.js';
 import type { CheckpointDesign } from './design.js';
 
@@ -23,12 +22,9 @@ export async function writeDescription(folder: string, design: CheckpointDesign,
   await writeChanged(join(folder, 'checkpoint.json'), `${JSON.stringify(manifest, null, 1)}\n`);
 }
 
-/** Moves a compiled model.so into place, with its own hash at its end. */
+/** Copies a compiled model.so into place. */
 export async function placeModule(folder: string, builtPath: string): Promise<void> {
-  await atomically(join(folder, 'model.so'), async (partial) => {
-    await copyFile(builtPath, partial);
-    await sealModule(partial);
-  });
+  await atomically(join(folder, 'model.so'), (partial) => copyFile(builtPath, partial));
 }
 
 /** Writes a text file below a checkpoint's folder, unless it holds that text already. @throws LadderError `IO`, also for what is no regular file */

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { BufferSource } from '../../lib/artifact/byte-source.js';
 import { fileRangeAt, readElf, readExportedString } from '../../lib/artifact/elf.js';
+import { readSeal } from '../../lib/artifact/seal.js';
 import { parseModuleBlob } from '../../lib/artifact/module-blob.js';
 import { generateSources, type PlannedOperator } from '../../lib/compiler/emit/codegen.js';
 import { compileModules, findNvcc } from '../../lib/compiler/emit/compile.js';
@@ -115,6 +116,11 @@ describe.skipIf(!nvcc)('a compiled model.so', () => {
     expect(labels.some((label) => label.includes('nvcc'))).toBe(true);
   });
   afterAll(() => rm(folder, { recursive: true, force: true }));
+
+  it('carries its own hash before anybody reads it', async () => {
+    const { expected, actual } = (await readSeal(join(folder, 'model.so')))!;
+    expect(actual).toBe(expected);
+  });
 
   it('exports the operators, the context and the hash of its sources', async () => {
     const elf = readElf(join(folder, 'model.so'));

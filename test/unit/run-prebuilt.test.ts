@@ -10,6 +10,7 @@ import { renderVerify } from '../../lib/cli/verify.js';
 import { buildCheckpoints } from '../../lib/compiler/build.js';
 import { designStored, requestOf } from '../../lib/compiler/design.js';
 import { parseRequest } from '../../lib/compiler/request.js';
+import { sealModule } from '../../lib/artifact/seal.js';
 import { placeModule, writeDescription } from '../../lib/compiler/write.js';
 import {
   LadderError,
@@ -443,6 +444,7 @@ describe('verifyPrebuilt of damaged files', () => {
       functions.nodes.flatMap(({ attrs }) => attrs?.func_name ?? []),
       null,
     );
+    await sealModule(built);
     await placeModule(folder, built);
     expect((await verifyPrebuilt(folder, { device: 'cpu', endToEnd: 'off' })).passed).toBe(true);
     await flipLastBit(join(folder, 'model.so'), 200);

@@ -8,6 +8,7 @@ import { createRequire } from 'node:module';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { sealModule } from '../../artifact/seal.js';
 import { LadderError } from '../../errors.js';
 import { findProgram, isAlive } from '../../files.js';
 import { throwIfAborted } from '../../run/options.js';
@@ -53,7 +54,7 @@ export async function findNvcc(): Promise<string | null> {
 }
 
 /**
- * Compiles all units, in parallel, and hands each model.so to `use` before the temporary folder goes.
+ * Compiles all units, in parallel, and hands each model.so, with its own hash at its end, to `use` before the temporary folder goes.
  * @throws LadderError `NO_COMPILER` when nvcc or cmake is missing, `BUILD_FAILED` with the compilers' output, `ABORTED`
  */
 export async function compileModules(
@@ -110,7 +111,11 @@ export async function compileModules(
       ].join('\n'),
     );
     await runCmake(project, options);
-    for (const [i, unit] of units.entries()) await use(unit, join(folders[i]!, 'model.so'));
+    for (const [i, unit] of units.entries()) {
+      const modulePath = join(folders[i]!, 'model.so');
+      await sealModule(modulePath);
+      await use(unit, modulePath);
+    }
   } finally {
     await rm(project, { recursive: true, force: true });
   }

@@ -89,7 +89,7 @@ __device__ uint32_t wideBegun;
 template <class C>
 __device__ __forceinline__ void beginInStep(int tile) {
   constexpr int kTiles = WideOrder<C>::kTiles, kClusters = C::kBlocks / C::kCluster;
-  constexpr uint32_t kPatienceCycles = 1 << 13;
+  constexpr uint32_t kPatienceCycles = 1 << 16;
   const uint32_t before = atomicInc(&wideBegun<C>, kTiles - 1), all = min((tile / kClusters + 1) * kClusters, kTiles);
   if (tile < kClusters) return;
   const uint32_t start = clock();
