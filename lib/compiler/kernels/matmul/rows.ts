@@ -24,8 +24,9 @@ import {
 } from './tile-kernel.js';
 import { matchTile, type TileMatch } from './tile-shape.js';
 
-/** Rows up to which there are not so many tiles that every one's own norm costs more than a kernel of its own. */
+/** Rows up to which there are not so many tiles that every one's own norm costs more than a kernel of its own; of FP16 fewer, as wgmma's tiles (matmul/tile) are the faster ones. */
 const kMostRows = 640;
+const kMostHalfRows = 64;
 /** Weights from which on matmul/wide and the decoding products are the faster ones. */
 const kMostWeights = 2 ** 21;
 /** k that is in shared memory at once. */
@@ -76,7 +77,10 @@ function sharedBytes({ shape, norm }: RowsMatch, { rows, outputs, kWarps }: Rows
   const terms = ((isScaled(shape.weight) ? 1 : 0) + (shape.bias ? 1 : 0)) * outputs * 2;
   const parameters = { none: 0, rms: 1, layer: 2 }[norm] * contractedOf(shape) * 2;
   return (
-    Math.max(panels * rows * kPanelBytes + weights, sums) + Math.ceil(terms / 16) * 16 + (shape.xScale === 'row' ? rows * 4 : 0) + parameters
+    Math.max(panels * rows * kPanelBytes + weights, sums) +
+    Math.ceil(terms / 16) * 16 +
+    (shape.xScale === 'row' ? rows * 4 : 0) +
+    parameters
   );
 }
 
@@ -120,8 +124,10 @@ function accepts(program: Program): RowsMatch | Refusal {
   const [m, k] = [rowsOf(shape), contractedOf(shape)];
   const x = values[nodes[0]!.inputs[0]!]!;
   if (stem || x.type !== 'f16') return new Refusal('x', 'expected float16 in rows');
-  if (isQuantised(values[nodes[before]!.inputs[0]!]!.type) && shape.xScale !== 'row') return new Refusal('scale', 'expected a scale per row');
-  if (m < 2 || m > kMostRows) return new Refusal('m', `expected 2 to ${kMostRows} rows but received ${m}`);
+  if (isQuantised(values[nodes[before]!.inputs[0]!]!.type) && shape.xScale !== 'row')
+    return new Refusal('scale', 'expected a scale per row');
+  const mostRows = shape.xScale === 'row' ? kMostRows : kMostHalfRows;
+  if (m < 2 || m > mostRows) return new Refusal('m', `expected 2 to ${mostRows} rows but received ${m}`);
   if (k % kVector !== 0 || k > kMostK) return new Refusal('k', `expected a multiple of ${kVector}, at most ${kMostK}, but received ${k}`);
   if (shape.n * k >= kMostWeights) return new Refusal('n', `expected fewer than ${kMostWeights} weights but received ${shape.n * k}`);
   const positions = tensorPositions(program);

@@ -203,7 +203,13 @@ interface TileExtras {
 }
 
 /** Text of a configuration and its kernel. */
-export function instantiate(shape: TileShape, name: string, tuning: TileTuning, template: TileTemplate, extras: TileExtras = {}): TileKernel {
+export function instantiate(
+  shape: TileShape,
+  name: string,
+  tuning: TileTuning,
+  template: TileTemplate,
+  extras: TileExtras = {},
+): TileKernel {
   const { header, kernel, type, blocks, threads, sharedBytes } = template;
   const mx = isMx(weightFormat(shape.weight));
   const scaled = isScaled(shape.weight);

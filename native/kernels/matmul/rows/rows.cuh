@@ -17,10 +17,9 @@
 // kWarpOutputs, kKWarps; kWarpRows = kTileRows.
 // Tests: test/gpu/rows-kernels.test.ts.
 #pragma once
-#include "core/reduce.cuh"
 #include "matmul/tile/tile_store.cuh"
 #include "matmul/tile/tile_warp.cuh"
-#include "norm/activation.cuh"
+#include "norm/warp.cuh"
 
 namespace ladder {
 
@@ -35,12 +34,11 @@ struct Rows {
   using Warp = TileWarp<C>;
   using Store = TileStore<C>;
   using Sums = typename Store::Sums;
-  using A = ActivationTraits<C::kActivation>;
   static_assert(L::kLinear && !L::kMx && !C::kWgmma && C::kWarpRows == C::kTileRows && C::kSplit == 1 && L::kK % 8 == 0);
 
   static constexpr bool kNormed = C::kNorm != NormKind::kNone, kShifted = C::kNorm == NormKind::kLayer;
   static constexpr bool kQuantised = C::kActivation != ActivationFormat::kFp16;
-  static_assert(kQuantised == C::kRowScales && !C::kOneScale && A::kIsInteger == L::kInteger);
+  static_assert(kQuantised == C::kRowScales && !C::kOneScale && ActivationTraits<C::kActivation>::kIsInteger == L::kInteger);
   static constexpr int kBlockThreads = L::kBlockThreads * C::kKWarps, kWarps = kBlockThreads / 32;
 
   static constexpr int kPanelBytes = C::kTileRows * 128, kWeightsAt = L::kPanels * kPanelBytes;
@@ -59,7 +57,11 @@ struct Rows {
     extern __shared__ __align__(1024) uint8_t shared[];
     // Where the scale of row r of x would be, if those of its own rows were part of an array.
     if constexpr (kQuantised) p.xScale = reinterpret_cast<const float*>(shared + kScalesAt) - L::rowOf(blockIdx.x);
-    Rows{p, sharedAddress(shared), L::rowOf(blockIdx.x), L::outputOf(blockIdx.x), static_cast<int>(threadIdx.x / 32),
+    Rows{p,
+         sharedAddress(shared),
+         L::rowOf(blockIdx.x),
+         L::outputOf(blockIdx.x),
+         static_cast<int>(threadIdx.x / 32),
          static_cast<int>(threadIdx.x % 32)}
         .multiply();
   }
@@ -82,10 +84,9 @@ struct Rows {
 #pragma unroll 4
     for (int step = kSteps * part / C::kKWarps; step < kSteps * (part + 1) / C::kKWarps; ++step) {
       typename Warp::Operands operands;
-      Warp::template load<kChunkStride>(
-          base + step / Warp::kSteps * kPanelBytes,
-          base + kWeightsAt + warpN * L::kOutBlocks * kChunkStride + step / Warp::kSteps * L::kChunkBytes, step % Warp::kSteps, lane,
-          operands);
+      Warp::template load<kChunkStride>(base + step / Warp::kSteps * kPanelBytes,
+                                        base + kWeightsAt + warpN * L::kOutBlocks * kChunkStride + step / Warp::kSteps * L::kChunkBytes,
+                                        step % Warp::kSteps, lane, operands);
       Warp::multiply(operands, step % Warp::kSteps, sums);
     }
     __syncthreads();
@@ -98,7 +99,8 @@ struct Rows {
     const int chunks = L::kChunks - weightRow / 8;
     const uint8_t* const weights = p.weight + static_cast<size_t>(weightRow / 8) * kChunkStride;
     for (int i = threadIdx.x; i < kWeightsBytes / 16; i += kBlockThreads)
-      if (L::kChunks % (C::kTileOutputs / 8) == 0 || i / (kChunkStride / 16) < chunks) copyAsync16(base + kWeightsAt + i * 16, weights + i * 16);
+      if (L::kChunks % (C::kTileOutputs / 8) == 0 || i / (kChunkStride / 16) < chunks)
+        copyAsync16(base + kWeightsAt + i * 16, weights + i * 16);
     L::template copyTerms<kBlockThreads>(p, base + kTermsAt, weightRow);
     if constexpr (kNormed) copyChannels(p.gain, base + kGainAt);
     if constexpr (kShifted) copyChannels(p.beta, base + kBetaAt);
@@ -157,31 +159,27 @@ struct Rows {
     }
   }
 
-  /// Rows from `ofTile` on, side by side: each step waits for the one before.
+  using Held = WarpRows<L::kK, kAtOnce, C::kNorm, C::kActivation>;
+
+  /// Of rows from `ofTile` on; zeros follow up to a whole panel.
   __device__ __forceinline__ void prepare(int ofTile, const uint4 (&packed)[kAtOnce][kLaneVectors]) const {
-    float values[kAtOnce][kLaneVectors][8];
+    typename Held::Values values;
 #pragma unroll
     for (int r = 0; r < kAtOnce; ++r)
 #pragma unroll
-      for (int i = 0; i < kLaneVectors; ++i) unpackHalves(packed[r][i], values[r][i]);
-    if constexpr (kNormed) norm(values);
-    float quantum[kAtOnce];
-    if constexpr (kQuantised) {
-#pragma unroll
-      for (int r = 0; r < kAtOnce; ++r) {
-        quantum[r] = 0.0f;
-#pragma unroll
-        for (int i = 0; i < kLaneVectors; ++i) quantum[r] = fmaxf(quantum[r], largestMagnitude(values[r][i]));
-      }
-      reduce(quantum, Max{});
-    }
+      for (int i = 0; i < Held::kLaneVectors; ++i) unpackHalves(packed[r][i], values[r][i]);
+    if constexpr (kNormed)
+      Held::norm(values, C::kEps,
+                 [&](int which, int i) { return loadShared16(base + (which ? kBetaAt : kGainAt) + (lane + i * 32) * 16); });
+    float scales[kAtOnce];
+    if constexpr (kQuantised) Held::scales(values, scales);
 #pragma unroll
     for (int r = 0; r < kAtOnce; ++r) {
-      if (kWarpRows % kAtOnce != 0 && ofTile + r >= (warp + 1) * kWarpRows) continue;
-      float scale = 1.0f, inverse = 1.0f;
+      if (kWarpRows % kAtOnce != 0 && ofTile + r >= (warp + 1) * kWarpRows) break;
+      float inverse = 1.0f;
       if constexpr (kQuantised) {
-        scale = tokenScale<C::kActivation>(quantum[r]), inverse = __frcp_rn(scale);
-        if (lane == 0) asm volatile("st.shared.f32 [%0], %1;" ::"r"(base + kScalesAt + (ofTile + r) * 4), "f"(scale) : "memory");
+        inverse = __frcp_rn(scales[r]);
+        if (lane == 0) asm volatile("st.shared.f32 [%0], %1;" ::"r"(base + kScalesAt + (ofTile + r) * 4), "f"(scales[r]) : "memory");
       }
 #pragma unroll
       for (int i = 0; i < kLaneVectors; ++i) {
@@ -189,79 +187,12 @@ struct Rows {
         if (kRowVectors % 32 != 0 && vector >= kRowVectors) continue;
         const uint32_t to = placeOf(ofTile + r, vector);
         if constexpr (kQuantised) {
-          const uint2 codes = encode(values[r][i], scale, inverse);
+          const uint2 codes = i < Held::kLaneVectors ? Held::encode(values[r][i], scales[r], inverse) : uint2{};
           asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(to), "r"(codes.x), "r"(codes.y) : "memory");
         } else {
-          storeShared16(to, packHalves(values[r][i]));
+          storeShared16(to, i < Held::kLaneVectors ? packHalves(values[r][i]) : uint4{});
         }
       }
-    }
-  }
-
-  /// Codes of eight numbers. Quotients from the scale's rounded inverse and one correction (Markstein, 1990) are those of a division,
-  /// without its branches.
-  __device__ __forceinline__ static uint2 encode(float (&values)[8], float scale, float inverse) {
-#pragma unroll
-    for (int e = 0; e < 8; ++e) {
-      const float near = values[e] * inverse;
-      values[e] = fmaf(fmaf(-near, scale, values[e]), inverse, near);
-    }
-    if constexpr (A::kIsInteger) return encodeInteger(values);
-    else return encodeFp8<A::kIsE4m3>(values);
-  }
-
-  template <class F>
-  __device__ __forceinline__ static void reduce(float (&values)[kAtOnce], F f) {
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) {
-      float others[kAtOnce];
-#pragma unroll
-      for (int r = 0; r < kAtOnce; ++r) others[r] = __shfl_xor_sync(0xffffffffu, values[r], distance);
-#pragma unroll
-      for (int r = 0; r < kAtOnce; ++r) values[r] = f(values[r], others[r]);
-    }
-  }
-
-  __device__ __forceinline__ bool has(int i) const { return kVectors % 32 == 0 || lane + i * 32 < kVectors; }
-
-  /// Past a row's end numbers stay 0.
-  __device__ __forceinline__ void norm(float (&values)[kAtOnce][kLaneVectors][8]) const {
-    float mean[kAtOnce] = {}, squares[kAtOnce] = {};
-    if constexpr (kShifted) {
-#pragma unroll
-      for (int r = 0; r < kAtOnce; ++r)
-#pragma unroll
-        for (int i = 0; i < kLaneVectors; ++i)
-#pragma unroll
-          for (int e = 0; e < 8; ++e) mean[r] += values[r][i][e];
-      reduce(mean, Add{});
-    }
-#pragma unroll
-    for (int r = 0; r < kAtOnce; ++r) {
-      mean[r] *= 1.0f / L::kK;
-#pragma unroll
-      for (int i = 0; i < kLaneVectors; ++i) {
-        if (!has(i)) continue;
-#pragma unroll
-        for (int e = 0; e < 8; ++e) squares[r] = fmaf(values[r][i][e] - mean[r], values[r][i][e] - mean[r], squares[r]);
-      }
-    }
-    reduce(squares, Add{});
-#pragma unroll
-    for (int r = 0; r < kAtOnce; ++r) squares[r] = rsqrtf(squares[r] * (1.0f / L::kK) + C::kEps);
-#pragma unroll
-    for (int i = 0; i < kLaneVectors; ++i) {
-      if (!has(i)) continue;
-      float gain[8], beta[8] = {};
-      unpackHalves(loadShared16(base + kGainAt + (lane + i * 32) * 16), gain);
-      if constexpr (kShifted) unpackHalves(loadShared16(base + kBetaAt + (lane + i * 32) * 16), beta);
-#pragma unroll
-      for (int r = 0; r < kAtOnce; ++r)
-#pragma unroll
-        for (int e = 0; e < 8; ++e) {
-          values[r][i][e] = (values[r][i][e] - mean[r]) * squares[r] * gain[e];
-          if constexpr (kShifted) values[r][i][e] += beta[e];
-        }
     }
   }
 };
