@@ -27,6 +27,8 @@ import { matchTile, type TileMatch } from './tile-shape.js';
 /** Rows up to which there are not so many tiles that every one's own norm costs more than a kernel of its own; of FP16 fewer, as wgmma's tiles (matmul/tile) are the faster ones. */
 const kMostRows = 640;
 const kMostHalfRows = 64;
+/** Rows from which on the decoding products, which stream weights, are the slower ones. */
+const kLeastRows = 33;
 /** Weights from which on matmul/wide and the decoding products are the faster ones. */
 const kMostWeights = 2 ** 21;
 /** k that is in shared memory at once. */
@@ -127,7 +129,7 @@ function accepts(program: Program): RowsMatch | Refusal {
   if (isQuantised(values[nodes[before]!.inputs[0]!]!.type) && shape.xScale !== 'row')
     return new Refusal('scale', 'expected a scale per row');
   const mostRows = shape.xScale === 'row' ? kMostRows : kMostHalfRows;
-  if (m < 2 || m > mostRows) return new Refusal('m', `expected 2 to ${mostRows} rows but received ${m}`);
+  if (m < kLeastRows || m > mostRows) return new Refusal('m', `expected ${kLeastRows} to ${mostRows} rows but received ${m}`);
   if (k % kVector !== 0 || k > kMostK) return new Refusal('k', `expected a multiple of ${kVector}, at most ${kMostK}, but received ${k}`);
   if (shape.n * k >= kMostWeights) return new Refusal('n', `expected fewer than ${kMostWeights} weights but received ${shape.n * k}`);
   const positions = tensorPositions(program);
