@@ -231,6 +231,8 @@ function add(label, format, { post, shape, count }, network) {
     residual: residual === 1,
     pairs: post === 'glu',
     steps: [apply],
+    halves: true,
+    codes: null,
     xScale: weight === 'fp16' || mx ? 'none' : shape.kernelX === 1 && network !== 'resnet' ? 'row' : 'one',
   };
   const stem = chosen.includes('stem') ? stemSizes(full) : null;

@@ -19,11 +19,11 @@
  * The largest single error is compared with the output's rms: normally distributed errors stay below 8 times their rms;
  * SiLU(gate)·up has heavy tails (a product of two normals), where the largest element is up to 40 rms.
  */
-import type { VerifyOutput } from '../native.js';
+import type { Codes, VerifyOutput } from '../native.js';
 import { operators as primitives } from '../operators/index.js';
 import { type ErrorTerms, kHalfUnit, kNoError } from '../operators/primitive.js';
 import { isQuantised, type Program, recordOf, tensorsOf } from '../operators/program.js';
-import { requantisationNoise } from '../operators/quantise.js';
+import { requantisationNoise, stepsPerRms } from '../operators/quantise.js';
 
 /** The bounds for one output of one operator. */
 export interface Tolerance {
@@ -49,6 +49,21 @@ function numbers({ terms, tails }: ErrorTerms): Tolerance {
   };
 }
 
+/**
+ * Codes of numbers that have an error of their own, such as a product's: one that lies as near to a tie moves by a step. Steps of whole
+ * numbers are larger than any error, and a share of the codes that the error is of a step may move. Steps of floating-point codes shrink
+ * with the number: near zero an error is many of them, so that codes are compared by what they stand for. There an element of error e
+ * and step d moves by d with probability e / d: a mean square of e·d.
+ */
+function codesOf({ terms, tails }: ErrorTerms, format: Codes): Tolerance {
+  const error = terms.reduce((sum, [, value]) => sum + value, 0);
+  if (format.kind !== 'float' || error === 0)
+    return codes(Math.max(1e-3, error * stepsPerRms(format)), 'ties of h/s that another summation order breaks');
+  const step = 2 ** -format.mantissaBits;
+  // The largest element moves by one step.
+  return { ...numbers({ terms: [...terms, ['ties', Math.sqrt(error * step)]], tails }), maxOverRms: tails * (error + step) };
+}
+
 function codes(differing: number, why: string): Tolerance {
   return { kind: 'codes', relativeL2: 0, maxOverRms: 0, differing, terms: [why] };
 }
@@ -72,6 +87,12 @@ function errorsOf({ values, nodes }: Program): ReadonlyMap<number, ErrorTerms> {
   return errors;
 }
 
+/** The error of what a quantised value is made of. */
+function sourceError(program: Program, value: number): ErrorTerms {
+  const { inputs } = program.nodes.find(({ outputs }) => outputs.includes(value))!;
+  return errorsOf(program).get(inputs[0]!) ?? kNoError;
+}
+
 /**
  * The tolerance of one output of an operator.
  * @param output the tensor's position: a quantised value has its codes first, then its scales
@@ -84,7 +105,7 @@ export function toleranceOf(program: Program, output: number): Tolerance {
     const { terms, tails } = errorsOf(program).get(value) ?? kNoError;
     return numbers({ terms: [['output', kHalfUnit], ...terms], tails });
   }
-  if (part === 'codes') return codes(1e-3, 'ties of h/s that another summation order breaks');
+  if (part === 'codes') return codesOf(sourceError(program, value), recordOf(type).format.element.codes);
   return recordOf(type).fit?.kind === 'mx'
     ? codes(1e-3, 'amax at a power of two that another summation order crosses')
     : numbers({ terms: [['scale in FP32', 2 ** -20]], tails: 8 });

@@ -9,7 +9,7 @@ import { serialiseGraph } from '../../lib/artifact/graph-writer.js';
 import type { Manifest } from '../../lib/artifact/manifest.js';
 import { compileModules, findNvcc } from '../../lib/compiler/emit/compile.js';
 import { hashSources } from '../../lib/compiler/emit/sources.js';
-import { parameterFill, probeFill } from '../../lib/compiler/graph/fills.js';
+import { parameterFill, probeFill, staticScaleFill } from '../../lib/compiler/graph/fills.js';
 import type { LoweredModel, LoweredTensor } from '../../lib/compiler/graph/lower.js';
 import type { Family } from '../../lib/compiler/kernels/family.js';
 import type { Tuning } from '../../lib/compiler/kernels/plan.js';
@@ -42,6 +42,8 @@ function roleOf({ values, nodes }: Program, input: number): Role {
     case 'beta':
       return role;
     // A vector beside rows is a bias, rows are a residual.
+    case 'scale':
+      return 'calibration';
     case 'skip':
       return values[input]!.axes.length === 1 ? 'bias' : 'input';
     default:
@@ -62,7 +64,13 @@ function tensorsOfCase({ name, activations }: OperatorCase, { program }: StoredP
         value,
         role: role === 'weight' && part === 'scales' ? 'scale' : role,
         fill:
-          role !== 'input' ? parameterFill(role, value, part) : part === 'numbers' && activations ? activations : probeFill(value, part),
+          role === 'calibration'
+            ? staticScaleFill(String(program.nodes.find(({ inputs }) => inputs.includes(input))!.params['format']))
+            : role !== 'input'
+              ? parameterFill(role, value, part)
+              : part === 'numbers' && activations
+                ? activations
+                : probeFill(value, part),
       }),
     );
   });

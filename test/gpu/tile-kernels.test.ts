@@ -1,5 +1,5 @@
 // Products in tiles on a real GPU, each against the reference on the host: dense products and convolutions of every format, ends of tiles,
-// panels and chunks, every unit of copies, every step that may follow, clusters that share out k; as machine code and, forced, from
+// panels and chunks, every unit of copies, every step that may follow, codes as results, clusters that share out k; as machine code and, forced, from
 // compute_80 PTX.
 import { beforeAll, describe, it } from 'vitest';
 import { tile } from '../../lib/compiler/kernels/matmul/tile.js';
@@ -21,6 +21,7 @@ function products(weight: string, activation: string): OperatorCase[] {
   const of = (what: string, given: Partial<Chain>, tuning = {}): OperatorCase =>
     caseOf(name(what), { weight, activation, ...given }, tuning);
   const mx = weight.startsWith('mx');
+  const quantised = activation === 'fp16' ? 'int8' : activation;
   return [
     of('odd', { m: 77, n: 40, c: mx ? 96 : 72, steps: ['bias', 'residual', 'relu'] }),
     of('plain', { m: 333, n: 136, c: 256 }),
@@ -31,6 +32,9 @@ function products(weight: string, activation: string): OperatorCase[] {
     of('strided', { m: 3, c: 96, n: 64, image: [15, 15, 3, 2], steps: ['bias', 'residual', 'relu'] }),
     of('point', { m: 2, c: 128, n: 256, image: [14, 14, 1, 2], steps: ['bias'] }),
     ...(mx ? [] : [of('stem', { m: 2, c: 3, n: 64, image: [33, 32, 7, 2], steps: ['bias', 'relu'] })]),
+    of('codes', { m: 300, n: 160, c: 128, steps: ['bias', 'relu'], codes: quantised }),
+    of('both', { m: 2, c: 64, n: 96, image: [9, 9, 3, 1], steps: ['bias', 'residual', 'relu'], codes: quantised, both: true }),
+    ...(mx ? [] : [of('odd_codes', { m: 70, n: 58, c: 96, steps: ['bias', 'silu'], codes: quantised, both: true })]),
     ...(mx ? [] : [of('unaligned', { m: 100, c: 58, n: 58, steps: ['bias', 'relu'] })]),
   ];
 }
@@ -49,6 +53,7 @@ describe('kernels in tiles', { timeout: 600_000 }, () => {
       [
         caseOf('resnet', { m: 2, c: 3, n: 64, image: [32, 32, 7, 2], planes: true, steps: ['bias', 'relu'] }),
         caseOf('shufflenet', { m: 3, c: 3, n: 24, image: [32, 64, 3, 2], planes: true, steps: ['bias', 'relu'] }),
+        caseOf('codes', { m: 2, c: 3, n: 64, image: [32, 32, 7, 2], planes: true, steps: ['bias', 'relu'], codes: 'int4', both: true }),
         caseOf('gray', { m: 1, c: 1, n: 13, image: [64, 32, 5, 2], planes: true }),
       ],
       [target],
@@ -82,7 +87,16 @@ describe('kernels in tiles', { timeout: 600_000 }, () => {
           .map((tuning, i) =>
             caseOf(
               `${weight}_${i}`,
-              { weight, activation: weight === 'int4' ? 'int8' : weight, m: 300, n: 200, c: 1056, steps: ['bias', 'relu'] },
+              {
+                weight,
+                activation: weight === 'int4' ? 'int8' : weight,
+                m: 300,
+                n: 200,
+                c: 1056,
+                steps: ['bias', 'residual', 'relu'],
+                codes: 'int4',
+                both: i % 2 === 0,
+              },
               tuning,
             ),
           ),

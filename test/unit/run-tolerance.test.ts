@@ -10,6 +10,7 @@ import type { Program } from '../../lib/operators/program.js';
 import { endToEndTolerance, judge, toleranceOf } from '../../lib/run/tolerance.js';
 import { Random } from './reference-naive.js';
 import { denseShape, type DenseShapeV1, plainDense } from '../fixtures/programs.js';
+import { chain, tileProgram } from '../fixtures/tiles.js';
 
 const dense = (change: Partial<DenseShapeV1> = {}): Program => plainDense({ ...denseShape('fp16'), n: 8192, k: 8192, ...change });
 const quantise = (activation: string): Program => programOfV1({ op: 'quantise', m: 1, k: 8192, activation });
@@ -26,6 +27,35 @@ const perfect: VerifyOutput = {
   differingByMore: 0,
   deterministic: true,
 };
+
+describe('tolerance of codes that a product becomes', () => {
+  const product = (codes: string): Program => tileProgram(chain({ m: 64, c: 512, steps: ['bias', 'relu'], codes }));
+  it('is a share of the codes where steps are larger than any error', () => {
+    expect(toleranceOf(product('int4'), 0)).toMatchObject({ kind: 'codes', differing: 1e-3 });
+    expect(toleranceOf(product('int8'), 0)).toMatchObject({ kind: 'codes', differing: 1e-3 });
+  });
+
+  it('is of numbers where steps shrink with them, far below one missed tile', () => {
+    for (const codes of ['fp8_e5m2', 'fp8_e4m3']) {
+      const tolerance = toleranceOf(product(codes), 0);
+      expect(tolerance.kind).toBe('numbers');
+      expect(tolerance.relativeL2).toBeLessThan(Math.sqrt(64 / 512) / 10);
+      // Honest: the sums, a little off, rounded to codes.
+      const { element } = formats.get(codes);
+      const random = new Random(7);
+      const values = Array.from({ length: 4096 }, () => random.uniform(-3, 3));
+      const [wanted, got] = [0, 2 ** -24].map((error) =>
+        values.map((value) => decode(element, encode(element, value * 64 + error * 64 * random.uniform(-1, 1)))),
+      ) as [number[], number[]];
+      const norm = (numbers: readonly number[]): number => Math.hypot(...numbers);
+      expect(norm(got.map((value, i) => value - wanted[i]!)) / norm(wanted)).toBeLessThan(tolerance.relativeL2);
+    }
+  });
+
+  it('stays a share where nothing is summed before', () => {
+    expect(toleranceOf(quantise('fp8_e5m2'), 0).kind).toBe('codes');
+  });
+});
 
 describe('tolerance of products', () => {
   it('allows for one FP16 rounding and is far below one missed tile of 64', () => {

@@ -1,6 +1,7 @@
 /**
  * Decides which nodes of a graph become one operator of a checkpoint. Knows no kind of operator: from each anchor it takes in the
- * only reader of what there is so far, then what only that reads, as long as a kernel family takes the whole.
+ * first reader of what there is so far, then what only that reads, as long as a kernel family takes the whole. What others read as
+ * well becomes a result of its own.
  */
 import { operators } from '../../operators/index.js';
 import type { Graph, GraphNode } from '../../operators/graph.js';
@@ -28,6 +29,13 @@ export function fuse(graph: Graph, target: Target): readonly Group[] {
   return new Fusion(graph, target).run();
 }
 
+/** Nodes that no family takes with what there is, but with what follows them: from one product to the next. */
+const kMostRefused = 8;
+
+function ascending(nodes: readonly number[]): readonly number[] {
+  return [...nodes].sort((a, b) => a - b);
+}
+
 class Fusion {
   private readonly readers: readonly number[];
   private readonly taken = new Set<number>();
@@ -49,34 +57,55 @@ class Fusion {
 
   private grow(anchor: number): void {
     let group = this.groupOf([anchor], anchor);
-    for (const next of [(nodes: readonly number[]) => this.onlyReader(nodes), (nodes: readonly number[]) => this.onlyRead(nodes)]) {
-      for (let more = next(group.nodes); more !== null; more = next(group.nodes)) {
-        const wider = this.tryGroup(
-          [...group.nodes, more].sort((a, b) => a - b),
-          anchor,
-          group.selection,
-        );
-        if (!wider) break;
+    for (const next of [(nodes: readonly number[]) => this.firstReader(nodes), (nodes: readonly number[]) => this.onlyRead(nodes)]) {
+      let nodes = group.nodes;
+      for (let refused = 0; refused < kMostRefused; ++refused) {
+        const more = next(nodes);
+        if (more === null) break;
+        nodes = ascending([...nodes, more]);
+        const wider = this.tryGroup(nodes, anchor, group.selection) ?? this.tryGroup(this.withSources(nodes), anchor, group.selection);
+        if (!wider) continue;
         group = wider;
+        nodes = group.nodes;
+        refused = -1;
       }
     }
+    for (const maker of this.besides(group.nodes))
+      group = this.tryGroup(ascending([...group.nodes, maker]), anchor, group.selection) ?? group;
     for (const node of group.nodes) this.taken.add(node);
     this.groups.push(group);
   }
 
-  /** The node that alone reads what the nodes make, as its first operand; null where there is none, or others have it. */
-  private onlyReader(nodes: readonly number[]): number | null {
+  /** The node that first reads what the last of the nodes made; null where there is none, or others have it. */
+  private firstReader(nodes: readonly number[]): number | null {
     const made = this.graph.nodes[nodes.at(-1)!]!.outputs;
-    if (made.length !== 1 || this.readers[made[0]!] !== 1) return null;
-    const reader = this.graph.nodes.findIndex(({ inputs }) => inputs[0] === made[0]);
+    if (made.length !== 1) return null;
+    const reader = this.graph.nodes.findIndex(({ inputs }) => inputs.includes(made[0]!));
     return reader < 0 || this.taken.has(reader) ? null : reader;
   }
 
   /** The node whose result only the first of the nodes reads, as its first operand. */
   private onlyRead(nodes: readonly number[]): number | null {
     const source = this.graph.nodes[nodes[0]!]!.inputs[0];
-    if (source === undefined || this.readers[source] !== 1) return null;
-    const maker = this.graph.nodes.findIndex(({ outputs }) => outputs.includes(source));
+    return source === undefined ? null : this.makerOf(source);
+  }
+
+  /** The nodes, and all before them whose results nothing else reads. */
+  private withSources(nodes: readonly number[]): readonly number[] {
+    const maker = this.onlyRead(nodes);
+    return maker === null ? nodes : this.withSources(ascending([maker, ...nodes]));
+  }
+
+  /** Nodes that make what only one of the nodes reads, beside the first operand. */
+  private besides(nodes: readonly number[]): readonly number[] {
+    const makers = nodes.flatMap((node) => this.graph.nodes[node]!.inputs.map((value) => this.makerOf(value)));
+    return makers.filter((maker): maker is number => maker !== null && !nodes.includes(maker));
+  }
+
+  /** The node that makes a value with one reader, if no group has it. */
+  private makerOf(value: number): number | null {
+    if (this.readers[value] !== 1) return null;
+    const maker = this.graph.nodes.findIndex(({ outputs }) => outputs.includes(value));
     return maker < 0 || this.taken.has(maker) ? null : maker;
   }
 
@@ -97,7 +126,7 @@ class Fusion {
 /**
  * Some nodes of a graph as a program of their own. Its inputs: what the anchor reads (the source of the steps before it standing
  * for its first operand), then what the others read, in order. Values between nodes are real numbers where the graph's are
- * float16, except on the way to the anchor, whose operands kernels round; a quantisation takes them as they are.
+ * float16, except on the way to an anchor, whose operands kernels round; a quantisation takes them as they are.
  */
 export function extract(
   graph: Graph,
@@ -130,7 +159,7 @@ export function extract(
     values: order,
     program: {
       values: order.map((value) =>
-        inside.has(value) && !outputs.includes(value) ? edge(graph, value, anchor) : strip(graph.values[value]!),
+        inside.has(value) && !outputs.includes(value) ? edge(graph, value, nodes) : strip(graph.values[value]!),
       ),
       nodes: nodes.map((node) => {
         const { kind, params, inputs: from, outputs: to } = graph.nodes[node]!;
@@ -142,8 +171,11 @@ export function extract(
   };
 }
 
-function edge(graph: Graph, value: number, anchor: number): Value {
+function edge(graph: Graph, value: number, nodes: readonly number[]): Value {
   const { axes, type } = graph.values[value]!;
   if (isQuantised(type)) return { axes, type };
-  return { axes, type: graph.nodes[anchor]!.inputs.includes(value) ? 'f16' : 'f32' };
+  const isRounded = nodes
+    .map((node) => graph.nodes[node]!)
+    .some(({ kind, inputs }) => operators.get(kind).anchor && inputs.includes(value));
+  return { axes, type: isRounded ? 'f16' : 'f32' };
 }

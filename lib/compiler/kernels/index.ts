@@ -17,11 +17,28 @@ import { tile } from './matmul/tile.js';
 import { vector } from './matmul/vector.js';
 import { warpgroup } from './matmul/warpgroup.js';
 import { wide } from './matmul/wide.js';
+import { maxPool, meanRows } from './pool.js';
+import { separable } from './separable.js';
 import { simpleFamilies } from './simple/index.js';
 
 /** Families in the order in which they are asked. */
 class RankedFamilies {
-  private readonly specific: Family[] = [rows, tile, vector, thin, warpgroup, wide, activation, depthwise, attentionRows, attention, flash];
+  private readonly specific: Family[] = [
+    separable,
+    rows,
+    tile,
+    vector,
+    thin,
+    warpgroup,
+    wide,
+    activation,
+    depthwise,
+    maxPool,
+    meanRows,
+    attentionRows,
+    attention,
+    flash,
+  ];
 
   /** Adds one before all others. @throws LadderError `BAD_ARGUMENT` for an id that is taken */
   add(family: Family): void {

@@ -25,7 +25,7 @@ class Quantise : public PrimitiveOf<Quantise> {
     if (given_) {
       node.requireExtent("scale", 1, node.extents("scale", node.input(1), 1)[0]);
       const auto& scale = node.output().scale;
-      if (!scale || scale->type != ScaleType::kF32 || scale->fit.kind != Fit::kAbsmax || result.scalePlaces != 1)
+      if (!scale || scale->type != ScaleType::kF32 || scale->fit.kind != Fit::kAbsmax || !scale->per.empty() || result.scalePlaces > 1)
         node.refuse("scale", "a result with one scale in float32 for all its numbers", "another");
     }
   }

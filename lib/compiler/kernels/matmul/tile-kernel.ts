@@ -5,6 +5,7 @@
 import { LadderError } from '../../../errors.js';
 import { formats, isMx, weightFormat } from '../../../formats/index.js';
 import type { LayoutDigit } from '../../../native.js';
+import { resultMembers, type Results, resultsText } from '../results.js';
 import { kSharedLimitBytes, weightBits } from './template.js';
 
 /** Bytes of x along k that a stage holds of every row. */
@@ -21,7 +22,7 @@ export const kReservedBytes = 1024;
 const kMostTaps = 12;
 
 /** A product as the kernel sees it. A dense one has an image of one place per row. */
-export interface TileShape {
+export interface TileShape extends Results {
   readonly images: number;
   readonly height: number;
   readonly width: number;
@@ -147,6 +148,8 @@ export function tileMisfit(shape: TileShape, tuning: TileTuning): string | null 
     return `expected tiles of 64 rows, and warps of 16 rows and all outputs, for wgmma`;
   if (threads < 128 || threads * resident > 1024 || rows % 32 !== 0)
     return `expected 128 to ${Math.floor(1024 / resident)} threads but received ${threads}`;
+  if (shape.codes !== null && formats.get(shape.codes).activation!.group > warpOutputs / (shape.pairs ? 2 : 1))
+    return `expected warps of all results that share a scale`;
   if (stages < 2) return `expected at least 2 stages but received ${stages}`;
   if (split > Math.min(8, panelsOf(shape)))
     return `expected at most ${Math.min(8, panelsOf(shape))} blocks to share out k but received ${split}`;
@@ -168,7 +171,7 @@ export interface TileKernel {
   readonly blocks: number;
   readonly threads: number;
   readonly sharedBytes: number;
-  /** Members of TileArguments that are its parameters, in order. */
+  /** Members of TileArguments and of its results that are its parameters, in order. */
   readonly members: readonly string[];
 }
 
@@ -179,7 +182,6 @@ const kMemberTypes: Readonly<Record<string, string>> = {
   scale: 'const void*',
   bias: 'const __half*',
   residual: 'const __half*',
-  y: '__half*',
   gain: 'const __half*',
   beta: 'const __half*',
 };
@@ -220,8 +222,9 @@ export function instantiate(
     ...(scaled || mx ? ['scale'] : []),
     ...(shape.bias ? ['bias'] : []),
     ...(shape.residual ? ['residual'] : []),
-    'y',
   ];
+  const results = resultMembers(shape);
+  const parameters = [...members.map((member) => [member, kMemberTypes[member]!] as const), ...results];
   const { images, height, width, channels, kernelY, kernelX, strideY, strideX, paddingY, paddingX, outHeight, outWidth } = shape;
   const text = [
     `struct ${name}_config {`,
@@ -234,19 +237,22 @@ export function instantiate(
     `  static constexpr int kTileRows = ${tuning.rows}, kTileOutputs = ${tuning.outputs}, kWarpRows = ${tuning.warpRows}, kWarpOutputs = ${tuning.warpOutputs};`,
     `  static constexpr int kStages = ${tuning.stages}, kSplit = ${tuning.split}, kBlocks = ${blocks};`,
     ...(extras.constants ?? []).map((line) => `  ${line}`),
+    `  ${resultsText(shape)}`,
     '  __device__ __forceinline__ static float apply(float value, float paired, float residual) {',
     ...shape.steps.map((step) => `    value = ${step};`),
     '    return value;',
     '  }',
     '};',
-    `extern "C" __global__ void ${tuning.split > 1 ? `LADDER_TILE_CLUSTER(${tuning.split}) ` : ''}__launch_bounds__(${threads}, ${tuning.resident}) ${name}(${members.map((member) => `${kMemberTypes[member]!} ${member}`).join(', ')}) {`,
+    `extern "C" __global__ void ${tuning.split > 1 ? `LADDER_TILE_CLUSTER(${tuning.split}) ` : ''}__launch_bounds__(${threads}, ${tuning.resident}) ${name}(${parameters.map(([member, type]) => `${type} ${member}`).join(', ')}) {`,
     `  ladder::${extras.arguments ?? 'TileArguments'} p{};`,
     ...members.map((member) => `  p.${member} = ${member};`),
+    ...results.map(([member]) => `  p.result.${member} = ${member};`),
     `  ladder::${kernel}<${name}_config>(p);`,
+    ...(shape.codes === null ? [] : [`  ladder::Results<${name}_config>::storeScale(p.result);`]),
     '}',
     `static_assert(ladder::${type}<${name}_config>::kSharedBytes == ${sharedBytes} && ladder::${type}<${name}_config>::kBlockThreads == ${threads});`,
   ].join('\n');
-  return { header, text, blocks, threads, sharedBytes, members };
+  return { header, text, blocks, threads, sharedBytes, members: parameters.map(([member]) => member) };
 }
 
 /**

@@ -1,6 +1,6 @@
 /**
  * The flat view of a program that native/kernels/matmul/tile takes: a product of rows, or of images whose pixels become rows, then, in their order, a bias, elementwise
- * operators with an expression of their own, and at most one matrix that they read beside their first operand.
+ * operators with an expression of their own, and at most one matrix that they read beside their first operand; then, perhaps, codes.
  */
 import { formats } from '../../../formats/index.js';
 import { type Expression, expressionText, inputsOf } from '../../../operators/expression.js';
@@ -9,6 +9,7 @@ import { operators } from '../../../operators/index.js';
 import { extentOf, isQuantised, isStraight, type Node, type Program, tensorPositions, type Value } from '../../../operators/program.js';
 import { kOtherKind, Refusal } from '../family.js';
 import type { KernelArgument } from '../plan.js';
+import { type Results, splitResults } from '../results.js';
 import { type StemSizes, stemSizes } from './stem-kernel.js';
 import type { TileShape } from './tile-kernel.js';
 
@@ -17,16 +18,16 @@ export interface TileMatch {
   readonly shape: TileShape;
   /** The weight's value. */
   readonly weight: number;
-  /** Kinds of the steps after the product, in order. */
+  /** Kinds of the steps after the product, in order, but for a quantisation. */
   readonly after: readonly string[];
   /** Where x comes as planes of images, whose pixels become rows on the way in: the stem's tile. */
   readonly stem: StemSizes | null;
-  /** By member of TileArguments (native/kernels/matmul/tile/tile_block.cuh). */
+  /** By member of TileArguments (native/kernels/matmul/tile/tile_block.cuh) or of its results. */
   readonly operands: Readonly<Partial<Record<string, KernelArgument>>>;
 }
 
 /** How x is read: everything of a shape but its formats and what follows the sums. */
-type Geometry = Omit<TileShape, 'n' | 'weight' | 'activation' | 'xScale' | 'bias' | 'residual' | 'pairs' | 'steps'>;
+type Geometry = Omit<TileShape, 'n' | 'weight' | 'activation' | 'xScale' | 'bias' | 'residual' | 'pairs' | 'steps' | keyof Results>;
 
 const kPlace = {
   height: 1,
@@ -146,7 +147,10 @@ function hasPlainScales({ type }: Value): boolean {
  * The flat view of a program, or why there is none.
  * @param before nodes before the product that are somebody else's business
  */
-export function matchTile(program: Program, before = 0): TileMatch | Refusal {
+export function matchTile(whole: Program, before = 0): TileMatch | Refusal {
+  const split = splitResults(whole);
+  if (!split) return kOtherKind;
+  const { program, results } = split;
   const { values, inputs, outputs, hints = [] } = program;
   const nodes = program.nodes.slice(before);
   const isOfPlanes = nodes[0]?.kind === 'patches' && nodes[0].params['size'] === 1;
@@ -173,7 +177,7 @@ export function matchTile(program: Program, before = 0): TileMatch | Refusal {
   if (xScale === 'row' && !isLinear(geometry)) return new Refusal('scale', 'expected one of all activations where several rows are summed');
   const n = extentOf(w, 'n');
   if (steps.pairs && n % 16 !== 0) return new Refusal('n', `expected a multiple of 16 where outputs are paired but received ${n}`);
-  const positions = tensorPositions(program);
+  const positions = tensorPositions(whole);
   const tensor = (value: number | null, part = 0): KernelArgument | undefined =>
     value === null ? undefined : { kind: 'input', index: positions.get(value)! + part };
   const shape: TileShape = {
@@ -186,6 +190,7 @@ export function matchTile(program: Program, before = 0): TileMatch | Refusal {
     residual: steps.residual !== null,
     pairs: steps.pairs,
     steps: steps.steps,
+    ...results,
   };
   const stem = isOfPlanes ? stemSizes(shape) : null;
   if (isOfPlanes && !stem) return new Refusal('x', 'expected rows of pixels: these images are no stem');
@@ -201,7 +206,7 @@ export function matchTile(program: Program, before = 0): TileMatch | Refusal {
       ...(isQuantised(w.type) && { scale: tensor(weightAt, 1) }),
       ...(steps.bias !== null && { bias: tensor(steps.bias) }),
       ...(steps.residual !== null && { residual: tensor(steps.residual) }),
-      y: { kind: 'output', index: 0 },
+      ...split.operands,
     } as TileMatch['operands'],
   };
 }

@@ -5,6 +5,7 @@
 import type { Target } from '../../targets.js';
 import { defineFamily, Refusal, type Storage } from '../family.js';
 import type { KernelPlan, Tuning } from '../plan.js';
+import { resultsKey } from '../results.js';
 import { withStorage } from './layouts.js';
 import { stemKernel } from './stem-kernel.js';
 import { contractedOf, rowsOf, type TileShape, type TileTuning, tileKernel, tileLayouts } from './tile-kernel.js';
@@ -86,6 +87,7 @@ export const tile = defineFamily<TileMatch>({
       `w=${weight} x=${activation}${xScale === 'one' ? ' per tensor' : ''}`,
       ...(stem ? ['x=planes'] : []),
       ...(after.length > 0 ? [`post=${after.join('+')}`] : []),
+      ...resultsKey(shape),
     ].join(' ');
   },
   plan: (match, name, tuning, { target }) => plan(match, name, tuning, target),

@@ -8,7 +8,7 @@
 //              INT1           [lane][4 bytes]: bit 2·step + half of byte q is k 32·step + 16·half + 4t + q
 //            with kPairs chunks of gates and of what they gate take turns
 //   scales   per row of W [n]; MX [n / 8][k / 128][8][4] E8M0
-//   y        [m, outputs] FP16, in rows; residual alike
+//   y        [m, outputs] in rows, FP16 or codes or both (formats/results.cuh); residual FP16
 //
 // A warp sums 16 · kRowBlocks rows × 8 · kOutBlocks outputs: x is A, weights are B. A step is 32 bytes of x; the next one's operands are
 // loaded while this one multiplies. FP8 has no tensor core of its own before sm_89, and mma.sync's is made of FP16's on sm_90: both
@@ -19,7 +19,7 @@
 //
 // Configuration: kWeight, kN, kImages, kHeight, kWidth, kChannels, kKernelY, kKernelX, kStrideY, kStrideX, kPaddingY, kPaddingX, kOutHeight,
 // kOutWidth; kScaled (a scale per row of W), kRowScales or kOneScale (of x), kBias, kPairs, kResidual, and
-// apply(value, paired value, residual). n is padded to chunks, MX needs channels % 32 = 0, kPairs n % 16 = 0.
+// apply(value, paired value, residual), and what results.cuh asks for. n is padded to chunks, MX needs channels % 32 = 0, kPairs n % 16 = 0.
 // Tuning: kTileRows, kTileOutputs, kWarpRows, kWarpOutputs, kStages, kBlocks, kSplit (blocks of a cluster that share out k; sm_90).
 #pragma once
 #include "matmul/tile/tile_feed.cuh"

@@ -5,7 +5,7 @@
 
 #include "core/copy_async.cuh"
 #include "formats/decode.cuh"
-#include "formats/quantise.cuh"
+#include "formats/results.cuh"
 
 /// Blocks per cluster, where there are clusters.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
@@ -24,7 +24,7 @@ struct TileArguments {
   const void* scale;       ///< [n]; MX: E8M0, [n / 8][k / 128][8][4]
   const __half* bias;      ///< [n]
   const __half* residual;  ///< [m, outputs]
-  __half* y;               ///< [m, outputs]
+  ResultArguments result;  ///< [m, outputs]
 };
 
 /// Four weights of INT4, which are the low or high nibbles of a word, as 16 times what they are; of INT1, bit `bit` of each byte, as ∓64.

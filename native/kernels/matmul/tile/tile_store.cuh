@@ -1,4 +1,5 @@
-// What follows the sums of a tile of tile.cuh: scales, bias, what the program does then (C::apply), a residual, the result in rows.
+// What follows the sums of a tile of tile.cuh: scales, bias, what the program does then (C::apply), a residual, the result in rows as
+// formats/results.cuh stores it.
 // A warp's sums go through shared memory, 16 rows at a time, so that every lane has 8 outputs of a row: what it reads and writes are
 // 16 bytes, and functions see numbers in FP32. Where a cluster shares out k, each block lays down all its sums, and finishes its part of
 // the rows from those of all blocks, in the blocks' order: the same sum every time.
@@ -39,13 +40,13 @@ struct TileStore {
   using Sums = Sum[L::kRowBlocks][L::kOutBlocks][4];
   /// Weight rows of an output.
   static constexpr int kParts = C::kPairs ? 2 : 1;
-  /// Bytes that may be stored at once.
-  static constexpr int kAligned = L::kOutputs % 8 == 0 ? 16 : L::kOutputs % 4 == 0 ? 8 : L::kOutputs % 2 == 0 ? 4 : 2;
 
   const TileArguments& p;
   /// Scales and biases of the tile's weight rows, in shared memory; the first of these rows.
   const uint32_t ofTile;
   const int firstWeightRow;
+  /// Of the codes' scale.
+  const float inverse = Results<C>::inverse(p.result);
 
   /// Of 8 outputs: what is the same for all rows.
   struct Terms { uint4 scale[kParts], bias[kParts]; };
@@ -99,7 +100,7 @@ struct TileStore {
     float results[8];
 #pragma unroll
     for (int e = 0; e < 8; ++e) results[e] = C::apply(values[0][e], values[kParts - 1][e], residual[e]);
-    if (L::kM % C::kTileRows == 0 || row < L::kM) store8(row, channel, packHalves(results));
+    if (L::kM % C::kTileRows == 0 || row < L::kM) Results<C>::template store<L::kOutputs>(p.result, row, channel, results, inverse);
   }
 
   // ---- Of a block -----------------------------------------------------------------------------------------------------------
@@ -282,7 +283,7 @@ struct TileStore {
   __device__ __forceinline__ static uint4 load8(const __half* from, int row, int column, int columns) {
     uint4 eight = {};
     from += static_cast<size_t>(row) * L::kOutputs + column;
-    if constexpr (kAligned == 16) {
+    if constexpr (L::kOutputs % 8 == 0) {
       if (column < columns) eight = *reinterpret_cast<const uint4*>(from);
     } else {
 #pragma unroll
@@ -290,24 +291,6 @@ struct TileStore {
         if (column + e < columns) reinterpret_cast<__half*>(&eight)[e] = from[e];
     }
     return eight;
-  }
-
-  __device__ __forceinline__ void store8(int row, int channel, uint4 eight) const {
-    __half* const to = p.y + static_cast<size_t>(row) * L::kOutputs + channel;
-    if constexpr (kAligned == 16) {
-      if (channel < L::kOutputs) *reinterpret_cast<uint4*>(to) = eight;
-    } else {
-      const uint32_t words[4] = {eight.x, eight.y, eight.z, eight.w};
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        if constexpr (kAligned >= 4) {
-          if (channel + 2 * e < L::kOutputs) reinterpret_cast<uint32_t*>(to)[e] = words[e];
-        } else {
-          if (channel + 2 * e < L::kOutputs) to[2 * e] = __ushort_as_half(words[e] & 0xffff);
-          if (channel + 2 * e + 1 < L::kOutputs) to[2 * e + 1] = __ushort_as_half(words[e] >> 16);
-        }
-      }
-    }
   }
 };
 

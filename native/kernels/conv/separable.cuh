@@ -1,0 +1,349 @@
+// Depthwise separable convolutions in one kernel, as units of ShuffleNet have them: [pointwise product →] depthwise 3 × 3 → pointwise
+// product, over images whose pixels are rows; channels of wider rows in, results between another matrix's channels out.
+//
+//   m[p, c]  = first(Σ_k x[p, kXFirst + k] · expand[c, k] + expandBias[c])       kExpand; else m is x
+//   d[q, c]  = middle(Σ_tap m[pixel under the tap, c] · depth[tap, c] + depthBias[c])
+//   r[q, n]  = last(Σ_c d[q, c] · project[n, c] + projectBias[n])
+//   y[q, n]  = r, or by turns with o = other[q, kOtherFirst + n]: y[q, 2n + kPlace] = r[q, n], y[q, 2n + 1 − kPlace] = o
+//
+// All FP16, FP32 sums; or both products of FP8: x and d become codes by one scale each, weights have a scale per row. Codes are
+// multiplied as the float16 numbers that they are, exactly.
+//
+// A block has kRows output rows of an image: the pixels that they need come to shared memory, then m, then d, in rows of kPitch bytes with
+// pieces of 16 bytes XOR swizzle(row). mma.sync takes k in another order, the same in both operands, so that a lane reads 16 bytes:
+//
+//   step of 32 of k: lane (g, t) of A has k 8t … 8t + 7 of rows g and g + 8, of B of row g
+//   expand, project: [n / 8][k / 32][lane = 4g + t][8], padded          depth: [9][channels]
+//
+// Weights are read from global memory where they are used; before it waits for earlier kernels, a block brings them near.
+//
+// C: kWeight (kFp16, kFp8E5m2, kFp8E4m3), kImages, kHeight, kWidth, kOutHeight, kOutWidth, kStride, kExpand, kXPitch, kXFirst, kIn, kMid, kOut,
+// kPlace (−1: alone), kOtherPitch, kOtherFirst, first(), middle(), last(), and what formats/results.cuh asks for (float16 or codes by one
+// scale); tuning: kRows, kWarps, kMBlocks, kNBlocks (of 16 and 8, of a
+// warp's sums). Padding 1. Channels are even. Architectures: sm_80 and up. Tests: test/gpu/image-kernels.test.ts.
+#pragma once
+#include "core/copy_async.cuh"
+#include "formats/results.cuh"
+
+namespace ladder {
+
+/// Absent operands are null.
+struct SeparableArguments {
+  const __half* x;
+  const float* xScale;  ///< by which x becomes codes
+  const uint8_t* expand;
+  const __half *expandScale, *expandBias, *depth, *depthBias;
+  const float* midScale;  ///< by which d does
+  const uint8_t* project;
+  const __half *projectScale, *projectBias, *other;
+  ResultArguments result;
+};
+
+template <class C>
+struct Separable {
+  static constexpr bool kFp8 = C::kWeight != WeightFormat::kFp16;
+  static constexpr __nv_fp8_interpretation_t kKind = C::kWeight == WeightFormat::kFp8E4m3 ? __NV_E4M3 : __NV_E5M2;
+  static constexpr int kThreads = C::kWarps * 32;
+  static_assert(C::kIn % 2 == 0 && C::kMid % 2 == 0 && C::kOut % 2 == 0 && C::kXPitch % 2 == 0 && C::kXFirst % 2 == 0);
+  static_assert(C::kExpand || C::kIn == C::kMid);
+
+  // Pixels that kRows output rows read, and their places; matrices in shared memory, with rows of zeros and rows that nobody reads.
+  static constexpr int kInRows = (C::kRows - 1) * C::kStride + 3, kPixels = kInRows * C::kWidth, kPlaces = C::kRows * C::kOutWidth;
+  __host__ __device__ static constexpr int steps(int k) { return (k + 31) / 32; }
+  __host__ __device__ static constexpr int pitch(int k) { return (steps(k) + 1) / 2 * 128; }
+  __host__ __device__ static constexpr int padded(int rows) {
+    return (rows + 16 * C::kMBlocks - 1) / (16 * C::kMBlocks) * (16 * C::kMBlocks);
+  }
+  static constexpr int kXBytes = padded(kPixels) * pitch(C::kIn), kMBytes = C::kExpand ? padded(kPixels) * pitch(C::kMid) : 0;
+  static constexpr int kDBytes = padded(kPlaces) * pitch(C::kMid);
+  /// d takes x's place where m has one of its own.
+  static constexpr int kDAt = C::kExpand ? 0 : kXBytes, kMAt = C::kExpand ? (kXBytes > kDBytes ? kXBytes : kDBytes) : 0;
+  static constexpr int kSharedBytes = C::kExpand ? kMAt + kMBytes : kXBytes + kDBytes;
+  static constexpr int kBands = (C::kOutHeight + C::kRows - 1) / C::kRows, kBlocks = C::kImages * kBands;
+
+  const SeparableArguments& p;
+  const uint32_t base;
+  /// The image, its first output row here, the first pixel row under it.
+  const int image, firstRow, top;
+
+  __device__ static void run(const SeparableArguments& p) {
+    extern __shared__ __align__(128) uint8_t shared[];
+    const int image = blockIdx.x / kBands, firstRow = blockIdx.x % kBands * C::kRows;
+    Separable{p, sharedAddress(shared), image, firstRow, firstRow * C::kStride - 1}.compute();
+  }
+
+ private:
+  __device__ __forceinline__ void compute() const {
+    constexpr int kWeightBytes = kFp8 ? 1 : 2;
+    if constexpr (C::kExpand) bringNear(p.expand, (C::kMid + 7) / 8 * steps(C::kIn) * 256 * kWeightBytes);
+    bringNear(p.depth, C::kMid * 18);
+    bringNear(p.project, (C::kOut + 7) / 8 * steps(C::kMid) * 256 * kWeightBytes);
+    launchDependents();
+    waitForPrerequisites();
+    copyPixels();
+    waitForCopies<0>();
+    __syncthreads();
+    if constexpr (C::kExpand) {
+      if constexpr (kFp8) {
+        quantisePixels();
+        __syncthreads();
+      }
+      product<C::kIn, C::kMid, kPixels>(base, p.expand, Expanded{p, base + kMAt});
+      __syncthreads();
+    }
+    depthwise();
+    __syncthreads();
+    product<C::kMid, C::kOut, kPlaces>(base + kDAt, p.project,
+                                       Projected{p, (image * C::kOutHeight + firstRow) * C::kOutWidth,
+                                                 min(C::kRows, C::kOutHeight - firstRow) * C::kOutWidth, Results<C>::inverse(p.result)});
+    Results<C>::storeScale(p.result);
+  }
+
+  // ---- Memory -------------------------------------------------------------------------------------------------------------
+
+  /// To the L1 cache.
+  __device__ __forceinline__ static void bringNear(const void* from, int bytes) {
+    for (int at = threadIdx.x * 128; at < bytes; at += kThreads * 128) {
+      uint32_t unused;
+      asm volatile("ld.global.nc.u32 %0, [%1];" : "=r"(unused) : "l"(static_cast<const uint8_t*>(from) + at));
+    }
+  }
+
+  /// Byte of a row in shared memory.
+  __device__ __forceinline__ static uint32_t at(int row, int byte, int pitch) {
+    const int swizzle = (row & 1) << 2 | row >> 1 & 3;
+    return row * pitch + ((byte / 16 ^ swizzle) * 16 | byte % 16);
+  }
+
+  /// x of the pixels, zeros outside of the image and past its channels.
+  __device__ __forceinline__ void copyPixels() const {
+    constexpr int kBits = C::kXPitch * 2 | C::kXFirst * 2 | C::kIn * 2 | 16, kUnit = kBits & -kBits;
+    constexpr int kUnits = steps(C::kIn) * 64 / kUnit;
+    const int first = (image * C::kHeight + top) * C::kWidth;
+    for (int i = threadIdx.x; i < kPixels * kUnits; i += kThreads) {
+      const int pixel = i / kUnits, unit = i % kUnits;
+      const bool isThere = unit * kUnit < C::kIn * 2 && isInside(pixel / C::kWidth);
+      const __half* const from = p.x + static_cast<int64_t>(first + pixel) * C::kXPitch + C::kXFirst + unit * (kUnit / 2);
+      copyOrZero<kUnit>(base + at(pixel, unit * kUnit, pitch(C::kIn)), isThere ? from : p.x, isThere);
+    }
+    commitCopies();
+  }
+
+  __device__ __forceinline__ bool isInside(int row) const { return static_cast<uint32_t>(top + row) < C::kHeight; }
+
+  __device__ __forceinline__ static void storeWord(uint32_t address, uint32_t word) {
+    asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(word) : "memory");
+  }
+  __device__ __forceinline__ static uint32_t bits(__half2 pair) { return *reinterpret_cast<const uint32_t*>(&pair); }
+
+  // ---- Codes --------------------------------------------------------------------------------------------------------------
+
+  /// The codes that two numbers become, as float16.
+  __device__ __forceinline__ static uint32_t rounded(float2 pair, float inverse) {
+    const __nv_fp8x2_storage_t codes = __nv_cvt_float2_to_fp8x2(make_float2(pair.x * inverse, pair.y * inverse), __NV_SATFINITE, kKind);
+    return decoded(codes);
+  }
+  __device__ __forceinline__ static uint32_t decoded(uint32_t codes) {
+    const __half2_raw pair = __nv_cvt_fp8x2_to_halfraw2(static_cast<__nv_fp8x2_storage_t>(codes & 0xffff), kKind);
+    return pair.x | static_cast<uint32_t>(pair.y) << 16;
+  }
+
+  __device__ __forceinline__ void quantisePixels() const {
+    const float inverse = __frcp_rn(*p.xScale);
+    constexpr int kPieces = steps(C::kIn) * 4;
+    for (int i = threadIdx.x; i < kPixels * kPieces; i += kThreads) {
+      const uint32_t piece = base + at(i / kPieces, i % kPieces * 16, pitch(C::kIn));
+      const uint4 v = loadShared16(piece);
+      const auto code = [&](uint32_t word) { return rounded(__half22float2(*reinterpret_cast<const __half2*>(&word)), inverse); };
+      storeShared16(piece, make_uint4(code(v.x), code(v.y), code(v.z), code(v.w)));
+    }
+  }
+
+  // ---- Products -------------------------------------------------------------------------------------------------------------
+
+  /// Two neighbouring results' scales and biases.
+  struct Terms { float2 scale, bias; };
+  __device__ __forceinline__ static Terms termsOf(const __half* scale, const __half* bias, const float* xScale, int n) {
+    Terms terms{make_float2(1.0f, 1.0f), __half22float2(*reinterpret_cast<const __half2*>(bias + n))};
+    if constexpr (kFp8) {
+      terms.scale = __half22float2(*reinterpret_cast<const __half2*>(scale + n));
+      terms.scale.x *= *xScale, terms.scale.y *= *xScale;
+    }
+    return terms;
+  }
+
+  /// m, to shared memory.
+  struct Expanded {
+    const SeparableArguments& p;
+    const uint32_t to;
+    __device__ __forceinline__ Terms terms(int n) const { return termsOf(p.expandScale, p.expandBias, p.xScale, n); }
+    __device__ __forceinline__ uint32_t ahead(int, int) const { return 0; }
+    __device__ __forceinline__ void finish(int row, int n, float2 value, uint32_t) const {
+      storeWord(to + at(row, n * 2, pitch(C::kMid)), bits(__floats2half2_rn(C::first(value.x), C::first(value.y))));
+    }
+  };
+
+  /// The results, to rows from `first` on, of which there are `rows`.
+  struct Projected {
+    const SeparableArguments& p;
+    const int first, rows;
+    /// Of the results' scale.
+    const float inverse;
+    __device__ __forceinline__ Terms terms(int n) const { return termsOf(p.projectScale, p.projectBias, p.midScale, n); }
+    __device__ __forceinline__ uint32_t ahead(int row, int n) const {
+      if (C::kPlace < 0 || row >= rows) return 0;
+      return *reinterpret_cast<const uint32_t*>(p.other + static_cast<int64_t>(first + row) * C::kOtherPitch + C::kOtherFirst + n);
+    }
+    __device__ __forceinline__ void finish(int row, int n, float2 value, uint32_t word) const {
+      if (row >= rows) return;
+      const float2 own = make_float2(C::last(value.x), C::last(value.y));
+      const int64_t at = static_cast<int64_t>(first + row) * C::kOut + n;
+      if constexpr (C::kPlace < 0) {
+        if constexpr (C::kHalves) *reinterpret_cast<__half2*>(p.result.y + at) = __floats2half2_rn(own.x, own.y);
+        if constexpr (Results<C>::kQuantised) *reinterpret_cast<uint16_t*>(p.result.codes + at) = Results<C>::encode(own, inverse);
+      } else {
+        const float2 other = __half22float2(*reinterpret_cast<const __half2*>(&word));
+        const float2 even = C::kPlace == 0 ? own : other, odd = C::kPlace == 0 ? other : own;
+        if constexpr (C::kHalves) {
+          *reinterpret_cast<uint2*>(p.result.y + 2 * at) =
+              make_uint2(bits(__floats2half2_rn(even.x, odd.x)), bits(__floats2half2_rn(even.y, odd.y)));
+        }
+        if constexpr (Results<C>::kQuantised) {
+          *reinterpret_cast<uint32_t*>(p.result.codes + 2 * at) =
+              Results<C>::encode(make_float2(even.x, odd.x), inverse) | Results<C>::encode(make_float2(even.y, odd.y), inverse) << 16;
+        }
+      }
+    }
+  };
+
+  /// kN results of rows in shared memory.
+  template <int kK, int kN, int kRowCount, class Finish>
+  __device__ __forceinline__ static void product(uint32_t x, const uint8_t* weights, const Finish& finish) {
+    constexpr int kSteps = steps(kK), kBlocksN = (kN + 7) / 8;
+    constexpr int kGroupsN = (kBlocksN + C::kNBlocks - 1) / C::kNBlocks, kGroupsM = padded(kRowCount) / (16 * C::kMBlocks);
+    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    for (int task = threadIdx.x / 32; task < kGroupsM * kGroupsN; task += C::kWarps) {
+      const int firstRow = task % kGroupsM * (16 * C::kMBlocks) + g, firstBlock = task / kGroupsM * C::kNBlocks;
+      Terms terms[C::kNBlocks];
+      uint32_t ahead[C::kMBlocks][2][C::kNBlocks];
+#pragma unroll
+      for (int j = 0; j < C::kNBlocks; ++j) {
+        const int n = (firstBlock + j) * 8 + t * 2;
+        if (n >= kN) continue;
+        terms[j] = finish.terms(n);
+#pragma unroll
+        for (int i = 0; i < 2 * C::kMBlocks; ++i) ahead[i / 2][i % 2][j] = finish.ahead(firstRow + i * 8, n);
+      }
+      float sums[C::kMBlocks][C::kNBlocks][4] = {};
+#pragma unroll
+      for (int step = 0; step < kSteps; ++step) {
+        uint4 b[C::kNBlocks];
+#pragma unroll
+        for (int j = 0; j < C::kNBlocks; ++j) {
+          // Past the last block its weights come once more; nobody asks for the sums.
+          const int block = min(firstBlock + j, kBlocksN - 1);
+          b[j] = weightsOf(weights, (block * kSteps + step) * 32 + lane);
+        }
+#pragma unroll
+        for (int i = 0; i < C::kMBlocks; ++i) {
+          const uint4 low = loadShared16(x + at(firstRow + i * 16, step * 64 + t * 16, pitch(kK)));
+          const uint4 high = loadShared16(x + at(firstRow + i * 16 + 8, step * 64 + t * 16, pitch(kK)));
+          const uint32_t a[2][4] = {{low.x, high.x, low.y, high.y}, {low.z, high.z, low.w, high.w}};
+#pragma unroll
+          for (int j = 0; j < C::kNBlocks; ++j) {
+            mmaFp16(sums[i][j], a[0], b[j].x, b[j].y);
+            mmaFp16(sums[i][j], a[1], b[j].z, b[j].w);
+          }
+        }
+      }
+#pragma unroll
+      for (int j = 0; j < C::kNBlocks; ++j) {
+        const int n = (firstBlock + j) * 8 + t * 2;
+        if (n >= kN) continue;
+        const auto value = [&](float sum, float scale, float bias) { return (kFp8 ? sum * scale : sum) + bias; };
+#pragma unroll
+        for (int i = 0; i < 2 * C::kMBlocks; ++i) {
+          const float* const two = sums[i / 2][j] + i % 2 * 2;
+          const float2 pair =
+              make_float2(value(two[0], terms[j].scale.x, terms[j].bias.x), value(two[1], terms[j].scale.y, terms[j].bias.y));
+          finish.finish(firstRow + i * 8, n, pair, ahead[i / 2][i % 2][j]);
+        }
+      }
+    }
+  }
+
+  /// A lane's eight weights of a step.
+  __device__ __forceinline__ static uint4 weightsOf(const uint8_t* weights, int eight) {
+    if constexpr (kFp8) {
+      const uint2 codes = __ldg(reinterpret_cast<const uint2*>(weights) + eight);
+      return make_uint4(decoded(codes.x), decoded(codes.x >> 16), decoded(codes.y), decoded(codes.y >> 16));
+    } else {
+      return __ldg(reinterpret_cast<const uint4*>(weights) + eight);
+    }
+  }
+
+  // ---- Depthwise ------------------------------------------------------------------------------------------------------------
+
+  /// Results along a row that a thread computes at once.
+  static constexpr int kRun = 4;
+
+  /// d of all places; zeros past its channels. A thread keeps two channels, and their nine weights.
+  __device__ __forceinline__ void depthwise() const {
+    constexpr int kPairs = C::kMid / 2, kTeams = kThreads / kPairs, kRuns = (C::kOutWidth + kRun - 1) / kRun;
+    constexpr int kLoads = (kRun - 1) * C::kStride + 3, kPitch = pitch(C::kMid), kPads = steps(C::kMid) * 16 - kPairs;
+    static_assert(kTeams > 0);
+    const uint32_t from = base + kMAt, to = base + kDAt;
+    if constexpr (kPads > 0) {
+      for (int i = threadIdx.x; i < kPlaces * kPads; i += kThreads) storeWord(to + at(i / kPads, (kPairs + i % kPads) * 4, kPitch), 0);
+    }
+    const int pair = threadIdx.x % kPairs, team = threadIdx.x / kPairs;
+    if (team >= kTeams) return;
+    float2 taps[9];
+#pragma unroll
+    for (int tap = 0; tap < 9; ++tap) taps[tap] = __half22float2(reinterpret_cast<const __half2*>(p.depth)[tap * kPairs + pair]);
+    const float2 bias = __half22float2(reinterpret_cast<const __half2*>(p.depthBias)[pair]);
+    float inverse = 1.0f;
+    if constexpr (kFp8) inverse = __frcp_rn(*p.midScale);
+    for (int run = team; run < C::kRows * kRuns; run += kTeams) {
+      const int row = run / kRuns, first = run % kRuns * kRun, left = first * C::kStride - 1;
+      float2 sums[kRun];
+#pragma unroll
+      for (int i = 0; i < kRun; ++i) sums[i] = bias;
+#pragma unroll
+      for (int ky = 0; ky < 3; ++ky) {
+        const int under = row * C::kStride + ky;
+        if (!isInside(under)) continue;
+#pragma unroll
+        for (int i = 0; i < kLoads; ++i) {
+          float2 value = make_float2(0.0f, 0.0f);
+          if (static_cast<uint32_t>(left + i) < C::kWidth) {
+            const uint32_t word = loadShared4(from + at(under * C::kWidth + left + i, pair * 4, kPitch));
+            value = __half22float2(*reinterpret_cast<const __half2*>(&word));
+          }
+#pragma unroll
+          for (int r = 0; r < kRun; ++r) {
+            const int kx = i - r * C::kStride;
+            if (kx < 0 || kx > 2) continue;
+            sums[r].x = fmaf(value.x, taps[ky * 3 + kx].x, sums[r].x);
+            sums[r].y = fmaf(value.y, taps[ky * 3 + kx].y, sums[r].y);
+          }
+        }
+      }
+#pragma unroll
+      for (int r = 0; r < kRun; ++r) {
+        if (first + r >= C::kOutWidth) continue;
+        const float2 result = make_float2(C::middle(sums[r].x), C::middle(sums[r].y));
+        storeWord(to + at(row * C::kOutWidth + first + r, pair * 4, kPitch),
+                  kFp8 ? rounded(result, inverse) : bits(__floats2half2_rn(result.x, result.y)));
+      }
+    }
+  }
+};
+
+/// By kBlocks blocks of kThreads threads with kSharedBytes of shared memory.
+template <class C>
+__device__ __forceinline__ void separableConvolution(const SeparableArguments& p) {
+  Separable<C>::run(p);
+}
+
+}  // namespace ladder

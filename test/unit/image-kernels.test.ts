@@ -1,0 +1,87 @@
+// Kernels of networks of images: what becomes one operator and what is refused, that tunings fit and orders are bijections; and, where nvcc
+// is, that they compile without spills.
+import { describe, expect, it } from 'vitest';
+import { Refusal } from '../../lib/compiler/kernels/family.js';
+import { maxPool, meanRows } from '../../lib/compiler/kernels/pool.js';
+import { separable } from '../../lib/compiler/kernels/separable.js';
+import { select } from '../../lib/compiler/kernels/index.js';
+import { buildTargets, layoutTarget } from '../../lib/compiler/targets.js';
+import { checkProgram } from '../../lib/operators/check.js';
+import { checkLayout } from '../../lib/operators/layout.js';
+import { stepsText } from '../../lib/operators/program.js';
+import { poolOperators, type Unit, unitOperators } from '../fixtures/images.js';
+import { compileKernels, hasNvcc } from '../fixtures/nvcc.js';
+import { storedProgram } from '../fixtures/programs.js';
+
+const unit: Unit = { batch: 2, size: 28, channels: [58, 58, 58], turns: true };
+
+describe('units of separable convolutions', () => {
+  it('are one operator, with slices, codes and turns', () => {
+    const steps = (given: Unit): readonly string[] => unitOperators(given).map(stepsText);
+    expect(steps(unit)).toEqual(['channels, channels, dense, add, relu, conv, add, dense, add, relu, interleave']);
+    expect(steps({ ...unit, weight: 'fp8_e5m2' })).toEqual([
+      'channels, channels, quantise, dense, add, relu, conv, add, quantise, dense, add, relu, interleave',
+    ]);
+    expect(steps({ ...unit, expand: false, turns: false, stride: 2 })).toEqual(['conv, add, dense, add, relu']);
+  });
+
+  it('round to float16 on the way into each product and convolution', () => {
+    const [program] = unitOperators(unit);
+    checkProgram(program!);
+    const read = (kind: string): readonly string[] =>
+      program!.nodes.filter((node) => node.kind === kind).map(({ inputs }) => program!.values[inputs[0]!]!.type as string);
+    expect([read('dense'), read('conv'), read('relu')]).toEqual([['f16', 'f16'], ['f16'], ['f32', 'f32']]);
+  });
+
+  it('leave to others what the kernel has not', () => {
+    const isTaken = (given: Unit): boolean => unitOperators(given).some((program) => select(program, layoutTarget)!.family === separable);
+    expect(isTaken(unit)).toBe(true);
+    // Odd channels, a format that it does not multiply, rows of pixels that do not fit.
+    const refused: readonly Partial<Unit>[] = [{ channels: [58, 57, 58] }, { weight: 'int4' }, { size: 800 }];
+    expect(refused.map((given) => isTaken({ ...unit, ...given }))).toEqual([false, false, false]);
+  });
+
+  it('store weights in bijections, and offer tunings that fit', () => {
+    const stored = storedProgram(unitOperators(unit)[0]!, [separable]);
+    for (const [value, { layout }] of separable.storage(stored.match)) checkLayout(layout!.digits, stored.program.values[value]!.axes);
+    for (const target of buildTargets) {
+      const match = separable.accepts(stored.program, target);
+      if (match instanceof Refusal) throw new Error(match.message);
+      for (const tuning of separable.configurations(match, target)) {
+        const [launch] = stored.plan('f', tuning, null, target).launches;
+        expect(launch!.dynamicSharedBytes).toBeLessThanOrEqual((target === layoutTarget ? 227 : 163) * 1024);
+      }
+    }
+    expect(() => stored.plan('f', { rows: 3 })).toThrow(expect.objectContaining({ code: 'BAD_ARGUMENT' }));
+    // One image has few rows: each is a block's.
+    expect(storedProgram(unitOperators({ ...unit, batch: 1 })[0]!, [separable]).plan('f').launches[0]!.grid[0]).toBe(28);
+  });
+});
+
+describe('pooling', () => {
+  it('writes codes where only they are read', () => {
+    const families = (format?: string) =>
+      poolOperators(2, 12, 64, format).map((program) => [select(program, layoutTarget)!.family, stepsText(program)]);
+    expect(families('int4')).toEqual([[maxPool, 'max_pool, quantise']]);
+    expect(families()).toEqual([
+      [maxPool, 'max_pool'],
+      [meanRows, 'mean_rows'],
+    ]);
+    expect(poolOperators(2, 12, 12).map((program) => select(program, layoutTarget)!.family.id)).toEqual(['simple/images', 'simple/images']);
+  });
+});
+
+if (!hasNvcc) console.log('skipped: compiling kernels needs nvcc');
+
+describe.skipIf(!hasNvcc)('compiled', () => {
+  it.each(buildTargets.filter(({ capability }) => capability !== null))('for $id, without spills', { timeout: 300_000 }, (target) => {
+    const programs = [unit, { ...unit, weight: 'fp8_e4m3' }, { ...unit, expand: false, turns: false }]
+      .flatMap((given) => unitOperators(given))
+      .concat(poolOperators(2, 12, 64, 'int4'), poolOperators(2, 12, 64));
+    const plans = programs.map((program, i) => storedProgram(program).plan(`f${i}`, {}, null, target));
+    const { status, log, spills } = compileKernels(plans, target.gencode);
+    expect([status, log.match(/warning/)]).toEqual([0, null]);
+    expect(spills.length).toBe(plans.length);
+    for (const spill of spills) expect(spill).toEqual(['0', '0']);
+  });
+});
