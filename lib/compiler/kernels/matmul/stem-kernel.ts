@@ -80,6 +80,6 @@ export function stemKernel(shape: TileShape, name: string, stem: StemSizes, proc
       threads,
       sharedBytes,
     },
-    [`static constexpr bool kPool = ${pooled};`, `static constexpr int kBandTiles = ${bandTiles};`],
+    { constants: [`static constexpr bool kPool = ${pooled};`, `static constexpr int kBandTiles = ${bandTiles};`] },
   );
 }
