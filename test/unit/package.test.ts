@@ -158,7 +158,7 @@ it('installs, type-checks and runs in a TypeScript project of its own', async (c
 
   // A checkpoint of the package is built in the cache folder, not in node_modules.
   const named = await run(project, 'npx', 'ladder', 'inspect', 'llama2-70b/llama2_bs1_seq1_async', '--json');
-  expect((JSON.parse(named.out) as { path: string }).path).toContain(join(root, 'cache', 'ladder-checkpoints'));
+  expect(named.out).toContain(join(root, 'cache', 'ladder-checkpoints'));
 
   // Packages that are optional.
   await rm(join(project, 'node_modules', 'pdfkit'), { recursive: true });
