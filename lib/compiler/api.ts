@@ -6,7 +6,18 @@ import { z } from 'zod';
 import { readManifest } from '../artifact/checkpoint.js';
 import { locateCheckpoint } from '../artifact/locate.js';
 import { LadderError } from '../errors.js';
-import { type Group, isMx, kPlainFormat, type WeightFormat, weightFormat, weightFormats } from '../formats/index.js';
+import {
+  type ActivationFormat,
+  type FormatKind,
+  type FormatWord,
+  type Group,
+  isMx,
+  kPlainFormat,
+  type WeightFormat,
+  weightFormat,
+  weightFormats,
+} from '../formats/index.js';
+import type { Mask } from '../operators/attention.js';
 import { digitSchema } from '../operators/check.js';
 import { rowMajor } from '../operators/layout.js';
 import { describeValue, flag, integer, parseOptions, taskShape, type Progress, type TaskOptions } from '../run/options.js';
@@ -21,7 +32,19 @@ import { type FloatSource, packFloats } from './pack/weights.js';
 import { writeDescription } from './write.js';
 
 /** What to build: as on the command line, `weight: 'fp8', format: 'e4m3'`. Defaults: FP16, one token, one layer, what Figure 8 pairs. */
-export interface BuildCheckpointOptions extends Partial<Omit<RequestWords, 'model'>>, TaskOptions {
+export interface BuildCheckpointOptions
+  extends Partial<Omit<RequestWords, 'model' | 'weight' | 'act' | 'group' | 'format' | 'mask'>>,
+    TaskOptions {
+  /** Default fp16. */
+  readonly weight?: FormatWord<WeightFormat> | undefined;
+  /** Default: what Figure 8 pairs with the weight format. */
+  readonly act?: FormatWord<ActivationFormat> | undefined;
+  /** Weights along k per scale; −1, the default: one scale per output channel. MX has blocks by itself. */
+  readonly group?: Group | undefined;
+  /** Kind of `weight` and `act` where their names leave it open. Default e5m2. */
+  readonly format?: FormatKind | undefined;
+  /** Which tokens attention sees: all of the sequence (`none`, the default) or none that is later. */
+  readonly mask?: Mask | undefined;
   /** Folder below which `<model>/<name>/` is made, of networks `<name>/`. */
   readonly root: string;
   /** safetensors file of Llama decoder layers (Hugging Face's names) or a network (timm's, torchaudio's), packed into graph.params. Default: none; weights are then generated from `seed`. */
