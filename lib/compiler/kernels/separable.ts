@@ -8,7 +8,7 @@ import { type ConvParameters, convolvedSize } from '../../operators/conv.js';
 import { expressionText, inputsOf } from '../../operators/expression.js';
 import { operators } from '../../operators/index.js';
 import { isQuantised, type Layout, type Node, type Program, tensorPositions } from '../../operators/program.js';
-import { type Target } from '../targets.js';
+import { layoutTarget, type Target } from '../targets.js';
 import { defineFamily, kOtherKind, Refusal, type Storage } from './family.js';
 import { withStorage } from './matmul/layouts.js';
 import { kSharedLimitBytes } from './matmul/template.js';
@@ -276,7 +276,7 @@ function costOf(match: SeparableMatch, tuning: SeparableTuning): number {
     const tasks = Math.ceil(m / (16 * blocksM)) * Math.ceil(n / (8 * blocksN));
     const steps = Math.ceil(k / 32);
     const perStep = Math.max(4 * (2 * blocksM + blocksN), 3 * blocksM * blocksN);
-    return [Math.ceil(tasks / warps) * (300 + steps * (40 + 10 * blocksM * blocksN)), tasks * steps * perStep];
+    return [Math.ceil(tasks / warps) * (60 + steps * (10 + 26 * blocksM * blocksN)), tasks * steps * perStep];
   };
   const copies = (pixels * input) / 4;
   const depth = depthwiseOf(match, tuning);
@@ -325,14 +325,18 @@ const kMemberTypes: readonly (readonly [member: string, type: string])[] = [
 ];
 
 function plan(match: SeparableMatch, name: string, given: Tuning, target: Target): KernelPlan {
-  const all = candidates(match, target);
+  const fitting = candidates(match, target);
+  const all = candidates(match, layoutTarget);
   const tuning = { ...all[0]!, ...given };
-  if (!all.some((one) => JSON.stringify(one) === JSON.stringify(tuning)))
+  const isSame = (one: SeparableTuning): boolean => JSON.stringify(one) === JSON.stringify(tuning);
+  if (!all.some(isSame))
     throw new LadderError('BAD_ARGUMENT', `expected one of ${JSON.stringify(all)} for the tuning but received ${JSON.stringify(tuning)}`);
+  // What was found on a GPU with more shared memory may not fit here.
+  const chosen = fitting.find(isSame) ?? fitting[0]!;
   const { conv, format, expand, x, other, channels, steps, results, operands } = match;
-  const { blocks, sharedBytes } = sizesOf(match, tuning);
+  const { blocks, sharedBytes } = sizesOf(match, chosen);
   const [down, across] = convolvedSize(conv);
-  const threads = tuning.warps * 32;
+  const threads = chosen.warps * 32;
   const own = kMemberTypes.filter(([member]) => operands[member]);
   const made = resultMembers(results);
   const members = [...own, ...made];
@@ -347,11 +351,11 @@ function plan(match: SeparableMatch, name: string, given: Tuning, target: Target
   static constexpr bool kExpand = ${expand};
   static constexpr int kXPitch = ${x.pitch}, kXFirst = ${x.first}, kIn = ${channels[0]}, kMid = ${channels[1]}, kOut = ${channels[2]};
   static constexpr int kPlace = ${other?.place ?? -1}, kOtherPitch = ${other?.pitch ?? 0}, kOtherFirst = ${other?.first ?? 0};
-  static constexpr int kRows = ${tuning.rows}, kWarps = ${tuning.warps}, kMBlocks = ${tuning.blocksM}, kNBlocks = ${tuning.blocksN}, kRun = ${depthwiseOf(match, tuning).run};
+  static constexpr int kRows = ${chosen.rows}, kWarps = ${chosen.warps}, kMBlocks = ${chosen.blocksM}, kNBlocks = ${chosen.blocksN}, kRun = ${depthwiseOf(match, chosen).run};
   ${resultsText(results)}
 ${step('first', steps[0])}${step('middle', steps[1])}${step('last', steps[2])}};
 static_assert(ladder::Separable<${config}>::kBlocks == ${blocks} && ladder::Separable<${config}>::kSharedBytes == ${sharedBytes});
-extern "C" __global__ void __launch_bounds__(${threads}, ${(kResident * 8) / tuning.warps}) ${name}(${members.map(([member, type]) => `${type} ${member}`).join(', ')}) {
+extern "C" __global__ void __launch_bounds__(${threads}, ${(kResident * 8) / chosen.warps}) ${name}(${members.map(([member, type]) => `${type} ${member}`).join(', ')}) {
   ladder::SeparableArguments p{};
 ${own.map(([member]) => `  p.${member} = ${member};\n`).join('')}${made.map(([member]) => `  p.result.${member} = ${member};\n`).join('')}  ladder::separableConvolution<${config}>(p);
 }

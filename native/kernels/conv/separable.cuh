@@ -106,9 +106,9 @@ struct Separable {
 
   // ---- Memory -------------------------------------------------------------------------------------------------------------
 
-  /// To the L1 cache, sector by sector.
+  /// A sector of each line to the L1 cache, all of it to L2.
   __device__ __forceinline__ static void bringNear(const void* from, int bytes) {
-    for (int at = threadIdx.x * 32; at < bytes; at += kThreads * 32) {
+    for (int at = threadIdx.x * 128; at < bytes; at += kThreads * 128) {
       uint32_t unused;
       asm volatile("ld.global.nc.u32 %0, [%1];" : "=r"(unused) : "l"(static_cast<const uint8_t*>(from) + at));
     }
