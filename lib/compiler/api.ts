@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { readManifest } from '../artifact/checkpoint.js';
 import { locateCheckpoint } from '../artifact/locate.js';
 import { LadderError } from '../errors.js';
-import { type Group, isMx, kPlainFormat, type WeightFormat, weightFormat, weightFormats } from '../formats/index.js';
+import { type Group, isMx, type WeightFormat, weightFormat, weightFormats } from '../formats/index.js';
 import { digitSchema } from '../operators/check.js';
 import { rowMajor } from '../operators/layout.js';
 import { describeValue, flag, integer, parseOptions, taskShape, type Progress, type TaskOptions } from '../run/options.js';
@@ -14,6 +14,7 @@ import { resolveCheckpoint } from '../run/package.js';
 import { buildCheckpoint as build, type BuildResult } from './build.js';
 import { type CheckpointDesign, designStored, requestOf } from './design.js';
 import { packMatrixInSlices, type PackedWeights, type PackOptions } from './pack/pack.js';
+import { isOwnModel, ownWords, readOwnModel } from './own-model.js';
 import { parseRequest, type RequestWords } from './request.js';
 import type { Tuned } from './tune/tuned.js';
 import { tuneCheckpoint as tune } from './tune/tuner.js';
@@ -21,11 +22,13 @@ import { type FloatSource, packFloats } from './pack/weights.js';
 import { writeDescription } from './write.js';
 
 /** What to build: as on the command line, `weight: 'fp8', format: 'e4m3'`. Defaults: FP16, one token, one layer, what Figure 8 pairs. */
-export interface BuildCheckpointOptions extends Partial<Omit<RequestWords, 'model'>>, TaskOptions {
+export interface BuildCheckpointOptions extends Partial<Omit<RequestWords, 'model' | 'config'>>, TaskOptions {
   /** Folder below which `<model>/<name>/` is made, of networks `<name>/`. */
   readonly root: string;
   /** safetensors file of Llama decoder layers (Hugging Face's names) or a network (timm's, torchaudio's), packed into graph.params. Default: none; weights are then generated from `seed`. */
   readonly weights?: string | undefined;
+  /** Of a model's folder: number of the first layer that is built. Default 0. */
+  readonly layer?: number | undefined;
   /** false: graph.json and checkpoint.json only; model.so is then built on first use. Default: whether nvcc is there. */
   readonly compile?: boolean | undefined;
 }
@@ -69,10 +72,11 @@ const buildSchema = z.strictObject({
   root: text.min(1, { error: "a folder's path" }),
   weights: text.optional(),
   compile: flag.optional(),
+  layer: integer(0).optional(),
   batch: whole.default(1),
   seq: whole.default(1),
   layers: whole.optional(),
-  weight: text.default(kPlainFormat),
+  weight: text.optional(),
   act: text.optional(),
   group: whole.optional(),
   format: text.optional(),
@@ -95,9 +99,14 @@ const tuneSchema = z.strictObject({
 });
 
 export async function buildCheckpoint(model: string, options: BuildCheckpointOptions): Promise<BuildResult> {
-  const { root, weights, compile, signal, onProgress, ...words } = parseOptions(buildSchema, options);
-  return build(parseRequest({ model, ...words }), {
+  const { root, weights, compile, layer, signal, onProgress, ...words } = parseOptions(buildSchema, options);
+  const own = isOwnModel(model) ? readOwnModel(model, { layer, layers: words.layers }) : undefined;
+  if (layer !== undefined && !own) throw new LadderError('BAD_ARGUMENT', `\`layer\` is of a model's folder, which ${model} is not`);
+  if (own && weights !== undefined)
+    throw new LadderError('BAD_ARGUMENT', `the weights of ${model} are in its folder: leave \`weights\` out`);
+  return build(parseRequest(own ? ownWords(own, words) : { model, ...words }), {
     root,
+    own,
     ...(weights !== undefined && { weights }),
     ...(compile !== undefined && { compile }),
     ...(signal && { signal }),

@@ -12,10 +12,11 @@ namespace {
 class QueryKey : public PrimitiveOf<QueryKey> {
  public:
   explicit QueryKey(const NodeView& node)
-      : seq_(node.dimension("seq")), heads_(node.dimension("heads")), kvHeads_(node.dimension("kvHeads")), headDim_(node.dimension("headDim")),
-        rope_(node.choice<bool>("position", {{"rope", true}, {"none", false}})), ropeBase_(node.positive("ropeBase")),
-        factor_(node.positive("factor")), lowFactor_(node.positive("lowFactor")), highFactor_(node.positive("highFactor")),
-        original_(static_cast<double>(node.dimensionOrZero("originalPositions"))), eps_(node.positive("eps")) {
+      : seq_(node.dimension("seq")), heads_(node.dimension("heads")), kvHeads_(node.dimension("kvHeads")),
+        headDim_(node.dimension("headDim")), rope_(node.choice<bool>("position", {{"rope", true}, {"none", false}})),
+        ropeBase_(node.positive("ropeBase")), factor_(node.positive("factor")), lowFactor_(node.positive("lowFactor")),
+        highFactor_(node.positive("highFactor")), original_(static_cast<double>(node.dimensionOrZero("originalPositions"))),
+        eps_(node.positive("eps")) {
     node.requireInputs(node.inputs() == 1 ? 1 : 3, 3);
     norm_ = node.inputs() == 3;
     const std::vector<int64_t> qkv = node.extents("qkv", node.input(0), 2);
@@ -70,7 +71,8 @@ class QueryKey : public PrimitiveOf<QueryKey> {
           last = head;
           const std::vector<Real>& gain = gains[head < heads_ ? 0 : 1];
           const auto at = [&](int64_t c) {
-            return norm_ ? static_cast<double>(x[c]) * inverse * static_cast<double>(gain[static_cast<size_t>(c)]) : static_cast<double>(x[c]);
+            return norm_ ? static_cast<double>(x[c]) * inverse * static_cast<double>(gain[static_cast<size_t>(c)])
+                         : static_cast<double>(x[c]);
           };
           y = static_cast<Real>(rope_ ? rotated(at, rows[row] % seq_, d) : at(d));
         }

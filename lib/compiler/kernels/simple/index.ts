@@ -486,4 +486,15 @@ const images = textFamily('simple/images', kImageTexts);
 const heads = textFamily('simple/heads', kHeadTexts);
 
 /** One per kind; all elementwise operators share one. */
-export const simpleFamilies: readonly Family[] = [dense, norm, quantise, quantiseByGiven, attention, conv, tokens, images, heads, elementwise];
+export const simpleFamilies: readonly Family[] = [
+  dense,
+  norm,
+  quantise,
+  quantiseByGiven,
+  attention,
+  conv,
+  tokens,
+  images,
+  heads,
+  elementwise,
+];
