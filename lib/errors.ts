@@ -81,13 +81,15 @@ export type ErrorContext = Readonly<Record<string, string | number | boolean | r
  * }
  */
 export class LadderError extends Error {
-  override readonly name = 'LadderError';
+  /** `AbortError` where an AbortSignal ended the call, as the platform's own. */
+  override readonly name: 'LadderError' | 'AbortError';
   readonly code: ErrorCode;
   readonly context: ErrorContext;
 
   /** @param message what happened and what to do about it */
   constructor(code: ErrorCode, message: string, context: ErrorContext = {}, options?: ErrorOptions) {
     super(message, options);
+    this.name = code === 'ABORTED' ? 'AbortError' : 'LadderError';
     this.code = code;
     this.context = context;
   }

@@ -95,7 +95,7 @@ export async function tuneCheckpoint(path: string, options?: TuneCheckpointOptio
   return (await builder()).tuneCheckpoint(path, options);
 }
 
-export type { ActivationFormat, WeightFormat } from './formats/index.js';
+export type { ActivationFormat, FormatKind, FormatWord, WeightFormat } from './formats/index.js';
 export type { BuildCheckpointOptions, FloatWeights, PackMatrixOptions, TuneCheckpointOptions, TuneProgress } from './compiler/api.js';
 export type { BuildResult } from './compiler/build.js';
 export type { PackedWeights } from './compiler/pack/pack.js';
@@ -112,8 +112,15 @@ export type { DeviceInfo } from './run/device.js';
 export type { ExportedParams } from './run/export.js';
 export type { LoadTimes } from './run/load.js';
 export type { CheckpointCase } from './run/names.js';
-export type { BenchmarkOptions, ExportOptions, LoadOptions, Progress, TaskOptions, VerifyRunOptions } from './run/options.js';
-export type { Prebuilt } from './run/prebuilt.js';
+export type {
+  BenchmarkOptions,
+  ExportOptions,
+  LoadOptions,
+  Progress,
+  TaskOptions,
+  VerifyRunOptions,
+} from './run/options.js';
+export type { DeviceTensor, Feeds, InferenceOptions, Outputs, Prebuilt } from './run/prebuilt.js';
 export type { ProfiledOperator, ProfileReport } from './run/profile.js';
 export { parseRecord } from './run/record.js';
 export type { BenchRecord, ClockKind, ColdFigures, PaperStats, SampleStats, SustainedFigures } from './run/record.js';

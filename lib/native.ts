@@ -385,6 +385,10 @@ export interface NativeExecutor {
   write(entry: number, bytes: Uint8Array): Promise<void>;
   /** The entry's bytes, `offset`…`offset+length` (default: all); `cancel` ends it between pieces. */
   read(entry: number, offset?: number, length?: number): Promise<ArrayBuffer>;
+  /** All of the entry's bytes, into `bytes`, which are as many. */
+  readInto(entry: number, bytes: Uint8Array): Promise<void>;
+  /** Copies an entry of another executor on the same device, or of this one, in both executors' turn: after what was called before, before what is called after. */
+  copyFrom(entry: number, source: NativeExecutor, sourceEntry: number): Promise<unknown>;
   fill(entry: number, fill: Fill, key: bigint): Promise<void>;
   /** Sets every byte of the entry. */
   setBytes(entry: number, value: number): Promise<void>;

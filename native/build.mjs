@@ -1,4 +1,5 @@
-// Builds the addon with node-gyp, only when its sources changed, and without any network.
+// Builds the addon with node-gyp, only when its sources changed or what is there does not load, and without any network. The npm
+// package brings the addon built; Node-API serves every Node.js that it is loaded by.
 //
 //   node native/build.mjs              build/Release/ladder.node
 //   node native/build.mjs --sanitize   build/Sanitize/ladder.node, with AddressSanitizer and UBSan; use it by
@@ -46,9 +47,7 @@ function fail(message) {
 /** What the binary depends on; equal fingerprints need no build. */
 function fingerprint(variant) {
   const hash = createHash('sha256');
-  hash.update(
-    [variant, process.arch, process.versions.modules, JSON.parse(readFileSync(join(kRoot, 'package.json'), 'utf8')).version].join('\0'),
-  );
+  hash.update([variant, process.arch, JSON.parse(readFileSync(join(kRoot, 'package.json'), 'utf8')).version].join('\0'));
   for (const path of ['binding.gyp', 'native/build.mjs', 'native/exports.map', ...nativeFiles(/\.(cc|h)$/)]) {
     hash.update(`\0${path}\0`);
     hash.update(readFileSync(join(kRoot, path)));
@@ -104,6 +103,16 @@ function requireTools() {
   fail(
     `building the native addon needs ${missing.join(', ')}; on Debian and Ubuntu: apt-get install g++ make python3. Then run ${again()}`,
   );
+}
+
+/** Why a binary does not load here, e.g. by an older glibc than the one that it was linked with; null where it does. */
+function loadFailure(target) {
+  try {
+    require(target);
+    return null;
+  } catch (error) {
+    return error.message;
+  }
 }
 
 /** Two builds at once would write over each other: the second waits. */
@@ -201,7 +210,12 @@ async function main() {
     const wanted = fingerprint(variant);
     // What was built without a warning is the same binary: it serves where warnings are allowed, too, but not the other way round.
     const enough = strict ? [`${wanted} strict`] : [wanted, `${wanted} strict`];
-    if (!flags.has('--force') && existsSync(target) && existsSync(stamp) && enough.includes(readFileSync(stamp, 'utf8'))) return;
+    if (!flags.has('--force') && existsSync(target) && existsSync(stamp) && enough.includes(readFileSync(stamp, 'utf8'))) {
+      // The sanitized one loads only where LD_PRELOAD says so.
+      const failure = variant === 'Release' ? loadFailure(target) : null;
+      if (failure === null) return;
+      process.stderr.write(`ladder: the native addon that was built elsewhere does not load here (${failure})\n`);
+    }
     requireTools();
     process.stderr.write(`ladder: building the native addon (${variant})…\n`);
     const start = performance.now();

@@ -15,6 +15,7 @@ import { deviceForRecord, ordinalOf, type DeviceInfo } from '../run/device.js';
 import type { BenchRecord } from '../run/record.js';
 import { formatMs, formatRate, renderTable } from '../table.js';
 import type { CliIo } from './command.js';
+import { loadDrawing } from './shared.js';
 
 /** Tunes the checkpoints on the GPU. */
 export async function tuneFirst(paths: readonly string[], ordinal: number, io: CliIo): Promise<void> {
@@ -238,7 +239,7 @@ export async function endBench(bench: FinishedBench, io: CliIo): Promise<void> {
   }
   if (!bench.figures) return;
   io.progress('drawing', null);
-  const { finishInThread } = await import('../figure8/finish-thread.js');
+  const { finishInThread } = await loadDrawing();
   const { files, text, remarks } = await finishInThread(
     { reproduce: bench.reproduce && bench.device.kind === 'cuda', results: [bench.resultsRoot] },
     io.signal,

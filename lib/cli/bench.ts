@@ -14,7 +14,7 @@ import { runBench, type BenchOutcome } from '../run/bench.js';
 import { describeMeanState } from '../run/conditions.js';
 import { computeCapabilityOf, ordinalOf, selectDevice, type DeviceInfo } from '../run/device.js';
 import { modeOptions } from '../run/options.js';
-import { checkpointName, listCheckpoints, packageRoot, resolveCheckpoint, type FoundCheckpoint } from '../run/package.js';
+import { benchFolder, checkpointName, listCheckpoints, resolveCheckpoint, type FoundCheckpoint } from '../run/package.js';
 import type { ColdFigures, SustainedFigures } from '../run/record.js';
 import type { Roofline } from '../run/roofline.js';
 import { checkRunOptions } from '../run/run-prebuilt.js';
@@ -318,7 +318,7 @@ export const benchCommand: Command = {
       .argument('[checkpoint...]', 'paths or names (default: what bench/cases.json says for the device)')
       .option('--device <device>', "'auto', 'cpu', 'cuda' or 'cuda:<ordinal>'", 'auto')
       .option('--checkpoints <folder>', 'measure all checkpoints below a folder')
-      .option('--results <folder>', 'where records are kept', join(packageRoot, 'bench', 'results', 'local'))
+      .option('--results <folder>', 'where records are kept', join(benchFolder, 'results', 'local'))
       .option('--fresh', 'measure again what has a valid record of this code and these files')
       .option('--verify', "verify each checkpoint's operators, too")
       .option('--no-verify', 'do not')

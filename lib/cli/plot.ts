@@ -1,6 +1,7 @@
 /** `ladder plot`: Figure 8, the roofline and operator charts, and report.html, from published numbers or saved records. */
 import { LadderError } from '../errors.js';
 import type { Command } from './command.js';
+import { loadDrawing } from './shared.js';
 
 interface PlotOptions {
   readonly artifact?: boolean;
@@ -21,8 +22,11 @@ export const plotCommand: Command = {
       .option('--artifact', "the artifact's values instead of the paper's")
       .option('--reproduce', "what was measured on this machine, with the paper's bars greyed beside it")
       .option('--values', "print each bar's value")
-      .option('--out <folder>', 'where svg/, png/, pdf/ and report.html go (default: bench/out)')
-      .option('--results <path...>', 'folders or files of saved records (default: bench/results)')
+      .option(
+        '--out <folder>',
+        'where svg/, png/, pdf/ and report.html go (default: out, below bench of a clone, else below ladder in the working folder)',
+      )
+      .option('--results <path...>', 'folders or files of saved records (default: results, beside out)')
       .option('--gpu <name>', 'the GPU whose records are drawn, e.g. h100 (default: that of the newest record)')
       .option('--profile <file>', 'what `ladder profile --json` printed, for the operator chart')
       .option('--json', 'machine-readable result')
@@ -30,8 +34,7 @@ export const plotCommand: Command = {
         if (options.artifact === true && options.reproduce === true)
           throw new LadderError('BAD_ARGUMENT', 'expected --artifact or --reproduce but received both');
         io.progress('drawing', null);
-        // Drawing needs a DOM, sharp and pdfkit: other commands shall not wait for them.
-        const { finishInThread } = await import('../figure8/finish-thread.js');
+        const { finishInThread } = await loadDrawing();
         const asked = {
           set: options.artifact === true ? 'artifact' : 'paper',
           reproduce: options.reproduce === true,

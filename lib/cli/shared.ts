@@ -10,6 +10,24 @@ import { resolveCheckpoint } from '../run/package.js';
 import type { Progress } from '../run/options.js';
 import type { CliIo } from './command.js';
 
+/**
+ * What draws, loaded when it is first used: it needs a DOM, sharp and pdfkit, for which other commands shall not wait.
+ * @throws LadderError `UNSUPPORTED` where these packages, which are optional, are not installed
+ */
+export async function loadDrawing(): Promise<typeof import('../figure8/finish-thread.js')> {
+  try {
+    return await import('../figure8/finish-thread.js');
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== 'ERR_MODULE_NOT_FOUND') throw cause;
+    throw new LadderError(
+      'UNSUPPORTED',
+      `drawing needs packages that this installation left out: \`npm install --include=optional\` brings them (${(cause as Error).message})`,
+      {},
+      { cause },
+    );
+  }
+}
+
 /** Options of a command that works on one checkpoint. */
 export interface CheckpointOptions {
   readonly prebuilt_path?: string;

@@ -6,7 +6,17 @@ import { z } from 'zod';
 import { readManifest } from '../artifact/checkpoint.js';
 import { locateCheckpoint } from '../artifact/locate.js';
 import { LadderError } from '../errors.js';
-import { type Group, isMx, type WeightFormat, weightFormat, weightFormats } from '../formats/index.js';
+import {
+  type ActivationFormat,
+  type FormatKind,
+  type FormatWord,
+  type Group,
+  isMx,
+  type WeightFormat,
+  weightFormat,
+  weightFormats,
+} from '../formats/index.js';
+import type { Mask } from '../operators/attention.js';
 import { digitSchema } from '../operators/check.js';
 import { rowMajor } from '../operators/layout.js';
 import { describeValue, flag, integer, parseOptions, taskShape, type Progress, type TaskOptions } from '../run/options.js';
@@ -22,10 +32,22 @@ import { type FloatSource, packFloats } from './pack/weights.js';
 import { writeDescription } from './write.js';
 
 /** What to build: as on the command line, `weight: 'fp8', format: 'e4m3'`. Defaults: FP16, one token, one layer, what Figure 8 pairs. */
-export interface BuildCheckpointOptions extends Partial<Omit<RequestWords, 'model' | 'config'>>, TaskOptions {
+export interface BuildCheckpointOptions
+  extends Partial<Omit<RequestWords, 'model' | 'config' | 'weight' | 'act' | 'group' | 'format' | 'mask'>>,
+    TaskOptions {
+  /** Default fp16, or what a folder's weights are stored in. */
+  readonly weight?: FormatWord<WeightFormat> | undefined;
+  /** Default: what Figure 8 pairs with the weight format. */
+  readonly act?: FormatWord<ActivationFormat> | undefined;
+  /** Weights along k per scale; −1, the default: one scale per output channel. MX has blocks by itself. */
+  readonly group?: Group | undefined;
+  /** Kind of `weight` and `act` where their names leave it open. Default e5m2. */
+  readonly format?: FormatKind | undefined;
+  /** Which tokens attention sees: all of the sequence (`none`, the default of known models) or none that is later (`causal`, the default of a folder's). */
+  readonly mask?: Mask | undefined;
   /** Folder below which `<model>/<name>/` is made, of networks `<name>/`. */
   readonly root: string;
-  /** safetensors file of Llama decoder layers (Hugging Face's names) or a network (timm's, torchaudio's), packed into graph.params. Default: none; weights are then generated from `seed`. */
+  /** safetensors file of Llama or BLOOM decoder layers (Hugging Face's names) or a network (timm's, torchaudio's), packed into graph.params. Default: none; weights are then generated from `seed`. */
   readonly weights?: string | undefined;
   /** Of a model's folder: number of the first layer that is built. Default 0. */
   readonly layer?: number | undefined;

@@ -10,7 +10,7 @@ import { LadderError } from '../errors.js';
 import { scanLogs, type BaselineEntry } from '../baselines/scan.js';
 import { loggingSystems, type LoggingSystem } from '../baselines/systems/index.js';
 import { figure8Models } from '../models/index.js';
-import { packageRoot } from '../run/package.js';
+import { benchFolder, packageRoot } from '../run/package.js';
 import { clockKinds, parseAs } from '../run/record.js';
 import { inWords } from '../table.js';
 
@@ -102,7 +102,7 @@ export type LadderOperators = z.infer<typeof ladderOperatorsSchema>;
 export const figure8Folder = join(packageRoot, 'checkpoints', 'Figure8');
 
 /** Where the figures go unless told otherwise. */
-export const defaultOut = join(packageRoot, 'bench', 'out');
+export const defaultOut = join(benchFolder, 'out');
 
 function load<T>(schema: z.ZodType<T>, file: string): T {
   const path = join(figure8Folder, file);

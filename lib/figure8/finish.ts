@@ -12,7 +12,7 @@ import { LadderError } from '../errors.js';
 import { checkWritable, decodeText, writeWhole } from '../files.js';
 import { figure8Models } from '../models/index.js';
 import { inWords } from '../table.js';
-import { packageRoot } from '../run/package.js';
+import { benchFolder, packageRoot } from '../run/package.js';
 import { newestCeilings, underLibrary } from './ceilings.js';
 import { isSustained } from './compare.js';
 import { compilerTable, ladderMeansTable, systemsTable } from './compare-table.js';
@@ -57,7 +57,7 @@ export interface FinishResult {
   readonly remarks: readonly string[];
 }
 
-const defaultResults = join(packageRoot, 'bench', 'results');
+const defaultResults = join(benchFolder, 'results');
 
 /** The newest record of each case, of every GPU, under the ceilings that were measured there. */
 async function measuredEntries(

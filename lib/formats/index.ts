@@ -18,6 +18,11 @@ export type WeightFormat = Extract<Shipped, { weight: object }>['id'];
 /** What activations are multiplied as. */
 export type ActivationFormat = Extract<Shipped, { activation: object }>['id'];
 
+/** A format as the builder takes it: its id, or, of formats that have kinds, its name without one (`fp8`). */
+export type FormatWord<F extends string> = F | (F extends `${infer Name}_${string}` ? Name : never);
+/** Kinds of formats that have them. */
+export type FormatKind = WeightFormat extends infer F ? (F extends `${string}_${infer Kind}` ? Kind : never) : never;
+
 export type WeightFormatOf = Format & { readonly weight: WeightFormatRecord };
 export type ActivationFormatOf = Format & { readonly activation: ActivationFormatRecord };
 

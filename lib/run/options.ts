@@ -2,6 +2,7 @@
  * The options of the public API, and their one check at the edge: behind it every option is present and in range.
  * Messages read "expected X for `name` but received Y of type Z".
  */
+import { setMaxListeners } from 'node:events';
 import { z } from 'zod';
 import { LadderError } from '../errors.js';
 
@@ -86,7 +87,14 @@ export interface ExportOptions extends TaskOptions {
 }
 
 export const taskShape = {
-  signal: z.instanceof(AbortSignal, { error: 'an AbortSignal' }).optional(),
+  signal: z
+    .instanceof(AbortSignal, { error: 'an AbortSignal' })
+    .transform((signal) => {
+      // Any number of calls may share one; each takes its listener away when it ends.
+      setMaxListeners(0, signal);
+      return signal;
+    })
+    .optional(),
   onProgress: z.custom<(progress: Progress) => void>((value) => typeof value === 'function', { error: 'a function' }).optional(),
 };
 
@@ -156,6 +164,12 @@ export type CheckedProfileOptions = z.infer<typeof profileOptionsSchema>;
 
 export const exportOptionsSchema = z.strictObject({ ...taskShape, inputs: flag.default(false) });
 export type CheckedExportOptions = z.infer<typeof exportOptionsSchema>;
+
+export const inferenceOptionsSchema = z.strictObject({
+  as: z.enum(['bits', 'float32'], { error: "'bits' or 'float32'" }).default('bits'),
+  fetch: z.array(z.string(), { error: "an array of outputs' names" }).optional(),
+  out: z.record(z.string(), z.unknown(), { error: "an object of typed arrays by outputs' names" }).default({}),
+});
 
 /** How a value is named in a message: its text where short, and its type. */
 export function describeValue(value: unknown): string {

@@ -2,14 +2,55 @@
  * Where this package lies, which version and commit it is, and where checkpoints are looked for.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, statSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { cpSync, existsSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { dirname, isAbsolute, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { findCheckpoints, kGraphFile, nameOfFolder, spellings } from '../artifact/locate.js';
 import { LadderError } from '../errors.js';
 
 /** The package's folder: this file is two levels below it, both as lib/run/*.ts and as dist/run/*.js. */
 export const packageRoot = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
+
+/** Whether this is an installed package, whose folder is a package manager's, and not a clone. */
+const isInstalled = packageRoot.split('/').includes('node_modules');
+
+/** Where results and drawings go by default: `bench/` of a clone, else `ladder/` below the working folder. */
+export const benchFolder = isInstalled ? resolve('ladder') : join(packageRoot, 'bench');
+
+/** A folder of this package's for what can be made again, by the XDG base directory specification. */
+function cacheFolder(): string {
+  const base = process.env['XDG_CACHE_HOME'];
+  return join(base !== undefined && isAbsolute(base) ? base : join(homedir(), '.cache'), 'ladder-checkpoints', packageVersion());
+}
+
+/**
+ * Where a checkpoint may be built and tuned: itself, but of those that an installed package brings a copy below the cache folder, as a
+ * package manager's folder may be read-only, shared, or gone at the next installation.
+ * @throws LadderError `IO`
+ */
+function writableCopy(path: string): string {
+  const below = relative(packageRoot, path);
+  if (!isInstalled || below.startsWith('..') || isAbsolute(below)) return path;
+  const copy = join(cacheFolder(), below);
+  if (existsSync(join(copy, kGraphFile)) || !existsSync(join(path, kGraphFile))) return existsSync(copy) ? copy : path;
+  const partial = `${copy}.${process.pid}.partial`;
+  try {
+    cpSync(path, partial, { recursive: true });
+    renameSync(partial, copy);
+  } catch (cause) {
+    rmSync(partial, { recursive: true, force: true });
+    // Another process was faster.
+    if (existsSync(join(copy, kGraphFile))) return copy;
+    throw new LadderError(
+      'IO',
+      `could not copy ${path} to ${copy}: ${(cause as Error).message}; XDG_CACHE_HOME names another place`,
+      { path: copy },
+      { cause },
+    );
+  }
+  return copy;
+}
 
 /** The version in package.json. */
 export function packageVersion(): string {
@@ -67,7 +108,7 @@ export async function listCheckpoints(folder?: string, onRemark?: (remark: strin
   for (const root of folder === undefined ? checkpointFolders() : given)
     for (const path of await findCheckpoints(root, undefined, onRemark)) {
       const name = checkpointName(path);
-      if (!found.has(name)) found.set(name, path);
+      if (!found.has(name)) found.set(name, writableCopy(path));
     }
   return [...found].map(([name, path]) => ({ name, path })).sort((a, b) => (a.name < b.name ? -1 : 1));
 }
@@ -81,7 +122,7 @@ export function resolveCheckpoint(pathOrName: string): string {
   const named = checkpointFolders().map((folder) => join(folder, pathOrName));
   const there = [resolve(pathOrName), ...named].filter((path) => existsSync(path));
   const found = there.find((path) => existsSync(join(path, kGraphFile))) ?? there[0];
-  if (found !== undefined) return found;
+  if (found !== undefined) return writableCopy(found);
   const isPath = pathOrName.includes('/') && existsSync(dirname(resolve(pathOrName)));
   return isPath ? pathOrName : (named.find((path) => existsSync(dirname(path))) ?? pathOrName);
 }

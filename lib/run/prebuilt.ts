@@ -5,6 +5,7 @@
  */
 import { inputNames as inputNamesOf } from '../artifact/checkpoint.js';
 import { LadderError } from '../errors.js';
+import type { NativeExecutor } from '../native.js';
 import { measure, type BenchmarkResult } from './benchmark.js';
 import type { DeviceInfo } from './device.js';
 import { exportLoaded, type ExportedParams } from './export.js';
@@ -13,6 +14,7 @@ import { caseOf, type CheckpointCase } from './names.js';
 import {
   describeValue,
   exportOptionsSchema,
+  inferenceOptionsSchema,
   loadOptionsSchema,
   parseBenchmarkOptions,
   parseOptions,
@@ -25,7 +27,7 @@ import {
   type VerifyRunOptions,
 } from './options.js';
 import { profileLoaded, type ProfileReport } from './profile.js';
-import { arrayFromBytes, bytesForTensor, float32FromBytes, tensorInfo, type TensorArray, type TensorInfo } from './tensors.js';
+import { arrayFromBytes, bytesForTensor, float32FromBytes, outputArray, tensorInfo, type TensorArray, type TensorInfo } from './tensors.js';
 import type { VerifyReport } from './verdict.js';
 import { verifyLoaded } from './verify.js';
 import type { WeightSource } from './weights.js';
@@ -34,14 +36,47 @@ interface ReadOptions {
   readonly as?: 'bits' | 'float32';
 }
 
+/** An output where it lies, as a feed of a checkpoint on the same device. Made by `deviceOutput`. */
+export class DeviceTensor {
+  readonly info: TensorInfo;
+  /** @internal */
+  readonly #executor: NativeExecutor;
+  readonly #entry: number;
+
+  /** @internal Use `deviceOutput`. */
+  constructor(info: TensorInfo, executor: NativeExecutor, entry: number) {
+    this.info = info;
+    this.#executor = executor;
+    this.#entry = entry;
+  }
+
+  /** @internal Puts the copy into both executors' queues. */
+  copyTo(executor: NativeExecutor, entry: number): Promise<unknown> {
+    return executor.copyFrom(entry, this.#executor, this.#entry);
+  }
+}
+
+/** Inputs, and any weights, by name: arrays as `setInput` takes them, or another checkpoint's output on the same device. */
+export type Feeds = Readonly<Record<string, TensorArray | DeviceTensor>>;
+/** What `run` brings back of an inference. */
+export interface InferenceOptions {
+  /** `float32`: values instead of the stored bits. Default `bits`. */
+  readonly as?: 'bits' | 'float32' | undefined;
+  /** The outputs to copy to the host, by name. Default: all; none where they only feed another checkpoint. */
+  readonly fetch?: readonly string[] | undefined;
+  /** Arrays to write outputs into, by name, of the type that the output would have: used again, call after call. */
+  readonly out?: Readonly<Record<string, TensorArray>> | undefined;
+}
+
+/** Outputs by name. */
+export type Outputs<T extends TensorArray = TensorArray> = Readonly<Record<string, T>>;
+
 /**
  * A checkpoint on a device. Made by `loadPrebuilt`; `dispose()` (or `await using`) frees its memory.
  *
  * @example
  * const layer = await loadPrebuilt('llama2-70b/llama2_bs1_seq1_async');
- * await layer.setInput(layer.inputNames[0], new Float32Array(8192).fill(0.5));
- * await layer.run();
- * const y = await layer.getOutput(0, { as: 'float32' });
+ * const { layer0_mlp: y } = await layer.run({ x: new Float32Array(8192).fill(0.5) }, { as: 'float32' });
  * await layer.dispose();
  */
 export class Prebuilt implements AsyncDisposable {
@@ -142,9 +177,52 @@ export class Prebuilt implements AsyncDisposable {
     return exportLoaded(this.use(), path, parseOptions(exportOptionsSchema, options));
   }
 
-  /** Runs one inference. @throws LadderError `OPERATOR` and CUDA errors naming the operator, `DISPOSED` */
-  async run(): Promise<void> {
-    await this.use().executor.run();
+  /**
+   * Runs one inference. With feeds, sets them, runs and reads the outputs as one turn: calls made at once do not mix. An input that
+   * is not fed keeps what it holds; arrays must not change until the promise settles.
+   * @param feeds by the names of `inputs`
+   * @returns the outputs by name; those of `out` in the arrays given
+   * @throws LadderError `OPERATOR` and CUDA errors naming the operator, `UNKNOWN_INPUT`, `WRONG_TYPE`, `WRONG_LENGTH`, `BAD_ARGUMENT`,
+   *   `UNSUPPORTED` for a tensor of another device, `DISPOSED`, of the checkpoint whose tensor is fed, too
+   * @example
+   * // Layer after layer, with no copy to the host between:
+   * const [, { y }] = await Promise.all([
+   *   first.run({ x }, { fetch: [] }),
+   *   second.run({ x: first.deviceOutput('y') }, { out: { y: reused } }),
+   * ]);
+   */
+  run(): Promise<void>;
+  run(feeds: Feeds, options: InferenceOptions & { readonly as: 'float32' }): Promise<Outputs<Float32Array>>;
+  run<O extends Outputs>(feeds: Feeds, options: InferenceOptions & { readonly out: O }): Promise<Outputs & O>;
+  run(feeds: Feeds, options?: InferenceOptions): Promise<Outputs>;
+  async run(feeds?: Feeds, options?: InferenceOptions): Promise<Outputs | void> {
+    const { executor, plan } = this.use();
+    if (feeds === undefined) return executor.run();
+    if (typeof feeds !== 'object' || feeds === null)
+      throw new LadderError('BAD_ARGUMENT', `expected an object of arrays by name for \`feeds\` but received ${describeValue(feeds)}`);
+    const { as, out, fetch = this.outputNames } = parseOptions(inferenceOptionsSchema, options);
+    const wanted = [...new Set([...fetch, ...Object.keys(out)])].map((name) => {
+      const output = this.output(name);
+      const given = out[name];
+      return { ...output, given: given === undefined ? null : outputArray(output.info, plan.entries[output.entry]!.dtype, as, given) };
+    });
+    // Everything is checked before anything is on its way, and all of it is on its way before anybody else's turn.
+    const sets = Object.entries(feeds).map(([name, data]) => this.feed(name, data));
+    const turn = [...sets.map((set) => set()), executor.run()];
+    const reads = wanted.map(({ info, entry, given }) => this.read(info, entry, { as }, given));
+    const [arrays] = await Promise.all([Promise.all(reads), ...turn]);
+    return Object.fromEntries(wanted.map(({ info }, index) => [info.name, arrays[index]!]));
+  }
+
+  /**
+   * An output as a feed of another checkpoint on the same device (or of this one): copied there in both checkpoints' turn, after the
+   * calls made before, with no way over the host.
+   * @throws LadderError `BAD_ARGUMENT` for a name that no output has, `DISPOSED`
+   */
+  deviceOutput(name: string): DeviceTensor {
+    const { executor } = this.use();
+    const { info, entry } = this.output(name);
+    return new DeviceTensor(info, executor, entry);
   }
 
   /**
@@ -182,7 +260,10 @@ export class Prebuilt implements AsyncDisposable {
     return verifyLoaded(this.use(), parseOptions(verifyOptionsSchema, options));
   }
 
-  /** Frees everything, after work in flight has ended. Any number of calls do. */
+  /**
+   * Ends what runs at its next opportunity (`ABORTED`, unless it was done), refuses what has not begun (`DISPOSED`), then frees
+   * everything. Any number of calls do.
+   */
   dispose(): Promise<void> {
     this.disposing ??= this.loaded.executor.dispose();
     return this.disposing;
@@ -206,13 +287,50 @@ export class Prebuilt implements AsyncDisposable {
     return { info, entry: argumentTensors(checkpoint).find((tensor) => tensor.name === name)!.entry };
   }
 
-  private async read(info: TensorInfo, entry: number, options: ReadOptions): Promise<TensorArray> {
+  private output(name: string): { info: TensorInfo; entry: number } {
+    const index = this.outputNames.indexOf(name);
+    if (index < 0)
+      throw new LadderError(
+        'BAD_ARGUMENT',
+        `expected one of the outputs ${this.outputNames.join(', ')} but received ${describeValue(name)}`,
+      );
+    return { info: this.outputs[index]!, entry: this.loaded.checkpoint.graph.heads[index]! };
+  }
+
+  /** Checks a feed and gives what puts it on its way. */
+  private feed(name: string, data: TensorArray | DeviceTensor): () => Promise<unknown> {
+    const { info, entry } = this.input(name);
+    const { plan, executor } = this.loaded;
+    if (!(data instanceof DeviceTensor)) {
+      const bytes = bytesForTensor(info, plan.entries[entry]!.dtype, data);
+      return () => executor.write(entry, bytes);
+    }
+    if (data.info.dtype !== info.dtype)
+      throw new LadderError('WRONG_TYPE', `expected ${info.dtype} for \`${name}\` but received ${data.info.name} of ${data.info.dtype}`);
+    if (data.info.elements !== info.elements)
+      throw new LadderError(
+        'WRONG_LENGTH',
+        `expected ${info.elements} elements for \`${name}\` (shape [${info.shape.join(', ')}]) but received ${data.info.name} of ${data.info.elements}`,
+      );
+    return () => data.copyTo(executor, entry);
+  }
+
+  private async read(info: TensorInfo, entry: number, options: ReadOptions, given: TensorArray | null = null): Promise<TensorArray> {
     if (options.as !== undefined && options.as !== 'bits' && options.as !== 'float32') {
       throw new LadderError('BAD_ARGUMENT', `expected 'bits' or 'float32' for \`as\` but received ${describeValue(options.as)}`);
     }
     const { dtype } = this.loaded.plan.entries[entry]!;
-    const bytes = await this.loaded.executor.read(entry);
-    return options.as === 'float32' ? float32FromBytes(info, dtype, bytes) : arrayFromBytes(dtype, bytes);
+    const { executor } = this.loaded;
+    if (given !== null && options.as !== 'float32') {
+      await executor.readInto(entry, new Uint8Array(given.buffer, given.byteOffset, given.byteLength));
+      return given;
+    }
+    const bytes = await executor.read(entry);
+    if (options.as !== 'float32') return arrayFromBytes(dtype, bytes);
+    const values = float32FromBytes(info, dtype, bytes);
+    if (!(given instanceof Float32Array)) return values;
+    given.set(values);
+    return given;
   }
 
   private use(): Loaded {

@@ -91,6 +91,20 @@ export function bytesForTensor(info: TensorInfo, type: DataType, data: unknown):
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 }
 
+/**
+ * An array that an output is to be written into.
+ * @throws LadderError `WRONG_TYPE`, `WRONG_LENGTH`
+ */
+export function outputArray(info: TensorInfo, type: DataType, as: 'bits' | 'float32', given: unknown): TensorArray {
+  const expected: TensorArrayConstructor = as === 'float32' ? Float32Array : arrayTypeOf(type);
+  if (!(given instanceof expected))
+    throw new LadderError('WRONG_TYPE', `expected ${expected.name} in \`out\` for \`${info.name}\` but received ${describeValue(given)}`);
+  const length = as === 'float32' ? info.elements : info.sizeBytes / expected.BYTES_PER_ELEMENT;
+  if (given.length !== length)
+    throw new LadderError('WRONG_LENGTH', `expected ${length} elements in \`out\` for \`${info.name}\` but received ${given.length}`);
+  return given;
+}
+
 /** The tensor's bytes as its typed array. */
 export function arrayFromBytes(type: DataType, bytes: ArrayBuffer): TensorArray {
   return new (arrayTypeOf(type))(bytes);

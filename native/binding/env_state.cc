@@ -69,6 +69,7 @@ Napi::Promise EnvState::submit(std::shared_ptr<Session> session, std::shared_ptr
     } catch (...) {
       task->error = currentError();
     }
+    task->work = nullptr;  // what another thread may wait for ends now
     // The last of this thread's hold on the task: its JavaScript values must be released elsewhere.
     deliver(std::move(task), std::nullopt);
   });
@@ -112,7 +113,6 @@ void EnvState::settle(Napi::Env env, Task& task) {
   const std::shared_ptr<Session> session = std::exchange(task.session, nullptr);
   auto& pending = session->pending;
   pending.erase(std::remove_if(pending.begin(), pending.end(), [&](const auto& other) { return other.get() == &task; }), pending.end());
-  task.work = nullptr;
   if (task.endsSession || (task.error && task.endsSessionOnError)) session->end();
   try {
     if (task.progressError) {

@@ -2,6 +2,7 @@
 #include "executor_object.h"
 
 #include <cstring>
+#include <future>
 
 #include "../runtime/verify.h"
 #include "../timing/measure.h"
@@ -36,6 +37,7 @@ Napi::Value toFloat64Array(Napi::Env env, const std::vector<double>& values) {
 Napi::Function ExecutorObject::define(Napi::Env env) {
   return DefineClass(env, "NativeExecutor",
                      {InstanceMethod("write", &ExecutorObject::write), InstanceMethod("read", &ExecutorObject::read),
+                      InstanceMethod("readInto", &ExecutorObject::readInto), InstanceMethod("copyFrom", &ExecutorObject::copyFrom),
                       InstanceMethod("fill", &ExecutorObject::fill), InstanceMethod("setBytes", &ExecutorObject::setBytes),
                       InstanceMethod("loadParams", &ExecutorObject::loadParams), InstanceMethod("run", &ExecutorObject::run),
                       InstanceMethod("runOperator", &ExecutorObject::runOperator), InstanceMethod("capture", &ExecutorObject::capture),
@@ -127,6 +129,67 @@ Napi::Value ExecutorObject::read(const Info& info) {
       executorOf(task).read(static_cast<uint32_t>(entry), offset, length, data, task.cancelled);
       return [&task](Napi::Env) { return task.kept.back().Value(); };
     });
+  });
+}
+
+Napi::Value ExecutorObject::readInto(const Info& info) {
+  return guardedAsync(info.Env(), [&] {
+    auto call = task(info.Env());
+    const size_t entry = readEntry(info);
+    const ByteView bytes = readBytes(info[1], "bytes");
+    if (bytes.size != entrySizes_[entry]) {
+      throw Error("WRONG_LENGTH", "expected " + std::to_string(entrySizes_[entry]) + " bytes for entry " + std::to_string(entry) +
+                                      " but received " + std::to_string(bytes.size));
+    }
+    call->keep(info[1].As<Napi::Object>());
+    return submit(info.Env(), std::move(call), [entry, bytes](Task& task) {
+      executorOf(task).read(static_cast<uint32_t>(entry), 0, bytes.size, bytes.data, task.cancelled);
+      return undefined;
+    });
+  });
+}
+
+// Both threads meet: the source's waits in its queue until the copy is done, so that its next run does not write over what is copied.
+// Both tasks are posted by one JavaScript thread at once, in every queue in the same order: no two pairs wait for each other. What is
+// never run, as its executor was disposed, is destroyed on its thread, and breaks the promise that the other waits for.
+Napi::Value ExecutorObject::copyFrom(const Info& info) {
+  return guardedAsync(info.Env(), [&]() -> Napi::Value {
+    const Napi::Env env = info.Env();
+    if (!info[1].IsObject() || !info[1].As<Napi::Object>().InstanceOf(EnvState::of(env).executorClass.Value()))
+      throw Error("BAD_ARGUMENT", "expected a NativeExecutor for `source` but received " + describe(info[1]));
+    ExecutorObject& source = *Unwrap(info[1].As<Napi::Object>());
+    const auto entry = static_cast<uint32_t>(readEntry(info));
+    const auto sourceEntry = static_cast<uint32_t>(readCount(info[2], "sourceEntry"));
+    auto call = task(env);
+    if (&source == this) {
+      return submit(env, std::move(call), [=](Task& task) {
+        executorOf(task).copyFrom(entry, executorOf(task), sourceEntry);
+        return undefined;
+      });
+    }
+    auto sourceCall = source.task(env);
+    auto arrived = std::make_shared<std::promise<runtime::Executor*>>();
+    auto copied = std::make_shared<std::promise<void>>();
+    const std::shared_future<runtime::Executor*> arrival = arrived->get_future().share();
+    const std::shared_future<void> end = copied->get_future().share();
+    const Napi::Array both = Napi::Array::New(env, 2);
+    both.Set(0u, source.submit(env, std::move(sourceCall), [arrived = std::move(arrived), end](Task& task) {
+      arrived->set_value(&executorOf(task));
+      end.wait();
+      return undefined;
+    }));
+    both.Set(1u, submit(env, std::move(call), [arrival, copied = std::move(copied), entry, sourceEntry](Task& task) {
+               runtime::Executor* from = nullptr;
+               try {
+                 from = arrival.get();
+               } catch (const std::future_error&) {
+                 throw Error("DISPOSED", "the tensor's checkpoint was disposed before it was copied");
+               }
+               executorOf(task).copyFrom(entry, *from, sourceEntry);
+               return undefined;
+             }));
+    const Napi::Object promises = env.Global().Get("Promise").As<Napi::Object>();
+    return promises.Get("all").As<Napi::Function>().Call(promises, {both});
   });
 }
 

@@ -22,6 +22,8 @@ class ExecutorObject : public Napi::ObjectWrap<ExecutorObject> {
   using Info = Napi::CallbackInfo;
   Napi::Value write(const Info& info);
   Napi::Value read(const Info& info);
+  Napi::Value readInto(const Info& info);
+  Napi::Value copyFrom(const Info& info);
   Napi::Value fill(const Info& info);
   Napi::Value setBytes(const Info& info);
   Napi::Value loadParams(const Info& info);

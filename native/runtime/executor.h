@@ -33,6 +33,9 @@ class Executor {
   void write(uint32_t entry, const void* bytes, uint64_t sizeBytes);
   /// @throws Error ABORTED between pieces of a large tensor
   void read(uint32_t entry, uint64_t offset, uint64_t sizeBytes, void* target, const CancelFlag& cancelled);
+  /// Copies another executor's entry, on the same device, while that executor's thread waits.
+  /// @throws Error WRONG_LENGTH, UNSUPPORTED for another device
+  void copyFrom(uint32_t entry, const Executor& source, uint32_t sourceEntry);
   /// The entry's bytes where they lie on the host; null on the device.
   const void* hostData(uint32_t entry) const;
   /// @throws Error UNSUPPORTED for a type that the kind of fill does not define

@@ -40,6 +40,19 @@ void Executor::read(uint32_t entry, uint64_t offset, uint64_t sizeBytes, void* t
   }
 }
 
+void Executor::copyFrom(uint32_t entry, const Executor& source, uint32_t sourceEntry) {
+  const uint64_t expected = checkedEntry(entry).sizeBytes;
+  const uint64_t available = source.checkedEntry(sourceEntry).sizeBytes;
+  if (available != expected) {
+    throw Error("WRONG_LENGTH", "expected " + std::to_string(expected) + " bytes for entry " + std::to_string(entry) + " but received " +
+                                    std::to_string(available));
+  }
+  if (onDevice() != source.onDevice() || (onDevice() && plan_.deviceOrdinal != source.plan_.deviceOrdinal))
+    throw Error("UNSUPPORTED", "expected a tensor on the same device; read it and set it as an array instead");
+  copyStorage(storageOf(entry), source.storageOf(sourceEntry), expected, stream_ ? &*stream_ : nullptr);
+  if (stream_) synchronize();
+}
+
 const void* Executor::hostData(uint32_t entry) const {
   checkedEntry(entry);
   return storageOf(entry).onDevice() ? nullptr : storageOf(entry).data();

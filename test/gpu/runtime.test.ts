@@ -387,6 +387,18 @@ describe.skipIf(kMissing !== null)('the runtime on a GPU', () => {
         expect(ms).toBeLessThan(2);
       });
     });
+    test("takes another executor's tensor where it lies, and its own", async () => {
+      const plan = makePlan({ device: 2, tensors: [vector(), vector()], operators: [], module: null });
+      await withExecutor(plan, (first) =>
+        withExecutor(plan, async (second) => {
+          await first.write(0, new Uint8Array(kX.buffer));
+          // One turn: what is written after the copy does not change what was copied.
+          await Promise.all([second.copyFrom(1, first, 0), first.write(0, new Uint8Array(kY0.buffer)), second.copyFrom(0, second, 1)]);
+          for (const entry of [0, 1]) expectClose(await readFloats(second, entry), (i) => kX[i]!);
+          expectClose(await readFloats(first, 0), (i) => kY0[i]!);
+        }),
+      );
+    });
     test('takes a constant from beyond 4 GB of a file to the device, and leaves the others', async () => {
       const object = workshop.compile(
         'route2_host.c',

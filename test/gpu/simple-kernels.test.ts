@@ -265,7 +265,7 @@ describe('simple kernels', { timeout: 900_000 }, () => {
     const root = await mkdtemp(join(tmpdir(), 'ladder-simple-'));
     try {
       for (const [model, options] of [
-        ['toy', { batch: 3, weight: 'toy2' }],
+        ['toy', { batch: 3, weight: 'toy2' as 'int4' }],
         ['llama2-tiny', { batch: 2, seq: 40, weight: 'int4' }],
         ['bloom-tiny', { batch: 1, seq: 80, weight: 'mxfp8' }],
         ['llama2-tiny', { weight: 'int8' }],

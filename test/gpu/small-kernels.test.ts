@@ -33,6 +33,17 @@ function activationCases(): OperatorCase[] {
         activations: wide,
       });
     }
+    // Many short rows, which warps have to themselves.
+    if (scale?.fit.kind !== 'mx')
+      for (const [m, k] of [
+        [4099, 384],
+        [4096, 1000],
+      ] as const)
+        cases.push({
+          name: `warps_${activation}_${m}_${k}`,
+          operator: { op: 'norm', m, k, norm: { kind: 'layer', eps: 1e-5 }, activation },
+          activations: wide,
+        });
     if (!scale) continue;
     for (const [m, k] of [
       [7, 28672],

@@ -13,11 +13,16 @@ import type {
   ClockKind,
   DeviceInfo,
   DeviceState,
+  DeviceTensor,
   EndToEndVerdict,
   ErrorCode,
   ErrorContext,
+  Feeds,
   FloatSource,
   FloatWeights,
+  FormatKind,
+  FormatWord,
+  InferenceOptions,
   InspectedModule,
   InspectedOperator,
   InspectedProblem,
@@ -27,6 +32,7 @@ import type {
   LoadOptions,
   LoadTimes,
   OperatorVerdict,
+  Outputs,
   PackedWeights,
   PackMatrixOptions,
   MeanState,
@@ -131,7 +137,18 @@ expectTypeOf(prebuilt.operatorCount).toEqualTypeOf<number>();
 expectTypeOf(prebuilt.usesReference).toEqualTypeOf<boolean>();
 expectTypeOf(prebuilt.disposed).toEqualTypeOf<boolean>();
 expectTypeOf(prebuilt.setInput).toEqualTypeOf<(name: string, data: TensorArray) => Promise<void>>();
-expectTypeOf(prebuilt.run).toEqualTypeOf<() => Promise<void>>();
+expectTypeOf(prebuilt.run()).resolves.toEqualTypeOf<void>();
+expectTypeOf(prebuilt.run({ x: new Float32Array(8) })).resolves.toEqualTypeOf<Outputs>();
+expectTypeOf(prebuilt.run({ x: prebuilt.deviceOutput('y') }, { fetch: ['y'] })).resolves.toEqualTypeOf<Outputs>();
+expectTypeOf(prebuilt.run({}, { as: 'float32' })).resolves.toEqualTypeOf<Outputs<Float32Array>>();
+const intoArray = prebuilt.run({}, { out: { y: new Uint16Array(8) } });
+expectTypeOf<Awaited<typeof intoArray>['y']>().toExtend<Uint16Array>();
+expectTypeOf<Outputs>().toEqualTypeOf<Readonly<Record<string, TensorArray>>>();
+expectTypeOf<Feeds>().toEqualTypeOf<Readonly<Record<string, TensorArray | DeviceTensor>>>();
+expectTypeOf(prebuilt.deviceOutput).toEqualTypeOf<(name: string) => DeviceTensor>();
+expectTypeOf<DeviceTensor['info']>().toEqualTypeOf<TensorInfo>();
+expectTypeOf<InferenceOptions['as']>().toEqualTypeOf<Maybe<'bits' | 'float32'>>();
+expectTypeOf<InferenceOptions['fetch']>().toEqualTypeOf<Maybe<readonly string[]>>();
 expectTypeOf(prebuilt.getInput('x')).resolves.toEqualTypeOf<TensorArray>();
 expectTypeOf(prebuilt.getInput('x', { as: 'float32' })).resolves.toEqualTypeOf<Float32Array>();
 expectTypeOf(prebuilt.exportParams('graph.params', { inputs: true })).resolves.toEqualTypeOf<ExportedParams>();
@@ -146,6 +163,14 @@ expectTypeOf(prebuilt.profile).parameter(0).toEqualTypeOf<Maybe<TaskOptions & { 
 expectTypeOf(prebuilt.verify).toEqualTypeOf<(options?: VerifyRunOptions) => Promise<VerifyReport>>();
 expectTypeOf(prebuilt.dispose).toEqualTypeOf<() => Promise<void>>();
 export async function wrongUses(): Promise<void> {
+  // @ts-expect-error tensors by name
+  await prebuilt.run([new Float32Array(8)]);
+  // @ts-expect-error plain arrays are no tensors
+  await prebuilt.run({ x: [1, 2, 3] });
+  // @ts-expect-error what looks like a tensor of a device is none
+  await prebuilt.run({ x: { info: prebuilt.outputs[0]! } });
+  // @ts-expect-error no such form
+  await prebuilt.run({}, { as: 'float64' });
   // @ts-expect-error made by loadPrebuilt
   await new api.Prebuilt().run();
   // @ts-expect-error plain arrays are no tensors
@@ -311,8 +336,20 @@ expectTypeOf<'float16'>().not.toExtend<WeightFormat>();
 expectTypeOf(buildCheckpoint).toEqualTypeOf<(model: string, options: BuildCheckpointOptions) => Promise<BuildResult>>();
 expectTypeOf<BuildCheckpointOptions>().toExtend<TaskOptions>();
 expectTypeOf<BuildCheckpointOptions['root']>().toEqualTypeOf<string>();
-expectTypeOf<BuildCheckpointOptions['weight' | 'act' | 'format']>().toEqualTypeOf<Maybe<string>>();
-expectTypeOf<BuildCheckpointOptions['batch' | 'seq' | 'layers' | 'group' | 'seed']>().toEqualTypeOf<Maybe<number>>();
+expectTypeOf<'fp8' | 'mxfp8' | WeightFormat>().toExtend<NonNullable<BuildCheckpointOptions['weight']>>();
+expectTypeOf<'fp8' | 'mxfp8' | ActivationFormat>().toExtend<NonNullable<BuildCheckpointOptions['act']>>();
+expectTypeOf<FormatWord<'nf4' | 'fp8_e4m3'>>().toEqualTypeOf<'nf4' | 'fp8_e4m3' | 'fp8'>();
+expectTypeOf<FormatKind>().toEqualTypeOf<'e5m2' | 'e4m3'>();
+expectTypeOf<BuildCheckpointOptions['format']>().toEqualTypeOf<Maybe<'e5m2' | 'e4m3'>>();
+expectTypeOf<BuildCheckpointOptions['mask']>().toEqualTypeOf<Maybe<'none' | 'causal'>>();
+expectTypeOf<BuildCheckpointOptions['group']>().toEqualTypeOf<Maybe<-1 | 32 | 64 | 128>>();
+// @ts-expect-error no such format
+export const wrongFormat: BuildCheckpointOptions = { root: 'out', weight: 'float16' };
+// @ts-expect-error weights' alone
+export const wrongActivation: BuildCheckpointOptions = { root: 'out', act: 'nf4' };
+// @ts-expect-error no such group
+export const oddGroup: BuildCheckpointOptions = { root: 'out', group: 100 };
+expectTypeOf<BuildCheckpointOptions['batch' | 'seq' | 'layers' | 'seed']>().toEqualTypeOf<Maybe<number>>();
 expectTypeOf<BuildCheckpointOptions['compile']>().toEqualTypeOf<Maybe<boolean>>();
 expectTypeOf<BuildResult>().toEqualTypeOf<{ readonly folder: string; readonly compiled: boolean; readonly buildMs: number }>();
 export const built: BuildCheckpointOptions = { root: 'out', weight: 'int4', group: 128, batch: 1, weights: 'layer.safetensors' };
@@ -352,6 +389,7 @@ expectTypeOf<TuneResult['operators'][string]['latencyMs']>().toEqualTypeOf<numbe
 // Errors: one class, a closed union of codes.
 expectTypeOf(LadderError).toBeConstructibleWith('BAD_ARGUMENT', 'expected …', { option: 'seed' }, { cause: null });
 expectTypeOf<InstanceType<typeof LadderError>>().toExtend<Error>();
+expectTypeOf<InstanceType<typeof LadderError>['name']>().toEqualTypeOf<'LadderError' | 'AbortError'>();
 expectTypeOf<InstanceType<typeof LadderError>['code']>().toEqualTypeOf<ErrorCode>();
 expectTypeOf<InstanceType<typeof LadderError>['context']>().toEqualTypeOf<ErrorContext>();
 expectTypeOf<'NO_DRIVER' | 'ABORTED' | 'DISPOSED' | 'INTERNAL'>().toExtend<ErrorCode>();

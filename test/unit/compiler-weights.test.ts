@@ -104,7 +104,7 @@ const file = join(root, 'layer.safetensors');
 beforeAll(() => writeFile(file, safetensors(tensors, 'F32')));
 afterAll(() => rm(root, { recursive: true, force: true }));
 
-const pack = (weight: string, more: Partial<BuildCheckpointOptions> = {}, weights = file) =>
+const pack = (weight: NonNullable<BuildCheckpointOptions['weight']>, more: Partial<BuildCheckpointOptions> = {}, weights = file) =>
   buildCheckpoint('llama2-tiny', { root, weight, compile: false, weights, ...more });
 
 /** The nearest of ascending levels, by bisection. */

@@ -6,7 +6,7 @@ import { basename, dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { designCheckpoint } from '../../lib/compiler/design.js';
 import { parseRequest } from '../../lib/compiler/request.js';
-import { type BuildResult, buildCheckpoint, loadPrebuilt, verifyPrebuilt } from '../../lib/index.js';
+import { type BuildCheckpointOptions, type BuildResult, buildCheckpoint, loadPrebuilt, verifyPrebuilt } from '../../lib/index.js';
 import { figure8Models, models } from '../../lib/models/index.js';
 import { isQuantised } from '../../lib/operators/program.js';
 import { Random } from './reference-naive.js';
@@ -30,7 +30,7 @@ beforeAll(async () => {
 afterAll(() => rm(root, { recursive: true, force: true }));
 
 const build = (tiny: string, weight: string, act: string): Promise<BuildResult> =>
-  buildCheckpoint(tiny, { root, weight, act, compile: false });
+  buildCheckpoint(tiny, { root, weight, act, compile: false } as BuildCheckpointOptions);
 
 describe.each(kCases)('$tiny, $weight weights, $act activations', ({ tiny, weight, act, input, output }) => {
   it('verifies on the CPU', async () => {

@@ -1,8 +1,10 @@
-// The published package: packed, installed into another folder's TypeScript project, type-checked there, and run on the CPU.
+// The published package: packed, installed with neither compiler nor Python into another folder's TypeScript project, type-checked
+// there, and run on the CPU.
 import { spawn } from 'node:child_process';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, expect, it } from 'vitest';
 import { buildCheckpoints } from '../../lib/compiler/build.js';
@@ -12,10 +14,23 @@ const repository = fileURLToPath(new URL('../..', import.meta.url));
 const root = await mkdtemp(join(tmpdir(), 'ladder-package-'));
 afterAll(() => rm(root, { recursive: true, force: true }));
 
+// A PATH as of a small container: Node.js, a shell, and what npm's own scripts call.
+const bin = join(root, 'bin');
+await mkdir(bin);
+for (const [name, path] of [
+  ['node', process.execPath],
+  ...['npm', 'npx'].map((tool) => [tool, join(dirname(process.execPath), tool)]),
+  ...['sh', 'env', 'uname', 'getconf', 'git'].map((tool) => [tool, join('/usr/bin', tool)]),
+] as [string, string][])
+  if (existsSync(path)) await symlink(path, join(bin, name));
+
 function run(cwd: string, command: string, ...args: string[]): Promise<{ status: number | null; out: string; err: string }> {
   return new Promise((resolve, reject) => {
     // Not the variables that `npm test` set for this package.
-    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^npm_(package|lifecycle|command)/.test(name)));
+    const env = {
+      ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(npm_(package|lifecycle|command)|CXX|PYTHON)/.test(name))),
+      ...(cwd !== repository && { PATH: bin, XDG_CACHE_HOME: join(root, 'cache') }),
+    };
     const child = spawn(command, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
     let out = '';
     let err = '';
@@ -67,15 +82,18 @@ it('installs, type-checks and runs in a TypeScript project of its own', async (c
     'dist/index.d.ts',
     'dist/cli/main.js',
     'binding.gyp',
+    'build/Release/ladder.node',
+    'build/Release/fingerprint',
     'native/addon.cc',
     'native/build.mjs',
     'bench/cases.json',
     'package.json',
   ])
     expect(files).toContain(path);
-  expect(files.filter((path) => /^(lib|test|node_modules|build|bench\/(out|results))\//.test(path))).toEqual([]);
+  expect(
+    files.filter((path) => /^(lib|test|node_modules|build\/(?!Release\/(ladder\.node|fingerprint)$)|bench\/(out|results))\/?/.test(path)),
+  ).toEqual([]);
 
-  // What make and gyp do not quote: a path of a user's own.
   const project = join(root, "it's a 100% project");
   await mkdir(project);
   await writeFile(join(project, 'package.json'), JSON.stringify({ name: 'project', private: true, type: 'module' }));
@@ -137,4 +155,26 @@ it('installs, type-checks and runs in a TypeScript project of its own', async (c
 
   const cli = await run(project, 'npx', 'ladder', 'run', checkpoint!.folder, '--device', 'cpu', '--max-samples', '2', '--json');
   expect([cli.status, JSON.parse(cli.out).status]).toEqual([0, 'ok']);
+
+  // A checkpoint of the package is built in the cache folder, not in node_modules.
+  const named = await run(project, 'npx', 'ladder', 'inspect', 'llama2-70b/llama2_bs1_seq1_async', '--json');
+  expect(named.out).toContain(join(root, 'cache', 'ladder-checkpoints'));
+
+  // Packages that are optional.
+  await rm(join(project, 'node_modules', 'pdfkit'), { recursive: true });
+  expect(await run(project, 'npx', 'ladder', 'plot')).toMatchObject({
+    status: 1,
+    err: expect.stringMatching(/npm install --include=optional.*pdfkit/s) as string,
+  });
+
+  // A glibc that lacks a version which the addon was linked with.
+  const installedPackage = join(project, 'node_modules', 'ladder-checkpoints');
+  const addon = join(installedPackage, 'build', 'Release', 'ladder.node');
+  const bytes = (await readFile(addon)).toString('latin1');
+  expect(bytes).toContain('GLIBC_2.34');
+  await writeFile(addon, Buffer.from(bytes.replaceAll('GLIBC_2.34', 'GLIBC_9.34'), 'latin1'));
+  expect(await run(installedPackage, process.execPath, 'native/build.mjs')).toMatchObject({
+    status: 1,
+    err: expect.stringMatching(/does not load here \(.*GLIBC_9\.34.*needs a C\+\+17 compiler .*, make, python3/s) as string,
+  });
 }, 600_000);

@@ -163,6 +163,112 @@ describe('loadPrebuilt', () => {
   });
 });
 
+describe('run with feeds', () => {
+  const halves = (value: number): Float32Array => Float32Array.from({ length: 512 }, (_, i) => Math.sin(i * value));
+  const load = (path: string): Promise<Prebuilt> => loadPrebuilt(path, { device: 'cpu' });
+
+  it('gives outputs by name; calls made at once do not mix', async () => {
+    await using layer = await load(fp16);
+    const [name] = layer.outputNames as [string];
+    const alone = [];
+    for (const value of [1, 2, 3]) {
+      await layer.setInput('x', halves(value));
+      await layer.run();
+      alone.push({ [name]: await layer.getOutput(0) });
+    }
+    expect(await Promise.all([1, 2, 3].map((value) => layer.run({ x: halves(value) })))).toEqual(alone);
+    expect(await layer.run({})).toEqual(alone[2]);
+    const { [name]: values } = await layer.run({}, { as: 'float32' });
+    expect(values).toEqual(await layer.getOutput(0, { as: 'float32' }));
+    expect(await layer.run({}, { fetch: [] })).toEqual({});
+  });
+
+  it('writes into arrays that are given, again and again', async () => {
+    await using layer = await load(fp16);
+    const [name] = layer.outputNames as [string];
+    // In the middle of a larger buffer, whose other bytes stay as they are.
+    const bits = new Uint16Array(new ArrayBuffer(1028), 2, 512);
+    const values = new Float32Array(512);
+    for (const value of [1, 2]) {
+      const fed = await layer.run({ x: halves(value) }, { out: { [name]: bits } });
+      expect(fed[name]).toBe(bits);
+      expect(bits).toEqual((await layer.run({}))[name]);
+      expect((await layer.run({}, { as: 'float32', out: { [name]: values } }))[name]).toBe(values);
+      expect(values).toEqual(await layer.getOutput(0, { as: 'float32' }));
+    }
+    expect([...new Uint8Array(bits.buffer, 0, 2), ...new Uint8Array(bits.buffer, 1026)]).toEqual([0, 0, 0, 0]);
+  });
+
+  it("takes another checkpoint's output where it lies, in both's turn", async () => {
+    await using first = await load(fp16);
+    await using second = await load(int4);
+    const [name] = first.outputNames as [string];
+    const expected = [];
+    for (const value of [1, 2]) expected.push(await second.run({ x: (await first.run({ x: halves(value) }))[name]! }));
+    const both = [1, 2].map((value) => {
+      const fed = first.run({ x: halves(value) }, { fetch: [] });
+      return [fed, second.run({ x: first.deviceOutput(name) })] as const;
+    });
+    expect(await Promise.all(both.map(([, outputs]) => outputs))).toEqual(expected);
+    await Promise.all(both.map(([fed]) => fed));
+    // Its own output, too: the second layer's place is taken by the first.
+    const y = (await first.run({ x: halves(1) }))[name]!;
+    const twice = await first.run({ x: first.deviceOutput(name) });
+    expect(twice).toEqual(await first.run({ x: y }));
+  });
+
+  it('ends, rather than waits for ever, when either checkpoint is disposed', async () => {
+    for (const which of [0, 1] as const) {
+      const [first, second] = [await load(fp16), await load(int4)];
+      const busy = Promise.allSettled([first.run(), second.run()]);
+      const copied = second.run({ x: first.deviceOutput(first.outputNames[0]!) });
+      const after = which === 0 ? second.run() : first.run();
+      const error = errorOf(copied);
+      // What waits in the other one's queue goes on.
+      await (which === 0 ? first : second).dispose();
+      expect((await error).code).toBe('DISPOSED');
+      await after;
+      await busy;
+      await Promise.all([first.dispose(), second.dispose()]);
+    }
+  });
+
+  it.each([
+    ['an unknown name', 'UNKNOWN_INPUT', (p: Prebuilt) => p.run({ y: new Uint16Array(512) })],
+    ['a wrong length', 'WRONG_LENGTH', (p: Prebuilt) => p.run({ x: new Uint16Array(511) })],
+    ['an array without names', 'WRONG_TYPE', (p: Prebuilt) => p.run({ x: [1] as unknown as Uint16Array })],
+    ['nothing', 'BAD_ARGUMENT', (p: Prebuilt) => p.run(null as unknown as {})],
+    ['an unknown output', 'BAD_ARGUMENT', (p: Prebuilt) => p.run({}, { fetch: ['nobody'] })],
+    ['an unknown place', 'BAD_ARGUMENT', (p: Prebuilt) => p.run({}, { out: { nobody: new Uint16Array(512) } })],
+    ['a place of another type', 'WRONG_TYPE', (p: Prebuilt) => p.run({}, { out: { [p.outputNames[0]!]: new Float32Array(512) } })],
+    ['a place of another length', 'WRONG_LENGTH', (p: Prebuilt) => p.run({}, { out: { [p.outputNames[0]!]: new Uint16Array(511) } })],
+    ['an unknown output of a device', 'BAD_ARGUMENT', async (p: Prebuilt) => p.deviceOutput('nobody')],
+  ])('refuses %s, and sets nothing', async (_, code, call) => {
+    await using layer = await load(fp16);
+    const before = await layer.run({ x: halves(1) });
+    expect((await errorOf(call(layer))).code).toBe(code);
+    expect(await layer.run({})).toEqual(before);
+  });
+});
+
+describe('an AbortSignal', () => {
+  it('serves many calls at once with no warning, and ends them by an AbortError', async () => {
+    const warnings: Error[] = [];
+    const onWarning = (warning: Error): number => warnings.push(warning);
+    process.on('warning', onWarning);
+    await using layer = await loadPrebuilt(fp16, { device: 'cpu' });
+    const aborting = new AbortController();
+    const calls = Array.from({ length: 20 }, () => layer.benchmark({ signal: aborting.signal, maxMs: 10_000, maxSamples: 1_000_000 }));
+    const errors = Promise.all(calls.map((call) => errorOf(call)));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    aborting.abort();
+    expect(new Set((await errors).map(({ code, name }) => `${code} ${name}`))).toEqual(new Set(['ABORTED AbortError']));
+    expect((await errorOf(layer.setInput('nobody', new Uint16Array(1)))).name).toBe('LadderError');
+    process.off('warning', onWarning);
+    expect(warnings).toEqual([]);
+  });
+});
+
 describe('exportParams', () => {
   it('writes what the run computes with, so that a run from the file is the same', async () => {
     const seeded = await loadPrebuilt(int4, { device: 'cpu', seed: 7 });

@@ -33,7 +33,7 @@ describe('toys', () => {
   let folder: string;
   beforeAll(async () => {
     root = await mkdtemp(join(tmpdir(), 'ladder-toy-'));
-    ({ folder } = await buildCheckpoint('toy', { root, batch: 3, weight: 'toy2', compile: false }));
+    ({ folder } = await buildCheckpoint('toy', { root, batch: 3, weight: 'toy2' as 'int4', compile: false }));
   });
   afterAll(() => rm(root, { recursive: true, force: true }));
 

@@ -86,6 +86,16 @@ function misfit(k: number, threads: number): string | null {
     : null;
 }
 
+/** Rows short enough for a warp to hold two of them; there a block has as many warps as run side by side. */
+const kWarpChannels = 1024;
+const kWarpRows = 2;
+const kWarpThreads = 256;
+
+/** Whether warps have rows of their own: where there are rows for all multiprocessors, as one alone is sooner done by a block. */
+function isByWarps({ m, k, format, inPanels }: ActivationMatch): boolean {
+  return !inPanels && k <= kWarpChannels && m >= 4096 && (formats.get(format).activation!.group ?? 0) <= 0;
+}
+
 /** Of a block that writes panels: rows, and vectors of a thread where there are threads enough. */
 const kPanelRows = 2;
 const kPanelVectorsPerThread = 8;
@@ -97,8 +107,10 @@ function panelThreads(k: number): number {
   return Math.min(kMaxThreads, Math.ceil(threads / 32) * 32);
 }
 
-function plan({ m, k, norm, eps, format, inPanels }: ActivationMatch, name: string, tuning: Tuning): KernelPlan {
-  const threads = tuning['threads'] ?? (inPanels ? panelThreads(k) : defaultThreads(k / kVector));
+function plan(match: ActivationMatch, name: string, tuning: Tuning): KernelPlan {
+  const { m, k, norm, eps, format, inPanels } = match;
+  const byWarps = isByWarps(match);
+  const threads = tuning['threads'] ?? (inPanels ? panelThreads(k) : byWarps ? kWarpThreads : defaultThreads(k / kVector));
   const reason = misfit(k, threads);
   if (reason !== null) throw new LadderError('BAD_ARGUMENT', reason, { threads });
   const { activation: record } = formats.get(format);
@@ -106,18 +118,18 @@ function plan({ m, k, norm, eps, format, inPanels }: ActivationMatch, name: stri
   const outputs = record!.scale ? ['y', 'scale'] : ['y'];
   const pass = (parameter: string): string => (inputs.includes(parameter) || outputs.includes(parameter) ? parameter : 'nullptr');
   const definitions = `struct ${name}_config {
-  static constexpr int ${inPanels ? `kM = ${m}, kRows = ${kPanelRows}, ` : ''}kK = ${k}, kThreads = ${threads};
+  static constexpr int ${inPanels || byWarps ? `kM = ${m}, kRows = ${inPanels ? kPanelRows : kWarpRows}, ` : ''}kK = ${k}, kThreads = ${threads};
   static constexpr ladder::NormKind kNorm = ladder::NormKind::${kNormNames[norm]};
   static constexpr ladder::ActivationFormat kFormat = ladder::ActivationFormat::${record!.enumerator!};
   static constexpr float kEps = ${floatLiteral(eps)};
 };
 extern "C" __global__ void __launch_bounds__(${threads}${inPanels ? `, ${Math.floor(kResidentThreads / threads)}` : ''}) ${name}(${parameters(inputs, outputs)}) {
-  ladder::${inPanels ? 'panelKernel' : 'activationKernel'}<${name}_config>(${['x', 'gain', 'beta', 'y', 'scale'].map(pass).join(', ')});
+  ladder::${inPanels ? 'panelKernel' : byWarps ? 'warpRowsKernel' : 'activationKernel'}<${name}_config>(${['x', 'gain', 'beta', 'y', 'scale'].map(pass).join(', ')});
 }
 `;
-  return singleLaunch(inPanels ? 'norm/panels.cuh' : 'norm/activation.cuh', definitions, {
+  return singleLaunch(`norm/${inPanels ? 'panels' : byWarps ? 'warp' : 'activation'}.cuh`, definitions, {
     name,
-    blocks: inPanels ? (Math.ceil(m / 8) * 8) / kPanelRows : m,
+    blocks: inPanels ? (Math.ceil(m / 8) * 8) / kPanelRows : byWarps ? Math.ceil(m / ((threads / 32) * kWarpRows)) : m,
     threads,
     dynamicSharedBytes: 0,
     inputs: inputs.length,

@@ -11,6 +11,7 @@ import { attentionRows } from './attention-rows.js';
 import { depthwise } from './depthwise.js';
 import { type Family, Refusal } from './family.js';
 import { flash } from './flash.js';
+import { rows } from './matmul/rows.js';
 import { thin } from './matmul/thin.js';
 import { tile } from './matmul/tile.js';
 import { vector } from './matmul/vector.js';
@@ -24,6 +25,7 @@ import { simpleFamilies } from './simple/index.js';
 class RankedFamilies {
   private readonly specific: Family[] = [
     separable,
+    rows,
     tile,
     vector,
     thin,

@@ -9,15 +9,15 @@ import { resultMembers, type Results, resultsText } from '../results.js';
 import { kSharedLimitBytes, weightBits } from './template.js';
 
 /** Bytes of x along k that a stage holds of every row. */
-const kPanelBytes = 128;
+export const kPanelBytes = 128;
 /** Weight rows of a chunk. */
 const kChunkRows = 8;
 /** Outputs that a warp turns at a time, at most. */
 const kTurnOutputs = 64;
 /** Rows of sums are this far from a multiple of 128 bytes. */
-const kTurnPadBytes = 32;
+export const kTurnPadBytes = 32;
 /** Shared memory that each block takes beside its own. */
-const kReservedBytes = 1024;
+export const kReservedBytes = 1024;
 /** Taps that a row's mask has. */
 const kMostTaps = 12;
 
@@ -72,7 +72,7 @@ export function contractedOf({ kernelY, kernelX, channels }: TileShape): number 
   return kernelY * kernelX * channels;
 }
 
-function panelK(weight: string): number {
+export function panelK(weight: string): number {
   return weight === 'fp16' ? kPanelBytes / 2 : kPanelBytes;
 }
 
@@ -124,7 +124,7 @@ export function tileSharedBytes(shape: TileShape, { rows, outputs, warpRows, war
 }
 
 /** Whether weights have scales of their rows. */
-function isScaled(weight: string): boolean {
+export function isScaled(weight: string): boolean {
   return weight !== 'fp16' && !isMx(weightFormat(weight));
 }
 
@@ -182,6 +182,8 @@ const kMemberTypes: Readonly<Record<string, string>> = {
   scale: 'const void*',
   bias: 'const __half*',
   residual: 'const __half*',
+  gain: 'const __half*',
+  beta: 'const __half*',
 };
 
 /** A template of native/kernels/matmul/tile: its header, function and class, and what of it depends on the tuning. */
@@ -194,14 +196,28 @@ interface TileTemplate {
   readonly sharedBytes: number;
 }
 
+/** What a template reads and knows beside what all have. */
+interface TileExtras {
+  readonly constants?: readonly string[];
+  /** Members of TileArguments' heir, after x. */
+  readonly members?: readonly string[];
+  readonly arguments?: string;
+}
+
 /** Text of a configuration and its kernel. */
-export function instantiate(shape: TileShape, name: string, tuning: TileTuning, template: TileTemplate): TileKernel {
+export function instantiate(
+  shape: TileShape,
+  name: string,
+  tuning: TileTuning,
+  template: TileTemplate,
+  extras: TileExtras = {},
+): TileKernel {
   const { header, kernel, type, blocks, threads, sharedBytes } = template;
   const mx = isMx(weightFormat(shape.weight));
   const scaled = isScaled(shape.weight);
   const members = [
     'x',
-    ...(shape.xScale !== 'none' || mx ? ['xScale'] : []),
+    ...(extras.members ?? (shape.xScale !== 'none' || mx ? ['xScale'] : [])),
     'weight',
     ...(scaled || mx ? ['scale'] : []),
     ...(shape.bias ? ['bias'] : []),
@@ -220,6 +236,7 @@ export function instantiate(shape: TileShape, name: string, tuning: TileTuning, 
     `  static constexpr bool kBias = ${shape.bias}, kPairs = ${shape.pairs}, kResidual = ${shape.residual}, kWgmma = ${tuning.wgmma === 1};`,
     `  static constexpr int kTileRows = ${tuning.rows}, kTileOutputs = ${tuning.outputs}, kWarpRows = ${tuning.warpRows}, kWarpOutputs = ${tuning.warpOutputs};`,
     `  static constexpr int kStages = ${tuning.stages}, kSplit = ${tuning.split}, kBlocks = ${blocks};`,
+    ...(extras.constants ?? []).map((line) => `  ${line}`),
     `  ${resultsText(shape)}`,
     '  __device__ __forceinline__ static float apply(float value, float paired, float residual) {',
     ...shape.steps.map((step) => `    value = ${step};`),
@@ -227,7 +244,7 @@ export function instantiate(shape: TileShape, name: string, tuning: TileTuning, 
     '  }',
     '};',
     `extern "C" __global__ void ${tuning.split > 1 ? `LADDER_TILE_CLUSTER(${tuning.split}) ` : ''}__launch_bounds__(${threads}, ${tuning.resident}) ${name}(${parameters.map(([member, type]) => `${type} ${member}`).join(', ')}) {`,
-    '  ladder::TileArguments p{};',
+    `  ladder::${extras.arguments ?? 'TileArguments'} p{};`,
     ...members.map((member) => `  p.${member} = ${member};`),
     ...results.map(([member]) => `  p.result.${member} = ${member};`),
     `  ladder::${kernel}<${name}_config>(p);`,

@@ -143,12 +143,16 @@ function hasPlainScales({ type }: Value): boolean {
   return per['n'] === 1 && (per['k'] === undefined || formats.get(type.format).weight!.groups.every((group) => group === per['k']));
 }
 
-/** The flat view of a program, or why there is none. */
-export function matchTile(whole: Program): TileMatch | Refusal {
+/**
+ * The flat view of a program, or why there is none.
+ * @param before nodes before the product that are somebody else's business
+ */
+export function matchTile(whole: Program, before = 0): TileMatch | Refusal {
   const split = splitResults(whole);
   if (!split) return kOtherKind;
   const { program, results } = split;
-  const { values, nodes, inputs, outputs, hints = [] } = program;
+  const { values, inputs, outputs, hints = [] } = program;
+  const nodes = program.nodes.slice(before);
   const isOfPlanes = nodes[0]?.kind === 'patches' && nodes[0].params['size'] === 1;
   const [product, ...after] = isOfPlanes ? nodes.slice(1) : nodes;
   const geometryOf = product && kGeometries[product.kind];
@@ -196,8 +200,8 @@ export function matchTile(whole: Program): TileMatch | Refusal {
     after: after.map(({ kind }) => kind),
     stem,
     operands: {
-      x: tensor(nodes[0]!.inputs[0]!),
-      ...(isQuantised(x.type) && { xScale: tensor(xAt, 1) }),
+      x: tensor(program.nodes[0]!.inputs[0]!),
+      ...(isQuantised(x.type) && before === 0 && { xScale: tensor(xAt, 1) }),
       weight: tensor(weightAt),
       ...(isQuantised(w.type) && { scale: tensor(weightAt, 1) }),
       ...(steps.bias !== null && { bias: tensor(steps.bias) }),

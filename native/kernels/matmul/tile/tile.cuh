@@ -24,19 +24,20 @@
 #pragma once
 #include "matmul/tile/tile_feed.cuh"
 #include "matmul/tile/tile_store.cuh"
+#include "matmul/tile/tile_warp.cuh"
 
 namespace ladder {
 
 template <class C>
 struct Tile {
   using L = TileBlock<C>;
-  using T = typename L::T;
-  using Sum = typename L::Sum;
   using Sums = typename TileStore<C>::Sums;
 
   static constexpr int kSharedBytes = L::kSharedBytes;
   static constexpr int kBlockThreads = L::kBlockThreads;
-  static constexpr int kSteps = 4;
+  using Warp = TileWarp<C>;
+  using Operands = typename Warp::Operands;
+  static constexpr int kSteps = Warp::kSteps;
   static_assert(!C::kWgmma);
 
   const uint32_t base;
@@ -49,12 +50,6 @@ struct Tile {
   }
 
  private:
-  /// What a step multiplies: A of each 16 rows, B of each 8 outputs; packed weights have one word of B. MX: multipliers besides.
-  struct Operands {
-    uint32_t a[L::kRowBlocks][4], b[L::kOutBlocks][2];
-    uint32_t aScale[L::kMx ? L::kRowBlocks : 1][2], bScale[L::kMx ? L::kOutBlocks : 1];
-  };
-
   __device__ __forceinline__ void multiply(const TileArguments& p) const {
     const int rank = C::kSplit > 1 ? blockIdx.x % C::kSplit : 0;
     TileFeed<C> feed(p, base, rank);
@@ -94,102 +89,16 @@ struct Tile {
     constexpr int kNext = (kStep + 1) % kSteps;
     load<kNext>(stage, operands[kNext % 2]);
     feed.template copy<kNext, kSteps>();
-    const Operands& now = operands[kStep % 2];
-    if constexpr (L::kInteger) {
-#pragma unroll
-      for (int j = 0; j < L::kOutBlocks; ++j) {
-        uint32_t low, high;
-        if constexpr (T::kIsNibble) low = decodeNibbles(now.b[j][0], 0), high = decodeNibbles(now.b[j][0], 1);
-        else low = decodeBits(now.b[j][0], 2 * kStep), high = decodeBits(now.b[j][0], 2 * kStep + 1);
-#pragma unroll
-        for (int i = 0; i < L::kRowBlocks; ++i) mmaS8(sums[i][j], now.a[i], low, high);
-      }
-    } else if constexpr (L::kXBytes == 2) {
-#pragma unroll
-      for (int j = 0; j < L::kOutBlocks; ++j) {
-#pragma unroll
-        for (int i = 0; i < L::kRowBlocks; ++i) mmaFp16(sums[i][j], now.a[i], now.b[j][0], now.b[j][1]);
-      }
-    } else {
-      multiplyHalf<0>(now, sums);
-      multiplyHalf<1>(now, sums);
-    }
+    Warp::multiply(operands[kStep % 2], kStep, sums);
   }
-
-  // ---- Load ---------------------------------------------------------------------------------------------------------------
 
   template <int kStep>
   __device__ __forceinline__ void load(uint32_t stage, Operands& operands) const {
-    // Lane l names row l % 8 of matrix l / 8: of A rows 0…7 and 8…15 of a piece, then of the next piece, pieces XOR row & 7.
-    const uint32_t rows = stage + (warpM * C::kWarpRows + lane % 16) * 128 + (lane / 16 ^ lane % 8) * 16 ^ kStep * 32;
-#pragma unroll
-    for (int i = 0; i < L::kRowBlocks; ++i) loadMatrices(rows + i * 2048, operands.a[i]);
-    const uint32_t weights = stage + L::kWeightsAt + warpN * L::kOutBlocks * L::kChunkBytes;
-    if constexpr (T::kIsNibble) {
-#pragma unroll
-      for (int j = 0; j < L::kOutBlocks; ++j) operands.b[j][0] = loadShared4(weights + j * L::kChunkBytes + kStep * 128 + lane * 4);
-    } else if constexpr (T::kIsInt1) {
-#pragma unroll
-      for (int j = 0; j < L::kOutBlocks; ++j) operands.b[j][0] = loadShared4(weights + j * L::kChunkBytes + lane * 4);
-    } else {
-      // Of B two pieces along k of 8 outputs, then of the next 8.
-      const uint32_t outputs = weights + lane / 16 * L::kChunkBytes + lane / 8 % 2 * 128 + lane % 8 * 16 + kStep * 256;
-#pragma unroll
-      for (int j = 0; j < L::kOutBlocks; j += 2) {
-        uint32_t matrices[4];
-        loadMatrices(outputs + j * L::kChunkBytes, matrices);
-        operands.b[j][0] = matrices[0], operands.b[j][1] = matrices[1], operands.b[j + 1][0] = matrices[2],
-        operands.b[j + 1][1] = matrices[3];
-      }
-    }
-    if constexpr (L::kMx) loadScales<kStep>(stage, operands);
-  }
-
-  /// Of rows g and g + 8 of each 16 of x, and of row g of each 8 weights: 32 codes share one, a step.
-  template <int kStep>
-  __device__ __forceinline__ void loadScales(uint32_t stage, Operands& operands) const {
-    using Mx = MxBf16<C::kWeight>;
-    const uint32_t rows = stage + L::kXScalesAt + (warpM * C::kWarpRows + lane / 4) * 4 + kStep;
-    const uint32_t outputs = stage + L::kScalesAt + (warpN * C::kWarpOutputs + lane / 4) * 4 + kStep;
-#pragma unroll
-    for (int i = 0; i < L::kRowBlocks; ++i) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) operands.aScale[i][half] = Mx::multiplier(loadShared1(rows + (i * 16 + half * 8) * 4), 0);
-    }
-#pragma unroll
-    for (int j = 0; j < L::kOutBlocks; ++j) operands.bScale[j] = Mx::multiplier(loadShared1(outputs + j * 32), Mx::kLift);
-  }
-
-  // ---- Decode and multiply ------------------------------------------------------------------------------------------------
-
-  /// Half of a step of codes of a byte, as numbers of two: of each four along k the even ones, then the odd ones, in both operands.
-  template <int kHalf>
-  __device__ __forceinline__ static void multiplyHalf(const Operands& now, Sums& sums) {
-    uint32_t a[L::kRowBlocks][4];
-#pragma unroll
-    for (int i = 0; i < L::kRowBlocks; ++i) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) decode(now.a[i][kHalf * 2 + half], now.aScale[L::kMx ? i : 0][half], a[i][half], a[i][2 + half]);
-    }
-#pragma unroll
-    for (int j = 0; j < L::kOutBlocks; ++j) {
-      uint32_t even, odd;
-      decode(now.b[j][kHalf], now.bScale[L::kMx ? j : 0], even, odd);
-#pragma unroll
-      for (int i = 0; i < L::kRowBlocks; ++i) {
-        if constexpr (L::kMx) mmaBf16(sums[i][j], a[i], even, odd);
-        else mmaFp16(sums[i][j], a[i], even, odd);
-      }
-    }
-  }
-
-  __device__ __forceinline__ static void decode(uint32_t word, uint32_t scale, uint32_t& even, uint32_t& odd) {
-    if constexpr (L::kMx) {
-      using Mx = MxBf16<C::kWeight>;
-      even = Mx::multiply(Mx::even(word), scale), odd = Mx::multiply(Mx::odd(word), scale);
-    } else {
-      decodeFp8<T::kIsE4m3>(word, even, odd);
-    }
+    Warp::template load<L::kChunkBytes>(stage + warpM * C::kWarpRows * 128, stage + L::kWeightsAt + warpN * L::kOutBlocks * L::kChunkBytes,
+                                        kStep, lane, operands);
+    if constexpr (L::kMx)
+      Warp::loadScales(stage + L::kXScalesAt + warpM * C::kWarpRows * 4, stage + L::kScalesAt + warpN * C::kWarpOutputs * 4, kStep, lane,
+                       operands);
   }
 };
 

@@ -27,6 +27,12 @@ struct TileArguments {
   ResultArguments result;  ///< [m, outputs]
 };
 
+/// Four weights of INT4, which are the low or high nibbles of a word, as 16 times what they are; of INT1, bit `bit` of each byte, as ∓64.
+__device__ __forceinline__ uint32_t decodeNibbles(uint32_t word, int half) { return (half ? word : word << 4) & 0xf0f0f0f0u; }
+__device__ __forceinline__ uint32_t decodeBits(uint32_t word, int bit) {
+  return lop3<kAndXor>(word << (7 - bit), 0x80808080u, 0x40404040u);
+}
+
 template <class C>
 struct TileBlock {
   using T = FormatTraits<C::kWeight>;
@@ -88,6 +94,29 @@ struct TileBlock {
   static constexpr int kSharedBytes = kTermsAt + kTermSlots * kTermBytes;
   __device__ __forceinline__ static int termsOf(int tile) {
     return kTermsAt + (C::kSplit > 1 ? 0 : tile / C::kBlocks % kTermSlots * kTermBytes);
+  }
+
+  /// Scales and biases of a tile's weight rows, from `first` on, by kThreads threads.
+  template <int kThreads>
+  __device__ __forceinline__ static void copyTerms(const TileArguments& p, uint32_t to, int first) {
+    if constexpr (C::kScaled) copyHalves<kThreads>(static_cast<const __half*>(p.scale), to, first);
+    if constexpr (C::kBias) copyHalves<kThreads>(p.bias, to + C::kScaled * C::kTileOutputs * 2, first);
+  }
+
+  template <int kThreads>
+  __device__ __forceinline__ static void copyHalves(const __half* from, uint32_t to, int first) {
+    constexpr int kCopied = C::kN % 2 == 0 ? 2 : 1;
+    for (int i = threadIdx.x * kCopied; i < C::kTileOutputs; i += kThreads * kCopied) {
+      const int stored = first + i, chunk = stored / 8;
+      const int n = C::kPairs ? chunk % 2 * (C::kN / 2) + chunk / 2 * 8 + stored % 8 : stored;
+      const bool exists = stored < C::kN;
+      if constexpr (kCopied == 2) {
+        copyOrZero<4>(to + i * 2, exists ? from + n : from, exists);
+      } else {
+        const uint16_t value = exists ? __half_as_ushort(from[n]) : 0;
+        asm volatile("st.shared.u16 [%0], %1;" ::"r"(to + i * 2), "h"(value) : "memory");
+      }
+    }
   }
 
   /// Panels of a block of a cluster: [first, first of the next one).

@@ -50,12 +50,6 @@ struct TileTaps {
   __device__ __forceinline__ int place(int first) const { return first + (packed >> L::kTaps); }
 };
 
-/// Four weights of INT4, which are the low or high nibbles of a word, as 16 times what they are; of INT1, bit `bit` of each byte, as ∓64.
-__device__ __forceinline__ uint32_t decodeNibbles(uint32_t word, int half) { return (half ? word : word << 4) & 0xf0f0f0f0u; }
-__device__ __forceinline__ uint32_t decodeBits(uint32_t word, int bit) {
-  return lop3<kAndXor>(word << (7 - bit), 0x80808080u, 0x40404040u);
-}
-
 template <class C>
 struct TileFeed {
   using L = TileBlock<C>;
@@ -302,24 +296,7 @@ struct TileFeed {
 
   /// With a tile's first stage come the scales and biases of its weight rows.
   __device__ __forceinline__ void copyTerms() const {
-    if (panel != startPanel) return;
-    if constexpr (C::kScaled) copyHalves(static_cast<const __half*>(p.scale), L::termsOf(tile));
-    if constexpr (C::kBias) copyHalves(p.bias, L::termsOf(tile) + C::kScaled * C::kTileOutputs * 2);
-  }
-
-  __device__ __forceinline__ void copyHalves(const __half* from, int at) const {
-    constexpr int kCopied = C::kN % 2 == 0 ? 2 : 1;
-    for (int i = threadIdx.x * kCopied; i < C::kTileOutputs; i += kThreads * kCopied) {
-      const int stored = L::outputOf(tile) + i, chunk = stored / 8;
-      const int n = C::kPairs ? chunk % 2 * (C::kN / 2) + chunk / 2 * 8 + stored % 8 : stored;
-      const bool exists = stored < C::kN;
-      if constexpr (kCopied == 2) {
-        copyOrZero<4>(base + at + i * 2, exists ? from + n : from, exists);
-      } else {
-        const uint16_t value = exists ? __half_as_ushort(from[n]) : 0;
-        asm volatile("st.shared.u16 [%0], %1;" ::"r"(base + at + i * 2), "h"(value) : "memory");
-      }
-    }
+    if (panel == startPanel) L::template copyTerms<kThreads>(p, base + L::termsOf(tile), L::outputOf(tile));
   }
 
   // ---- Scales of MX ---------------------------------------------------------------------------------------------------------

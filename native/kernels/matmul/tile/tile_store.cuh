@@ -181,6 +181,37 @@ struct TileStore {
     for (int v = 0; v < kLaneVectors; ++v) ofRows[v] = rowTerms(first + v * kLaneStep, channel);
   }
 
+  // ---- Of warps that share out k ------------------------------------------------------------------------------------------
+
+  /// Each warp of a part lays down its sums, from `base` on; then all threads finish the tile from those of kPartsOfK parts, in order.
+  /// @param row, weightRow the tile's first
+  template <int kPartsOfK, int kThreads>
+  __device__ __forceinline__ void runParts(const Sums& sums, uint32_t base, int part, int warpN, int row, int weightRow, int lane) const {
+    constexpr int kTileVectors = C::kTileOutputs / 8 / kParts, kVectors = C::kTileRows * kTileVectors;
+#pragma unroll
+    for (int i = 0; i < 2 * L::kRowBlocks; ++i)
+      lay<L::kOutBlocks>(sums[i / 2], 0, i % 2, base + part * L::kSumBytes + i * 8 * L::kSumPitch + warpN * C::kWarpOutputs * 4,
+                         L::kSumPitch, lane);
+    RowTerms8 ofRow = rowTermsOf(min(static_cast<int>(threadIdx.x), kVectors - 1), row, weightRow);
+    __syncthreads();
+    for (int i = threadIdx.x; i < kVectors; i += kThreads) {
+      const int ofTile = i / kTileVectors, column = i % kTileVectors;
+      if (i >= kThreads) ofRow = rowTermsOf(i, row, weightRow);
+      Sum total[kParts][8] = {};
+#pragma unroll
+      for (int from = 0; from < kPartsOfK; ++from) {
+#pragma unroll
+        for (int half = 0; half < kParts; ++half) {
+          Sum eight[8];
+          read8(base + from * L::kSumBytes + ofTile * L::kSumPitch + (column * kParts + half) * 32, eight);
+#pragma unroll
+          for (int e = 0; e < 8; ++e) total[half][e] += eight[e];
+        }
+      }
+      finish(row + ofTile, weightRow / kParts + column * 8, total, terms(weightRow + column * kParts * 8), ofRow);
+    }
+  }
+
   /// Half of 16 rows of sums, as the fragments have them, to 8 rows of `pitch` bytes.
   template <int kBlocks>
   __device__ __forceinline__ static void lay(const Sum (&sums)[L::kOutBlocks][4], int first, int half, uint32_t to, int pitch, int lane) {
@@ -224,15 +255,15 @@ struct TileStore {
     clusterArrive();
     clusterWait();
   }
+#endif
 
+ private:
   /// Of a vector of the tile's.
   __device__ __forceinline__ RowTerms8 rowTermsOf(int vector, int row, int weightRow) const {
     constexpr int kTileVectors = C::kTileOutputs / 8 / kParts;
     return rowTerms(row + vector / kTileVectors, weightRow / kParts + vector % kTileVectors * 8);
   }
-#endif
 
- private:
   __device__ __forceinline__ static uint32_t bits(Sum sum) {
     if constexpr (L::kInteger) return static_cast<uint32_t>(sum);
     else return __float_as_uint(sum);
