@@ -53,7 +53,8 @@ describe.skipIf(missing)(`against transformers ${(python.stdout ?? '').trim()}`,
   it('computes what Llama, Llama 3.1, Qwen2, Qwen3 and BLOOM compute', async () => {
     const made = spawnSync('python3', ['-c', kScript, root], { encoding: 'utf8' });
     expect(made.status, made.stderr).toBe(0);
-    const floats = async (name: string): Promise<Float32Array> => new Float32Array(Uint8Array.from(await readFile(join(root, name))).buffer);
+    const floats = async (name: string): Promise<Float32Array> =>
+      new Float32Array(Uint8Array.from(await readFile(join(root, name))).buffer);
     for (const name of ['llama', 'llama3.1', 'qwen2', 'qwen3', 'bloom'])
       for (const seq of [1, 40]) {
         const { folder } = await buildCheckpoint(join(root, name), { root: join(root, 'built'), layer: 1, batch: 2, seq });
