@@ -201,7 +201,7 @@ export async function finishBench(options: FinishOptions = {}): Promise<FinishRe
         points,
         `intensity_${slug}`,
         `Rate against intensity, ${whose}`,
-        'Both logarithmic. Red: what memory and arithmetic allow; a flat roof for each kind of arithmetic.',
+        'Both logarithmic. Red: what memory and arithmetic allow; flat roofs that differ by less than 15 % are drawn as one. Squares are filled as the bars.',
       );
   };
   if (gpu !== null)

@@ -7,12 +7,15 @@ import { ratedEntries } from './ceilings.js';
 import { seriesLabel } from './end2end.js';
 import type { Entry } from './entry.js';
 import { describeSource, modelLabel, settingLabel } from './names.js';
-import { fillOf } from './palette.js';
-import { coordinate, ink, Picture } from './svg.js';
+import { fillOf, hatchedRect } from './palette.js';
+import { ink, Picture } from './svg.js';
 import { wrapText } from './text.js';
 
 const width = 480;
-const plot = { left: 46, right: 470, top: 12, bottom: 222 };
+const plot = { left: 46, right: 458, top: 12, bottom: 222 };
+/** Measured ceilings that differ by less are drawn as one roof, the highest. */
+const kSameRoof = 1.15;
+const mark = 7;
 const size = { tick: 10, label: 10.5, note: 9 };
 
 /** Powers of ten around the values. */
@@ -32,7 +35,10 @@ export function drawIntensity(entries: readonly Entry[], id: string, caption: st
   }));
   if (points.length === 0) return null;
   const bandwidth = Math.max(...points.map(({ ceilingBytesPerSecond }) => ceilingBytesPerSecond));
-  const roofs = [...new Set(points.flatMap(({ ceilingFlopsPerSecond: roof }) => (roof === null ? [] : [roof])))].sort((a, b) => b - a);
+  const roofs = points
+    .flatMap(({ ceilingFlopsPerSecond: roof }) => (roof === null ? [] : [roof]))
+    .sort((a, b) => b - a)
+    .reduce<number[]>((kept, roof) => (roof * kSameRoof < (kept.at(-1) ?? Infinity) ? [...kept, roof] : kept), []);
   const [xs, ys] = [
     decades(points.map(({ intensity }) => intensity)),
     decades([...points.map(({ flopsPerSecond }) => flopsPerSecond), ...roofs]),
@@ -45,7 +51,12 @@ export function drawIntensity(entries: readonly Entry[], id: string, caption: st
   const legendTop = plot.bottom + 40;
   const notesTop = legendTop + 13 * Math.ceil(series.length / perRow) + 4;
   const notes = wrapText(caption, width - 8, size.note);
-  const picture = new Picture(id, width, notesTop + 11 * notes.length, `Roofline: rate of arithmetic against its intensity. ${caption}`);
+  const picture = new Picture(
+    id,
+    width,
+    notesTop + 11 * notes.length + 3,
+    `Roofline: rate of arithmetic against its intensity. ${caption}`,
+  );
   const { root } = picture;
   for (let power = xs.from; power <= xs.to; power += 1) {
     picture.line(root, x(10 ** power), plot.top, x(10 ** power), plot.bottom, '#dedede', 0.5);
@@ -77,25 +88,18 @@ export function drawIntensity(entries: readonly Entry[], id: string, caption: st
   picture.line(root, plot.left, plot.top, plot.left, plot.bottom, ink, 0.8);
 
   for (const { entry, intensity, flopsPerSecond, fraction } of points) {
-    const point = root
-      .append('circle')
-      .attr('class', 'point')
-      .attr('cx', coordinate(x(intensity)))
-      .attr('cy', coordinate(y(flopsPerSecond)))
-      .attr('r', 3)
-      .attr('fill', fillOf(entry.family, entry.format).color)
-      .attr('stroke', ink)
-      .attr('stroke-width', 0.6)
-      .attr('data-value', String(fraction));
+    const point = root.append('g').attr('class', 'point').attr('data-value', String(fraction));
     point
       .append('title')
       .text(
         `${modelLabel(entry.model)} ${settingLabel(entry.setting)}, ${entry.system} ${entry.format}: ${formatRate(flopsPerSecond, 'OP/s')} at ${intensity.toPrecision(3)} operations per byte, ${(fraction * 100).toFixed(1)} % of its ceiling; ${describeSource(entry)}`,
       );
+    const at = { x: x(intensity) - mark / 2, y: y(flopsPerSecond) - mark / 2, width: mark, height: mark };
+    hatchedRect(picture, point, at, fillOf(entry.family, entry.format), 0.5, 2.4);
   }
   series.forEach((entry, i) => {
     const at = { x: 12 + ((i % perRow) * width) / perRow, y: legendTop + 13 * Math.floor(i / perRow) };
-    picture.rect(root, at.x - 4, at.y - 7.5, 8, 8, fillOf(entry.family, entry.format).color, { color: ink, width: 0.5 });
+    hatchedRect(picture, root, { x: at.x - 5, y: at.y - 8, width: 10, height: 8 }, fillOf(entry.family, entry.format), 0.5, 2.4);
     picture.text(root, seriesLabel(entry.system, entry.format), at.x + 8, at.y, { size: size.label, role: 'legend' });
   });
   notes.forEach((line, i) => picture.text(root, line, 4, notesTop + 9 + 11 * i, { size: size.note, fill: '#4a4a4a', role: 'note' }));

@@ -59,7 +59,7 @@ export function provenanceTable(
               ? '—'
               : `${formatSignificant(entry.interval.lowMs)} … ${formatSignificant(entry.interval.highMs)} (${entry.interval.kind})`,
         },
-        numberCell(speedUp, (value) => `${formatSignificant(value)}×`),
+        numberCell(speedUp, (value) => `${value.toPrecision(4)}×`),
         { text: clockLabel(entry.clock) },
         { text: entry.gpu ?? 'not stated' },
         { text: entry.l2 ?? 'not stated' },
