@@ -76,3 +76,17 @@ export function formatRate(perSecond: number, unit: string): string {
   }
   return `${value.toPrecision(3)} ${prefixes[prefix] ?? ''}${unit}`;
 }
+
+/** A number with four significant digits, whole ones in full: no clock resolves more. */
+export function formatSignificant(value: number): string {
+  return Number.isInteger(value) ? String(value) : Math.abs(value) >= 1000 ? value.toFixed(0) : value.toPrecision(4);
+}
+
+/** Rows as CSV (RFC 4180); null is an empty field. */
+export function csvOf(rows: readonly (readonly (string | number | null)[])[]): string {
+  const field = (value: string | number | null): string => {
+    const text = String(value ?? '');
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  return rows.map((row) => `${row.map(field).join(',')}\r\n`).join('');
+}

@@ -3,7 +3,7 @@
  * compile times, then every system where numbers exist). Each number stands beside its kind of clock. Pure.
  */
 import { kPlainLabel } from '../artifact/names.js';
-import { formatMs, renderTable, type Column } from '../table.js';
+import { csvOf, formatMs, renderTable, type Column } from '../table.js';
 import { geometricMean, isSustained, type Comparison, type Mean } from './compare.js';
 import type { CompileTimes } from './data.js';
 import { describeCeilings } from './ceilings.js';
@@ -90,6 +90,45 @@ export function comparisonTable(comparison: Comparison): string {
     );
   }
   return lines.join('\n');
+}
+
+/** The pairs of two sets as CSV: latencies in ms, ratio of A over B. */
+export function comparisonCsv({ pairs }: Comparison): string {
+  const side = (entry: Entry): (string | number | null)[] => [
+    entry.system,
+    entry.format,
+    entry.condition,
+    entry.latencyMs,
+    entry.interval?.lowMs ?? null,
+    entry.interval?.highMs ?? null,
+    entry.coldMs,
+    entry.clock,
+    entry.gpu,
+    entry.source,
+  ];
+  const titles = ['system', 'format', 'condition', 'ms', 'low ms', 'high ms', 'L2 cold ms', 'clock', 'GPU', 'source'];
+  return csvOf([
+    [
+      'model',
+      'setting',
+      ...titles.map((title) => `A ${title}`),
+      ...titles.map((title) => `B ${title}`),
+      'A over B',
+      'of',
+      'verdict',
+      'differs in',
+    ],
+    ...pairs.map(({ a, b, ratio, basis, verdict, differences }) => [
+      a.model,
+      a.setting,
+      ...side(a),
+      ...side(b),
+      ratio,
+      basis,
+      verdict,
+      differences.join('; '),
+    ]),
+  ]);
 }
 
 /** One entry of a case: latency, and how many times faster than the case's reference. */

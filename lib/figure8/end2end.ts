@@ -7,7 +7,7 @@
 import { kPlainLabel } from '../artifact/names.js';
 import { makeAxis, position, type Axis } from './axis.js';
 import type { Figure, FigureBar, FigureGroup, FigurePanel, FigureRow, FigureSlot } from './figure-model.js';
-import { clockLabel, modelLabel, settingLabel, shortLabel, subject, systemFamily } from './names.js';
+import { clockLabel, describeSource, modelLabel, settingLabel, shortLabel, subject, systemFamily } from './names.js';
 import { fillOf, greyed, greyOf, hatchedRect } from './palette.js';
 import { coordinate, ink, Picture, type Node } from './svg.js';
 import { capHeight, formatLabel, runsOf as labelRuns, textWidth, wrapText, type Label } from './text.js';
@@ -141,7 +141,7 @@ function drawBar(picture: Picture, layers: Layers, axis: Axis, bar: FigureBar, x
   group
     .append('title')
     .text(
-      `${entry.system} ${entry.format}, ${modelLabel(entry.model)} ${settingLabel(entry.setting)}: ${bar.speedUp.toFixed(2)}× (${entry.latencyMs} ms, clock ${clockLabel(entry.clock)}, ${entry.gpu ?? 'GPU not stated'})${entry.marks.map((mark) => `; ${mark.note}`).join('')}`,
+      `${entry.system} ${entry.format}, ${modelLabel(entry.model)} ${settingLabel(entry.setting)}: ${bar.speedUp.toFixed(2)}× (${entry.latencyMs} ms, clock ${clockLabel(entry.clock)}; ${describeSource(entry)})${entry.marks.map((mark) => `; ${mark.note}`).join('')}`,
     );
   const style = bar.greyed ? greyOf(entry.family, entry.format) : fillOf(entry.family, entry.format);
   for (const segment of axis.segments) {

@@ -119,7 +119,7 @@ export function publishedFigure(entries: readonly Entry[], caption: string): Fig
 }
 
 /** The system measured here in the most cases that have any measurement and a published counterpart; ties by order. */
-function chooseReference(paper: readonly Entry[], own: readonly Entry[]): string {
+export function chooseReference(paper: readonly Entry[], own: readonly Entry[]): string {
   const cases = (family: string): number =>
     new Set(
       own

@@ -9,7 +9,7 @@ import { removePartials } from '../files.js';
 import { packageRoot } from '../run/package.js';
 import { defaultOut } from './data.js';
 import { finishBench, type FinishOptions, type FinishResult } from './finish.js';
-import { pictureFolders } from './output.js';
+import { outputFolders } from './output.js';
 
 /** What the thread answers with. */
 type Answer =
@@ -26,7 +26,7 @@ export async function finishInThread(options: FinishOptions, signal: AbortSignal
   const aborted = (): LadderError => new LadderError('ABORTED', 'drawing was aborted');
   if (signal.aborted) throw aborted();
   const out = options.out ?? defaultOut;
-  const tidy = (): void => [out, ...pictureFolders(out)].forEach((folder) => removePartials(folder));
+  const tidy = (): void => [out, ...outputFolders(out)].forEach((folder) => removePartials(folder));
   tidy();
   const worker = new Worker(kThreadPath, { workerData: options });
   let stop: (() => void) | undefined;

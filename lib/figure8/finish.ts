@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
-import { checkpointName } from '../artifact/names.js';
+import { checkpointName, kPlainLabel } from '../artifact/names.js';
 import type { LibraryCeilings } from '../baselines/ceilings.js';
 import { systemNamed } from '../baselines/systems/index.js';
 import { LadderError } from '../errors.js';
@@ -20,12 +20,13 @@ import { archiveLabels, defaultOut, loadArchiveLogs, loadCompileTimes, loadFigur
 import { drawEnd2End } from './end2end.js';
 import { entriesOfRecord, entryOfLog, inFigureOrder, loadCeilings, loadRecords, loadSet, newest } from './entries.js';
 import type { Entry } from './entry.js';
-import { publishedFigure, reproducedFigure, type Figure } from './figure-model.js';
+import { chooseReference, publishedFigure, reproducedFigure, type Figure } from './figure-model.js';
 import { gpuSlug, ownSystem, paperReference, subject } from './names.js';
 import { drawOperators, parseProfile, publishedProfile, type OperatorProfile } from './operators-chart.js';
 import { writePicture } from './output.js';
-import { reportHtml, type ReportFigure } from './report.js';
+import { reportHtml, tableCsv, tableFiles, tableJson, type ReportFigure, type ReportTable } from './report.js';
 import { ceilingsTable, clocksTable, compileTimesTable, disagreementsTable, failedLogsTable, provenanceTable } from './report-tables.js';
+import { drawIntensity } from './intensity-chart.js';
 import { drawRoofline } from './roofline-chart.js';
 
 export interface FinishOptions {
@@ -164,8 +165,9 @@ export async function finishBench(options: FinishOptions = {}): Promise<FinishRe
   const files: string[] = [];
   const figures: ReportFigure[] = [];
   const add = async (picture: ReportFigure['picture'], name: string, title: string, caption: string): Promise<void> => {
-    files.push(...Object.values(await writePicture(picture, out, name, title)));
-    figures.push({ picture, title, caption });
+    const written = Object.values(await writePicture(picture, out, name, title));
+    files.push(...written);
+    figures.push({ picture, title, caption, links: written.map((path) => relative(out, path)) });
   };
 
   const data = loadFigureSet(set);
@@ -174,6 +176,8 @@ export async function finishBench(options: FinishOptions = {}): Promise<FinishRe
     add(drawEnd2End(figure, name.replaceAll('_', '-'), { values: options.values === true }), name, title, figure.caption);
   await draw(publishedFigure(published, caption), 'end2end_a100', `Figure 8, ${set === 'paper' ? 'as in the paper' : 'from the artifact'}`);
   let reproduced: string | null = null;
+  // What speed-ups of our own records are over: as in the figure of them.
+  const ownReference = chooseReference(await loadSet('paper'), onGpu);
   if (options.reproduce === true && gpu !== null) {
     const slug = gpuSlug(gpu);
     const figure = reproducedFigure(
@@ -187,33 +191,34 @@ export async function finishBench(options: FinishOptions = {}): Promise<FinishRe
   }
 
   const ladderOnly = published.filter((entry) => entry.system === subject);
-  const publishedRoofline = drawRoofline(
-    ladderOnly,
-    'roofline-a100',
-    `Ladder on ${data.gpu}, ${set}; ceilings from NVIDIA's data sheet (1.935 TB/s; 312, 624 TOP/s), not measured.`,
-  );
-  const ownRoofline =
-    gpu === null
-      ? null
-      : drawRoofline(
-          onGpu.filter((entry) => entry.system === ownSystem),
-          `roofline-${gpuSlug(gpu)}`,
-          ceilingsCaption(gpu, newestCeilings(ceilings, gpu)),
-        );
-  if (ownRoofline !== null && gpu !== null)
-    await add(
-      ownRoofline,
-      `roofline_${gpuSlug(gpu) === 'a100' ? 'a100_measured' : gpuSlug(gpu)}`,
-      `Roofline, ${gpu}`,
+  /** Shares of the ceilings as bars, and the classical chart of the same entries. */
+  const addRooflines = async (entries: readonly Entry[], slug: string, whose: string, source: string, caption: string): Promise<void> => {
+    const bars = drawRoofline(entries, `roofline-${slug.replaceAll('_', '-')}`, source);
+    const points = drawIntensity(entries, `intensity-${slug.replaceAll('_', '-')}`, source);
+    if (bars !== null) await add(bars, `roofline_${slug}`, `Roofline, ${whose}`, caption);
+    if (points !== null)
+      await add(
+        points,
+        `intensity_${slug}`,
+        `Rate against intensity, ${whose}`,
+        'Both logarithmic. Red: what memory and arithmetic allow; flat roofs that differ by less than 15 % are drawn as one. Squares are filled as the bars.',
+      );
+  };
+  if (gpu !== null)
+    await addRooflines(
+      onGpu.filter((entry) => entry.system === ownSystem),
+      gpuSlug(gpu) === 'a100' ? 'a100_measured' : gpuSlug(gpu),
+      gpu,
+      ceilingsCaption(gpu, newestCeilings(ceilings, gpu)),
       'Achieved rate over the ceiling that binds each checkpoint.',
     );
-  if (publishedRoofline !== null)
-    await add(
-      publishedRoofline,
-      'roofline_a100',
-      "Roofline, Ladder's published numbers",
-      'Bytes and operations of one decoder layer by its definition; achieved rate over the ceiling that binds it.',
-    );
+  await addRooflines(
+    ladderOnly,
+    'a100',
+    "Ladder's published numbers",
+    `Ladder on ${data.gpu}, ${set}; ceilings from NVIDIA's data sheet (1.935 TB/s; 312, 624 TOP/s), not measured.`,
+    'Bytes and operations of one decoder layer by its definition; achieved rate over the ceiling that binds it.',
+  );
   const profile = await operatorsOf(options.profile);
   await add(
     drawOperators(profile, 'operators'),
@@ -239,16 +244,46 @@ export async function finishBench(options: FinishOptions = {}): Promise<FinishRe
   ].join('\n\n');
 
   const reference =
-    (list: readonly Entry[]) =>
+    (list: readonly Entry[], family: string) =>
     (entry: Entry): Entry | undefined =>
       list.find(
         (other) =>
-          other.family === paperReference &&
+          other.family === family &&
+          other.format === kPlainLabel &&
           other.model === entry.model &&
           other.setting === entry.setting &&
           other.gpu === entry.gpu &&
           isSustained(other) === isSustained(entry),
       );
+  const measured = (title: string, note: string, entries: readonly Entry[]): ReportTable[] =>
+    entries.length === 0 ? [] : [provenanceTable(title, note, entries, ownReference, reference(own, ownReference))];
+  const tables = [
+    ...measured('Measured with this package', 'Saved records of GPUs, the newest valid one of each case.', own.filter(isGpu)),
+    ...measured(
+      'Measured on CPUs',
+      'By the reference operators, which are right, not fast.',
+      own.filter((entry) => !isGpu(entry)),
+    ),
+    ...(ceilings.length > 0 ? [ceilingsTable(ceilings)] : []),
+    provenanceTable(`Published: ${set}`, data.title, published, paperReference, reference(published, paperReference)),
+    provenanceTable(
+      `${archiveLabels()} logs`,
+      "As read from checkpoints/Figure8: short logs of this project until the authors' archive is unpacked over them.",
+      archive,
+      paperReference,
+      reference(published, paperReference),
+    ),
+    compileTimesTable(),
+    disagreementsTable(),
+    clocksTable(set),
+    ...(logs.some((log) => log.result === null) ? [failedLogsTable(logs)] : []),
+  ];
+  for (const table of tables) {
+    const [csv, json] = Object.values(tableFiles(table)).map((path) => join(out, path)) as [string, string];
+    await writeWhole(csv, tableCsv(table));
+    await writeWhole(json, tableJson(table));
+    files.push(csv, json);
+  }
   const html = reportHtml({
     title: 'Ladder checkpoints: Figure 8',
     summary: [
@@ -257,23 +292,7 @@ export async function finishBench(options: FinishOptions = {}): Promise<FinishRe
       `Written ${new Date().toISOString().slice(0, 10)}. Every figure is drawn from the numbers in the tables below; each number keeps its clock, GPU and source.`,
     ],
     figures,
-    tables: [
-      ...(own.length > 0
-        ? [provenanceTable('Measured with this package', 'Saved records, the newest valid one of each case.', own, reference(own))]
-        : []),
-      ...(ceilings.length > 0 ? [ceilingsTable(ceilings)] : []),
-      provenanceTable(`Published: ${set}`, data.title, published, reference(published)),
-      provenanceTable(
-        `${archiveLabels()} logs`,
-        "As read from checkpoints/Figure8: short logs of this project until the authors' archive is unpacked over them.",
-        archive,
-        reference(published),
-      ),
-      compileTimesTable(),
-      disagreementsTable(),
-      clocksTable(set),
-      ...(logs.some((log) => log.result === null) ? [failedLogsTable(logs)] : []),
-    ],
+    tables,
   });
   const page = join(out, 'report.html');
   await writeWhole(page, html);

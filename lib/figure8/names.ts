@@ -1,6 +1,7 @@
 /** How the figures and tables call models, settings and systems, and which spellings mean the same. */
 import { ladder, ladderNode, pyTorchInductor, systemNamed, welder } from '../baselines/systems/index.js';
 import { models } from '../models/index.js';
+import type { Entry } from './entry.js';
 
 /** LLAMA, BLOOM, …; another model keeps its name. */
 export function modelLabel(model: string): string {
@@ -55,4 +56,16 @@ export function sameGpu(a: string | null, b: string | null): boolean {
 /** A kind of clock in words. */
 export function clockLabel(clock: string | null): string {
   return clock ?? 'not stated';
+}
+
+/** A commit's first twelve digits, and whether there was more than it. */
+export function shortCommit(commit: string): string {
+  return commit.replace(/^([0-9a-f]{12})[0-9a-f]{28}/, '$1');
+}
+
+/** Where a number comes from, for a hover: GPU, day, commit, file. */
+export function describeSource({ gpu, date, commit, source }: Pick<Entry, 'gpu' | 'date' | 'commit' | 'source'>): string {
+  return [gpu ?? 'GPU not stated', date?.slice(0, 10), commit === null ? undefined : `commit ${shortCommit(commit)}`, source]
+    .filter((part) => part !== undefined)
+    .join(', ');
 }

@@ -40,9 +40,9 @@ async function toPdf(picture: Picture, title: string): Promise<Uint8Array> {
   return Buffer.concat(chunks);
 }
 
-/** The folders of the pictures below `folder`. */
-export function pictureFolders(folder: string): readonly string[] {
-  return ['svg', 'png', 'pdf'].map((kind) => join(folder, kind));
+/** The folders of pictures and tables below `folder`. */
+export function outputFolders(folder: string): readonly string[] {
+  return ['svg', 'png', 'pdf', 'tables'].map((kind) => join(folder, kind));
 }
 
 /**

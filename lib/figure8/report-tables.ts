@@ -9,14 +9,16 @@ import { entriesOfSet } from './entries.js';
 import { describeMeanState } from '../run/conditions.js';
 import { describeCeilings } from './ceilings.js';
 import type { Entry } from './entry.js';
-import { clockLabel, modelLabel, paperReference, settingLabel, systemLabel } from './names.js';
-import { numberCell, plain, shortCommit, type ReportCell, type ReportTable } from './report.js';
+import { formatSignificant } from '../table.js';
+import { clockLabel, modelLabel, settingLabel, shortCommit, shortLabel, systemLabel } from './names.js';
+import { numberCell, type ReportCell, type ReportTable } from './report.js';
 
-/** Every number with its provenance. `reference` gives the entry that a speed-up is over, or none. */
+/** Every number with its provenance. `family` names the system that speed-ups are over, `reference` gives its entry of a case, or none. */
 export function provenanceTable(
   title: string,
   note: string,
   entries: readonly Entry[],
+  family: string,
   reference: (entry: Entry) => Entry | undefined,
 ): ReportTable {
   return {
@@ -29,7 +31,7 @@ export function provenanceTable(
       'format',
       'ms',
       'interval, ms',
-      `over ${paperReference}`,
+      `over ${shortLabel(family)}`,
       'clock',
       'GPU',
       'L2',
@@ -52,9 +54,12 @@ export function provenanceTable(
         { text: entry.format },
         numberCell(entry.latencyMs),
         {
-          text: entry.interval === null ? '—' : `${plain(entry.interval.lowMs)} … ${plain(entry.interval.highMs)} (${entry.interval.kind})`,
+          text:
+            entry.interval === null
+              ? '—'
+              : `${formatSignificant(entry.interval.lowMs)} … ${formatSignificant(entry.interval.highMs)} (${entry.interval.kind})`,
         },
-        numberCell(speedUp, (value) => `${value.toFixed(3)}×`),
+        numberCell(speedUp, (value) => `${value.toPrecision(4)}×`),
         { text: clockLabel(entry.clock) },
         { text: entry.gpu ?? 'not stated' },
         { text: entry.l2 ?? 'not stated' },

@@ -2,6 +2,7 @@
  * `report.html`: the figures inline, every number behind them in sortable tables, and each number's provenance. One
  * file that loads nothing: a content security policy forbids it. Text comes from data files and logs and is escaped.
  */
+import { csvOf, formatSignificant } from '../table.js';
 import type { Picture } from './svg.js';
 
 /** A picture and what stands below it. */
@@ -9,6 +10,8 @@ export interface ReportFigure {
   readonly picture: Picture;
   readonly title: string;
   readonly caption: string;
+  /** The same as files, relative to the page. */
+  readonly links: readonly string[];
 }
 
 /** A cell: its text, and what it is sorted by where that is a number. */
@@ -22,6 +25,32 @@ export interface ReportTable {
   readonly note: string;
   readonly columns: readonly string[];
   readonly rows: readonly (readonly ReportCell[])[];
+}
+
+/** A title as a file's name and an anchor. */
+export function slugOf(title: string): string {
+  return title
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+    .replace(/^-|-$/g, '');
+}
+
+/** The files of a table, relative to the page. */
+export function tableFiles(table: ReportTable): { readonly csv: string; readonly json: string } {
+  return { csv: `tables/${slugOf(table.title)}.csv`, json: `tables/${slugOf(table.title)}.json` };
+}
+
+const valueOf = ({ text, sort }: ReportCell): string | number | null => sort ?? (text === '—' ? null : text);
+
+/** A table as CSV, numbers in full. */
+export function tableCsv({ columns, rows }: Pick<ReportTable, 'columns' | 'rows'>): string {
+  return csvOf([columns, ...rows.map((row) => row.map(valueOf))]);
+}
+
+/** A table as JSON: its title, note, and rows as objects, numbers in full. */
+export function tableJson({ title, note, columns, rows }: ReportTable): string {
+  const objects = rows.map((row) => Object.fromEntries(columns.map((column, i) => [column, row[i] ? valueOf(row[i]) : null])));
+  return `${JSON.stringify({ title, note, rows: objects }, null, 2)}\n`;
 }
 
 export interface Report {
@@ -40,18 +69,21 @@ export function escapeHtml(text: string): string {
 }
 
 const style = `
-:root { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; }
-body { margin: 2rem 0; padding: 0 2rem; }
-body > p, figure { max-width: 72rem; }
+:root { color-scheme: light dark; --ink: #1a1a1a; --soft: #4a4a4a; --rule: #e3e3e3; --paper: #fff; --link: #0b57a4; font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --soft: #b0b0b0; --rule: #3a3a3a; --paper: #16181b; --link: #8ab8ff; } }
+body { margin: 2rem 0; padding: 0 clamp(.8rem, 4vw, 2rem); overflow-wrap: anywhere; }
+body > p, nav, figure { max-width: 72rem; }
+a { color: var(--link); }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-figure { margin: 1.5rem 0; } figure svg { width: 100%; height: auto; max-width: 60rem; display: block; }
-figcaption, .note { color: #4a4a4a; font-size: .9rem; max-width: 60rem; }
+nav ul { columns: 20rem; padding-left: 1.2rem; }
+figure { margin: 1.5rem 0; } figure svg { width: 100%; height: auto; max-width: 60rem; display: block; background: #fff; }
+figcaption, .note { color: var(--soft); font-size: .9rem; max-width: 60rem; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .2rem .6rem; text-align: left; border-bottom: 1px solid #e3e3e3; vertical-align: top; white-space: nowrap; }
+table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
+th, td { padding: .2rem .6rem; text-align: left; border-bottom: 1px solid var(--rule); vertical-align: top; white-space: nowrap; }
 td:last-child { white-space: normal; min-width: 14rem; }
-td.number { text-align: right; }
-th { position: sticky; top: 0; background: #fff; }
+td.number, th.number { text-align: right; }
+th { position: sticky; top: 0; background: var(--paper); }
 th button { font: inherit; font-weight: 600; background: none; border: 0; padding: 0; cursor: pointer; color: inherit; }
 th[aria-sort=ascending] button::after { content: " ↑"; } th[aria-sort=descending] button::after { content: " ↓"; }
 @media print { th { position: static; } }
@@ -76,20 +108,32 @@ for (const table of document.querySelectorAll('table')) {
 }
 `;
 
+const link = (path: string): string => `<a href="${escapeHtml(path)}">${escapeHtml(path.split('.').at(-1)!.toUpperCase())}</a>`;
+
 function tableHtml(table: ReportTable): string {
-  const head = table.columns.map((column) => `<th scope="col"><button type="button">${escapeHtml(column)}</button></th>`).join('');
-  const rows = table.rows.map(
-    (row) =>
-      `<tr>${row.map((cell) => (cell.sort === undefined ? `<td>${escapeHtml(cell.text)}</td>` : `<td class="number" data-sort="${cell.sort}">${escapeHtml(cell.text)}</td>`)).join('')}</tr>`,
-  );
-  return `<h2>${escapeHtml(table.title)}</h2>\n<p class="note">${escapeHtml(table.note)}</p>\n<div class="scroll"><table>\n<thead><tr>${head}</tr></thead>\n<tbody>\n${rows.join('\n')}\n</tbody>\n</table></div>`;
+  const isNumber = (column: number): boolean => table.rows.some((row) => row[column]?.sort !== undefined);
+  const numbers = table.columns.map((_, column) => isNumber(column));
+  const head = table.columns
+    .map(
+      (column, i) =>
+        `<th scope="col"${numbers[i] === true ? ' class="number"' : ''}><button type="button">${escapeHtml(column)}</button></th>`,
+    )
+    .join('');
+  const cellHtml = ({ text, sort }: ReportCell, i: number): string =>
+    `<td${numbers[i] === true ? ' class="number"' : ''}${sort === undefined ? '' : ` data-sort="${sort}"`}>${escapeHtml(text)}</td>`;
+  const rows = table.rows.map((row) => `<tr>${row.map(cellHtml).join('')}</tr>`);
+  const { csv, json } = tableFiles(table);
+  return `<h2 id="${slugOf(table.title)}">${escapeHtml(table.title)}</h2>\n<p class="note">${escapeHtml(table.note)} ${link(csv)}, ${link(json)}</p>\n<div class="scroll"><table>\n<thead><tr>${head}</tr></thead>\n<tbody>\n${rows.join('\n')}\n</tbody>\n</table></div>`;
 }
 
 /** The whole page. */
 export function reportHtml(report: Report): string {
   const figures = report.figures.map(
-    ({ picture, title, caption }) =>
-      `<h2>${escapeHtml(title)}</h2>\n<figure>${picture.toString()}<figcaption>${escapeHtml(caption)}</figcaption></figure>`,
+    ({ picture, title, caption, links }) =>
+      `<h2 id="${slugOf(title)}">${escapeHtml(title)}</h2>\n<figure>${picture.toString()}<figcaption>${escapeHtml(caption)} ${links.map(link).join(', ')}</figcaption></figure>`,
+  );
+  const contents = [...report.figures, ...report.tables].map(
+    ({ title }) => `<li><a href="#${slugOf(title)}">${escapeHtml(title)}</a></li>`,
   );
   return `<!doctype html>
 <html lang="en">
@@ -103,6 +147,9 @@ export function reportHtml(report: Report): string {
 <body>
 <h1>${escapeHtml(report.title)}</h1>
 ${report.summary.map((text) => `<p>${escapeHtml(text)}</p>`).join('\n')}
+<nav aria-label="Contents"><ul>
+${contents.join('\n')}
+</ul></nav>
 ${figures.join('\n')}
 ${report.tables.map(tableHtml).join('\n')}
 <script>${script}</script>
@@ -111,18 +158,7 @@ ${report.tables.map(tableHtml).join('\n')}
 `;
 }
 
-/** A number in words: the binary tails of measured ones are cut, no clock resolves them. */
-export function plain(value: number): string {
-  const text = String(value);
-  return text.length > 12 ? String(Number(value.toPrecision(6))) : text;
-}
-
-/** A number, sorted by its full value; a dash where there is none. */
-export function numberCell(value: number | null | undefined, text: (value: number) => string = plain): ReportCell {
+/** A number, sorted by its full value; a dash where there is none. Whole ones as they are, measured ones with four digits. */
+export function numberCell(value: number | null | undefined, text: (value: number) => string = formatSignificant): ReportCell {
   return value === null || value === undefined ? { text: '—' } : { text: text(value), sort: value };
-}
-
-/** A commit's first twelve digits, and whether there was more than it. */
-export function shortCommit(commit: string): string {
-  return commit.replace(/^([0-9a-f]{12})[0-9a-f]{28}/, '$1');
 }

@@ -6,7 +6,7 @@ import { formatRate } from '../table.js';
 import { boundBy, describeCeilings, ratedEntries } from './ceilings.js';
 import type { Entry } from './entry.js';
 import { seriesLabel } from './end2end.js';
-import { modelLabel, settingLabel } from './names.js';
+import { describeSource, modelLabel, settingLabel } from './names.js';
 import { fillOf, hatchedRect } from './palette.js';
 import { ink, Picture } from './svg.js';
 import { capHeight, textWidth, wrapText } from './text.js';
@@ -73,7 +73,7 @@ export function drawRoofline(entries: readonly Entry[], id: string, caption: str
       group
         .append('title')
         .text(
-          `${bar.roofline.coldL2 ? (bar.coldMs ?? bar.latencyMs) : bar.latencyMs} ms: ${(bar.roofline.fraction * 100).toFixed(1)} % of the ${boundBy(bar.roofline)} ceiling (${describeCeilings(bar.roofline)}); ${bar.source}`,
+          `${bar.roofline.coldL2 ? (bar.coldMs ?? bar.latencyMs) : bar.latencyMs} ms: ${(bar.roofline.fraction * 100).toFixed(1)} % of the ${boundBy(bar.roofline)} ceiling (${describeCeilings(bar.roofline)}); ${describeSource(bar)}`,
         );
       hatchedRect(
         picture,

@@ -1,9 +1,9 @@
 // Kernels of networks of images on a real GPU against the reference: units of separable convolutions with and without a product before,
-// slices and turns, strides, rows that bands do not divide, FP8, every tuning; pooling, alone and in stems, with codes and means; as machine code and, forced,
-// from compute_80 PTX.
+// slices and turns, strides, rows that bands do not divide, FP8, every tuning; pooling, alone and in stems, with codes and means; patches and
+// tokens; as machine code and, forced, from compute_80 PTX.
 import { beforeAll, describe, it } from 'vitest';
 import { separable } from '../../lib/compiler/kernels/separable.js';
-import { poolOperators, stemOperators, type Unit, unitOperators } from '../fixtures/images.js';
+import { poolOperators, stemOperators, tokenOperators, type Unit, unitOperators } from '../fixtures/images.js';
 import { storedProgram } from '../fixtures/programs.js';
 import { missingForOperators, type OperatorCase, verifyOperators } from './operator-checkpoint.js';
 
@@ -32,6 +32,9 @@ const pools = [
   ...stemOperators(1, 224, 7, 64, 'int4'),
   ...stemOperators(2, 224, 3, 24, 'fp8_e5m2'),
 ].map((operator, i): OperatorCase => ({ name: `pool_${i}`, operator }));
+const tokens = [...tokenOperators(3, 48, 16), ...tokenOperators(1, 40, 8)].map(
+  (operator, i): OperatorCase => ({ name: `tokens_${i}`, operator }),
+);
 
 let missing: string | null = null;
 beforeAll(async () => {
@@ -50,8 +53,8 @@ describe('kernels of images', { timeout: 900_000 }, () => {
       ['compute_80'],
     );
   });
-  it.for(['sm_90a', 'compute_80'])('pooling and means, %s', async (target, { skip }) => {
+  it.for(['sm_90a', 'compute_80'])('pooling, means, patches and tokens, %s', async (target, { skip }) => {
     if (missing) skip(missing);
-    await verifyOperators(pools, [target]);
+    await verifyOperators([...pools, ...tokens], [target]);
   });
 });

@@ -13,6 +13,7 @@ import { loadFigureSet, loadLadderOperators } from '../../lib/figure8/data.js';
 import { drawEnd2End } from '../../lib/figure8/end2end.js';
 import { entriesOfSet, entryOfRecord } from '../../lib/figure8/entries.js';
 import { publishedFigure, reproducedFigure } from '../../lib/figure8/figure-model.js';
+import { drawIntensity } from '../../lib/figure8/intensity-chart.js';
 import { drawOperators, publishedProfile } from '../../lib/figure8/operators-chart.js';
 import { numberCell, reportHtml } from '../../lib/figure8/report.js';
 import { drawRoofline } from '../../lib/figure8/roofline-chart.js';
@@ -124,6 +125,15 @@ const pictures: readonly (readonly [string, () => Picture | null])[] = [
       ),
   ],
   [
+    'rates against intensities',
+    () =>
+      drawIntensity(
+        paper.filter((entry) => entry.system === 'Ladder'),
+        'f',
+        `${caption} ${caption}`,
+      ),
+  ],
+  [
     'operators',
     () => drawOperators(publishedProfile(loadLadderOperators(), 'llama2-70b', 'llama2_fq_0_int_4_-1_bs1_seq1_ci_False_async'), 'f'),
   ],
@@ -158,6 +168,31 @@ describe.skipIf(!present)('in Chromium', () => {
     expect(boxes.filter((box) => box.left < 0 || box.top < 0 || box.right > picture.width || box.bottom > picture.height)).toEqual([]);
     expect(await darkestLabelPixel(picture)).toBeGreaterThan(110);
   });
+
+  test.each([390, 1280, 1920])(
+    'report.html: no sideways scroll at %i px; contents lead to what there is',
+    { timeout: 60_000 },
+    async (pixels) => {
+      const long = 'checkpoints/Figure8/ladder/checkpoint/llama2-70b/llama2_fq_0_int_4_-1_bs1_seq1_ci_False_async';
+      const html = reportHtml({
+        title: long,
+        summary: [long],
+        figures: [{ picture: drawEnd2End(publishedFigure(paper, caption), 'f'), title: 'A figure', caption: long, links: ['svg/a.svg'] }],
+        tables: [{ title: 'A table', note: long, columns: Array(20).fill('column'), rows: [Array(20).fill({ text: long })] }],
+      });
+      await writeFile(join(scratch, 'report.html'), html);
+      // A frame: a window has a least width of its own.
+      const script = `addEventListener('load', () => {
+      const { documentElement: root } = frames[0].document;
+      const anchors = [...frames[0].document.querySelectorAll('nav a')].map((a) => frames[0].document.getElementById(a.hash.slice(1)).textContent);
+      document.body.innerHTML = '<pre>' + [root.clientWidth, root.scrollWidth, ...anchors].join(' ') + '</pre>';
+    })`;
+      const frame = `<!doctype html><style>iframe{border:0;width:${pixels}px;height:900px}</style><iframe src="report.html"></iframe><script>${script}</script>`;
+      expect(await render(frame, '--allow-file-access-from-files', '--dump-dom')).toContain(
+        `<pre>${pixels} ${pixels} A figure A table</pre>`,
+      );
+    },
+  );
 
   test('report.html: a click on a column sorts by its numbers, the next one turns round', { timeout: 60_000 }, async () => {
     const html = reportHtml({

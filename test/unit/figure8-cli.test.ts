@@ -86,6 +86,9 @@ test('compare: a verdict, a refusal after the table, --force, JSON', async () =>
   );
   expect(refused).toMatchObject({ code: 'NOT_COMPARABLE', output: expect.stringContaining('L2: hot / cold') as string });
   expect((await ladder('compare', files.a, files.b, '--force')).out).toMatch(/1\.20×.*faster/);
+  const [titles, row] = (await ladder('compare', files.a, files.b, '--force', '--csv')).out.split('\r\n').map((line) => line.split(','));
+  expect(Number(row![titles!.indexOf('A over B')])).toBeCloseTo(1.2, 6);
+  await expect(ladder('compare', files.a, files.b, '--json', '--csv')).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
   const json = await ladder('compare', files.a, files.b, '--json');
   expect([json.exit, (JSON.parse(json.out) as { refused: number }).refused]).toEqual([exitCodes.failed, 1]);
   expect((await ladder('compare', 'paper', 'artifact')).out).toContain('Geometric means by model: LLAMA');
