@@ -44,7 +44,8 @@ const builder = (): Promise<typeof import('./compiler/api.js')> => import('./com
 /**
  * Builds a checkpoint folder `<root>/<model>/<name>/`, named as the authors name theirs: graph.json, checkpoint.json, with
  * `weights` graph.params, and, where nvcc is there, model.so.
- * @param model 'llama2-70b' or 'bloom-176b' (small ones for tests: 'llama2-tiny', 'bloom-tiny')
+ * @param model 'llama2-70b' or 'bloom-176b' (small ones for tests: 'llama2-tiny', 'bloom-tiny'); or the folder of a model of your own
+ *   (config.json and safetensors files as Hugging Face has them), or its config.json alone: its attention is causal by default
  * @param options `group` is 64 or 128 for INT4 and NF4, else -1; kernels made for speed take batch × seq up to 64, what they do not
  *   take runs on simple ones
  * @throws LadderError `BAD_ARGUMENT` naming the option, `UNSUPPORTED` for shapes and formats that no kernel handles,

@@ -101,7 +101,7 @@ export interface Inspection {
   readonly module: InspectedModule | null;
   readonly manifest: Pick<
     Manifest,
-    'layers' | 'batch' | 'seq' | 'mask' | 'format' | 'seed' | 'bytes' | 'flops' | 'targets' | 'build'
+    'config' | 'layers' | 'batch' | 'seq' | 'mask' | 'format' | 'seed' | 'bytes' | 'flops' | 'targets' | 'build'
   > | null;
   readonly problems: readonly InspectedProblem[];
   /** What keeps nothing from running, and is worth knowing: parameters of another shape than the graph's. */
@@ -265,6 +265,6 @@ function describeModule({ sizeBytes, elf, blob, linked, globalFunctions }: Check
   };
 }
 
-function summarise({ layers, batch, seq, mask, format, seed, bytes, flops, targets, build }: Manifest): Inspection['manifest'] {
-  return { layers, batch, seq, ...(mask !== undefined && { mask }), format, seed, bytes, flops, targets, build };
+function summarise({ config, layers, batch, seq, mask, format, seed, bytes, flops, targets, build }: Manifest): Inspection['manifest'] {
+  return { ...(config && { config }), layers, batch, seq, ...(mask !== undefined && { mask }), format, seed, bytes, flops, targets, build };
 }

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { LadderError } from '../errors.js';
+import { modelConfigSchema } from '../models/index.js';
 import { kMasks } from '../operators/attention.js';
 import { programSchema } from '../operators/check.js';
 import type { Fill } from '../native.js';
@@ -28,6 +29,8 @@ export const manifestSchema = z.strictObject({
   schema: z.literal('ladder-checkpoint/2'),
   /** As in Figure 8: llama2-70b, bloom-176b, resnet-50, shufflenet-v2, conformer, vit. */
   model: z.string().min(1),
+  /** Sizes of a model of the user's own; absent: one of lib/models. */
+  config: modelConfigSchema.optional(),
   layers: z.number().int().min(1),
   batch: z.number().int().min(1),
   /** Tokens per sequence; 1 for networks. */

@@ -15,7 +15,7 @@
 import { LadderError } from '../errors.js';
 import { formatLabel, formats, formatsOfWords, weightFormat, weightFormats, wordsOfFormats } from '../formats/index.js';
 import type { Mask } from '../operators/attention.js';
-import { type FormatPair, type Model, modelOfText, models, settingName } from '../models/index.js';
+import { type FormatPair, findModel, type Model, modelOfText, models, type NamedModel, settingName } from '../models/index.js';
 
 /** What a checkpoint's name says. */
 export interface CheckpointName {
@@ -35,8 +35,7 @@ export interface CheckpointName {
 }
 
 /** What a name is made from. */
-export interface NamedCheckpoint {
-  readonly model: string;
+export interface NamedCheckpoint extends NamedModel {
   readonly batch: number;
   readonly seq: number;
   readonly layers?: number | undefined;
@@ -134,9 +133,10 @@ export function parseCheckpointName(name: string, parent: string): CheckpointNam
  * @throws LadderError `UNSUPPORTED` for a model, batch or pair of formats that their names cannot say, `BAD_ARGUMENT` for an
  *   unknown format
  */
-export function checkpointName({ model: id, batch, seq, layers = 1, mask = 'none', format }: NamedCheckpoint): string {
+export function checkpointName(named: NamedCheckpoint): string {
+  const { model: id, batch, seq, layers = 1, mask = 'none', format } = named;
   const words = wordsOfFormats(format.weight, format.activation);
-  const model = models.find(id);
+  const model = findModel(named);
   if (!model)
     throw new LadderError('UNSUPPORTED', `expected a model among ${models.ids().join(', ')} but received ${JSON.stringify(id)}`, {
       model: id,
@@ -171,7 +171,7 @@ export function checkpointName({ model: id, batch, seq, layers = 1, mask = 'none
  */
 export function checkpointPlace(named: NamedCheckpoint): string {
   const name = checkpointName(named);
-  const { kind, checkpoint } = models.get(named.model);
+  const { kind, checkpoint } = findModel(named)!;
   return kind === 'network' && !checkpoint.shared ? name : `${named.model}/${name}`;
 }
 

@@ -22,7 +22,7 @@ export function renderInspection(inspection: Inspection): string {
   if (manifest)
     facts.push([
       'format',
-      `${manifest.format.label}, batch ${manifest.batch}, ${manifest.seq} ${manifest.seq === 1 ? 'token' : 'tokens'}${manifest.mask ? ` (${manifest.mask})` : ''}, ${manifest.layers} ${manifest.layers === 1 ? 'layer' : 'layers'}; moves ${formatBytes(manifest.bytes)}, ${(manifest.flops / 1e9).toPrecision(3)} GFLOP`,
+      `${manifest.format.label}, batch ${manifest.batch}, ${manifest.seq} ${manifest.seq === 1 ? 'token' : 'tokens'}${manifest.seq === 1 ? '' : ` (mask: ${manifest.mask ?? 'none'})`}, ${manifest.layers} ${manifest.layers === 1 ? 'layer' : 'layers'}; moves ${formatBytes(manifest.bytes)}, ${(manifest.flops / 1e9).toPrecision(3)} GFLOP`,
     ]);
   else if (parsedName) facts.push(['by its name', `${caseOfName(parsedName).format}, batch ${parsedName.batch}, ${parsedName.seq} tokens`]);
   if (graph)

@@ -12,7 +12,6 @@ import {
   type FormatWord,
   type Group,
   isMx,
-  kPlainFormat,
   type WeightFormat,
   weightFormat,
   weightFormats,
@@ -25,6 +24,7 @@ import { resolveCheckpoint } from '../run/package.js';
 import { buildCheckpoint as build, type BuildResult } from './build.js';
 import { type CheckpointDesign, designStored, requestOf } from './design.js';
 import { packMatrixInSlices, type PackedWeights, type PackOptions } from './pack/pack.js';
+import { isOwnModel, ownWords, readOwnModel } from './own-model.js';
 import { parseRequest, type RequestWords } from './request.js';
 import type { Tuned } from './tune/tuned.js';
 import { tuneCheckpoint as tune } from './tune/tuner.js';
@@ -33,9 +33,9 @@ import { writeDescription } from './write.js';
 
 /** What to build: as on the command line, `weight: 'fp8', format: 'e4m3'`. Defaults: FP16, one token, one layer, what Figure 8 pairs. */
 export interface BuildCheckpointOptions
-  extends Partial<Omit<RequestWords, 'model' | 'weight' | 'act' | 'group' | 'format' | 'mask'>>,
+  extends Partial<Omit<RequestWords, 'model' | 'config' | 'weight' | 'act' | 'group' | 'format' | 'mask'>>,
     TaskOptions {
-  /** Default fp16. */
+  /** Default fp16, or what a folder's weights are stored in. */
   readonly weight?: FormatWord<WeightFormat> | undefined;
   /** Default: what Figure 8 pairs with the weight format. */
   readonly act?: FormatWord<ActivationFormat> | undefined;
@@ -43,12 +43,14 @@ export interface BuildCheckpointOptions
   readonly group?: Group | undefined;
   /** Kind of `weight` and `act` where their names leave it open. Default e5m2. */
   readonly format?: FormatKind | undefined;
-  /** Which tokens attention sees: all of the sequence (`none`, the default) or none that is later. */
+  /** Which tokens attention sees: all of the sequence (`none`, the default of known models) or none that is later (`causal`, the default of a folder's). */
   readonly mask?: Mask | undefined;
   /** Folder below which `<model>/<name>/` is made, of networks `<name>/`. */
   readonly root: string;
-  /** safetensors file of Llama decoder layers (Hugging Face's names) or a network (timm's, torchaudio's), packed into graph.params. Default: none; weights are then generated from `seed`. */
+  /** safetensors file of Llama or BLOOM decoder layers (Hugging Face's names) or a network (timm's, torchaudio's), packed into graph.params. Default: none; weights are then generated from `seed`. */
   readonly weights?: string | undefined;
+  /** Of a model's folder: number of the first layer that is built. Default 0. */
+  readonly layer?: number | undefined;
   /** false: graph.json and checkpoint.json only; model.so is then built on first use. Default: whether nvcc is there. */
   readonly compile?: boolean | undefined;
 }
@@ -92,10 +94,11 @@ const buildSchema = z.strictObject({
   root: text.min(1, { error: "a folder's path" }),
   weights: text.optional(),
   compile: flag.optional(),
+  layer: integer(0).optional(),
   batch: whole.default(1),
   seq: whole.default(1),
   layers: whole.optional(),
-  weight: text.default(kPlainFormat),
+  weight: text.optional(),
   act: text.optional(),
   group: whole.optional(),
   format: text.optional(),
@@ -118,9 +121,14 @@ const tuneSchema = z.strictObject({
 });
 
 export async function buildCheckpoint(model: string, options: BuildCheckpointOptions): Promise<BuildResult> {
-  const { root, weights, compile, signal, onProgress, ...words } = parseOptions(buildSchema, options);
-  return build(parseRequest({ model, ...words }), {
+  const { root, weights, compile, layer, signal, onProgress, ...words } = parseOptions(buildSchema, options);
+  const own = isOwnModel(model) ? readOwnModel(model, { layer, layers: words.layers }) : undefined;
+  if (layer !== undefined && !own) throw new LadderError('BAD_ARGUMENT', `\`layer\` is of a model's folder, which ${model} is not`);
+  if (own && weights !== undefined)
+    throw new LadderError('BAD_ARGUMENT', `the weights of ${model} are in its folder: leave \`weights\` out`);
+  return build(parseRequest(own ? ownWords(own, words) : { model, ...words }), {
     root,
+    own,
     ...(weights !== undefined && { weights }),
     ...(compile !== undefined && { compile }),
     ...(signal && { signal }),

@@ -10,7 +10,9 @@ import { findNvcc } from './emit/compile.js';
 import { type CheckpointDesign, type CheckpointRequest, designStored } from './design.js';
 import { buildDesigned, type EnsureOptions, refuseToStrandWeights } from './ensure.js';
 import { layoutTarget } from './targets.js';
-import { packSafetensors } from './pack/weights.js';
+import { checkStored, type OwnModel } from './own-model.js';
+import { openFolder } from './pack/folder.js';
+import { packPublished } from './pack/weights.js';
 import { writeDescription } from './write.js';
 
 export interface BuildOptions extends EnsureOptions {
@@ -18,6 +20,8 @@ export interface BuildOptions extends EnsureOptions {
   readonly root: string;
   /** safetensors file of decoder layers or a network, packed into graph.params; for one request only. Default: fake weights. */
   readonly weights?: string;
+  /** A model's folder whose layers the one request is for; its weights are packed. */
+  readonly own?: OwnModel | undefined;
   /** false: only graph.json and checkpoint.json; model.so follows on first use. Default: build it when nvcc is there. */
   readonly compile?: boolean;
 }
@@ -41,7 +45,8 @@ export async function buildCheckpoint(request: CheckpointRequest, options: Build
 
 /** Builds many, whose kernels compile in parallel; the same checkpoint twice is refused. */
 export async function buildCheckpoints(requests: readonly CheckpointRequest[], options: BuildOptions): Promise<readonly BuildResult[]> {
-  if (options.weights !== undefined && requests.length !== 1)
+  const { own, weights } = options;
+  if ((weights !== undefined || own) && requests.length !== 1)
     throw new LadderError('BAD_ARGUMENT', '`weights` go into one checkpoint at a time');
   const folders = requests.map((request) => join(options.root, checkpointPlace(request)));
   if (new Set(folders).size !== folders.length)
@@ -53,12 +58,20 @@ export async function buildCheckpoints(requests: readonly CheckpointRequest[], o
     const folder = folders[i]!;
     const design = await designStored(request, folder, options.arch ?? layoutTarget.id);
     let paramsHash: string | null = null;
-    if (options.weights !== undefined) {
+    if (own?.folder) checkStored(own, request);
+    const from = own?.folder ? () => openFolder(own.folder!, own.first, request.layers, own.stored) : weights;
+    if (from !== undefined) {
       const { signal, onProgress } = options;
-      paramsHash = await packSafetensors(options.weights, design, folder, {
-        signal,
-        ...(onProgress && { onProgress: ({ fraction, detail }) => onProgress(fraction ?? 0, `packing ${detail ?? ''}`) }),
-      });
+      paramsHash = await packPublished(
+        from,
+        design,
+        folder,
+        {
+          signal,
+          ...(onProgress && { onProgress: ({ fraction, detail }) => onProgress(fraction ?? 0, `packing ${detail ?? ''}`) }),
+        },
+        own?.first,
+      );
     } else if (existsSync(join(folder, 'graph.params'))) {
       const old = await readManifest(folder);
       if (old) refuseToStrandWeights(folder, old, design);

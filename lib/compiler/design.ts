@@ -8,7 +8,7 @@ import type { Manifest } from '../artifact/manifest.js';
 import { checkpointName } from '../artifact/names.js';
 import { LadderError } from '../errors.js';
 import { formatLabel, type Group } from '../formats/index.js';
-import { type Model, modelGraph, models, type NodeFormats } from '../models/index.js';
+import { findModel, type Model, modelGraph, type NamedModel, type NodeFormats } from '../models/index.js';
 import type { Mask } from '../operators/attention.js';
 import type { GraphNode } from '../operators/graph.js';
 import { operators } from '../operators/index.js';
@@ -33,8 +33,7 @@ export interface ModelFormat {
 }
 
 /** What to build. */
-export interface CheckpointRequest {
-  readonly model: string;
+export interface CheckpointRequest extends NamedModel {
   readonly batch: number;
   /** Tokens per sequence. */
   readonly seq: number;
@@ -81,8 +80,8 @@ export function designCheckpoint(
   own: ReadonlyMap<string, Tuned | null> = new Map(),
 ): CheckpointDesign {
   const { weight, activation, group } = request.format;
-  const graph = modelGraph(request.model)(request.batch, request.seq, request.layers, request.mask);
-  const model = lower(quantiseGraph(graph, policyOf(models.get(request.model), request.format), group), layoutTarget);
+  const graph = modelGraph(request)(request.batch, request.seq, request.layers, request.mask);
+  const model = lower(quantiseGraph(graph, policyOf(findModel(request)!, request.format), group), layoutTarget);
   const planned = planModel(model, (target) => own.get(target.id) ?? tuned);
   const { sources, hash } = hashSources(model, planned);
   const graphText = serialiseGraph({
@@ -93,6 +92,7 @@ export function designCheckpoint(
   const manifest: Manifest = {
     schema: 'ladder-checkpoint/2',
     model: request.model,
+    ...(request.config && { config: request.config }),
     layers: request.layers,
     batch: request.batch,
     seq: request.seq,
@@ -201,9 +201,10 @@ function isStoredSo({ values }: Program, storage: ReadonlyMap<number, Storage> =
 
 /** The request that a manifest was made from. */
 export function requestOf(manifest: Manifest): CheckpointRequest {
-  const { model, batch, seq, layers, seed, format, mask } = manifest;
+  const { model, config, batch, seq, layers, seed, format, mask } = manifest;
   return {
     model,
+    ...(config && { config }),
     batch,
     seq,
     layers,

@@ -1,18 +1,17 @@
 /** Turns the words of the command line (`--weight fp8 --format e4m3 …`) into a checkpoint request. */
 import { LadderError } from '../errors.js';
-import { activationFormat, activationFormats, type Group, isMx, weightFormat, weightFormats } from '../formats/index.js';
-import { modelGraph, models } from '../models/index.js';
+import { activationFormat, activationFormats, type Group, isMx, kPlainFormat, weightFormat, weightFormats } from '../formats/index.js';
+import { findModel, modelGraph, type NamedModel } from '../models/index.js';
 import { kMasks } from '../operators/attention.js';
 import type { CheckpointRequest } from './design.js';
 
 /** Options as a user writes them. */
-export interface RequestWords {
-  readonly model: string;
+export interface RequestWords extends NamedModel {
   readonly batch: number;
   readonly seq: number;
   readonly layers?: number | undefined;
-  /** fp16, int4, nf4, fp8, mxfp8, int1; fp8 and mxfp8 take their kind from `format`, or have it in the name (fp8_e4m3). */
-  readonly weight: string;
+  /** fp16 (the default), int4, nf4, fp8, mxfp8, int1; fp8 and mxfp8 take their kind from `format`, or have it in the name (fp8_e4m3). */
+  readonly weight?: string | undefined;
   /** Default: what Figure 8 pairs with the weight format. */
   readonly act?: string | undefined;
   /** −1 (per output channel; MX has blocks of 32 by itself), 64 or 128. */
@@ -20,7 +19,7 @@ export interface RequestWords {
   /** FP8 kind: e5m2 (as in Ladder, the default) or e4m3. */
   readonly format?: string | undefined;
   readonly seed?: number | undefined;
-  /** Which tokens attention sees: none (all of the sequence, the default) or causal. */
+  /** Which tokens attention sees: none (all of the sequence, the default of Figure 8's models) or causal (the default of others). */
   readonly mask?: string | undefined;
 }
 
@@ -32,11 +31,11 @@ const kMaxLayers = 256;
 
 /** @throws LadderError `BAD_ARGUMENT` naming the option, `UNSUPPORTED` for a pair of formats that no checkpoint's name says */
 export function parseRequest(words: RequestWords): CheckpointRequest {
-  const { model, batch, seq, layers = 1, seed = kDefaultSeed, mask = 'none' } = words;
-  modelGraph(model);
+  const { model, config, batch, seq, layers = 1, seed = kDefaultSeed, mask = config ? 'causal' : 'none' } = words;
+  modelGraph(words);
   const weight = oneOf(
     'weight',
-    withKind(words.weight, words.format),
+    withKind(words.weight ?? kPlainFormat, words.format),
     weightFormats().map(({ id }) => id),
   );
   const activation =
@@ -57,9 +56,10 @@ export function parseRequest(words: RequestWords): CheckpointRequest {
   integerFrom(1, 'seq', seq);
   integerFrom(1, 'layers', layers, kMaxLayers);
   integerFrom(0, 'seed', seed);
-  const attention = oneOf('mask', mask, models.get(model).masked ? kMasks : ['none']);
+  const attention = oneOf('mask', mask, findModel(words)!.masked ? kMasks : ['none']);
   return {
     model,
+    ...(config && { config }),
     batch,
     seq,
     layers,

@@ -5,6 +5,7 @@ import type { Mask } from '../operators/attention.js';
 import { type Graph, GraphBuilder } from '../operators/graph.js';
 import { kLanguageModelFormats, kLanguageModelSettings } from './figure8.js';
 import type { Model } from './model.js';
+import { layerSource, type Part } from './source.js';
 
 /** Sizes of one decoder layer. */
 export interface BloomConfig {
@@ -51,22 +52,37 @@ export function bloom(config: BloomConfig, batch: number, seq: number, layers: n
   return graph.finish([x]);
 }
 
+/** Hugging Face's modules and their rows, behind `h.<i>.`. */
+function partsOf({ hidden }: BloomConfig): Readonly<Record<string, readonly Part[]>> {
+  return {
+    qkv: [{ name: 'self_attention.query_key_value', rows: 3 * hidden }],
+    dense: [{ name: 'self_attention.dense', rows: hidden }],
+    up: [{ name: 'mlp.dense_h_to_4h', rows: 4 * hidden }],
+    down: [{ name: 'mlp.dense_4h_to_h', rows: hidden }],
+    input_norm: [{ name: 'input_layernorm', rows: hidden }],
+    post_attention_norm: [{ name: 'post_attention_layernorm', rows: hidden }],
+  };
+}
+
+/** A model of this family. */
+export function bloomModel(id: string, label: string, config: BloomConfig): Model {
+  return {
+    id,
+    label,
+    kind: 'layer',
+    figure8: null,
+    checkpoint: { prefix: 'llama2', shared: true },
+    pattern: null,
+    graph: (batch, seq, layers, mask) => bloom(config, batch, seq, layers, mask),
+    masked: true,
+    source: layerSource('h', partsOf(config)),
+  };
+}
+
 export const bloom176b: Model = {
-  id: 'bloom-176b',
-  label: 'BLOOM',
-  kind: 'layer',
+  ...bloomModel('bloom-176b', 'BLOOM', k176b),
   figure8: { settings: kLanguageModelSettings, formats: kLanguageModelFormats },
-  checkpoint: { prefix: 'llama2', shared: true },
   pattern: /bloom/i,
-  graph: (batch, seq, layers, mask) => bloom(k176b, batch, seq, layers, mask),
-  masked: true,
 };
 
-export const bloomTiny: Model = {
-  ...bloom176b,
-  id: 'bloom-tiny',
-  label: 'BLOOM (tiny)',
-  figure8: null,
-  pattern: null,
-  graph: (batch, seq, layers, mask) => bloom(kTiny, batch, seq, layers, mask),
-};
+export const bloomTiny = bloomModel('bloom-tiny', 'BLOOM (tiny)', kTiny);

@@ -5,6 +5,7 @@
 import { LadderError } from '../errors.js';
 import { Registry } from '../registry.js';
 import { bloom176b, bloomTiny } from './bloom.js';
+import { configuredModel, type ModelConfig } from './config.js';
 import { conformer12, conformerTiny } from './conformer.js';
 import { llama2_70b, llama2Tiny } from './llama.js';
 import { type Model, settingName } from './model.js';
@@ -49,9 +50,21 @@ export function buildableModels(): readonly string[] {
     .map(({ id }) => id);
 }
 
+/** A known model by its name, or one of a user's own, whose sizes stand beside its name. */
+export interface NamedModel {
+  readonly model: string;
+  readonly config?: ModelConfig | undefined;
+}
+
+/** The model that is meant, or null. */
+export function findModel({ model, config }: NamedModel): Model | null {
+  return config ? configuredModel(model, config) : models.find(model);
+}
+
 /** @throws LadderError `BAD_ARGUMENT` for a model that is unknown, or that nothing here builds */
-export function modelGraph(id: string): NonNullable<Model['graph']> {
-  const graph = models.find(id)?.graph;
+export function modelGraph(named: NamedModel): NonNullable<Model['graph']> {
+  const id = named.model;
+  const graph = findModel(named)?.graph;
   if (!graph)
     throw new LadderError(
       'BAD_ARGUMENT',
@@ -70,4 +83,6 @@ export function modelOfText(text: string): Model | null {
 }
 
 export type { FormatPair, Model, NodeFormats, Setting } from './model.js';
+export { type ModelConfig, modelConfigSchema } from './config.js';
+export { type ConfiguredLayers, readModelConfig, type StoredQuantisation } from './huggingface.js';
 export { parseSetting, settingName } from './model.js';

@@ -63,6 +63,8 @@ export interface Model {
    * names from `layers.<i>.` on.
    */
   readonly source?: (tensor: string) => Source;
+  /** Tensors of a decoder layer that nothing is made of, by their names behind the layer's. */
+  readonly unused?: readonly string[];
 }
 
 /** `bs1_seq1` for layers, `bs1` for networks; `bs1_seq1_layers80` for more than one layer, `bs1_seq4096_causal` with a mask. */

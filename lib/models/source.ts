@@ -12,11 +12,17 @@ export interface ConvolutionSource {
   readonly norm?: string | undefined;
 }
 
+/** A tensor, or a module that has some, of so many rows. */
+export interface Part {
+  readonly name: string;
+  readonly rows: number;
+}
+
 export type Source =
   /** As it is, row by row; other axes than ours where the numbers are in the same order. */
   | { readonly tensor: string }
-  /** Several, one below the other. */
-  | { readonly stack: readonly string[] }
+  /** Several, one below the other, of so many rows each. */
+  | { readonly stack: readonly Part[] }
   /** A convolution's weight as rows over (kernel …, channel), or its bias. */
   | { readonly convolution: ConvolutionSource; readonly part: 'weight' | 'bias' };
 
@@ -30,7 +36,7 @@ const kBatchCount = 'num_batches_tracked';
 /** The tensors that a parameter is made of, and those that may stand beside them for no use. */
 export function sourceNames(source: Source): { readonly wanted: readonly string[]; readonly unused: readonly string[] } {
   if ('tensor' in source) return { wanted: [source.tensor], unused: [] };
-  if ('stack' in source) return { wanted: source.stack, unused: [] };
+  if ('stack' in source) return { wanted: source.stack.map(({ name }) => name), unused: [] };
   const { weight, bias, norm } = source.convolution;
   return {
     wanted: [weight, ...(bias === undefined ? [] : [bias]), ...(norm === undefined ? [] : kNormParts.map((part) => `${norm}.${part}`))],
@@ -38,7 +44,21 @@ export function sourceNames(source: Source): { readonly wanted: readonly string[
   };
 }
 
-/** A module of the file whose weight and bias a tensor of ours is: `gain` and `beta` of norms are called that there. */
+/** Where decoder layers keep the tensor `layer<i>.<module>.<ending>` of ours: behind `<word>.<i>.`, by our module's name. */
+export function layerSource(word: string, modules: Readonly<Record<string, readonly Part[]>>): (tensor: string) => Source {
+  return (tensor) => {
+    const [, layer, module = '', ending = ''] = /^layer(\d+)\.(\w+)\.(\w+)$/.exec(tensor) ?? [];
+    const part = fileEnding(ending);
+    return { stack: modules[module]!.map(({ name, rows }) => ({ name: `${word}.${layer}.${name}.${part}`, rows })) };
+  };
+}
+
+/** `gain` and `beta` of norms are called weight and bias in files. */
+function fileEnding(ending: string): 'weight' | 'bias' {
+  return ending === 'gain' || ending === 'weight' ? 'weight' : 'bias';
+}
+
+/** A module of the file whose weight and bias a tensor of ours is. */
 export function moduleSource(module: string, ending: string): Source {
-  return { tensor: `${module}.${ending === 'gain' || ending === 'weight' ? 'weight' : 'bias'}` };
+  return { tensor: `${module}.${fileEnding(ending)}` };
 }

@@ -11,6 +11,7 @@ import { channels, interleave, maxPool, meanRows } from './images.js';
 import { norm } from './norm.js';
 import type { Primitive } from './primitive.js';
 import { quantise } from './quantise.js';
+import { queryKey } from './query-key.js';
 import { embedTokens, firstRows, patches } from './tokens.js';
 
 export const operators = new Registry<Primitive>('operator', [
@@ -18,6 +19,7 @@ export const operators = new Registry<Primitive>('operator', [
   norm,
   quantise,
   attention,
+  queryKey,
   conv,
   patches,
   embedTokens,

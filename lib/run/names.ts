@@ -5,7 +5,7 @@
 import { basename, dirname } from 'node:path';
 import type { Manifest } from '../artifact/manifest.js';
 import { caseOfName, parseCheckpointName } from '../artifact/names.js';
-import { models, settingName } from '../models/index.js';
+import { findModel, settingName } from '../models/index.js';
 
 /** What a checkpoint is a case of. */
 export interface CheckpointCase {
@@ -20,7 +20,7 @@ export interface CheckpointCase {
 /** Names the case of the checkpoint in `folder`. */
 export function caseOf(folder: string, manifest: Manifest | null): CheckpointCase {
   if (manifest) {
-    const kind = models.find(manifest.model)?.kind ?? 'network';
+    const kind = findModel(manifest)?.kind ?? 'network';
     return { model: manifest.model, setting: settingName(kind, manifest), format: manifest.format.label };
   }
   const name = parseCheckpointName(basename(folder), basename(dirname(folder)));

@@ -15,6 +15,7 @@ const std::vector<PrimitiveKind>& primitiveKinds() {
       {"norm", {"x", "gain", "beta"}, makeNorm},
       {"quantise", {"x", "scale"}, makeQuantise},
       {"attention", {"qkv"}, makeAttention},
+      {"query_key", {"qkv", "queryGain", "keyGain"}, makeQueryKey},
       {"conv", {"x", "weight"}, makeConv},
       {"patches", {"image"}, makePatches},
       {"embed_tokens", {"x", "token", "positions"}, makeEmbedTokens},

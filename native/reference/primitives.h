@@ -94,6 +94,7 @@ std::unique_ptr<Primitive> makeDense(const NodeView& node, const ValueTables& re
 std::unique_ptr<Primitive> makeNorm(const NodeView& node, const ValueTables& result);
 std::unique_ptr<Primitive> makeQuantise(const NodeView& node, const ValueTables& result);
 std::unique_ptr<Primitive> makeAttention(const NodeView& node, const ValueTables& result);
+std::unique_ptr<Primitive> makeQueryKey(const NodeView& node, const ValueTables& result);
 std::unique_ptr<Primitive> makeConv(const NodeView& node, const ValueTables& result);
 std::unique_ptr<Primitive> makePatches(const NodeView& node, const ValueTables& result);
 std::unique_ptr<Primitive> makeEmbedTokens(const NodeView& node, const ValueTables& result);

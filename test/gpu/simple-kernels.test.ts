@@ -191,6 +191,14 @@ function elementwiseCases(): OperatorCase[] {
     mean_rows: single('mean_rows', [numbers({ m: 98, c: 33 })], numbers({ m: 2, c: 33 }), { batch: 2 }),
     channels: single('channels', [numbers({ m: 7, c: 58 })], numbers({ m: 7, c: 29 }), { first: 29, count: 29 }),
     interleave: single('interleave', [numbers(rows), numbers(rows)], numbers({ m: 7, c: 66 })),
+    query_key: single('query_key', [numbers({ m: 80, c: 200 }), numbers({ d: 20 }), numbers({ d: 20 })], numbers({ m: 80, c: 200 }), {
+      ...{ seq: 40, heads: 6, kvHeads: 2, headDim: 20, position: 'rope', ropeBase: 5e5, eps: 1e-6 },
+      ...{ factor: 8, lowFactor: 1, highFactor: 4, originalPositions: 64 },
+    }),
+    query_key_linear: single('query_key', [numbers({ m: 80, c: 200 })], numbers({ m: 80, c: 200 }), {
+      ...{ seq: 40, heads: 6, kvHeads: 2, headDim: 20, position: 'rope', ropeBase: 1e4, eps: 1e-6 },
+      ...{ factor: 4, lowFactor: 1, highFactor: 4, originalPositions: 0 },
+    }),
     relu: single('relu', [numbers(image)], numbers(image)),
     toy: single('hard_swish', [numbers(rows)], numbers(rows)),
     to_panels: single('relayout', [numbers({ m: 9, c: 64 })], numbers({ m: 9, c: 64 }, panels(9, 64))),

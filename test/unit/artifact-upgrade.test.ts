@@ -138,7 +138,7 @@ describe('manifests of version 1', () => {
         expect(now.flops).toBeGreaterThanOrEqual(operator.flops);
       }
       const ratio = endToEndTolerance(upgraded.operators.map(({ program }) => program)).relativeL2 / endToEnd;
-      if (isFp8(words.weight)) expect(ratio > 1 && ratio < 1.25).toBe(true);
+      if (isFp8(words.weight!)) expect(ratio > 1 && ratio < 1.25).toBe(true);
       else expect(ratio).toBeCloseTo(1, 12);
     });
   });

@@ -14,7 +14,7 @@ import { isQuantised, stepsText } from '../../lib/operators/program.js';
 function lowered(model: string, batch: number, weight: string, layers = 1, group?: number) {
   const { format } = parseRequest({ model, batch, seq: 1, weight, layers, ...(group !== undefined && { group }) });
   const policy: Policy = ({ kind }) => (kind === 'dense' ? { weight: format.weight, input: format.activation } : null);
-  return lower(quantiseGraph(modelGraph(model)(batch, 1, layers), policy, format.group), layoutTarget);
+  return lower(quantiseGraph(modelGraph({ model })(batch, 1, layers), policy, format.group), layoutTarget);
 }
 type Operator = ReturnType<typeof lowered>['operators'][number];
 
@@ -259,7 +259,7 @@ describe('requests', () => {
   });
 
   it('refuses a model that it does not know, and names those it builds', () => {
-    expect(() => modelGraph('gpt-2')).toThrow(
+    expect(() => modelGraph({ model: 'gpt-2' })).toThrow(
       expect.objectContaining({ code: 'BAD_ARGUMENT', message: expect.stringMatching(/llama2-70b, bloom-176b/) }),
     );
   });

@@ -536,7 +536,8 @@ type Step =
   | { readonly kind: 'map'; readonly of: string }
   | { readonly kind: 'tokens'; readonly embed: boolean }
   | { readonly kind: 'conv'; readonly depthwise: boolean }
-  | { readonly kind: 'image'; readonly of: (typeof kImageKinds)[number] };
+  | { readonly kind: 'image'; readonly of: (typeof kImageKinds)[number] }
+  | { readonly kind: 'heads'; readonly normed: boolean };
 const kImageKinds = ['max_pool', 'mean_rows', 'channels', 'interleave'] as const;
 const kSums = ['add', 'add_half'];
 /** Of two halves of the channels. */
@@ -572,6 +573,7 @@ const steps = fc.array(
     fc.record({ kind: fc.constant('tokens' as const), embed: fc.boolean() }),
     fc.record({ kind: fc.constant('conv' as const), depthwise: fc.boolean() }),
     fc.record({ kind: fc.constant('image' as const), of: fc.constantFrom(...kImageKinds) }),
+    fc.record({ kind: fc.constant('heads' as const), normed: fc.boolean() }),
   ),
   { minLength: 1, maxLength: 7 },
 );
@@ -656,6 +658,16 @@ function chainOf(m: number, c: number, all: readonly Step[], rounded: readonly b
         if (one.of === 'mean_rows') make(one.of, { batch: 1 }, [at]);
         if (one.of === 'channels' && width > 32) make(one.of, { first: 32, count: width - 32 }, [at]);
         if (one.of === 'interleave') make(one.of, {}, [at, argument(rows(height, width))]);
+        break;
+      }
+      case 'heads': {
+        const heads = width / 32 - 2;
+        if (heads < 1 || !Number.isInteger(heads)) break;
+        const scaling = { factor: 8, lowFactor: 1, highFactor: 4, originalPositions: 64 };
+        make('query_key', { seq: 1, heads, kvHeads: 1, headDim: 32, position: 'rope', ropeBase: 1e4, ...scaling, eps: 1e-5 }, [
+          at,
+          ...(one.normed ? [argument(vector(32)), argument(vector(32))] : []),
+        ]);
         break;
       }
       case 'map':

@@ -245,3 +245,57 @@ describe('attention', () => {
     await expect(run({}, [new Uint8Array(2)])).rejects.toMatchObject({ code: 'WRONG_LENGTH', message: expect.stringContaining('`qkv`') });
   });
 });
+
+describe('queries and keys', () => {
+  it('norm and rotation with scaled frequencies, of samples what they are of the whole', async () => {
+    const [m, seq, heads, kvHeads, headDim] = [12, 6, 3, 1, 16];
+    const axes = [
+      { name: 'm', extent: m },
+      { name: 'c', extent: (heads + 2 * kvHeads) * headDim },
+    ];
+    const gain = { axes: [{ name: 'd', extent: headDim }], type: 'f16' as const };
+    const value = { axes, type: 'f16' as const };
+    const params = {
+      seq,
+      heads,
+      kvHeads,
+      headDim,
+      position: 'rope',
+      ropeBase: 10,
+      factor: 4,
+      lowFactor: 1,
+      highFactor: 3,
+      originalPositions: 8,
+      eps: 1e-3,
+    };
+    const program = nativeProgram({
+      values: [value, gain, gain, value],
+      nodes: [{ kind: 'query_key', params, inputs: [0, 1, 2], outputs: [3] }],
+      inputs: [0, 1, 2],
+      outputs: [3],
+    });
+    const random = new Random(5);
+    const inputs = [random.halves(m * axes[1]!.extent, -3, 3), random.halves(headDim, 0.5, 1.5), random.halves(headDim, 0.5, 1.5)];
+    const output = new Uint8Array(inputs[0]!.length).fill(kPoison);
+    await native().referenceRun({ program, inputs, outputs: [output] });
+    await checkSampled(program, inputs);
+    const [x, ...gains] = inputs.map(halvesOf);
+    halvesOf(output).forEach((found, i) => {
+      const [row, column] = [Math.floor(i / axes[1]!.extent), i % axes[1]!.extent];
+      const [head, d] = [Math.floor(column / headDim), column % headDim];
+      const own = Array.from(x!.slice(i - d, i - d + headDim));
+      const root = Math.sqrt(own.reduce((sum, one) => sum + one * one, 0) / headDim + 1e-3);
+      const normed = own.map((one, c) => (one / root) * gains[head < heads ? 0 : 1]![c]!);
+      const frequency = 10 ** ((-2 * (d % 8)) / headDim);
+      const turns = (8 * frequency) / (2 * Math.PI);
+      const smooth = Math.min(Math.max((turns - 1) / 2, 0), 1);
+      const angle = (row % seq) * ((1 - smooth) * (frequency / 4) + smooth * frequency);
+      const other = d < 8 ? -normed[d + 8]! : normed[d - 8]!;
+      const expected = head >= heads + kvHeads ? own[d]! : normed[d]! * Math.cos(angle) + other * Math.sin(angle);
+      expect(
+        !(Math.abs(found - expected) <= Math.abs(expected) * 2 ** -11 + 2 ** -16),
+        `element ${i}: ${found} instead of ${expected}`,
+      ).toBe(false);
+    });
+  });
+});

@@ -21,6 +21,8 @@ export interface PackOptions {
   readonly k?: number;
   /** Stored order of group or block scales over (n, k / group); null for one scale per row. */
   readonly scaleLayout: readonly LayoutDigit[] | null;
+  /** Scales of a matrix that was quantised before, [n, k / group], numbers that float16 holds; default: they follow from the weights. */
+  readonly scales?: Float32Array | undefined;
 }
 
 /** Bytes of the two tensors of a packed matrix. */
@@ -165,7 +167,8 @@ function* packing(matrix: Float32Array, format: WeightFormatOf, options: PackOpt
       const weights = matrix.subarray(row * k + first, row * k + first + group);
       let divisor = 1;
       if (record.scale) {
-        const code = scaleCodeOf(format, weights);
+        const given = options.scales?.[(row * k + first) / group];
+        const code = given === undefined ? scaleCodeOf(format, weights) : floatToHalf(given);
         const index = storage.scaleIndex(row, first / group);
         if (record.scale.type === 'e8m0') scale[index] = code;
         else scaleView.setUint16(2 * index, code, true);

@@ -6,11 +6,18 @@
 import { listNames } from '../../artifact/checks.js';
 import { LadderError } from '../../errors.js';
 import type { Model } from '../../models/index.js';
-import { type ConvolutionSource, kBatchNormEps, kNormParts, type Source, sourceNames } from '../../models/source.js';
-import type { Safetensors } from './safetensors.js';
+import { type ConvolutionSource, kBatchNormEps, kNormParts, type Part, type Source, sourceNames } from '../../models/source.js';
+import type { ScaledMatrix, WeightFile } from './safetensors.js';
 
 /** A model that says where its parameters lie. */
 export type PublishedModel = Model & { readonly source: NonNullable<Model['source']> };
+
+/** Which decoder layers of a file are meant. */
+export interface LayerRange {
+  readonly layers: number;
+  /** The first one's number in the file; absent: they are the first that are there. */
+  readonly first?: number | undefined;
+}
 
 /** The parameters of a model in a file. */
 export class PublishedWeights {
@@ -19,23 +26,33 @@ export class PublishedWeights {
 
   /**
    * @param tensors names of the model's parameters
-   * @throws LadderError `MISSING_PARAMETER` with all names that the file lacks, `UNKNOWN_INPUT` with those that a network has no use for
+   * @throws LadderError `MISSING_PARAMETER` with all names that the file lacks, `UNKNOWN_INPUT` with those of the network or the layers
+   *   that the model has no use for, `BAD_PARAMS` where several tensors may be meant
    */
   constructor(
-    private readonly file: Safetensors,
-    path: string,
+    private readonly file: WeightFile,
     private readonly model: PublishedModel,
     tensors: readonly string[],
-    layers: number,
+    range: LayerRange,
   ) {
-    this.nameOf = model.kind === 'layer' ? layerNames(file, path, layers) : (name) => (file.shapes.has(name) ? name : undefined);
+    const { name: path, shapes } = file;
     const names = tensors.map((tensor) => sourceNames(model.source(tensor)));
     const wanted = names.flatMap((one) => one.wanted);
+    const places = model.kind === 'layer' ? layerPlaces(file, wanted, range) : null;
+    this.nameOf = (name) => {
+      const own = places ? places.nameOf(name) : name;
+      return shapes.has(own) ? own : undefined;
+    };
     const missing = [...new Set(wanted)].filter((name) => this.nameOf(name) === undefined);
     if (missing.length > 0) throw new LadderError('MISSING_PARAMETER', `${path} has no ${listNames(missing)}`, { path, tensors: missing });
-    if (model.kind === 'layer') return;
-    const known = new Set([...wanted, ...names.flatMap((one) => one.unused)]);
-    const odd = [...file.shapes.keys()].filter((name) => !known.has(name));
+    const used = new Set(wanted.map((name) => this.nameOf(name)));
+    const unused = new Set(names.flatMap((one) => one.unused));
+    const odd = [...shapes.keys()].filter((name) => {
+      if (used.has(name)) return false;
+      if (!places) return !unused.has(name);
+      const rest = places.restOf(name);
+      return rest !== null && model.unused?.includes(rest) !== true;
+    });
     if (odd.length > 0)
       throw new LadderError('UNKNOWN_INPUT', `${path} holds ${listNames(odd)}, which ${model.id} has no parameter for`, {
         path,
@@ -44,10 +61,10 @@ export class PublishedWeights {
   }
 
   /** The numbers of one of our tensors. @throws LadderError `WRONG_LENGTH` naming a tensor of another shape; what reading throws */
-  async read(tensor: string, shape: readonly number[]): Promise<Float32Array> {
+  async read(tensor: string, shape: readonly number[]): Promise<Float32Array | ScaledMatrix> {
     const source = this.model.source(tensor);
     if ('tensor' in source) return this.matrix(source.tensor, shape);
-    if ('stack' in source) return this.stack(tensor, source.stack, shape);
+    if ('stack' in source) return this.stack(source.stack, shape);
     return this.convolution(source, shape);
   }
 
@@ -56,32 +73,29 @@ export class PublishedWeights {
     const [found, theirs] = this.found(name);
     const own = [...found];
     while (own.length > shape.length && own[0] === 1) own.shift();
-    if (own[0] !== shape[0] || product(own) !== product(shape))
-      throw new LadderError('WRONG_LENGTH', `${theirs} has shape [${found.join(', ')}] where [${shape.join(', ')}] is expected`, {
-        name: theirs,
-      });
-    return this.file.read(theirs);
+    if (own[0] !== shape[0] || product(own) !== product(shape)) throw wrongShape(theirs, found, shape);
+    const values = await this.file.read(theirs);
+    if (values instanceof Float32Array) return values;
+    throw new LadderError('UNSUPPORTED', `${theirs} is quantised; ${this.model.id} is packed from floating-point numbers`, {
+      name: theirs,
+    });
   }
 
-  private async stack(tensor: string, names: readonly string[], shape: readonly number[]): Promise<Float32Array> {
-    const width = shape.at(-1)!;
-    const parts: Float32Array[] = [];
-    for (const name of names) {
+  /** Tensors one below the other; in codes where all are. */
+  private async stack(list: readonly Part[], shape: readonly number[]): Promise<Float32Array | ScaledMatrix> {
+    const parts: (Float32Array | ScaledMatrix)[] = [];
+    for (const { name, rows } of list) {
+      const wanted = [rows, ...shape.slice(1)];
       const [found, own] = this.found(name);
-      if (found.at(-1) !== width)
-        throw new LadderError('WRONG_LENGTH', `${own} has shape [${found.join(', ')}] where rows of ${width} are expected`, { name: own });
+      if (found.join() !== wanted.join()) throw wrongShape(own, found, wanted);
       parts.push(await this.file.read(own));
     }
-    const total = parts.reduce((sum, { length }) => sum + length, 0);
-    if (total !== product(shape))
-      throw new LadderError('WRONG_LENGTH', `${names.join(' + ')} hold ${total} weights where ${tensor} has ${product(shape)}`, { tensor });
-    const rows = new Float32Array(total);
-    let at = 0;
-    for (const part of parts) {
-      rows.set(part, at);
-      at += part.length;
-    }
-    return rows;
+    const scaled = parts.filter((part): part is ScaledMatrix => !(part instanceof Float32Array));
+    if (scaled.length === 0) return joined(parts as Float32Array[]);
+    const odd = list[parts.findIndex((part) => part instanceof Float32Array)];
+    if (odd)
+      throw new LadderError('UNSUPPORTED', `${odd.name} is not quantised though others that are stored with it are`, { name: odd.name });
+    return { values: joined(scaled.map(({ values }) => values)), scales: joined(scaled.map(({ scales }) => scales)) };
   }
 
   private async convolution(
@@ -127,25 +141,78 @@ function channelsLast(weights: Float32Array, [n = 1, channels = 1, ...kernel]: r
   return rows;
 }
 
+/** Where decoder layers lie in a file. */
+interface LayerPlaces {
+  /** A tensor's name in the file, from one that begins with `<word>.<i>.`, i from 0. */
+  nameOf(name: string): string;
+  /** Behind the layer's own words, for tensors of the layers that are meant; else null. */
+  restOf(name: string): string | null;
+}
+
 /**
- * Names of decoder layers in a file: `layers.<i>.…` is the i-th of those that are there, whatever stands before.
- * @throws LadderError `MISSING_PARAMETER` where there are fewer layers than are to be built
+ * Finds decoder layers, whatever stands before their `<word>.<number>.`.
+ * @param wanted names that begin with `<word>.<i>.`
+ * @throws LadderError `MISSING_PARAMETER` where layers are not there, `BAD_PARAMS` where they stand behind several prefixes
  */
-function layerNames(file: Safetensors, path: string, wanted: number): (name: string) => string | undefined {
-  const names = [...file.shapes.keys()];
-  const found = new Set(names.flatMap((name) => /(?:^|\.)layers\.(\d+)\./.exec(name)?.[1] ?? []).map(Number));
-  const layers = [...found].sort((a, b) => a - b);
-  if (layers.length < wanted)
+function layerPlaces({ name: path, shapes }: WeightFile, wanted: readonly string[], { layers, first }: LayerRange): LayerPlaces {
+  const example = wanted[0]!;
+  const word = example.slice(0, example.indexOf('.'));
+  const pattern = new RegExp(`^(.*?\\.)?${word}\\.(\\d+)\\.(.+)$`);
+  const rests = new Set(wanted.map((name) => pattern.exec(name)![3]));
+  const all = [...shapes.keys()].flatMap((name) => {
+    const [, prefix = '', number, rest] = pattern.exec(name) ?? [];
+    return number === undefined ? [] : [{ prefix, number: Number(number), rest }];
+  });
+  const known = all.filter(({ rest }) => rests.has(rest));
+  const there = [...new Set(known.map(({ number }) => number))].sort((a, b) => a - b);
+  const numbers = first === undefined ? there.slice(0, layers) : Array.from({ length: layers }, (_, i) => first + i);
+  const absent = numbers.find((number) => !there.includes(number));
+  if (absent !== undefined)
     throw new LadderError(
       'MISSING_PARAMETER',
-      `${path} holds ${layers.length} decoder layers (names such as model.layers.0.self_attn.q_proj.weight) where ${wanted} are to be built`,
+      `${path} has no decoder layer ${absent}, whose tensors would be called ${word}.${absent}.…`,
+      {
+        path,
+      },
+    );
+  if (numbers.length < layers)
+    throw new LadderError(
+      'MISSING_PARAMETER',
+      `${path} holds ${there.length} decoder layers (names such as ${example}, after any prefix) where ${layers} are to be built`,
       { path },
     );
-  return (name) => {
-    const [, layer, rest] = /^layers\.(\d+)\.(.+)$/.exec(name) ?? [];
-    const own = `layers.${layers[Number(layer)]!}.${rest!}`;
-    return names.find((candidate) => candidate === own || candidate.endsWith(`.${own}`));
+  const [prefix = '', ...others] = new Set(known.flatMap((one) => (numbers.includes(one.number) ? [one.prefix] : [])));
+  if (others.length > 0)
+    throw new LadderError(
+      'BAD_PARAMS',
+      `${path} holds the layers more than once, as ${[prefix, ...others].map((one) => `${one}${word}.${numbers[0]}.…`).join(' and ')}`,
+      { path },
+    );
+  return {
+    nameOf(name) {
+      const [, , number, rest] = pattern.exec(name)!;
+      return `${prefix}${word}.${numbers[Number(number)]}.${rest}`;
+    },
+    restOf(name) {
+      const [, own = '', number, rest] = pattern.exec(name) ?? [];
+      return rest !== undefined && own === prefix && numbers.includes(Number(number)) ? rest : null;
+    },
   };
+}
+
+function wrongShape(name: string, found: readonly number[], wanted: readonly number[]): LadderError {
+  return new LadderError('WRONG_LENGTH', `${name} has shape [${found.join(', ')}] where [${wanted.join(', ')}] is expected`, { name });
+}
+
+function joined(parts: readonly Float32Array[]): Float32Array {
+  if (parts.length === 1) return parts[0]!;
+  const all = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
 }
 
 function product(extents: readonly number[]): number {

@@ -11,12 +11,12 @@ import { describeValue, throwIfAborted, type TaskOptions } from '../../run/optio
 import type { CheckpointDesign } from '../design.js';
 import { floatToHalf } from '../../formats/codes.js';
 import { type Group, kPlainFormat } from '../../formats/index.js';
-import { type Model, models } from '../../models/index.js';
+import { findModel, type Model, models } from '../../models/index.js';
 import type { LoweredTensor } from '../graph/lower.js';
 import { rowMajor } from '../../operators/layout.js';
 import { isQuantised, lastAxis, scaleAxes, type Value } from '../../operators/program.js';
 import { type PackedWeights, packMatrixInSlices, type PackOptions } from './pack.js';
-import { Safetensors } from './safetensors.js';
+import { Safetensors, type ScaledMatrix, type WeightFile } from './safetensors.js';
 import { type PublishedModel, PublishedWeights } from './source.js';
 
 /**
@@ -25,24 +25,40 @@ import { type PublishedModel, PublishedWeights } from './source.js';
  */
 export type FloatSource = (name: string, shape: readonly number[]) => Float32Array | Promise<Float32Array>;
 
+/** The same, of which matrices may be in codes already. */
+type ParameterSource = (name: string, shape: readonly number[]) => MaybePromise<Float32Array | ScaledMatrix>;
+type MaybePromise<T> = T | Promise<T>;
+
 /**
  * Packs float parameters into graph.params of the checkpoint's folder. `source` is asked for one at a time.
  * @returns SHA-256 of graph.params
  * @throws LadderError `WRONG_TYPE`, `WRONG_LENGTH`, `BAD_ARGUMENT` for weights that the format cannot hold, `IO`, `ABORTED`; what `source` throws
  */
-export async function packFloats(source: FloatSource, design: CheckpointDesign, folder: string, task: TaskOptions = {}): Promise<string> {
+export async function packFloats(
+  source: ParameterSource,
+  design: CheckpointDesign,
+  folder: string,
+  task: TaskOptions = {},
+): Promise<string> {
   const path = join(folder, 'graph.params');
   await refuseSpecial(path);
   return writeParams(path, [...paramsOf(design, source, task)]);
 }
 
 /**
- * The same from the safetensors file `path`: decoder layers, taken in ascending order, or a whole network.
+ * The same from public weights: a safetensors file with decoder layers, taken in ascending order, or a whole network; or an opened folder.
+ * @param first number of the first layer in the folder
  * @throws LadderError also `UNSUPPORTED` for a model without public names or with static scales of activations, `MISSING_PARAMETER`, `UNKNOWN_INPUT`, `BAD_PARAMS` for a
  *   damaged file
  */
-export async function packSafetensors(path: string, design: CheckpointDesign, folder: string, task: TaskOptions = {}): Promise<string> {
-  const model = models.get(design.request.model);
+export async function packPublished(
+  from: string | (() => WeightFile),
+  design: CheckpointDesign,
+  folder: string,
+  task: TaskOptions = {},
+  first?: number,
+): Promise<string> {
+  const model = findModel(design.request)!;
   if (!isPublished(model)) {
     const known = models
       .all()
@@ -59,9 +75,9 @@ export async function packSafetensors(path: string, design: CheckpointDesign, fo
       { name: calibrated.name },
     );
   const tensors = design.model.tensors.filter(({ role }) => role !== 'input' && role !== 'scale').map(({ name }) => name);
-  const file = new Safetensors(path);
+  const file = typeof from === 'string' ? new Safetensors(from) : from();
   try {
-    const weights = new PublishedWeights(file, path, model, tensors, design.request.layers);
+    const weights = new PublishedWeights(file, model, tensors, { layers: design.request.layers, first });
     return await packFloats((name, shape) => weights.read(name, shape), design, folder, task);
   } finally {
     file.close();
@@ -82,13 +98,17 @@ export function packOptionsOf(value: Value): readonly [format: string, options: 
 }
 
 /** One input of writeParams per parameter; a matrix and its scales are packed together, when the first of them is written. */
-function* paramsOf({ model }: CheckpointDesign, source: FloatSource, { signal, onProgress }: TaskOptions): Generator<ParamInput> {
+function* paramsOf({ model }: CheckpointDesign, source: ParameterSource, { signal, onProgress }: TaskOptions): Generator<ParamInput> {
   const parameters = model.tensors.filter(({ role }) => role !== 'input');
   const weightOf = (scale: LoweredTensor): LoweredTensor => parameters.find(({ name }) => name === scale.name.replace(/scale$/, 'weight'))!;
-  const read = async ({ name }: LoweredTensor, shape: readonly number[]): Promise<Float32Array> => {
+  const read = async (
+    { name }: LoweredTensor,
+    shape: readonly number[],
+  ): Promise<ScaledMatrix | { values: Float32Array; scales?: never }> => {
     throwIfAborted(signal);
     onProgress?.({ phase: 'pack', fraction: parameters.findIndex((one) => one.name === name) / parameters.length, detail: name });
-    const values = await source(name, shape);
+    const found = await source(name, shape);
+    const values = found instanceof Float32Array || found === null || typeof found !== 'object' ? found : found.values;
     if (!(values instanceof Float32Array))
       throw new LadderError('WRONG_TYPE', `expected a Float32Array for \`${name}\` but received ${describeValue(values)}`, { name });
     const elements = shape.reduce((product, extent) => product * extent, 1);
@@ -98,22 +118,23 @@ function* paramsOf({ model }: CheckpointDesign, source: FloatSource, { signal, o
         `expected [${shape.join(', ')}], ${elements} values, for \`${name}\` but received ${values.length}`,
         { name },
       );
-    return values;
+    return found instanceof Float32Array ? { values } : found;
   };
   let latest: { name: string; packed: PackedWeights } | null = null;
   const matrixOf = async (weight: LoweredTensor): Promise<PackedWeights> => {
     if (latest?.name !== weight.name) {
       const { axes } = weight.value;
-      const values = await read(
+      const { values, scales } = await read(
         weight,
         axes.map(({ extent }) => extent),
       );
-      latest = { name: weight.name, packed: await packMatrixInSlices(values, ...packOptionsOf(weight.value), signal) };
+      const [format, options] = packOptionsOf(weight.value);
+      latest = { name: weight.name, packed: await packMatrixInSlices(values, format, { ...options, scales }, signal) };
     }
     return latest.packed;
   };
   const vectorOf = async (tensor: LoweredTensor): Promise<Uint8Array> => {
-    const values = await read(tensor, tensor.shape);
+    const { values } = await read(tensor, tensor.shape);
     if (tensor.role === 'calibration') return scalesOf(tensor.name, values);
     const halves = Uint16Array.from(values, floatToHalf);
     const odd = halves.findIndex((code) => (code & 0x7c00) === 0x7c00);

@@ -429,6 +429,42 @@ const kImageTexts: Readonly<Record<string, NumberText>> = {
   interleave: (_, at) => `(a1 % 2 == 0 ? ${at(0, ['a0', 'a1 / 2'])} : ${at(1, ['a0', 'a1 / 2'])})`,
 };
 
+/** What stands before attention: lib/operators/query-key.ts. Norms in FP32, angles in FP64. */
+const kHeadTexts: Readonly<Record<string, NumberText>> = {
+  query_key({ node, inputs }, at) {
+    const { seq, heads, kvHeads, headDim, position, ropeBase, factor, lowFactor, highFactor, originalPositions, eps } = node.params;
+    const [dim, half, queries] = [Number(headDim), Number(headDim) / 2, Number(heads)];
+    const normed = inputs.length > 1;
+    const plain = at(0, ['a0', 'first + c']);
+    return `[&]() -> float {
+    const int64_t head = a1 / ${dim}, d = a1 % ${dim}, first = a1 - d;
+    if (head >= ${queries + Number(kvHeads)}) return ${at(0, ['a0', 'a1'])};${
+      normed
+        ? `
+    float squares = 0.0f;
+    for (int64_t c = 0; c < ${dim}; ++c) squares = fmaf(${plain}, ${plain}, squares);
+    const float inverse = rsqrtf(squares / ${dim}.0f + ${floatLiteral(Number(eps))});
+    const auto value = [&](int64_t c) { return ${plain} * inverse * (head < ${queries} ? ${at(1, ['c'])} : ${at(2, ['c'])}); };`
+        : `
+    const auto value = [&](int64_t c) { return ${plain}; };`
+    }${
+      position === 'none'
+        ? `
+    return value(d);`
+        : `
+    const int64_t pair = d % ${half};
+    const double plain = exp2(-2.0 * pair / ${dim} * ${doubleLiteral(Math.log2(Number(ropeBase)))});
+    const double turns = plain * ${doubleLiteral(Number(originalPositions) / (2 * Math.PI))};
+    const double smooth = fmin(fmax((turns - ${doubleLiteral(Number(lowFactor))}) / ${doubleLiteral(Number(highFactor) - Number(lowFactor))}, 0.0), 1.0);
+    double sine, cosine;
+    sincos(a0 % ${seq} * ((1.0 - smooth) * plain / ${doubleLiteral(Number(factor))} + smooth * plain), &sine, &cosine);
+    const float low = value(pair), high = value(pair + ${half});
+    return d < ${half} ? low * static_cast<float>(cosine) - high * static_cast<float>(sine) : high * static_cast<float>(cosine) + low * static_cast<float>(sine);`
+    }
+  }()`;
+  },
+};
+
 /** The family of kinds that a text per number of the result describes. */
 function textFamily(id: string, texts: Readonly<Record<string, NumberText>>): Family {
   return defineFamily<SimpleMatch>({
@@ -447,6 +483,18 @@ function textFamily(id: string, texts: Readonly<Record<string, NumberText>>): Fa
 
 const tokens = textFamily('simple/tokens', kTokenTexts);
 const images = textFamily('simple/images', kImageTexts);
+const heads = textFamily('simple/heads', kHeadTexts);
 
 /** One per kind; all elementwise operators share one. */
-export const simpleFamilies: readonly Family[] = [dense, norm, quantise, quantiseByGiven, attention, conv, tokens, images, elementwise];
+export const simpleFamilies: readonly Family[] = [
+  dense,
+  norm,
+  quantise,
+  quantiseByGiven,
+  attention,
+  conv,
+  tokens,
+  images,
+  heads,
+  elementwise,
+];
