@@ -133,9 +133,8 @@ export function readModelConfig(text: string, where: string): ConfiguredLayers {
   return { config, layers, stored };
 }
 
-interface Family {
-  (entries: Entries): { readonly config: ModelConfig; readonly layers: number };
-}
+/** Takes what a layer is made of. */
+type Family = (entries: Entries) => { readonly config: ModelConfig; readonly layers: number };
 
 /** By `model_type`. */
 const kFamilies: ReadonlyMap<string, Family> = new Map<string, Family>([
