@@ -1,9 +1,9 @@
 // Kernels of networks of images on a real GPU against the reference: units of separable convolutions with and without a product before,
-// slices and turns, strides, rows that bands do not divide, FP8, every tuning; pooling with codes and means; as machine code and, forced,
+// slices and turns, strides, rows that bands do not divide, FP8, every tuning; pooling with codes and means; patches and tokens; as machine code and, forced,
 // from compute_80 PTX.
 import { beforeAll, describe, it } from 'vitest';
 import { separable } from '../../lib/compiler/kernels/separable.js';
-import { poolOperators, type Unit, unitOperators } from '../fixtures/images.js';
+import { poolOperators, tokenOperators, type Unit, unitOperators } from '../fixtures/images.js';
 import { storedProgram } from '../fixtures/programs.js';
 import { missingForOperators, type OperatorCase, verifyOperators } from './operator-checkpoint.js';
 
@@ -28,6 +28,9 @@ const pools = [
   ...poolOperators(2, 12, 64, 'int4'),
   ...poolOperators(2, 12, 64, 'mxfp8_e5m2'),
 ].map((operator, i): OperatorCase => ({ name: `pool_${i}`, operator }));
+const tokens = [...tokenOperators(3, 48, 16), ...tokenOperators(1, 40, 8)].map(
+  (operator, i): OperatorCase => ({ name: `tokens_${i}`, operator }),
+);
 
 let missing: string | null = null;
 beforeAll(async () => {
@@ -46,8 +49,8 @@ describe('kernels of images', { timeout: 900_000 }, () => {
       ['compute_80'],
     );
   });
-  it.for(['sm_90a', 'compute_80'])('pooling and means, %s', async (target, { skip }) => {
+  it.for(['sm_90a', 'compute_80'])('pooling, means, patches and tokens, %s', async (target, { skip }) => {
     if (missing) skip(missing);
-    await verifyOperators(pools, [target]);
+    await verifyOperators([...pools, ...tokens], [target]);
   });
 });

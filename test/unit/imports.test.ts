@@ -53,7 +53,7 @@ const trees: readonly Tree[] = [
   {
     folder: 'native/kernels',
     sources: /\.cuh$/,
-    layers: [['simple'], ['attention', 'conv', 'matmul', 'norm'], ['formats'], ['core']],
+    layers: [['simple'], ['attention', 'conv', 'tokens', 'matmul', 'norm'], ['formats'], ['core']],
     read: includesOf,
     resolve: (from, to) => [to, normalize(join(dirname(from), to))],
   },

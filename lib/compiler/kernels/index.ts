@@ -20,6 +20,7 @@ import { wide } from './matmul/wide.js';
 import { maxPool, meanRows } from './pool.js';
 import { separable } from './separable.js';
 import { simpleFamilies } from './simple/index.js';
+import { tokens } from './tokens.js';
 
 /** Families in the order in which they are asked. */
 class RankedFamilies {
@@ -35,6 +36,7 @@ class RankedFamilies {
     depthwise,
     maxPool,
     meanRows,
+    tokens,
     attentionRows,
     attention,
     flash,
