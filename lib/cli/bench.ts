@@ -22,7 +22,7 @@ import { formatMs, formatRate, inWords, renderTable } from '../table.js';
 import { endBench, planReproduction, reproducibleSettings, reproducibleSystems, tuneFirst, type FinishedBench } from './bench-end.js';
 import { exitCodes, type CliIo, type Command } from './command.js';
 import { addTimingOptions, perLayer, timingOf, type TimingOptions } from './run.js';
-import { positiveNumber, progressTo } from './shared.js';
+import { addShardOption, positiveNumber, progressTo, shareOf, type Shard } from './shared.js';
 
 interface BenchCliOptions extends TimingOptions {
   readonly device: string;
@@ -39,6 +39,7 @@ interface BenchCliOptions extends TimingOptions {
   readonly force_tune?: boolean;
   readonly forceTune?: boolean;
   readonly figures: boolean;
+  readonly shard?: Shard;
   readonly json?: boolean;
 }
 
@@ -175,8 +176,10 @@ async function buildModules(cases: readonly BenchCase[], device: DeviceInfo, io:
  * @returns gives both back
  * @throws LadderError `BUSY`, `IO`
  */
-function lockFor(device: DeviceInfo, resultsRoot: string, io: CliIo): () => void {
-  const releaseFolder = acquireLock(join(resultsRoot, '.bench.lock'), `the folder of records ${resultsRoot}`);
+function lockFor(device: DeviceInfo, resultsRoot: string, shard: Shard | undefined, io: CliIo): () => void {
+  // Shards measure different cases, and may share a folder.
+  const part = shard === undefined ? '' : `-${shard.index}-of-${shard.count}`;
+  const releaseFolder = acquireLock(join(resultsRoot, `.bench${part}.lock`), `the folder of records ${resultsRoot}`);
   try {
     const path = join(tmpdir(), `ladder-${device.uuid ?? device.kind}.lock`);
     const releaseDevice = acquireLock(path, `${device.name} (${device.id})`);
@@ -204,15 +207,18 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
     systems: options.reproduceSystems,
     settings: options.reproduceSettings,
   });
+  if (reproduce && options.shard !== undefined)
+    throw new LadderError('BAD_ARGUMENT', 'expected --reproduce or --shard but received both: the other systems are measured as a whole');
   const device = selectDevice(options.device);
   const defaults = readCases(device.kind);
   const timing = timingFor(defaults.timing, options);
   checkRunOptions({ ...timing, device: options.device });
-  const chosen = await chooseCheckpoints(names, options.checkpoints, defaults.checkpoints, io);
+  const chosen = shareOf(await chooseCheckpoints(names, options.checkpoints, defaults.checkpoints, io), options.shard);
   const cases = chosen.map((found): BenchCase => ({ ...found, deviceId: device.id, timing, verify: options.verify ?? defaults.verify }));
   const resultsRoot = resolve(options.results);
-  const figures = options.figures && (await canDraw(io));
-  const release = lockFor(device, resultsRoot, io);
+  // A part is no comparison: `ladder plot` draws all parts' records.
+  const figures = options.figures && options.shard === undefined && (await canDraw(io));
+  const release = lockFor(device, resultsRoot, options.shard, io);
   try {
     await benchLocked({ cases, device, timing, resultsRoot, forceTune, reproduce, reproduction, figures }, options, io);
   } finally {
@@ -341,6 +347,6 @@ export const benchCommand: Command = {
       .option('--force-tune', 'the same')
       .option('--no-figures', 'leave out the comparison, Figure 8 and the report')
       .option('--json', 'machine-readable records');
-    addTimingOptions(command).action((names: string[], options: BenchCliOptions) => bench(names, options, io));
+    addTimingOptions(addShardOption(command)).action((names: string[], options: BenchCliOptions) => bench(names, options, io));
   },
 };

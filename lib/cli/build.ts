@@ -47,7 +47,7 @@ function requested(
   const together = (what: string): LadderError => new LadderError('BAD_ARGUMENT', what);
   if ((model === undefined) === (config === undefined)) throw together('expected a model, a folder, or `--config` with a config.json');
   const words = { batch, seq, layers, weight, act, group, format, seed, mask };
-  const path = config ?? (isOwnModel(model!) ? model! : undefined);
+  const path = config ?? (model !== 'figure8' && isOwnModel(model!) ? model! : undefined);
   if (path === undefined) {
     if (layer !== undefined) throw together(`\`--layer\` is of a model's folder, which ${model!} is not`);
     if (model === 'figure8') return { requests: figure8Requests() };

@@ -104,6 +104,34 @@ export function positiveNumber(text: string): number {
   return number;
 }
 
+/** One share of a list of work: the `index`th (from 1) of `count`. */
+export interface Shard {
+  readonly index: number;
+  readonly count: number;
+}
+
+/** Reads `i/n` of the command line. @throws InvalidArgumentError */
+export function shardOf(text: string): Shard {
+  const [, index, count] = (/^([0-9]{1,6})\/([0-9]{1,6})$/.exec(text) ?? []).map(Number);
+  if (index === undefined || count === undefined || index < 1 || index > count)
+    throw new InvalidArgumentError(`expected i/n with i from 1 to n, e.g. 1/4, but received ${JSON.stringify(text)}`);
+  return { index, count };
+}
+
+/** The list's part of a shard, dealt out in turn: all parts together are the list, and none share anything. */
+export function shareOf<T>(list: readonly T[], shard: Shard | undefined): readonly T[] {
+  return shard === undefined ? list : list.filter((_, i) => i % shard.count === shard.index - 1);
+}
+
+/** `--shard`, of commands whose work a queue's job array may share out. */
+export function addShardOption(command: Program): Program {
+  return command.option(
+    '--shard <i/n>',
+    'only this part of them, dealt out in turn: for job arrays, e.g. $((SLURM_ARRAY_TASK_ID + 1))/$SLURM_ARRAY_TASK_COUNT',
+    shardOf,
+  );
+}
+
 /** Reads non-negative milliseconds of the command line. @throws InvalidArgumentError, to which commander adds the option */
 export function milliseconds(text: string): number {
   if (!/^[0-9]+(\.[0-9]+)?$/.test(text)) throw new InvalidArgumentError(`expected milliseconds but received ${JSON.stringify(text)}`);

@@ -2,20 +2,21 @@
 import { tuneCheckpoint } from '../compiler/tune/tuner.js';
 import { resolveCheckpoint } from '../run/package.js';
 import type { Command } from './command.js';
-import { exampleCheckpoint, wholeNumber } from './shared.js';
+import { addShardOption, exampleCheckpoint, shareOf, type Shard, wholeNumber } from './shared.js';
 import { formatMs, renderTable } from '../table.js';
 
 export const tuneCommand: Command = {
   register(program, io) {
-    program
+    const command = program
       .command('tune')
       .description("search the kernels' parameters on this GPU; interrupt and run again to go on")
       .argument('<checkpoint...>', `folders, or names below checkpoints/, e.g. '${exampleCheckpoint()}'`)
       .option('--device <ordinal>', 'CUDA device', wholeNumber, 0)
       .option('--candidates <n>', 'tunings tried per operator', wholeNumber, 12)
-      .option('--json', 'machine-readable result')
-      .action(async (checkpoints: readonly string[], options: { device: number; candidates: number; json?: boolean }) => {
-        for (const checkpoint of checkpoints) {
+      .option('--json', 'machine-readable result');
+    addShardOption(command).action(
+      async (checkpoints: readonly string[], options: { device: number; candidates: number; json?: boolean; shard?: Shard }) => {
+        for (const checkpoint of shareOf(checkpoints, options.shard)) {
           const tuned = await tuneCheckpoint(resolveCheckpoint(checkpoint), {
             deviceOrdinal: options.device,
             candidates: options.candidates,
@@ -48,6 +49,7 @@ export const tuneCommand: Command = {
             ),
           );
         }
-      });
+      },
+    );
   },
 };

@@ -35,10 +35,9 @@ export function drawIntensity(entries: readonly Entry[], id: string, caption: st
   }));
   if (points.length === 0) return null;
   const bandwidth = Math.max(...points.map(({ ceilingBytesPerSecond }) => ceilingBytesPerSecond));
-  const roofs = points
-    .flatMap(({ ceilingFlopsPerSecond: roof }) => (roof === null ? [] : [roof]))
-    .sort((a, b) => b - a)
-    .reduce<number[]>((kept, roof) => (roof * kSameRoof < (kept.at(-1) ?? Infinity) ? [...kept, roof] : kept), []);
+  const roofs: number[] = [];
+  for (const { ceilingFlopsPerSecond: roof } of [...points].sort((p, q) => (q.ceilingFlopsPerSecond ?? 0) - (p.ceilingFlopsPerSecond ?? 0)))
+    if (roof !== null && roof * kSameRoof < (roofs.at(-1) ?? Infinity)) roofs.push(roof);
   const [xs, ys] = [
     decades(points.map(({ intensity }) => intensity)),
     decades([...points.map(({ flopsPerSecond }) => flopsPerSecond), ...roofs]),

@@ -29,7 +29,7 @@ const kWithoutEffect = new Set(
   max_position_embeddings attention_dropout hidden_dropout dropout pretraining_tp slow_but_exact return_dict output_hidden_states
   output_attentions torchscript chunk_size_feed_forward problem_type id2label label2id finetuning_task task_specific_params prefix
   max_window_layers seq_length offset_alibi attention_softmax_in_fp32 masked_softmax_fusion bias_dropout_fusion skip_bias_add
-  skip_bias_add_qkv unk_token_id n_inner auto_map rope_type`
+  skip_bias_add_qkv`
     .split(/\s+/)
     .filter((word) => word !== ''),
 );
@@ -45,7 +45,16 @@ const kNeutral: Readonly<Record<string, readonly unknown[]>> = {
   partial_rotary_factor: [1, null],
   apply_residual_connection_post_layernorm: [false],
   pruned_heads: [null],
+  n_inner: [null],
 };
+
+/** The same of quantization_config: how codes were found, and how others run them. Zero points are read from the weights. */
+const kQuantisedWithoutEffect = new Set(
+  `desc_act damp_percent true_sequential static_groups model_seqlen dataset block_name_to_quantize tokenizer use_cuda_fp16 batch_size
+  module_name_preceding_first_block cache_block_outputs pad_token_id modules_in_block_to_quantize use_exllama exllama_config
+  disable_exllama max_input_length backend meta model_name_or_path model_file_base_name quantizer zero_point do_fuse modules_to_fuse
+  fuse_max_seq_len modules_to_not_convert ignored_layers lm_head`.split(/\s+/),
+);
 
 /** Takes entries out of a config, so that what is left over is seen. */
 class Entries {
@@ -61,6 +70,10 @@ class Entries {
   take(name: string, absent?: unknown): unknown {
     this.left.delete(name);
     return this.json[name] ?? absent;
+  }
+
+  has(name: string): boolean {
+    return Object.hasOwn(this.json, name);
   }
 
   number(names: string | readonly string[], absent?: number): number {
@@ -100,9 +113,9 @@ class Entries {
   }
 
   /** @throws LadderError `UNSUPPORTED` naming the first entry that nothing here knows */
-  finish(): void {
+  finish(withoutEffect: ReadonlySet<string> = kWithoutEffect): void {
     for (const [name, value] of this.left) {
-      if (kWithoutEffect.has(name) || kNeutral[name]?.includes(value)) continue;
+      if (withoutEffect.has(name) || kNeutral[name]?.includes(value)) continue;
       throw this.unsupported(name, value);
     }
   }
@@ -133,9 +146,8 @@ export function readModelConfig(text: string, where: string): ConfiguredLayers {
   return { config, layers, stored };
 }
 
-interface Family {
-  (entries: Entries): { readonly config: ModelConfig; readonly layers: number };
-}
+/** Takes what a layer is made of. */
+type Family = (entries: Entries) => { readonly config: ModelConfig; readonly layers: number };
 
 /** By `model_type`. */
 const kFamilies: ReadonlyMap<string, Family> = new Map<string, Family>([
@@ -143,10 +155,18 @@ const kFamilies: ReadonlyMap<string, Family> = new Map<string, Family>([
     'llama',
     (entries) => {
       const bias = entries.flag('attention_bias', false);
-      return llamaLike(entries, { qkvBias: bias, outputBias: bias, mlpBias: entries.flag('mlp_bias', false) });
+      return llamaLike(entries, { qkvBias: bias, outputBias: bias, mlpBias: entries.flag('mlp_bias', false), manyKeys: true });
     },
   ],
-  ['mistral', (entries) => llamaLike(entries, {})],
+  [
+    'mistral',
+    (entries) => {
+      // Unsaid, it is 4096.
+      const window = entries.take('sliding_window', entries.has('sliding_window') ? null : 4096);
+      if (window !== null) throw entries.unsupported('sliding_window', window);
+      return llamaLike(entries, {});
+    },
+  ],
   [
     'qwen2',
     (entries) => {
@@ -187,14 +207,16 @@ interface LlamaOptions {
   readonly outputBias?: boolean;
   readonly mlpBias?: boolean;
   readonly headNorm?: boolean;
+  /** Unsaid, there are as many key heads as query heads; absent: it is said. */
+  readonly manyKeys?: boolean;
   /** Default of transformers; absent: hidden_size / num_attention_heads. */
   readonly headDim?: number;
 }
 
-function llamaLike(entries: Entries, { headDim: usualDim, ...options }: LlamaOptions): ReturnType<Family> {
+function llamaLike(entries: Entries, { headDim: usualDim, manyKeys, ...options }: LlamaOptions): ReturnType<Family> {
   const hidden = entries.whole('hidden_size');
   const heads = entries.whole('num_attention_heads');
-  const kvHeads = entries.whole('num_key_value_heads', heads);
+  const kvHeads = entries.whole('num_key_value_heads', manyKeys ? heads : undefined);
   if (heads % kvHeads !== 0) throw entries.bad('num_key_value_heads', `a divisor of ${heads}`, kvHeads);
   const activation = entries.take('hidden_act', 'silu');
   if (activation !== 'silu') throw entries.unsupported('hidden_act', activation);
@@ -257,26 +279,32 @@ function storedQuantisation(entries: Entries): StoredQuantisation | null {
   const must = (name: string, value: unknown, ...allowed: readonly unknown[]): void => {
     if (!allowed.includes(value)) throw own.unsupported(name, value);
   };
-  switch (method) {
-    case 'gptq':
-      must('bits', own.take('bits'), 4);
-      // Order of the columns by activation: files say it in g_idx, which is checked.
-      must('sym', own.take('sym', true), true);
-      must('group_size', own.take('group_size'), 128, 64);
-      must('checkpoint_format', own.take('checkpoint_format', 'gptq'), 'gptq');
-      return { method, weight: 'int4', group: Number((given as Record<string, unknown>)['group_size']) };
-    case 'awq': {
-      must('bits', own.take('bits', own.take('w_bit')), 4);
-      must('version', String(own.take('version', 'gemm')).toLowerCase(), 'gemm');
-      const group = own.take('group_size', own.take('q_group_size'));
-      must('group_size', group, 128, 64);
-      return { method, weight: 'int4', group: Number(group) };
+  const found = ((): StoredQuantisation => {
+    switch (method) {
+      case 'gptq': {
+        must('bits', own.take('bits'), 4);
+        must('sym', own.take('sym', true), true);
+        must('checkpoint_format', own.take('checkpoint_format', 'gptq'), 'gptq');
+        const group = own.take('group_size');
+        must('group_size', group, 64, 128);
+        return { method, weight: 'int4', group: Number(group) };
+      }
+      case 'awq': {
+        must('bits', own.take('bits', own.take('w_bit')), 4);
+        must('version', String(own.take('version', 'gemm')).toLowerCase(), 'gemm');
+        const group = own.take('group_size', own.take('q_group_size'));
+        must('group_size', group, 64, 128);
+        return { method, weight: 'int4', group: Number(group) };
+      }
+      case 'fp8':
+        must('weight_block_size', own.take('weight_block_size', null), null);
+        must('fmt', own.take('fmt', 'e4m3'), 'e4m3');
+        must('activation_scheme', own.take('activation_scheme', 'dynamic'), 'dynamic');
+        return { method, weight: 'fp8_e4m3', group: -1 };
+      default:
+        throw own.unsupported('quant_method', method, '; gptq, awq and fp8 are taken over, other models need their floating-point weights');
     }
-    case 'fp8':
-      must('weight_block_size', own.take('weight_block_size', null), null);
-      must('fmt', own.take('fmt', 'e4m3'), 'e4m3');
-      return { method, weight: 'fp8_e4m3', group: -1 };
-    default:
-      throw own.unsupported('quant_method', method, '; gptq, awq and fp8 are taken over, other models need their floating-point weights');
-  }
+  })();
+  own.finish(kQuantisedWithoutEffect);
+  return found;
 }

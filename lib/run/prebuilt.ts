@@ -195,7 +195,7 @@ export class Prebuilt implements AsyncDisposable {
   run(feeds: Feeds, options: InferenceOptions & { readonly as: 'float32' }): Promise<Outputs<Float32Array>>;
   run<O extends Outputs>(feeds: Feeds, options: InferenceOptions & { readonly out: O }): Promise<Outputs & O>;
   run(feeds: Feeds, options?: InferenceOptions): Promise<Outputs>;
-  async run(feeds?: Feeds, options?: InferenceOptions): Promise<Outputs | void> {
+  async run(feeds?: Feeds, options?: InferenceOptions): Promise<unknown> {
     const { executor, plan } = this.use();
     if (feeds === undefined) return executor.run();
     if (typeof feeds !== 'object' || feeds === null)

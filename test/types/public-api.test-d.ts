@@ -336,6 +336,7 @@ expectTypeOf<'float16'>().not.toExtend<WeightFormat>();
 expectTypeOf(buildCheckpoint).toEqualTypeOf<(model: string, options: BuildCheckpointOptions) => Promise<BuildResult>>();
 expectTypeOf<BuildCheckpointOptions>().toExtend<TaskOptions>();
 expectTypeOf<BuildCheckpointOptions['root']>().toEqualTypeOf<string>();
+expectTypeOf<BuildCheckpointOptions['layer']>().toEqualTypeOf<number | undefined>();
 expectTypeOf<'fp8' | 'mxfp8' | WeightFormat>().toExtend<NonNullable<BuildCheckpointOptions['weight']>>();
 expectTypeOf<'fp8' | 'mxfp8' | ActivationFormat>().toExtend<NonNullable<BuildCheckpointOptions['act']>>();
 expectTypeOf<FormatWord<'nf4' | 'fp8_e4m3'>>().toEqualTypeOf<'nf4' | 'fp8_e4m3' | 'fp8'>();

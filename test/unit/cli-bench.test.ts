@@ -126,6 +126,20 @@ describe('ladder bench', () => {
     expect(out).toMatch(/^mixed\/b: failed: IO: .*checkpoint\.json is no regular file/m);
   });
 
+  it('shards share the cases out, at once and in one folder', async () => {
+    const results = join(root, 'shards');
+    const shard = (part: string): ReturnType<typeof ladder> =>
+      ladder('bench', '--checkpoints', checkpoints, '--results', results, '--shard', part, '--json', ...quick);
+    const parts = await Promise.all(['1/2', '2/2'].map(shard));
+    expect(parts.map(({ status }) => status)).toEqual([0, 0]);
+    const names = parts.map(({ out }) => (JSON.parse(out) as BenchRecord[]).map(({ checkpoint }) => checkpoint));
+    expect(names.map(({ length }) => length)).toEqual([2, 2]);
+    expect(names.flat().sort()).toEqual(built.map(({ folder }) => basename(folder)).sort());
+    expect(readRecords(results)).toHaveLength(4);
+    for (const wrong of ['0/2', '3/2', '1', 'a/b'])
+      expect(await shard(wrong)).toMatchObject({ status: 2, err: expect.stringContaining('expected i/n') as string });
+  });
+
   it('takes more samples than its cases ask for, and the paper’s rule instead', async () => {
     const results = join(root, 'asked');
     const bench = (...more: string[]): ReturnType<typeof ladder> =>

@@ -13,7 +13,13 @@ import { tuningKey } from '../../lib/compiler/tune/tuned.js';
 import { planVariants } from '../../lib/compiler/tune/variants.js';
 
 /** A parameter of the families that have something to tune, by how they begin. */
-const kTuned = { 'matmul/rows': 'kWarps', 'matmul/': 'stages', 'attention/rows': 'warps', 'conv/depthwise': 'run', 'conv/separable': 'warps' };
+const kTuned = {
+  'matmul/rows': 'kWarps',
+  'matmul/': 'stages',
+  'attention/rows': 'warps',
+  'conv/depthwise': 'run',
+  'conv/separable': 'warps',
+};
 
 describe("the tuner's variants", () => {
   it.each(figure8Requests().map((request) => [checkpointPlace(request), request] as const))(

@@ -129,6 +129,8 @@ const llama3 = kConfigs['Llama 3']!;
 describe('config.json', () => {
   it.each<[string, Json, string]>([
     ['a sliding window', { ...kConfigs['Mistral'], sliding_window: 4096 }, 'sliding_window'],
+    ['the sliding window that Mistral has unsaid', { ...kConfigs['Mistral'], sliding_window: undefined }, 'sliding_window'],
+    ['code of its own', { ...llama3, auto_map: {} }, 'auto_map'],
     ['a sliding window of Qwen2', { ...kConfigs['Qwen2'], use_sliding_window: true }, 'use_sliding_window'],
     ['layers of several types', { ...kConfigs['Qwen3'], layer_types: ['full_attention', 'sliding_attention'] }, 'layer_types'],
     ['another family', { ...llama3, model_type: 'gemma2' }, 'model_type'],
@@ -142,6 +144,8 @@ describe('config.json', () => {
     ['bitsandbytes', { ...llama3, quantization_config: { quant_method: 'bitsandbytes', load_in_4bit: true } }, 'bitsandbytes'],
     ['3 bits', { ...llama3, quantization_config: { quant_method: 'gptq', bits: 3, group_size: 128 } }, 'bits'],
     ['asymmetric GPTQ', { ...llama3, quantization_config: { quant_method: 'gptq', bits: 4, group_size: 128, sym: false } }, 'sym'],
+    ['static FP8', { ...llama3, quantization_config: { quant_method: 'fp8', activation_scheme: 'static' } }, 'activation_scheme'],
+    ['GPTQ by module', { ...llama3, quantization_config: { quant_method: 'gptq', bits: 4, group_size: 128, dynamic: {} } }, 'dynamic'],
     ['FP8 in blocks', { ...llama3, quantization_config: { quant_method: 'fp8', weight_block_size: [128, 128] } }, 'weight_block_size'],
   ])('with %s is refused by name', (_, config, entry) => {
     expect(() => readModelConfig(JSON.stringify(config), 'config.json')).toThrow(
