@@ -27,6 +27,7 @@ export const maxPool = definePrimitive({
   id: 'max_pool',
   params: poolParams,
   anchor: false,
+  rereads: true,
   operands: [{ role: 'x' }],
   infer(given, [x]) {
     const { batch, height, width, kernel, padding } = given;

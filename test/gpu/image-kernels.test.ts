@@ -1,9 +1,9 @@
 // Kernels of networks of images on a real GPU against the reference: units of separable convolutions with and without a product before,
-// slices and turns, strides, rows that bands do not divide, FP8, every tuning; pooling with codes and means; patches and tokens; as machine code and, forced,
-// from compute_80 PTX.
+// slices and turns, strides, rows that bands do not divide, FP8, every tuning; pooling, alone and in stems, with codes and means; patches and
+// tokens; as machine code and, forced, from compute_80 PTX.
 import { beforeAll, describe, it } from 'vitest';
 import { separable } from '../../lib/compiler/kernels/separable.js';
-import { poolOperators, tokenOperators, type Unit, unitOperators } from '../fixtures/images.js';
+import { poolOperators, stemOperators, tokenOperators, type Unit, unitOperators } from '../fixtures/images.js';
 import { storedProgram } from '../fixtures/programs.js';
 import { missingForOperators, type OperatorCase, verifyOperators } from './operator-checkpoint.js';
 
@@ -27,6 +27,10 @@ const pools = [
   ...poolOperators(2, 11, 24, 'fp8_e5m2'),
   ...poolOperators(2, 12, 64, 'int4'),
   ...poolOperators(2, 12, 64, 'mxfp8_e5m2'),
+  ...stemOperators(3, 64, 7, 64),
+  ...stemOperators(2, 32, 3, 24),
+  ...stemOperators(1, 224, 7, 64, 'int4'),
+  ...stemOperators(2, 224, 3, 24, 'fp8_e5m2'),
 ].map((operator, i): OperatorCase => ({ name: `pool_${i}`, operator }));
 const tokens = [...tokenOperators(3, 48, 16), ...tokenOperators(1, 40, 8)].map(
   (operator, i): OperatorCase => ({ name: `tokens_${i}`, operator }),

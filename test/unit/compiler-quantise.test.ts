@@ -7,6 +7,7 @@ import { type Policy, quantiseGraph } from '../../lib/compiler/graph/quantise.js
 import { parseRequest } from '../../lib/compiler/request.js';
 import { layoutTarget } from '../../lib/compiler/targets.js';
 import { models } from '../../lib/models/index.js';
+import { checkProgram } from '../../lib/operators/check.js';
 import { GraphBuilder } from '../../lib/operators/graph.js';
 import { isQuantised, stepsText } from '../../lib/operators/program.js';
 
@@ -44,6 +45,28 @@ describe('quantisation per node', () => {
     const [, a, b, , c] = model.operators;
     expect(b!.inputs.slice(0, 2)).toEqual(a!.inputs.slice(0, 2));
     expect(c!.inputs[0]).not.toBe(a!.inputs[0]);
+  });
+
+  it('is the last step of the operator that makes a value, which has two results where both are read', () => {
+    const policy: Policy = ({ kind }) => (kind === 'dense' ? { weight: 'int4', input: 'int4', inputScale: 'tensor' } : null);
+    const { model, steps } = lowered(
+      (g, x) => {
+        const block = g.node('relu', 'block', [g.node('add', 'sum', [g.dense('last', x, 256, true), x])]);
+        return [g.node('add', 'next_sum', [g.dense('next', g.node('relu', 'mid', [g.dense('first', block, 64, true)]), 256, true), block])];
+      },
+      policy,
+      64,
+    );
+    expect(steps).toEqual(['quantise', 'dense, add, add, relu, quantise', 'dense, add, relu, quantise', 'dense, add, add']);
+    const [, block, first, next] = model.operators;
+    expect(block!.outputs.map(({ name, dtype, shape }) => [name, dtype, shape])).toEqual([
+      ['ladder_dense_last', 'float16', [64, 256]],
+      ['ladder_dense_last_1', 'int8', [64, 256]],
+      ['ladder_dense_last_1_scale', 'float32', [1]],
+    ]);
+    expect(first!.inputs.slice(0, 2)).toEqual(['ladder_dense_last_1', 'ladder_dense_last_1_scale']);
+    expect(next!.inputs).toContain('ladder_dense_last');
+    for (const { program } of model.operators) checkProgram(program);
   });
 
   it("is the model's own where its record says so", () => {

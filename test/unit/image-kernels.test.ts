@@ -4,12 +4,13 @@ import { describe, expect, it } from 'vitest';
 import { Refusal } from '../../lib/compiler/kernels/family.js';
 import { maxPool, meanRows } from '../../lib/compiler/kernels/pool.js';
 import { separable } from '../../lib/compiler/kernels/separable.js';
+import { tile } from '../../lib/compiler/kernels/matmul/tile.js';
 import { select } from '../../lib/compiler/kernels/index.js';
 import { buildTargets, layoutTarget } from '../../lib/compiler/targets.js';
 import { checkProgram } from '../../lib/operators/check.js';
 import { checkLayout } from '../../lib/operators/layout.js';
 import { stepsText } from '../../lib/operators/program.js';
-import { poolOperators, type Unit, unitOperators } from '../fixtures/images.js';
+import { poolOperators, stemOperators, type Unit, unitOperators } from '../fixtures/images.js';
 import { compileKernels, hasNvcc } from '../fixtures/nvcc.js';
 import { storedProgram } from '../fixtures/programs.js';
 
@@ -71,13 +72,26 @@ describe('pooling', () => {
   });
 });
 
+describe('stems', () => {
+  it('pool what they make, and quantise it, where a tile has the two rows of a window', () => {
+    const steps = (image: number, format?: string) =>
+      stemOperators(2, image, 7, 64, format).map((program) => [select(program, layoutTarget)!.family, stepsText(program)]);
+    expect(steps(224, 'int4')).toEqual([[tile, 'patches, conv, add, relu, max_pool, quantise']]);
+    expect(steps(32)).toEqual([[tile, 'patches, conv, add, relu, max_pool']]);
+    // Rows of 8 results: four of them are a tile.
+    expect(steps(16).map(([family]) => family)).toEqual([tile, maxPool]);
+    const grid = (batch: number): number => storedProgram(stemOperators(batch, 224, 7, 64)[0]!).plan('f').launches[0]!.grid[0];
+    expect([grid(1), grid(128)]).toEqual([56, 256]);
+  });
+});
+
 if (!hasNvcc) console.log('skipped: compiling kernels needs nvcc');
 
 describe.skipIf(!hasNvcc)('compiled', () => {
   it.each(buildTargets.filter(({ capability }) => capability !== null))('for $id, without spills', { timeout: 300_000 }, (target) => {
     const programs = [unit, { ...unit, weight: 'fp8_e4m3' }, { ...unit, expand: false, turns: false }]
       .flatMap((given) => unitOperators(given))
-      .concat(poolOperators(2, 12, 64, 'int4'), poolOperators(2, 12, 64));
+      .concat(poolOperators(2, 12, 64, 'int4'), poolOperators(2, 12, 64), stemOperators(2, 64, 7, 64, 'int4'), stemOperators(2, 64, 3, 24));
     const plans = programs.map((program, i) => storedProgram(program).plan(`f${i}`, {}, null, target));
     const { status, log, spills } = compileKernels(plans, target.gencode);
     expect([status, log.match(/warning/)]).toEqual([0, null]);

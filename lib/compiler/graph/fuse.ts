@@ -126,7 +126,7 @@ class Fusion {
 /**
  * Some nodes of a graph as a program of their own. Its inputs: what the anchor reads (the source of the steps before it standing
  * for its first operand), then what the others read, in order. Values between nodes are real numbers where the graph's are
- * float16, except on the way to an anchor, whose operands kernels round; a quantisation takes them as they are.
+ * float16, except on the way to what reads them several times, such as an anchor: kernels round them; a quantisation takes them as they are.
  */
 export function extract(
   graph: Graph,
@@ -174,8 +174,10 @@ export function extract(
 function edge(graph: Graph, value: number, nodes: readonly number[]): Value {
   const { axes, type } = graph.values[value]!;
   if (isQuantised(type)) return { axes, type };
-  const isRounded = nodes
-    .map((node) => graph.nodes[node]!)
-    .some(({ kind, inputs }) => operators.get(kind).anchor && inputs.includes(value));
+  const isRounded = nodes.some((node) => {
+    const { kind, inputs } = graph.nodes[node]!;
+    const { anchor, rereads = anchor } = operators.get(kind);
+    return rereads && inputs.includes(value);
+  });
   return { axes, type: isRounded ? 'f16' : 'f32' };
 }

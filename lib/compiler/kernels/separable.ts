@@ -8,7 +8,11 @@ import { type ConvParameters, convolvedSize } from '../../operators/conv.js';
 import { expressionText, inputsOf } from '../../operators/expression.js';
 import { operators } from '../../operators/index.js';
 import { isQuantised, type Layout, type Node, type Program, tensorPositions } from '../../operators/program.js';
+<<<<<<< HEAD
+import { layoutTarget, type Target } from '../targets.js';
+=======
 import type { Target } from '../targets.js';
+>>>>>>> main
 import { defineFamily, kOtherKind, Refusal, type Storage } from './family.js';
 import { withStorage } from './matmul/layouts.js';
 import { kSharedLimitBytes } from './matmul/template.js';
@@ -220,6 +224,26 @@ interface SeparableTuning {
   readonly blocksN: number;
 }
 
+/** Results along a row that a thread may compute at once. */
+const kRuns: readonly number[] = [1, 2, 4];
+
+/** The depthwise convolution of a block: runs of results, and how long it takes, in cycles, where its threads have them in turn. */
+function depthwiseOf({ conv, channels: [, middle] }: SeparableMatch, { rows, warps }: SeparableTuning) {
+  const fours = Math.ceil(middle / 4);
+  const [, width] = convolvedSize(conv);
+  const all = kRuns.map((run) => {
+    const runs = rows * Math.ceil(width / run);
+    // Numbers loaded for a run, and products.
+    const instructions = 36 * ((run - 1) * conv.stride + 3) + 40 * run;
+    return {
+      run,
+      latency: Math.ceil(runs / Math.floor((32 * warps) / fours)) * instructions * 2,
+      work: (runs * fours * instructions) / 128,
+    };
+  });
+  return all.reduce((best, one) => (one.latency < best.latency ? one : best));
+}
+
 /** What of a block follows from its tuning. */
 function sizesOf({ conv, expand, channels }: SeparableMatch, { rows, blocksM }: SeparableTuning) {
   const [input, middle] = channels;
@@ -243,14 +267,33 @@ const kResident = 2;
 /** Shared memory of a multiprocessor that runs code for sm_80. */
 const kPortableSharedBytes = 163 * 1024;
 
-/** How long a tuning takes, in no unit: rounds of blocks, each of pixels and a start. */
+/**
+ * How long a tuning takes, in cycles as they are guessed: a multiprocessor's blocks by turns, each with its latencies, or the sum of
+ * their instructions, whichever is more.
+ */
 function costOf(match: SeparableMatch, tuning: SeparableTuning): number {
+  const { channels, expand } = match;
+  const { warps, blocksM, blocksN } = tuning;
+  const [input, middle, output] = channels;
   const { pixels, places, blocks, sharedBytes } = sizesOf(match, tuning);
-  const resident = Math.min((kResident * 8) / tuning.warps, Math.floor(kSharedLimitBytes / (sharedBytes + 1024)));
+  const product = (m: number, k: number, n: number): readonly [latency: number, work: number] => {
+    const tasks = Math.ceil(m / (16 * blocksM)) * Math.ceil(n / (8 * blocksN));
+    const steps = Math.ceil(k / 32);
+    const perStep = Math.max(4 * (2 * blocksM + blocksN), 3 * blocksM * blocksN);
+    return [Math.ceil(tasks / warps) * (60 + steps * (10 + 26 * blocksM * blocksN)), tasks * steps * perStep];
+  };
+  const copies = (pixels * input) / 4;
+  const depth = depthwiseOf(match, tuning);
+  const parts: readonly (readonly [latency: number, work: number])[] = [
+    [2000 + (8 * copies) / (32 * warps), copies / 5],
+    ...(expand ? [product(pixels, input, middle)] : []),
+    [200 + depth.latency, depth.work],
+    product(places, middle, output),
+  ];
+  const [latency, work] = [0, 1].map((part) => parts.reduce((sum, one) => sum + one[part as 0 | 1], 0)) as [number, number];
+  const resident = Math.max(1, Math.min((kResident * 8) / warps, Math.floor(kSharedLimitBytes / (sharedBytes + 1024))));
   const perProcessor = Math.ceil(blocks / kProcessors);
-  const kStart = 40;
-  const work = (match.expand ? pixels : 0) + 2 * places + kStart;
-  return perProcessor * work + (perProcessor > resident ? 0 : kStart / resident);
+  return Math.max(Math.ceil(perProcessor / resident) * latency, perProcessor * work + latency);
 }
 
 /** Tunings that fit, the best first. */
@@ -267,14 +310,7 @@ function candidates(match: SeparableMatch, { capability }: Target): readonly Sep
         ]
       : [],
   );
-  // Each warp has something to do, and no more than that where there is little.
-  const idle = ({ blocksM, blocksN, warps, rows }: SeparableTuning): number => {
-    const tasks = Math.ceil((rows * convolvedSize(match.conv)[1]) / (16 * blocksM)) * Math.ceil(match.channels[2] / (8 * blocksN));
-    return (Math.ceil(tasks / warps) * warps * blocksM * blocksN) / (warps === 16 ? 1.5 : 1);
-  };
-  return all
-    .filter((tuning) => sizesOf(match, tuning).sharedBytes <= limit)
-    .sort((a, b) => costOf(match, a) - costOf(match, b) || idle(a) - idle(b));
+  return all.filter((tuning) => sizesOf(match, tuning).sharedBytes <= limit).sort((a, b) => costOf(match, a) - costOf(match, b));
 }
 
 const kMemberTypes: readonly (readonly [member: string, type: string])[] = [
@@ -293,14 +329,18 @@ const kMemberTypes: readonly (readonly [member: string, type: string])[] = [
 ];
 
 function plan(match: SeparableMatch, name: string, given: Tuning, target: Target): KernelPlan {
-  const all = candidates(match, target);
+  const fitting = candidates(match, target);
+  const all = candidates(match, layoutTarget);
   const tuning = { ...all[0]!, ...given };
-  if (!all.some((one) => JSON.stringify(one) === JSON.stringify(tuning)))
+  const isSame = (one: SeparableTuning): boolean => JSON.stringify(one) === JSON.stringify(tuning);
+  if (!all.some(isSame))
     throw new LadderError('BAD_ARGUMENT', `expected one of ${JSON.stringify(all)} for the tuning but received ${JSON.stringify(tuning)}`);
+  // What was found on a GPU with more shared memory may not fit here.
+  const chosen = fitting.find(isSame) ?? fitting[0]!;
   const { conv, format, expand, x, other, channels, steps, results, operands } = match;
-  const { blocks, sharedBytes } = sizesOf(match, tuning);
+  const { blocks, sharedBytes } = sizesOf(match, chosen);
   const [down, across] = convolvedSize(conv);
-  const threads = tuning.warps * 32;
+  const threads = chosen.warps * 32;
   const own = kMemberTypes.filter(([member]) => operands[member]);
   const made = resultMembers(results);
   const members = [...own, ...made];
@@ -315,11 +355,11 @@ function plan(match: SeparableMatch, name: string, given: Tuning, target: Target
   static constexpr bool kExpand = ${expand};
   static constexpr int kXPitch = ${x.pitch}, kXFirst = ${x.first}, kIn = ${channels[0]}, kMid = ${channels[1]}, kOut = ${channels[2]};
   static constexpr int kPlace = ${other?.place ?? -1}, kOtherPitch = ${other?.pitch ?? 0}, kOtherFirst = ${other?.first ?? 0};
-  static constexpr int kRows = ${tuning.rows}, kWarps = ${tuning.warps}, kMBlocks = ${tuning.blocksM}, kNBlocks = ${tuning.blocksN};
+  static constexpr int kRows = ${chosen.rows}, kWarps = ${chosen.warps}, kMBlocks = ${chosen.blocksM}, kNBlocks = ${chosen.blocksN}, kRun = ${depthwiseOf(match, chosen).run};
   ${resultsText(results)}
 ${step('first', steps[0])}${step('middle', steps[1])}${step('last', steps[2])}};
 static_assert(ladder::Separable<${config}>::kBlocks == ${blocks} && ladder::Separable<${config}>::kSharedBytes == ${sharedBytes});
-extern "C" __global__ void __launch_bounds__(${threads}, ${(kResident * 8) / tuning.warps}) ${name}(${members.map(([member, type]) => `${type} ${member}`).join(', ')}) {
+extern "C" __global__ void __launch_bounds__(${threads}, ${(kResident * 8) / chosen.warps}) ${name}(${members.map(([member, type]) => `${type} ${member}`).join(', ')}) {
   ladder::SeparableArguments p{};
 ${own.map(([member]) => `  p.${member} = ${member};\n`).join('')}${made.map(([member]) => `  p.result.${member} = ${member};\n`).join('')}  ladder::separableConvolution<${config}>(p);
 }

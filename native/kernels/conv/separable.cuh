@@ -20,7 +20,7 @@
 // C: kWeight (kFp16, kFp8E5m2, kFp8E4m3), kImages, kHeight, kWidth, kOutHeight, kOutWidth, kStride, kExpand, kXPitch, kXFirst, kIn, kMid, kOut,
 // kPlace (−1: alone), kOtherPitch, kOtherFirst, first(), middle(), last(), and what formats/results.cuh asks for (float16 or codes by one
 // scale); tuning: kRows, kWarps, kMBlocks, kNBlocks (of 16 and 8, of a
-// warp's sums). Padding 1. Channels are even. Architectures: sm_80 and up. Tests: test/gpu/image-kernels.test.ts.
+// warp's sums), kRun (results of a thread along a row). Padding 1. Channels are even. Architectures: sm_80 and up. Tests: test/gpu/image-kernels.test.ts.
 #pragma once
 #include "core/copy_async.cuh"
 #include "formats/results.cuh"
@@ -67,7 +67,7 @@ struct Separable {
   const int image, firstRow, top;
 
   __device__ static void run(const SeparableArguments& p) {
-    extern __shared__ __align__(128) uint8_t shared[];
+    extern __shared__ __align__(1024) uint8_t shared[];
     const int image = blockIdx.x / kBands, firstRow = blockIdx.x % kBands * C::kRows;
     Separable{p, sharedAddress(shared), image, firstRow, firstRow * C::kStride - 1}.compute();
   }
@@ -75,9 +75,14 @@ struct Separable {
  private:
   __device__ __forceinline__ void compute() const {
     constexpr int kWeightBytes = kFp8 ? 1 : 2;
-    if constexpr (C::kExpand) bringNear(p.expand, (C::kMid + 7) / 8 * steps(C::kIn) * 256 * kWeightBytes);
+    if constexpr (C::kExpand) {
+      bringNear(p.expand, (C::kMid + 7) / 8 * steps(C::kIn) * 256 * kWeightBytes);
+      bringNear(p.expandBias, C::kMid * 2);
+    }
     bringNear(p.depth, C::kMid * 18);
+    bringNear(p.depthBias, C::kMid * 2);
     bringNear(p.project, (C::kOut + 7) / 8 * steps(C::kMid) * 256 * kWeightBytes);
+    bringNear(p.projectBias, C::kOut * 2);
     launchDependents();
     waitForPrerequisites();
     copyPixels();
@@ -101,7 +106,7 @@ struct Separable {
 
   // ---- Memory -------------------------------------------------------------------------------------------------------------
 
-  /// To the L1 cache.
+  /// A sector of each line to the L1 cache, all of it to L2.
   __device__ __forceinline__ static void bringNear(const void* from, int bytes) {
     for (int at = threadIdx.x * 128; at < bytes; at += kThreads * 128) {
       uint32_t unused;
@@ -162,34 +167,43 @@ struct Separable {
   // ---- Products -------------------------------------------------------------------------------------------------------------
 
   /// Two neighbouring results' scales and biases.
-  struct Terms { float2 scale, bias; };
-  __device__ __forceinline__ static Terms termsOf(const __half* scale, const __half* bias, const float* xScale, int n) {
-    Terms terms{make_float2(1.0f, 1.0f), __half22float2(*reinterpret_cast<const __half2*>(bias + n))};
-    if constexpr (kFp8) {
-      terms.scale = __half22float2(*reinterpret_cast<const __half2*>(scale + n));
-      terms.scale.x *= *xScale, terms.scale.y *= *xScale;
-    }
+  struct Terms { __half2 scale, bias; };
+  __device__ __forceinline__ static Terms termsOf(const __half* scale, const __half* bias, int n) {
+    Terms terms{};
+    if constexpr (kFp8) terms.scale = *reinterpret_cast<const __half2*>(scale + n);
+    terms.bias = *reinterpret_cast<const __half2*>(bias + n);
     return terms;
   }
+  __device__ __forceinline__ static float2 resultsOf(const float* sums, const Terms& terms, float xScale) {
+    const float2 bias = __half22float2(terms.bias);
+    if constexpr (!kFp8) return make_float2(sums[0] + bias.x, sums[1] + bias.y);
+    const float2 scale = __half22float2(terms.scale);
+    return make_float2(sums[0] * (scale.x * xScale) + bias.x, sums[1] * (scale.y * xScale) + bias.y);
+  }
 
-  /// m, to shared memory.
+  /// m, to shared memory, and zeros past its last channel where that is in four of them.
   struct Expanded {
+    static constexpr int kColumns = (C::kMid + 3) / 4 * 4;
     const SeparableArguments& p;
     const uint32_t to;
-    __device__ __forceinline__ Terms terms(int n) const { return termsOf(p.expandScale, p.expandBias, p.xScale, n); }
+    __device__ __forceinline__ Terms terms(int n) const { return termsOf(p.expandScale, p.expandBias, n); }
+    __device__ __forceinline__ float xScale() const { return kFp8 ? *p.xScale : 1.0f; }
     __device__ __forceinline__ uint32_t ahead(int, int) const { return 0; }
     __device__ __forceinline__ void finish(int row, int n, float2 value, uint32_t) const {
-      storeWord(to + at(row, n * 2, pitch(C::kMid)), bits(__floats2half2_rn(C::first(value.x), C::first(value.y))));
+      const bool exists = n < C::kMid;
+      storeWord(to + at(row, n * 2, pitch(C::kMid)), exists ? bits(__floats2half2_rn(C::first(value.x), C::first(value.y))) : 0);
     }
   };
 
   /// The results, to rows from `first` on, of which there are `rows`.
   struct Projected {
+    static constexpr int kColumns = C::kOut;
     const SeparableArguments& p;
     const int first, rows;
     /// Of the results' scale.
     const float inverse;
-    __device__ __forceinline__ Terms terms(int n) const { return termsOf(p.projectScale, p.projectBias, p.midScale, n); }
+    __device__ __forceinline__ Terms terms(int n) const { return termsOf(p.projectScale, p.projectBias, n); }
+    __device__ __forceinline__ float xScale() const { return kFp8 ? *p.midScale : 1.0f; }
     __device__ __forceinline__ uint32_t ahead(int row, int n) const {
       if (C::kPlace < 0 || row >= rows) return 0;
       return *reinterpret_cast<const uint32_t*>(p.other + static_cast<int64_t>(first + row) * C::kOtherPitch + C::kOtherFirst + n);
@@ -224,7 +238,7 @@ struct Separable {
     const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     for (int task = threadIdx.x / 32; task < kGroupsM * kGroupsN; task += C::kWarps) {
       const int firstRow = task % kGroupsM * (16 * C::kMBlocks) + g, firstBlock = task / kGroupsM * C::kNBlocks;
-      Terms terms[C::kNBlocks];
+      Terms terms[C::kNBlocks] = {};
       uint32_t ahead[C::kMBlocks][2][C::kNBlocks];
 #pragma unroll
       for (int j = 0; j < C::kNBlocks; ++j) {
@@ -235,7 +249,7 @@ struct Separable {
         for (int i = 0; i < 2 * C::kMBlocks; ++i) ahead[i / 2][i % 2][j] = finish.ahead(firstRow + i * 8, n);
       }
       float sums[C::kMBlocks][C::kNBlocks][4] = {};
-#pragma unroll
+#pragma unroll 4
       for (int step = 0; step < kSteps; ++step) {
         uint4 b[C::kNBlocks];
 #pragma unroll
@@ -256,18 +270,14 @@ struct Separable {
           }
         }
       }
+      const float xScale = finish.xScale();
 #pragma unroll
       for (int j = 0; j < C::kNBlocks; ++j) {
         const int n = (firstBlock + j) * 8 + t * 2;
-        if (n >= kN) continue;
-        const auto value = [&](float sum, float scale, float bias) { return (kFp8 ? sum * scale : sum) + bias; };
+        if (n >= Finish::kColumns) continue;
 #pragma unroll
-        for (int i = 0; i < 2 * C::kMBlocks; ++i) {
-          const float* const two = sums[i / 2][j] + i % 2 * 2;
-          const float2 pair =
-              make_float2(value(two[0], terms[j].scale.x, terms[j].bias.x), value(two[1], terms[j].scale.y, terms[j].bias.y));
-          finish.finish(firstRow + i * 8, n, pair, ahead[i / 2][i % 2][j]);
-        }
+        for (int i = 0; i < 2 * C::kMBlocks; ++i)
+          finish.finish(firstRow + i * 8, n, resultsOf(sums[i / 2][j] + i % 2 * 2, terms[j], xScale), ahead[i / 2][i % 2][j]);
       }
     }
   }
@@ -284,58 +294,77 @@ struct Separable {
 
   // ---- Depthwise ------------------------------------------------------------------------------------------------------------
 
-  /// Results along a row that a thread computes at once.
-  static constexpr int kRun = 4;
-
-  /// d of all places; zeros past its channels. A thread keeps two channels, and their nine weights.
+  /// d of all places; zeros past its channels. A thread keeps four channels and their nine weights, and computes kRun results along a row
+  /// at once.
   __device__ __forceinline__ void depthwise() const {
-    constexpr int kPairs = C::kMid / 2, kTeams = kThreads / kPairs, kRuns = (C::kOutWidth + kRun - 1) / kRun;
-    constexpr int kLoads = (kRun - 1) * C::kStride + 3, kPitch = pitch(C::kMid), kPads = steps(C::kMid) * 16 - kPairs;
+    constexpr int kFours = (C::kMid + 3) / 4, kTeams = kThreads / kFours, kRuns = (C::kOutWidth + C::kRun - 1) / C::kRun;
+    constexpr int kLoads = (C::kRun - 1) * C::kStride + 3, kPitch = pitch(C::kMid), kPads = steps(C::kMid) * 8 - kFours;
     static_assert(kTeams > 0);
     const uint32_t from = base + kMAt, to = base + kDAt;
     if constexpr (kPads > 0) {
-      for (int i = threadIdx.x; i < kPlaces * kPads; i += kThreads) storeWord(to + at(i / kPads, (kPairs + i % kPads) * 4, kPitch), 0);
+      for (int i = threadIdx.x; i < kPlaces * kPads; i += kThreads)
+        storeTwo(to + at(i / kPads, (kFours + i % kPads) * 8, kPitch), make_uint2(0, 0));
     }
-    const int pair = threadIdx.x % kPairs, team = threadIdx.x / kPairs;
+    const int four = threadIdx.x % kFours, team = threadIdx.x / kFours;
     if (team >= kTeams) return;
-    float2 taps[9];
+    float taps[9][4], bias[4];
 #pragma unroll
-    for (int tap = 0; tap < 9; ++tap) taps[tap] = __half22float2(reinterpret_cast<const __half2*>(p.depth)[tap * kPairs + pair]);
-    const float2 bias = __half22float2(reinterpret_cast<const __half2*>(p.depthBias)[pair]);
+    for (int tap = 0; tap < 9; ++tap) loadFour(p.depth + tap * C::kMid, four, taps[tap]);
+    loadFour(p.depthBias, four, bias);
     float inverse = 1.0f;
     if constexpr (kFp8) inverse = __frcp_rn(*p.midScale);
     for (int run = team; run < C::kRows * kRuns; run += kTeams) {
-      const int row = run / kRuns, first = run % kRuns * kRun, left = first * C::kStride - 1;
-      float2 sums[kRun];
+      const int row = run / kRuns, first = run % kRuns * C::kRun, left = first * C::kStride - 1;
+      float sums[C::kRun][4];
 #pragma unroll
-      for (int i = 0; i < kRun; ++i) sums[i] = bias;
+      for (int r = 0; r < C::kRun; ++r) {
+#pragma unroll
+        for (int c = 0; c < 4; ++c) sums[r][c] = bias[c];
+      }
 #pragma unroll
       for (int ky = 0; ky < 3; ++ky) {
         const int under = row * C::kStride + ky;
         if (!isInside(under)) continue;
 #pragma unroll
         for (int i = 0; i < kLoads; ++i) {
-          float2 value = make_float2(0.0f, 0.0f);
-          if (static_cast<uint32_t>(left + i) < C::kWidth) {
-            const uint32_t word = loadShared4(from + at(under * C::kWidth + left + i, pair * 4, kPitch));
-            value = __half22float2(*reinterpret_cast<const __half2*>(&word));
-          }
+          if (static_cast<uint32_t>(left + i) >= C::kWidth) continue;
+          const uint2 words = loadShared8(from + at(under * C::kWidth + left + i, four * 8, kPitch));
+          const float2 low = __half22float2(*reinterpret_cast<const __half2*>(&words.x)),
+                       high = __half22float2(*reinterpret_cast<const __half2*>(&words.y));
+          const float values[4] = {low.x, low.y, high.x, high.y};
 #pragma unroll
-          for (int r = 0; r < kRun; ++r) {
+          for (int r = 0; r < C::kRun; ++r) {
             const int kx = i - r * C::kStride;
             if (kx < 0 || kx > 2) continue;
-            sums[r].x = fmaf(value.x, taps[ky * 3 + kx].x, sums[r].x);
-            sums[r].y = fmaf(value.y, taps[ky * 3 + kx].y, sums[r].y);
+#pragma unroll
+            for (int c = 0; c < 4; ++c) sums[r][c] = fmaf(values[c], taps[ky * 3 + kx][c], sums[r][c]);
           }
         }
       }
 #pragma unroll
-      for (int r = 0; r < kRun; ++r) {
+      for (int r = 0; r < C::kRun; ++r) {
         if (first + r >= C::kOutWidth) continue;
-        const float2 result = make_float2(C::middle(sums[r].x), C::middle(sums[r].y));
-        storeWord(to + at(row * C::kOutWidth + first + r, pair * 4, kPitch),
-                  kFp8 ? rounded(result, inverse) : bits(__floats2half2_rn(result.x, result.y)));
+        const auto pair = [&](int c) -> uint32_t {
+          if (four * 4 + c >= C::kMid) return 0;
+          const float2 two = make_float2(C::middle(sums[r][c]), C::middle(sums[r][c + 1]));
+          return kFp8 ? rounded(two, inverse) : bits(__floats2half2_rn(two.x, two.y));
+        };
+        storeTwo(to + at(row * C::kOutWidth + first + r, four * 8, kPitch), make_uint2(pair(0), pair(2)));
       }
+    }
+  }
+
+  __device__ __forceinline__ static void storeTwo(uint32_t address, uint2 words) {
+    asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(address), "r"(words.x), "r"(words.y) : "memory");
+  }
+
+  /// Four channels of a vector, zeros past its end.
+  __device__ __forceinline__ static void loadFour(const __half* from, int four, float (&values)[4]) {
+#pragma unroll
+    for (int c = 0; c < 4; c += 2) {
+      float2 two = make_float2(0.0f, 0.0f);
+      if (four * 4 + c < C::kMid) two = __half22float2(*reinterpret_cast<const __half2*>(from + four * 4 + c));
+      values[c] = two.x, values[c + 1] = two.y;
     }
   }
 };

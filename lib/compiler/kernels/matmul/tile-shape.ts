@@ -154,7 +154,8 @@ export function matchTile(whole: Program, before = 0): TileMatch | Refusal {
   const { values, inputs, outputs, hints = [] } = program;
   const nodes = program.nodes.slice(before);
   const isOfPlanes = nodes[0]?.kind === 'patches' && nodes[0].params['size'] === 1;
-  const [product, ...after] = isOfPlanes ? nodes.slice(1) : nodes;
+  const isPooled = isOfPlanes && nodes.at(-1)!.kind === 'max_pool';
+  const [product, ...after] = nodes.slice(isOfPlanes ? 1 : 0, isPooled ? -1 : undefined);
   const geometryOf = product && kGeometries[product.kind];
   const output = outputs[0];
   if (!geometryOf || outputs.length !== 1 || output !== nodes.at(-1)!.outputs[0] || hints.length > 0 || !isStraight(program))
@@ -192,7 +193,8 @@ export function matchTile(whole: Program, before = 0): TileMatch | Refusal {
     steps: steps.steps,
     ...results,
   };
-  const stem = isOfPlanes ? stemSizes(shape) : null;
+  const { kernel, stride, padding } = nodes.at(-1)!.params;
+  const stem = isOfPlanes && (!isPooled || [kernel, stride, padding].join() === '3,2,1') ? stemSizes(shape, isPooled) : null;
   if (isOfPlanes && !stem) return new Refusal('x', 'expected rows of pixels: these images are no stem');
   return {
     shape,

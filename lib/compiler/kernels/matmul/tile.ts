@@ -85,7 +85,7 @@ export const tile = defineFamily<TileMatch>({
       `m=${rowsOf(shape)} n=${shape.n} k=${contractedOf(shape)}`,
       ...image,
       `w=${weight} x=${activation}${xScale === 'one' ? ' per tensor' : ''}`,
-      ...(stem ? ['x=planes'] : []),
+      ...(stem ? ['x=planes', ...(stem.pooled ? ['pooled'] : [])] : []),
       ...(after.length > 0 ? [`post=${after.join('+')}`] : []),
       ...resultsKey(shape),
     ].join(' ');
