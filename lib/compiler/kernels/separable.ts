@@ -8,11 +8,7 @@ import { type ConvParameters, convolvedSize } from '../../operators/conv.js';
 import { expressionText, inputsOf } from '../../operators/expression.js';
 import { operators } from '../../operators/index.js';
 import { isQuantised, type Layout, type Node, type Program, tensorPositions } from '../../operators/program.js';
-<<<<<<< HEAD
 import { layoutTarget, type Target } from '../targets.js';
-=======
-import type { Target } from '../targets.js';
->>>>>>> main
 import { defineFamily, kOtherKind, Refusal, type Storage } from './family.js';
 import { withStorage } from './matmul/layouts.js';
 import { kSharedLimitBytes } from './matmul/template.js';
