@@ -63,6 +63,9 @@ export interface Report {
 
 const escapes: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
 
+/** Pixels of the page for a unit of a wide picture, at most: its letters are then as large as the page's. */
+const kLargest = 1.5;
+
 /** Text as HTML. */
 export function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (character) => escapes[character] ?? character);
@@ -72,11 +75,11 @@ const style = `
 :root { color-scheme: light dark; --ink: #1a1a1a; --soft: #4a4a4a; --rule: #e3e3e3; --paper: #fff; --link: #0b57a4; font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --soft: #b0b0b0; --rule: #3a3a3a; --paper: #16181b; --link: #8ab8ff; } }
 body { margin: 2rem 0; padding: 0 clamp(.8rem, 4vw, 2rem); overflow-wrap: anywhere; }
-body > p, nav, figure { max-width: 72rem; }
+body > p, nav { max-width: 72rem; }
 a { color: var(--link); }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 nav ul { columns: 20rem; padding-left: 1.2rem; }
-figure { margin: 1.5rem 0; } figure svg { width: 100%; height: auto; max-width: 60rem; display: block; background: #fff; }
+figure { margin: 1.5rem 0; } figure svg { width: 100%; height: auto; display: block; background: #fff; }
 figcaption, .note { color: var(--soft); font-size: .9rem; max-width: 60rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
@@ -130,7 +133,7 @@ function tableHtml(table: ReportTable): string {
 export function reportHtml(report: Report): string {
   const figures = report.figures.map(
     ({ picture, title, caption, links }) =>
-      `<h2 id="${slugOf(title)}">${escapeHtml(title)}</h2>\n<figure>${picture.toString()}<figcaption>${escapeHtml(caption)} ${links.map(link).join(', ')}</figcaption></figure>`,
+      `<h2 id="${slugOf(title)}">${escapeHtml(title)}</h2>\n<figure style="max-width: max(60rem, ${Math.round(picture.width * kLargest)}px)">${picture.toString()}<figcaption>${escapeHtml(caption)} ${links.map(link).join(', ')}</figcaption></figure>`,
   );
   const contents = [...report.figures, ...report.tables].map(
     ({ title }) => `<li><a href="#${slugOf(title)}">${escapeHtml(title)}</a></li>`,

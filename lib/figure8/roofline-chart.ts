@@ -36,7 +36,8 @@ export function drawRoofline(entries: readonly Entry[], id: string, caption: str
   });
   const labelWidth = Math.max(...bars.map((bar) => textWidth(seriesLabel(bar.system, bar.format), size.label))) + 10;
   const valueWidth = Math.max(...values.map((value) => textWidth(value, size.value))) + 8;
-  const left = labelWidth + 6;
+  const headings = [...groups.keys()].map((heading) => textWidth(heading, size.heading, 'bold'));
+  const left = Math.max(labelWidth + 6, ...headings.map((own) => own + 10));
   const right = width - valueWidth - 6;
   const top = 20;
   const bottom = top + groups.size * headingHeight + bars.length * rowHeight + 3;
