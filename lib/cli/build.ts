@@ -24,6 +24,7 @@ interface BuildOptions {
   readonly layer?: number;
   readonly config?: string;
   readonly weights?: string;
+  readonly calibrate?: string;
   readonly out: string;
   readonly compile: boolean;
   readonly json?: boolean;
@@ -85,6 +86,7 @@ export const buildCommand: Command = {
         '--weights <file>',
         'safetensors file of the decoder layers or the network (torchvision, timm, torchaudio), to quantise and pack into graph.params',
       )
+      .option('--calibrate <file>', 'safetensors file of inputs that decide static scales of activations (default: random ones)')
       .option('--out <folder>', 'where <model>/<name>/ is made', 'checkpoints/Figure8/ladder/checkpoint')
       .option('--no-compile', 'leave model.so to the first use')
       .option('--json', 'machine-readable result')
@@ -98,11 +100,14 @@ export const buildCommand: Command = {
           onProgress,
           signal: io.signal,
           ...(options.weights !== undefined && { weights: resolve(options.weights) }),
+          ...(options.calibrate !== undefined && { calibrate: resolve(options.calibrate) }),
         });
         io.endProgress();
         if (options.json) return io.out(JSON.stringify(results));
-        for (const { folder, compiled } of results)
+        for (const { folder, compiled, warnings } of results) {
+          for (const warning of warnings) io.note(`warning: ${warning}`);
           io.out(compiled ? `${folder}: built` : `${folder}: described; model.so is built on first use (needs nvcc)`);
+        }
       });
   },
 };

@@ -51,6 +51,8 @@ export interface BuildCheckpointOptions
   readonly weights?: string | undefined;
   /** Of a model's folder: number of the first layer that is built. Default 0. */
   readonly layer?: number | undefined;
+  /** safetensors file of inputs, [any number, …], whose largest magnitudes decide static scales of activations; with `weights`. Default: random ones, with a warning. */
+  readonly calibrate?: string | undefined;
   /** false: graph.json and checkpoint.json only; model.so is then built on first use. Default: whether nvcc is there. */
   readonly compile?: boolean | undefined;
 }
@@ -93,6 +95,7 @@ const buildSchema = z.strictObject({
   ...taskShape,
   root: text.min(1, { error: "a folder's path" }),
   weights: text.optional(),
+  calibrate: text.optional(),
   compile: flag.optional(),
   layer: integer(0).optional(),
   batch: whole.default(1),
@@ -121,7 +124,7 @@ const tuneSchema = z.strictObject({
 });
 
 export async function buildCheckpoint(model: string, options: BuildCheckpointOptions): Promise<BuildResult> {
-  const { root, weights, compile, layer, signal, onProgress, ...words } = parseOptions(buildSchema, options);
+  const { root, weights, calibrate, compile, layer, signal, onProgress, ...words } = parseOptions(buildSchema, options);
   const own = isOwnModel(model) ? readOwnModel(model, { layer, layers: words.layers }) : undefined;
   if (layer !== undefined && !own) throw new LadderError('BAD_ARGUMENT', `\`layer\` is of a model's folder, which ${model} is not`);
   if (own && weights !== undefined)
@@ -130,6 +133,7 @@ export async function buildCheckpoint(model: string, options: BuildCheckpointOpt
     root,
     own,
     ...(weights !== undefined && { weights }),
+    ...(calibrate !== undefined && { calibrate }),
     ...(compile !== undefined && { compile }),
     ...(signal && { signal }),
     ...(onProgress && { onProgress: (fraction: number, label: string) => onProgress({ phase: 'build', fraction, detail: label }) }),

@@ -20,6 +20,8 @@ export interface BuildOptions extends EnsureOptions {
   readonly root: string;
   /** safetensors file of decoder layers or a network, packed into graph.params; for one request only. Default: fake weights. */
   readonly weights?: string;
+  /** safetensors file of inputs that decide static scales of activations; with `weights`. Default: random ones, with a warning. */
+  readonly calibrate?: string | undefined;
   /** A model's folder whose layers the one request is for; its weights are packed. */
   readonly own?: OwnModel | undefined;
   /** false: only graph.json and checkpoint.json; model.so follows on first use. Default: build it when nvcc is there. */
@@ -31,6 +33,8 @@ export interface BuildResult {
   /** Whether model.so is there now. */
   readonly compiled: boolean;
   readonly buildMs: number;
+  /** What of the weights is not as good as it could be. */
+  readonly warnings: readonly string[];
 }
 
 /**
@@ -43,9 +47,13 @@ export async function buildCheckpoint(request: CheckpointRequest, options: Build
   return results[0]!;
 }
 
+const kUncalibrated = 'scales of activations come of random inputs: `--calibrate` takes them from real ones';
+
 /** Builds many, whose kernels compile in parallel; the same checkpoint twice is refused. */
 export async function buildCheckpoints(requests: readonly CheckpointRequest[], options: BuildOptions): Promise<readonly BuildResult[]> {
-  const { own, weights } = options;
+  const { own, weights, calibrate } = options;
+  if (calibrate !== undefined && weights === undefined)
+    throw new LadderError('BAD_ARGUMENT', '`calibrate` decides scales of real weights: give `weights` as well');
   if ((weights !== undefined || own) && requests.length !== 1)
     throw new LadderError('BAD_ARGUMENT', '`weights` go into one checkpoint at a time');
   const folders = requests.map((request) => join(options.root, checkpointPlace(request)));
@@ -53,6 +61,7 @@ export async function buildCheckpoints(requests: readonly CheckpointRequest[], o
     throw new LadderError('BAD_ARGUMENT', 'expected requests for different checkpoints: two of them have one name');
   const compile = options.compile ?? (await findNvcc()) !== null;
   const stale: { folder: string; design: CheckpointDesign }[] = [];
+  const warnings: string[][] = requests.map(() => []);
   for (const [i, request] of requests.entries()) {
     throwIfAborted(options.signal);
     const folder = folders[i]!;
@@ -70,8 +79,10 @@ export async function buildCheckpoints(requests: readonly CheckpointRequest[], o
           signal,
           ...(onProgress && { onProgress: ({ fraction, detail }) => onProgress(fraction ?? 0, `packing ${detail ?? ''}`) }),
         },
-        own?.first,
+        { first: own?.first, calibration: options.calibrate },
       );
+      if (options.calibrate === undefined && design.model.tensors.some(({ role }) => role === 'calibration'))
+        warnings[i]!.push(kUncalibrated);
     } else if (existsSync(join(folder, 'graph.params'))) {
       const old = await readManifest(folder);
       if (old) refuseToStrandWeights(folder, old, design);
@@ -81,5 +92,10 @@ export async function buildCheckpoints(requests: readonly CheckpointRequest[], o
     if (compile && built !== design.manifest.build.sources) stale.push({ folder, design });
   }
   const buildMs = stale.length === 0 ? 0 : await buildDesigned(stale, options);
-  return folders.map((folder) => ({ folder, compiled: compile, buildMs: stale.some((item) => item.folder === folder) ? buildMs : 0 }));
+  return folders.map((folder, i) => ({
+    folder,
+    compiled: compile,
+    buildMs: stale.some((item) => item.folder === folder) ? buildMs : 0,
+    warnings: warnings[i]!,
+  }));
 }

@@ -10,7 +10,7 @@ import { LadderError } from '../errors.js';
 import { formatLabel, type Group } from '../formats/index.js';
 import { findModel, type Model, modelGraph, type NamedModel, type NodeFormats } from '../models/index.js';
 import type { Mask } from '../operators/attention.js';
-import type { GraphNode } from '../operators/graph.js';
+import type { Graph, GraphNode } from '../operators/graph.js';
 import { operators } from '../operators/index.js';
 import type { Program } from '../operators/program.js';
 import type { ModuleSources, PlannedOperator, TargetPlan } from './emit/codegen.js';
@@ -79,9 +79,28 @@ export function designCheckpoint(
   tuned: Tuned | null,
   own: ReadonlyMap<string, Tuned | null> = new Map(),
 ): CheckpointDesign {
+  return designGraph(request, quantisedGraph(request), tuned, own);
+}
+
+/** A request's model before quantisation. @throws LadderError `BAD_ARGUMENT` */
+export function plainGraph(request: CheckpointRequest): Graph {
+  return modelGraph(request)(request.batch, request.seq, request.layers, request.mask);
+}
+
+/** The same with what its format quantises; values of the plain graph keep their indices. */
+export function quantisedGraph(request: CheckpointRequest): Graph {
+  return quantiseGraph(plainGraph(request), policyOf(findModel(request)!, request.format), request.format.group);
+}
+
+/** The same as {@link designCheckpoint} for a graph that is at hand. */
+export function designGraph(
+  request: CheckpointRequest,
+  graph: Graph,
+  tuned: Tuned | null,
+  own: ReadonlyMap<string, Tuned | null> = new Map(),
+): CheckpointDesign {
   const { weight, activation, group } = request.format;
-  const graph = modelGraph(request)(request.batch, request.seq, request.layers, request.mask);
-  const model = lower(quantiseGraph(graph, policyOf(findModel(request)!, request.format), group), layoutTarget);
+  const model = lower(graph, layoutTarget);
   const planned = planModel(model, (target) => own.get(target.id) ?? tuned);
   const { sources, hash } = hashSources(model, planned);
   const graphText = serialiseGraph({

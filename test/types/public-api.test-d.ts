@@ -352,7 +352,12 @@ export const wrongActivation: BuildCheckpointOptions = { root: 'out', act: 'nf4'
 export const oddGroup: BuildCheckpointOptions = { root: 'out', group: 100 };
 expectTypeOf<BuildCheckpointOptions['batch' | 'seq' | 'layers' | 'seed']>().toEqualTypeOf<Maybe<number>>();
 expectTypeOf<BuildCheckpointOptions['compile']>().toEqualTypeOf<Maybe<boolean>>();
-expectTypeOf<BuildResult>().toEqualTypeOf<{ readonly folder: string; readonly compiled: boolean; readonly buildMs: number }>();
+expectTypeOf<BuildResult>().toEqualTypeOf<{
+  readonly folder: string;
+  readonly compiled: boolean;
+  readonly buildMs: number;
+  readonly warnings: readonly string[];
+}>();
 export const built: BuildCheckpointOptions = { root: 'out', weight: 'int4', group: 128, batch: 1, weights: 'layer.safetensors' };
 // @ts-expect-error where to?
 export const nowhere: BuildCheckpointOptions = { weight: 'int4' };

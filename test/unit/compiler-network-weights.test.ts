@@ -326,6 +326,80 @@ describe('packed weights', () => {
   });
 });
 
+describe('static scales', () => {
+  const { state, compute } = kNetworks.find(({ model }) => model === 'resnet-tiny')!;
+  const images = Float32Array.from({ length: 6 * 3 * 1024 }, () => Math.round(random.uniform(-64, 64)) / 32);
+  const calibration = async (name: string, tensors: ReadonlyMap<string, FloatTensor>): Promise<string> => {
+    const path = join(root, `${name}.safetensors`);
+    await writeFile(path, safetensors(tensors, 'F32', []));
+    return path;
+  };
+  const scaleOf = async (folder: string, name: string): Promise<number> => {
+    await using network = await loadPrebuilt(folder, { device: 'cpu' });
+    return (await network.getInput(name, { as: 'float32' }))[0]!;
+  };
+
+  it('are the largest magnitudes of a batch of inputs over the largest code', async () => {
+    const calibrate = await calibration('images', new Map([['pixels', { shape: [6, 3, 32, 32], values: images }]]));
+    const file = safetensors(state.tensors, 'F32', state.counts);
+    for (const [weight, act, top, most] of [
+      ['fp8', undefined, 57344, 0.3],
+      ['int1', 'int4', 7, 2],
+    ] as const) {
+      const folder = await packed('resnet-tiny', file, { weight, calibrate, ...(act && { act }) });
+      // What the first block reads: the stem's result.
+      const stems = Array.from({ length: 6 }, (_, i) =>
+        pooled(relu(convNorm(state, 'conv1', 'bn1', planesOf(images.subarray(i * 3072, (i + 1) * 3072)), 32, 7, 2))),
+      );
+      const largest = Math.max(...stems.flat(3));
+      expect((await scaleOf(folder, 'layer1.0.conv1.input_scale')) * top).toBeCloseTo(largest, 2);
+      await using network = await loadPrebuilt(folder, { device: 'cpu' });
+      const x = images.slice(0, 3072);
+      await network.setInput('x', x);
+      await network.run();
+      const [y, wanted] = [await network.getOutput(0, { as: 'float32' }), compute(state, x)];
+      const error = Math.hypot(...wanted.map((value, i) => value - y[i]!)) / Math.hypot(...wanted);
+      expect(error, `${weight} ${error}`).toBeLessThan(most);
+    }
+  });
+
+  it('come of random inputs without a file, which is said', async () => {
+    const weights = join(root, 'random.safetensors');
+    await writeFile(weights, safetensors(state.tensors, 'F32', state.counts));
+    const { folder, warnings } = await buildCheckpoint('resnet-tiny', { root, compile: false, weights, weight: 'fp8' });
+    expect(warnings).toEqual(['scales of activations come of random inputs: `--calibrate` takes them from real ones']);
+    expect(await scaleOf(folder, 'layer1.0.conv1.input_scale')).toBeGreaterThan(0);
+    const plain = await buildCheckpoint('resnet-tiny', { root, compile: false, weights });
+    expect(plain.warnings).toEqual([]);
+  });
+
+  it('refuse inputs that do not fit', async () => {
+    const file = safetensors(state.tensors, 'F32', state.counts);
+    const other: FloatTensor = { shape: [2, 3, 8, 8], values: new Float32Array(384) };
+    const wrong = await calibration('wrong', new Map([['x', other]]));
+    await expect(packed('resnet-tiny', file, { weight: 'fp8', calibrate: wrong })).rejects.toMatchObject({
+      code: 'WRONG_LENGTH',
+      message: 'expected [n, 3, 32, 32] for the inputs of wrong.safetensors but received [2, 3, 8, 8]',
+    });
+    const several = await calibration(
+      'several',
+      new Map([
+        ['a', other],
+        ['b', other],
+      ]),
+    );
+    await expect(packed('resnet-tiny', file, { weight: 'fp8', calibrate: several })).rejects.toMatchObject({ code: 'MISSING_PARAMETER' });
+    await expect(packed('resnet-tiny', file, { calibrate: wrong })).rejects.toMatchObject({
+      code: 'BAD_ARGUMENT',
+      message: expect.stringMatching(/ has a scale that inputs decide: leave `calibrate` out$/),
+    });
+    await expect(buildCheckpoint('resnet-tiny', { root, compile: false, weight: 'fp8', calibrate: wrong })).rejects.toMatchObject({
+      code: 'BAD_ARGUMENT',
+      message: '`calibrate` decides scales of real weights: give `weights` as well',
+    });
+  });
+});
+
 describe('files that do not fit', () => {
   const [{ state: ours }, { state: theirs }] = kNetworks;
   const changed = (state: State, name: string, tensor: FloatTensor | null): Buffer => {

@@ -15,6 +15,7 @@ import { findModel, type Model, models } from '../../models/index.js';
 import type { LoweredTensor } from '../graph/lower.js';
 import { rowMajor } from '../../operators/layout.js';
 import { isQuantised, lastAxis, scaleAxes, type Value } from '../../operators/program.js';
+import { calibrate } from './calibrate.js';
 import { type PackedWeights, packMatrixInSlices, type PackOptions } from './pack.js';
 import { Safetensors, type ScaledMatrix, type WeightFile } from './safetensors.js';
 import { type PublishedModel, PublishedWeights } from './source.js';
@@ -48,7 +49,8 @@ export async function packFloats(
 /**
  * The same from public weights: a safetensors file with decoder layers, taken in ascending order, or a whole network; or an opened folder.
  * @param first number of the first layer in the folder
- * @throws LadderError also `UNSUPPORTED` for a model without public names or with static scales of activations, `MISSING_PARAMETER`, `UNKNOWN_INPUT`, `BAD_PARAMS` for a
+ * @param calibration inputs that decide static scales of activations (calibrate.ts)
+ * @throws LadderError also `UNSUPPORTED` for a model without public names, `MISSING_PARAMETER`, `UNKNOWN_INPUT`, `BAD_PARAMS` for a
  *   damaged file
  */
 export async function packPublished(
@@ -56,7 +58,7 @@ export async function packPublished(
   design: CheckpointDesign,
   folder: string,
   task: TaskOptions = {},
-  first?: number,
+  { first, calibration }: { readonly first?: number | undefined; readonly calibration?: string | undefined } = {},
 ): Promise<string> {
   const model = findModel(design.request)!;
   if (!isPublished(model)) {
@@ -67,18 +69,25 @@ export async function packPublished(
       .join(', ');
     throw new LadderError('UNSUPPORTED', `weights can be packed for ${known}, whose tensor names are known, not for ${model.id}`);
   }
-  const calibrated = design.model.tensors.find(({ role }) => role === 'calibration');
-  if (calibrated)
-    throw new LadderError(
-      'UNSUPPORTED',
-      `${calibrated.name} is a scale of activations, which no file of weights has; pack ${model.id} with activations that have none, or scales of blocks`,
-      { name: calibrated.name },
-    );
-  const tensors = design.model.tensors.filter(({ role }) => role !== 'input' && role !== 'scale').map(({ name }) => name);
+  const isCalibrated = design.model.tensors.some(({ role }) => role === 'calibration');
+  if (calibration !== undefined && !isCalibrated)
+    throw new LadderError('BAD_ARGUMENT', `nothing of ${model.id} has a scale that inputs decide: leave \`calibrate\` out`);
+  const tensors = design.model.tensors
+    .filter(({ role }) => role !== 'input' && role !== 'scale' && role !== 'calibration')
+    .map(({ name }) => name);
   const file = typeof from === 'string' ? new Safetensors(from) : from();
   try {
     const weights = new PublishedWeights(file, model, tensors, { layers: design.request.layers, first });
-    return await packFloats((name, shape) => weights.read(name, shape), design, folder, task);
+    const read = (name: string, shape: readonly number[]) => weights.read(name, shape);
+    const scales = isCalibrated
+      ? await calibrate(design, (plain, where) => packFloats(read, plain, where, task), calibration, task)
+      : new Map<string, number>();
+    return await packFloats(
+      (name, shape) => (scales.has(name) ? Float32Array.of(scales.get(name)!) : read(name, shape)),
+      design,
+      folder,
+      task,
+    );
   } finally {
     file.close();
   }
