@@ -77,7 +77,7 @@ describe('dense families', () => {
         }
       }
     }
-    expect(families.all().slice(1, 4)).toEqual([vector, thin, warpgroup]);
+    expect(families.all().slice(3, 6)).toEqual([vector, thin, warpgroup]);
   });
 
   it('leave one token whose activations are too many for a block to another', () => {
