@@ -59,7 +59,7 @@ describe.each(['llama2-70b', 'bloom-176b'])('%s', (model) => {
     const { status, out } = await build(model, ...options.split(' '), '--no-compile', '--json');
     const folder = join(root, model, name);
     expect(status).toBe(0);
-    expect(JSON.parse(out)).toEqual([{ folder, compiled: false, buildMs: 0 }]);
+    expect(JSON.parse(out)).toEqual([{ folder, compiled: false, buildMs: 0, warnings: [] }]);
     const manifest = parseManifest(await readFile(join(folder, 'checkpoint.json'), 'utf8'));
     expect(manifest).toMatchObject({ model, batch: 1, seq: 1, layers: 1, seed: 2024, format: { label } });
   });
