@@ -4,7 +4,7 @@
 import type { Mask } from '../operators/attention.js';
 import { type Graph, GraphBuilder } from '../operators/graph.js';
 import { kLanguageModelFormats, kLanguageModelSettings } from './figure8.js';
-import type { Model } from './model.js';
+import { layerModel, type Model } from './model.js';
 import { layerSource, type Part } from './source.js';
 
 /** Sizes of one decoder layer. */
@@ -66,17 +66,10 @@ function partsOf({ hidden }: BloomConfig): Readonly<Record<string, readonly Part
 
 /** A model of this family. */
 export function bloomModel(id: string, label: string, config: BloomConfig): Model {
-  return {
-    id,
-    label,
-    kind: 'layer',
-    figure8: null,
-    checkpoint: { prefix: 'llama2', shared: true },
-    pattern: null,
+  return layerModel(id, label, {
     graph: (batch, seq, layers, mask) => bloom(config, batch, seq, layers, mask),
-    masked: true,
     source: layerSource('h', partsOf(config)),
-  };
+  });
 }
 
 export const bloom176b: Model = {

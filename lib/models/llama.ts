@@ -5,7 +5,7 @@
 import type { Mask } from '../operators/attention.js';
 import { type Graph, GraphBuilder } from '../operators/graph.js';
 import { kLanguageModelFormats, kLanguageModelSettings } from './figure8.js';
-import type { Model } from './model.js';
+import { layerModel, type Model } from './model.js';
 import { layerSource, type Part } from './source.js';
 
 /** Rotary frequencies for longer contexts than a model was trained on first: lib/operators/query-key.ts. */
@@ -117,19 +117,12 @@ function partsOf({ hidden, heads, kvHeads, headDim, intermediate }: LlamaConfig)
 
 /** A model of this family. */
 export function llamaModel(id: string, label: string, config: LlamaConfig): Model {
-  return {
-    id,
-    label,
-    kind: 'layer',
-    figure8: null,
-    checkpoint: { prefix: 'llama2', shared: true },
-    pattern: null,
+  return layerModel(id, label, {
     graph: (batch, seq, layers, mask) => llama(config, batch, seq, layers, mask),
-    masked: true,
     source: layerSource('layers', partsOf(config)),
     // A buffer of old files, which follows from the config.
     unused: ['self_attn.rotary_emb.inv_freq'],
-  };
+  });
 }
 
 export const llama2_70b: Model = {

@@ -80,3 +80,8 @@ export function parseSetting(name: string): { batch: number; seq: number; layers
   const [batch, seq, layers] = [parts[1], parts[2], parts[3]].map((digits = '1') => Number(digits)) as [number, number, number];
   return { batch, seq, layers, mask: parts[4] === undefined ? 'none' : 'causal' };
 }
+
+/** A family's decoder layers in some size, which the figure does not show. */
+export function layerModel(id: string, label: string, own: Pick<Model, 'graph' | 'source' | 'unused'>): Model {
+  return { id, label, kind: 'layer', figure8: null, checkpoint: { prefix: 'llama2', shared: true }, pattern: null, masked: true, ...own };
+}

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildCheckpoint, type BuildCheckpointOptions, loadPrebuilt } from '../../lib/index.js';
 import { type FloatTensor, safetensors } from '../fixtures/safetensors.js';
+import { outputOf } from '../fixtures/outputs.js';
 import { Random } from './reference-naive.js';
 import { erf } from './reference-naive-program.js';
 
@@ -311,12 +312,8 @@ describe('packed weights', () => {
   it.each(kFormats)('%s %o computes what the library does, up to the error of the formats', async (model, format, most) => {
     const { state, inputs, compute } = kNetworks.find((one) => one.model === model)!;
     const folder = await packed(model, safetensors(state.tensors, 'F32', state.counts), format);
-    await using network = await loadPrebuilt(folder, { device: 'cpu' });
-    expect(network.weights).toBe('file');
     const x = Float32Array.from({ length: inputs }, () => Math.round(random.uniform(-64, 64)) / 32);
-    await network.setInput('x', x);
-    await network.run();
-    const y = await network.getOutput(0, { as: 'float32' });
+    const y = await outputOf(folder, x);
     const wanted = compute(state, x);
     expect(y).toHaveLength(wanted.length);
     const [error, size] = [wanted.map((value, i) => value - y[i]!), wanted].map((all) => Math.hypot(...all)) as [number, number];
@@ -353,11 +350,8 @@ describe('static scales', () => {
       );
       const largest = Math.max(...stems.flat(3));
       expect((await scaleOf(folder, 'layer1.0.conv1.input_scale')) * top).toBeCloseTo(largest, 2);
-      await using network = await loadPrebuilt(folder, { device: 'cpu' });
       const x = images.slice(0, 3072);
-      await network.setInput('x', x);
-      await network.run();
-      const [y, wanted] = [await network.getOutput(0, { as: 'float32' }), compute(state, x)];
+      const [y, wanted] = [await outputOf(folder, x), compute(state, x)];
       const error = Math.hypot(...wanted.map((value, i) => value - y[i]!)) / Math.hypot(...wanted);
       expect(error, `${weight} ${error}`).toBeLessThan(most);
     }

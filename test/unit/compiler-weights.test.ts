@@ -6,16 +6,9 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { runCli } from '../../lib/cli/main.js';
-import {
-  buildCheckpoint,
-  inspectPrebuilt,
-  loadPrebuilt,
-  packMatrix,
-  packWeights,
-  tuneCheckpoint,
-  type BuildCheckpointOptions,
-} from '../../lib/index.js';
+import { buildCheckpoint, inspectPrebuilt, packMatrix, packWeights, tuneCheckpoint, type BuildCheckpointOptions } from '../../lib/index.js';
 import { safetensors as fileOf } from '../fixtures/safetensors.js';
+import { outputOf } from '../fixtures/outputs.js';
 
 /** As lib/models/llama.ts has the small one. */
 const { hidden, heads, kvHeads, headDim, intermediate, eps } = {
@@ -189,14 +182,6 @@ function relative(y: Float32Array, expected: Float64Array, x: Float32Array): num
     size += (value - x[i]!) ** 2;
   });
   return Math.sqrt(error / size);
-}
-
-async function outputOf(folder: string, x: Float32Array): Promise<Float32Array> {
-  await using prebuilt = await loadPrebuilt(folder, { device: 'cpu' });
-  expect(prebuilt.weights).toBe('file');
-  await prebuilt.setInput('x', x);
-  await prebuilt.run();
-  return await prebuilt.getOutput(0, { as: 'float32' });
 }
 
 /**

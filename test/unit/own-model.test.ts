@@ -7,13 +7,14 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { parseManifest } from '../../lib/artifact/manifest.js';
 import { runCli } from '../../lib/cli/main.js';
 import { floatToHalf, halfToFloat } from '../../lib/formats/codes.js';
-import { buildCheckpoint, type BuildCheckpointOptions, inspectPrebuilt, loadPrebuilt } from '../../lib/index.js';
+import { buildCheckpoint, type BuildCheckpointOptions, inspectPrebuilt } from '../../lib/index.js';
 import { openFolder } from '../../lib/compiler/pack/folder.js';
 import { readModelConfig } from '../../lib/models/index.js';
 import { floatLayer, type Json, kConfigs, type Layer, layerPrefix, layerShapes } from '../fixtures/decoders.js';
 import { kShards, writeModelFolder } from '../fixtures/huggingface.js';
 import { random } from '../fixtures/random.js';
 import { type FloatTensor, type StoredTensor, stored, storedSafetensors, withHeader } from '../fixtures/safetensors.js';
+import { outputOf } from '../fixtures/outputs.js';
 
 const root = await mkdtemp(join(tmpdir(), 'ladder-own-model-'));
 afterAll(() => rm(root, { recursive: true, force: true }));
@@ -50,14 +51,6 @@ async function folderOf(name: string, config: Json, layers: readonly Layer[]): P
 
 const build = (folder: string, more: Partial<BuildCheckpointOptions> = {}) =>
   buildCheckpoint(folder, { root: join(root, 'built'), compile: false, ...more });
-
-async function outputOf(folder: string, x: Float32Array): Promise<Float32Array> {
-  await using prebuilt = await loadPrebuilt(folder, { device: 'cpu' });
-  expect(prebuilt.weights).toBe('file');
-  await prebuilt.setInput('x', x);
-  await prebuilt.run();
-  return await prebuilt.getOutput(0, { as: 'float32' });
-}
 
 /** ‖y − expected‖₂ over what the layers add to their input. */
 function relative(y: ArrayLike<number>, expected: ArrayLike<number>, x: ArrayLike<number>): number {

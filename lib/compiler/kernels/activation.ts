@@ -6,7 +6,7 @@ import { LadderError } from '../../errors.js';
 import { formats } from '../../formats/index.js';
 import { isQuantised, type Layout, type Program } from '../../operators/program.js';
 import { defineFamily, kOtherKind, Refusal } from './family.js';
-import { floatLiteral, parameters, singleLaunch } from './launch.js';
+import { floatLiteral, kNormNames, parameters, singleLaunch } from './launch.js';
 import { isInPanels, isPanelStorage, panelLayout } from './panels.js';
 import type { KernelPlan, Tuning } from './plan.js';
 
@@ -17,8 +17,6 @@ const kMaxThreads = 1024;
 const kMaxVectorsPerThread = 8;
 /** Channels of a row at most. */
 export const kMaxChannels = kMaxThreads * kMaxVectorsPerThread * kVector;
-
-const kNormNames = { none: 'kNone', rms: 'kRms', layer: 'kLayer' } as const;
 
 /** What one block does with one row. */
 interface ActivationMatch {

@@ -8,6 +8,7 @@ import { operators } from '../../operators/index.js';
 import { isSameLayout } from '../../operators/layout.js';
 import { isStraight, type Layout, type Node, type Program, tensorPositions } from '../../operators/program.js';
 import { defineFamily, kOtherKind, Refusal, type Storage } from './family.js';
+import { launchOf } from './launch.js';
 import type { KernelArgument, KernelPlan, Tuning } from './plan.js';
 
 /** Taps that a thread holds in its registers. */
@@ -119,9 +120,7 @@ function plan(match: DepthwiseMatch, name: string, tuning: Tuning): KernelPlan {
   const blocks = Math.ceil(threadsOf(match, run) / kThreads);
   const config = `${name}_config`;
   const parameters = ['const void* x', 'const void* w', ...(bias ? ['const void* bias'] : []), 'void* y'].join(', ');
-  return {
-    includes: ['conv/depthwise.cuh'],
-    definitions: `struct ${config} {
+  const definitions = `struct ${config} {
   static constexpr int kBatch = ${batch}, kChannels = ${channels}, kStride = ${stride}, kRun = ${run}, kThreads = ${kThreads};
   static constexpr int kOuter = ${outer.extent}, kOuterOut = ${outer.results}, kOuterTaps = ${outer.taps}, kOuterPadding = ${outer.padding};
   static constexpr int kWalk = ${walk.extent}, kWalkOut = ${walk.results}, kWalkTaps = ${walk.taps}, kWalkPadding = ${walk.padding};
@@ -133,19 +132,14 @@ static_assert(ladder::Depthwise<${config}>::kBlocks == ${blocks});
 extern "C" __global__ void __launch_bounds__(${kThreads}) ${name}(${parameters}) {
   ladder::depthwiseKernel<${config}>(x, w, ${bias ? 'bias' : 'nullptr'}, y);
 }
-`,
-    launches: [
-      {
-        name,
-        grid: [blocks, 1, 1],
-        block: [kThreads, 1, 1],
-        dynamicSharedBytes: 0,
-        arguments: [x, w, ...(bias ? [bias] : []), { kind: 'output', index: 0 }],
-        programmatic: true,
-      },
-    ],
-    workspaceBytes: 0,
-  };
+`;
+  return launchOf('conv/depthwise.cuh', definitions, {
+    name,
+    blocks,
+    threads: kThreads,
+    dynamicSharedBytes: 0,
+    arguments: [x, w, ...(bias ? [bias] : []), { kind: 'output', index: 0 }],
+  });
 }
 
 export const depthwise = defineFamily<DepthwiseMatch>({

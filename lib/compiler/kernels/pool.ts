@@ -4,6 +4,7 @@
 import { pooledSize, type PoolParameters } from '../../operators/images.js';
 import { isStraight, type Program, tensorPositions } from '../../operators/program.js';
 import { defineFamily, kOtherKind, Refusal } from './family.js';
+import { launchOf } from './launch.js';
 import type { KernelArgument, KernelPlan } from './plan.js';
 import { resultMembers, type Results, resultsKey, resultsText, splitResults } from './results.js';
 
@@ -32,19 +33,15 @@ function planOf(
   config: readonly string[],
   body: readonly string[],
 ): KernelPlan {
-  return {
-    includes: ['conv/pool.cuh'],
-    definitions: [
-      `struct ${name}_config {`,
-      ...config.map((line) => `  ${line}`),
-      '};',
-      `extern "C" __global__ void __launch_bounds__(${kThreads}) ${name}(${parameters.map((one) => one.join(' ')).join(', ')}) {`,
-      ...body.map((line) => `  ${line}`),
-      '}\n',
-    ].join('\n'),
-    launches: [{ name, grid: [blocks, 1, 1], block: [kThreads, 1, 1], dynamicSharedBytes: 0, arguments: args, programmatic: true }],
-    workspaceBytes: 0,
-  };
+  const definitions = [
+    `struct ${name}_config {`,
+    ...config.map((line) => `  ${line}`),
+    '};',
+    `extern "C" __global__ void __launch_bounds__(${kThreads}) ${name}(${parameters.map((one) => one.join(' ')).join(', ')}) {`,
+    ...body.map((line) => `  ${line}`),
+    '}\n',
+  ].join('\n');
+  return launchOf('conv/pool.cuh', definitions, { name, blocks, threads: kThreads, dynamicSharedBytes: 0, arguments: args });
 }
 
 interface MaxPoolMatch {

@@ -10,6 +10,7 @@ import { operators } from '../../operators/index.js';
 import { isQuantised, type Layout, type Node, type Program, tensorPositions } from '../../operators/program.js';
 import { layoutTarget, type Target } from '../targets.js';
 import { defineFamily, kOtherKind, Refusal, type Storage } from './family.js';
+import { launchOf } from './launch.js';
 import { withStorage } from './matmul/layouts.js';
 import { kSharedLimitBytes } from './matmul/template.js';
 import type { KernelArgument, KernelPlan, Tuning } from './plan.js';
@@ -343,9 +344,7 @@ function plan(match: SeparableMatch, name: string, given: Tuning, target: Target
   const config = `${name}_config`;
   const step = (which: string, texts: readonly string[]): string =>
     `  __device__ __forceinline__ static float ${which}(float value) {\n${texts.map((text) => `    value = ${text};\n`).join('')}    return value;\n  }\n`;
-  return {
-    includes: ['conv/separable.cuh'],
-    definitions: `struct ${config} {
+  const definitions = `struct ${config} {
   static constexpr ladder::WeightFormat kWeight = ladder::WeightFormat::${formats.get(format).weight!.enumerator!};
   static constexpr int kImages = ${conv.batch}, kHeight = ${conv.height}, kWidth = ${conv.width}, kOutHeight = ${down}, kOutWidth = ${across}, kStride = ${conv.stride};
   static constexpr bool kExpand = ${expand};
@@ -359,19 +358,14 @@ extern "C" __global__ void __launch_bounds__(${threads}, ${(kResident * 8) / cho
   ladder::SeparableArguments p{};
 ${own.map(([member]) => `  p.${member} = ${member};\n`).join('')}${made.map(([member]) => `  p.result.${member} = ${member};\n`).join('')}  ladder::separableConvolution<${config}>(p);
 }
-`,
-    launches: [
-      {
-        name,
-        grid: [blocks, 1, 1],
-        block: [threads, 1, 1],
-        dynamicSharedBytes: sharedBytes,
-        arguments: members.map(([member]) => operands[member]!),
-        programmatic: true,
-      },
-    ],
-    workspaceBytes: 0,
-  };
+`;
+  return launchOf('conv/separable.cuh', definitions, {
+    name,
+    blocks,
+    threads,
+    dynamicSharedBytes: sharedBytes,
+    arguments: members.map(([member]) => operands[member]!),
+  });
 }
 
 export const separable = defineFamily<SeparableMatch>({

@@ -5,10 +5,10 @@
 import { formats } from '../../../formats/index.js';
 import { isQuantised, type Program, tensorPositions } from '../../../operators/program.js';
 import { defineFamily, kOtherKind, Refusal, type Storage } from '../family.js';
-import { floatLiteral } from '../launch.js';
+import { floatLiteral, kNormNames } from '../launch.js';
 import type { KernelArgument, KernelPlan, Tuning } from '../plan.js';
 import { withStorage } from './layouts.js';
-import { kSharedLimitBytes } from './template.js';
+import { kSharedLimitBytes, weightBits } from './template.js';
 import {
   contractedOf,
   instantiate,
@@ -20,6 +20,7 @@ import {
   panelsOf,
   rowsOf,
   tileLayouts,
+  tilePlan,
   tilesOf,
 } from './tile-kernel.js';
 import { matchTile, type TileMatch } from './tile-shape.js';
@@ -35,8 +36,6 @@ const kMostWeights = 2 ** 21;
 const kMostK = 2048;
 const kVector = 8;
 const kProcessors = 132;
-
-const kNormNames = { none: 'kNone', rms: 'kRms', layer: 'kLayer' } as const;
 
 interface RowsMatch extends Omit<TileMatch, 'stem'> {
   readonly norm: keyof typeof kNormNames;
@@ -74,7 +73,7 @@ const kTunings: readonly RowsTuning[] = (
 /** Bytes of shared memory, mirrored from the kernel. */
 function sharedBytes({ shape, norm }: RowsMatch, { rows, outputs, kWarps }: RowsTuning): number {
   const panels = panelsOf(shape);
-  const weights = (outputs / 8) * panels * ((8 * panelK(shape.weight) * formats.get(shape.weight).element.bits) / 8);
+  const weights = (outputs / 8) * panels * panelK(shape.weight) * weightBits(shape.weight);
   const sums = kWarps * rows * (outputs * 4 + kTurnPadBytes);
   const terms = ((isScaled(shape.weight) ? 1 : 0) + (shape.bias ? 1 : 0)) * outputs * 2;
   const parameters = { none: 0, rms: 1, layer: 2 }[norm] * contractedOf(shape) * 2;
@@ -158,7 +157,6 @@ function plan(match: RowsMatch, name: string, given: Tuning): KernelPlan {
   const { shape, norm, eps, operands } = match;
   const tuning: RowsTuning = { ...candidates(match)[0]!, ...given };
   const { rows, outputs, warpOutputs, kWarps } = tuning;
-  const blocks = tilesOf(shape, tuning);
   const kernel = instantiate(
     shape,
     name,
@@ -167,7 +165,7 @@ function plan(match: RowsMatch, name: string, given: Tuning): KernelPlan {
       header: 'matmul/rows/rows.cuh',
       kernel: 'rowsProduct',
       type: 'Rows',
-      blocks,
+      blocks: tilesOf(shape, tuning),
       threads: (outputs / warpOutputs) * kWarps * 32,
       sharedBytes: sharedBytes(match, tuning),
     },
@@ -182,21 +180,7 @@ function plan(match: RowsMatch, name: string, given: Tuning): KernelPlan {
       arguments: 'RowsArguments',
     },
   );
-  return {
-    includes: [kernel.header],
-    definitions: kernel.text,
-    launches: [
-      {
-        name,
-        grid: [blocks, 1, 1],
-        block: [kernel.threads, 1, 1],
-        dynamicSharedBytes: kernel.sharedBytes,
-        arguments: kernel.members.map((member) => operands[member]!),
-        programmatic: true,
-      },
-    ],
-    workspaceBytes: 0,
-  };
+  return tilePlan(kernel, name, operands);
 }
 
 export const rows = defineFamily<RowsMatch>({

@@ -4,6 +4,7 @@
  */
 import { LadderError } from '../../../errors.js';
 import { formats, isMx, weightFormat } from '../../../formats/index.js';
+import { kNormNames, launchOf } from '../launch.js';
 import type { KernelArgument, KernelPlan, Tuning, WeightRuns } from '../plan.js';
 import { type DenseMatch, type DenseShape, kFunctionNames } from './shape.js';
 
@@ -99,8 +100,6 @@ export function fittingTunings<T extends object>(
   }
   return tunings;
 }
-
-const kNormNames = { none: 'kNone', rms: 'kRms', layer: 'kLayer' } as const;
 
 /** The operator's part of a configuration, as members of the C++ struct. */
 export function operatorConstants(operator: DenseShape): string[] {
@@ -209,30 +208,17 @@ export function densePlan(
   const { members, kernelArguments } = operatorArguments(match);
   if ((match.operands.next === undefined) !== (next === null))
     throw new LadderError('INTERNAL', `${name} has weights to read ahead, or a place to begin there, but not both`);
-  return {
-    includes: [header],
-    definitions: [
-      kernelText(
-        name,
-        kernel,
-        [...operatorConstants(match.shape), ...constants, nextConstants(next)],
-        members,
-        threads,
-        cluster > 1 ? `LADDER_CLUSTER(${cluster}) ` : '',
-      ),
-      `static_assert(ladder::${type}<${name}_config>::kSharedBytes == ${sharedBytes} && ladder::${type}<${name}_config>::kBlockThreads == ${threads});`,
-    ].join('\n'),
-    launches: [
-      {
-        name,
-        grid: [blocks, 1, 1],
-        block: [threads, 1, 1],
-        dynamicSharedBytes: Math.max(sharedBytes, kSharedAloneBytes),
-        arguments: kernelArguments,
-        programmatic: true,
-      },
-    ],
-    workspaceBytes: 0,
-    reads,
-  };
+  const definitions = [
+    kernelText(
+      name,
+      kernel,
+      [...operatorConstants(match.shape), ...constants, nextConstants(next)],
+      members,
+      threads,
+      cluster > 1 ? `LADDER_CLUSTER(${cluster}) ` : '',
+    ),
+    `static_assert(ladder::${type}<${name}_config>::kSharedBytes == ${sharedBytes} && ladder::${type}<${name}_config>::kBlockThreads == ${threads});`,
+  ].join('\n');
+  const dynamicSharedBytes = Math.max(sharedBytes, kSharedAloneBytes);
+  return { ...launchOf(header, definitions, { name, blocks, threads, dynamicSharedBytes, arguments: kernelArguments }), reads };
 }

@@ -5,6 +5,8 @@
 import { LadderError } from '../../../errors.js';
 import { formats, isMx, weightFormat } from '../../../formats/index.js';
 import type { LayoutDigit } from '../../../native.js';
+import { launchOf } from '../launch.js';
+import type { KernelArgument, KernelPlan } from '../plan.js';
 import { resultMembers, type Results, resultsText } from '../results.js';
 import { kSharedLimitBytes, weightBits } from './template.js';
 
@@ -185,6 +187,16 @@ const kMemberTypes: Readonly<Record<string, string>> = {
   gain: 'const __half*',
   beta: 'const __half*',
 };
+
+/** A kernel's one launch. @param operands by member */
+export function tilePlan(
+  { header, text, blocks, threads, sharedBytes, members }: TileKernel,
+  name: string,
+  operands: Readonly<Partial<Record<string, KernelArgument>>>,
+): KernelPlan {
+  const args = members.map((member) => operands[member]!);
+  return launchOf(header, text, { name, blocks, threads, dynamicSharedBytes: sharedBytes, arguments: args });
+}
 
 /** A template of native/kernels/matmul/tile: its header, function and class, and what of it depends on the tuning. */
 interface TileTemplate {

@@ -8,7 +8,7 @@ import type { KernelPlan, Tuning } from '../plan.js';
 import { resultsKey } from '../results.js';
 import { withStorage } from './layouts.js';
 import { stemKernel } from './stem-kernel.js';
-import { contractedOf, rowsOf, type TileShape, type TileTuning, tileKernel, tileLayouts } from './tile-kernel.js';
+import { contractedOf, rowsOf, type TileShape, type TileTuning, tileKernel, tileLayouts, tilePlan } from './tile-kernel.js';
 import { matchTile, type TileMatch } from './tile-shape.js';
 import { defaultTuning, tileCandidates } from './tile-tunings.js';
 
@@ -37,21 +37,7 @@ function complete(shape: TileShape, given: Tuning, target: Target): TileTuning {
 function plan({ shape, operands, stem }: TileMatch, name: string, given: Tuning, target: Target): KernelPlan {
   const { processors } = deviceOf(target);
   const kernel = stem ? stemKernel(shape, name, stem, processors) : tileKernel(shape, name, complete(shape, given, target), processors);
-  return {
-    includes: [kernel.header],
-    definitions: kernel.text,
-    launches: [
-      {
-        name,
-        grid: [kernel.blocks, 1, 1],
-        block: [kernel.threads, 1, 1],
-        dynamicSharedBytes: kernel.sharedBytes,
-        arguments: kernel.members.map((member) => operands[member]!),
-        programmatic: true,
-      },
-    ],
-    workspaceBytes: 0,
-  };
+  return tilePlan(kernel, name, operands);
 }
 
 export const tile = defineFamily<TileMatch>({
