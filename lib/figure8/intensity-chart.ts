@@ -18,21 +18,25 @@ const kSameRoof = 1.15;
 const mark = 7;
 const size = { tick: 10, label: 10.5, note: 9 };
 
-/** Powers of ten around the values. */
+/** Powers of ten around positive values, two at least. */
 function decades(values: readonly number[]): { readonly from: number; readonly to: number } {
-  return { from: Math.floor(Math.log10(Math.min(...values))), to: Math.ceil(Math.log10(Math.max(...values))) };
+  const from = Math.floor(Math.log10(Math.min(...values)));
+  return { from, to: Math.max(from + 1, Math.ceil(Math.log10(Math.max(...values)))) };
 }
 
 /**
- * Draws the points of entries that stand under ceilings; others are passed over.
+ * Draws the points of entries that stand under ceilings; others are passed over, and those of no arithmetic or no bytes, which have no
+ * place on logarithmic axes.
  * @returns null when none does
  */
 export function drawIntensity(entries: readonly Entry[], id: string, caption: string): Picture | null {
-  const points = ratedEntries(entries).map((entry) => ({
-    entry,
-    ...entry.roofline,
-    intensity: entry.roofline.flopsPerSecond / entry.roofline.bytesPerSecond,
-  }));
+  const points = ratedEntries(entries)
+    .filter(({ roofline }) => roofline.flopsPerSecond > 0 && roofline.bytesPerSecond > 0)
+    .map((entry) => ({
+      entry,
+      ...entry.roofline,
+      intensity: entry.roofline.flopsPerSecond / entry.roofline.bytesPerSecond,
+    }));
   if (points.length === 0) return null;
   const bandwidth = Math.max(...points.map(({ ceilingBytesPerSecond }) => ceilingBytesPerSecond));
   const roofs: number[] = [];

@@ -11,6 +11,7 @@ import type { Entry } from '../../lib/figure8/entry.js';
 import { publishedFigure, reproducedFigure } from '../../lib/figure8/figure-model.js';
 import { finishBench } from '../../lib/figure8/finish.js';
 import { gpuSlug } from '../../lib/figure8/names.js';
+import { drawIntensity } from '../../lib/figure8/intensity-chart.js';
 import { drawOperators, parseProfile } from '../../lib/figure8/operators-chart.js';
 import { fillOf } from '../../lib/figure8/palette.js';
 import { escapeHtml } from '../../lib/figure8/report.js';
@@ -97,6 +98,26 @@ describe.each(['paper', 'artifact'] as const)('Figure 8, %s', (name) => {
     expect(new Set(labels.map((a) => a.fill))).toEqual(new Set(['#c1121f']));
     expect([...svg.matchAll(/class="missing"/g)]).toHaveLength(6);
   });
+});
+
+test('rates against intensities leave out what has no arithmetic, and give a single power of ten room', async () => {
+  const rated = (await loadSet('paper')).filter(({ roofline }) => roofline !== null).slice(0, 2) as Entry[];
+  const [idle, busy] = rated.map(
+    (entry, i): Entry => ({
+      ...entry,
+      roofline: {
+        ...entry.roofline!,
+        flopsPerSecond: i * 1e12,
+        bytesPerSecond: 1e12,
+        ceilingBytesPerSecond: 1e12,
+        ceilingFlopsPerSecond: null,
+      },
+    }),
+  ) as [Entry, Entry];
+  expect(drawIntensity([idle], 'f', 'x')).toBeNull();
+  const svg = drawIntensity([idle, busy], 'f', 'x')!.toString();
+  expect(svg.match(/class="point"/g)).toHaveLength(1);
+  expect(svg).not.toMatch(/NaN|Infinity/);
 });
 
 test('the first panels of LLAMA and BLOOM are broken, the others are not; each has a line at 1', async () => {

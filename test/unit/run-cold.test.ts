@@ -157,7 +157,7 @@ describe('a measurement on a GPU', () => {
       writeFileSync(join(folder, 'records.json'), JSON.stringify([record]));
       const { html } = await finishBench({ out: folder, results: [join(folder, 'records.json')], reproduce: true, values: true });
       const page = readFileSync(html, 'utf8');
-      expect(page).toMatch(/<td>hot<\/td><td class="number" data-sort="0\.0475">0\.0475<\/td>/);
+      expect(page).toMatch(/<td>hot<\/td><td class="number" data-sort="0\.0475">0\.04750<\/td>/);
       expect(page).toContain('75.1 % (measured; L2 cold)');
       expect(page).toContain('2.25 TB/s of 3.00 TB/s, L2 cold');
     } finally {
