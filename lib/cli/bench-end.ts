@@ -19,18 +19,23 @@ import { loadDrawing } from './shared.js';
 
 /** Tunes the checkpoints on the GPU. */
 export async function tuneFirst(paths: readonly string[], ordinal: number, io: CliIo): Promise<void> {
-  const { tuneCheckpoint } = await import('../compiler/tune/tuner.js');
-  for (const [index, path] of paths.entries()) {
-    await tuneCheckpoint(path, {
+  const { tuneCheckpoints } = await import('../compiler/tune/tuner.js');
+  let done = 0;
+  await tuneCheckpoints(
+    paths,
+    {
       deviceOrdinal: ordinal,
       signal: io.signal,
       onProgress: (fraction, label, remaining) =>
         io.progress(
-          `tuning [${index + 1}/${paths.length}] ${label}${remaining === null ? '' : `, about ${Math.ceil(remaining)} s left`}`,
+          `tuning [${done + 1}/${paths.length}] ${label}${remaining === null ? '' : `, about ${Math.ceil(remaining)} s left`}`,
           fraction,
         ),
-    });
-  }
+    },
+    (index) => {
+      done = index + 1;
+    },
+  );
   io.endProgress();
 }
 

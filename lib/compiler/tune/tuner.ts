@@ -15,9 +15,9 @@ import { packageCommit } from '../../run/package.js';
 import { median } from '../../run/statistics.js';
 import { judge, toleranceOf } from '../../run/tolerance.js';
 import { compileModules } from '../emit/compile.js';
-import { targetOf } from '../targets.js';
+import { type Target, targetOf } from '../targets.js';
 import { requestOf } from '../design.js';
-import { archOf, ensureModule } from '../ensure.js';
+import { archOf, ensureModules } from '../ensure.js';
 import type { Tuned } from './tuned.js';
 import { Journal, type SearchOptions, searchTunings, type Trials } from './search.js';
 import { type Choice, planVariants, type VariantModule } from './variants.js';
@@ -30,53 +30,143 @@ export interface TuneOptions extends SearchOptions {
 }
 
 const kDefaultCandidates = 12;
-const kTrialOptions = { launch: 'graph', l2: 'hot', warmupMs: 20, minSamples: 60, maxSamples: 250, maxMs: 120 } as const;
+const kTrialOptions = { launch: 'graph', l2: 'hot', warmupMs: 20, minSamples: 20, maxSamples: 250, maxMs: 120 } as const;
+
+/** A checkpoint whose candidates are compiled. */
+interface Prepared {
+  readonly folder: string;
+  readonly variants: VariantModule;
+  readonly journal: Journal;
+  /** Where the module is until it is released. */
+  readonly moduleFolder: string;
+  release(): Promise<void>;
+}
+
+/** What is tuned for. */
+interface Device {
+  readonly ordinal: number;
+  readonly name: string;
+  readonly arch: string;
+  readonly target: Target;
+}
 
 /**
  * Tunes a checkpoint of ours and writes tuned/<arch>.json below it; then builds its model.so with the winners.
  * @throws LadderError `NOT_A_CHECKPOINT`, `UNSUPPORTED` for a foreign checkpoint, `NO_DRIVER`, `NO_DEVICE`, `NO_COMPILER`, `BUILD_FAILED`, `ABORTED`
  */
 export async function tuneCheckpoint(path: string, options: TuneOptions = {}): Promise<Tuned> {
+  let result: Tuned | undefined;
+  await tuneCheckpoints([path], options, (_, tuned) => {
+    result = tuned;
+  });
+  return result!;
+}
+
+/**
+ * The same for many: while the GPU tries one's candidates, the compilers make the next one's, and all winners are built at the end.
+ * @param onTuned told each one's winners, in order, as soon as they are found and written
+ */
+export async function tuneCheckpoints(
+  paths: readonly string[],
+  options: TuneOptions,
+  onTuned: (index: number, tuned: Tuned) => void,
+): Promise<void> {
+  const device = deviceOf(options.deviceOrdinal ?? 0);
+  let searching = false;
+  const prepareAt = (index: number): Promise<Prepared> | null => {
+    if (index >= paths.length) return null;
+    const prepared = prepare(paths[index]!, device, options, (label) => {
+      if (!searching) options.onProgress?.(index / paths.length, label, null);
+    });
+    // Waited for when its turn comes, if it comes.
+    prepared.catch(() => undefined);
+    return prepared;
+  };
+  let next = prepareAt(0);
+  const folders: string[] = [];
+  try {
+    for (let index = 0; next !== null; ++index) {
+      const prepared = await next;
+      next = prepareAt(index + 1);
+      searching = true;
+      try {
+        onTuned(index, await search(prepared, device, options));
+      } finally {
+        searching = false;
+        await prepared.release();
+      }
+      folders.push(prepared.folder);
+    }
+  } finally {
+    await next?.then(
+      ({ release }) => release(),
+      () => undefined,
+    );
+  }
+  await ensureModules(folders, { arch: device.arch, ...(options.signal && { signal: options.signal }) });
+}
+
+function deviceOf(ordinal: number): Device {
+  const status = native().cudaStatus();
+  if (!status.available)
+    throw new LadderError('NO_DRIVER', `tuning needs a GPU, and no CUDA driver could be used: ${status.reason ?? 'unknown reason'}`);
+  const device = native().devices()[ordinal];
+  if (!device) throw new LadderError('NO_DEVICE', `there is no CUDA device ${ordinal}`);
+  const arch = archOf(device.computeCapability);
+  return { ordinal: device.ordinal, name: device.name, arch, target: targetOf(arch) };
+}
+
+/** Compiles a checkpoint's candidates, unless an error says why it cannot be tuned. */
+async function prepare(path: string, device: Device, options: TuneOptions, onProgress: (label: string) => void): Promise<Prepared> {
   const folder = await locateCheckpoint(path);
   const manifest = await readManifest(folder);
   if (!manifest)
     throw new LadderError('UNSUPPORTED', `${folder} has no checkpoint.json: only checkpoints that this package built can be tuned`, {
       folder,
     });
-  const status = native().cudaStatus();
-  if (!status.available)
-    throw new LadderError('NO_DRIVER', `tuning needs a GPU, and no CUDA driver could be used: ${status.reason ?? 'unknown reason'}`);
-  const device = native().devices()[options.deviceOrdinal ?? 0];
-  if (!device) throw new LadderError('NO_DEVICE', `there is no CUDA device ${options.deviceOrdinal ?? 0}`);
-  const arch = archOf(device.computeCapability);
-  const target = targetOf(arch);
+  const { arch, target } = device;
   const variants = planVariants(requestOf(manifest), options.candidates ?? kDefaultCandidates, target);
   const journalPath = join(folder, 'tuned', `${arch}.json.partial`);
   await checkWritable(journalPath);
   const journal = await Journal.open(journalPath, variants.sourcesHash, device.name);
-  let tuned: Tuned | undefined;
   const compileOptions = {
     targets: [target.id],
-    onProgress: (fraction: number, label: string) => options.onProgress?.(0, `${label} (${Math.round(100 * fraction)} %)`, null),
+    onProgress: (fraction: number, label: string) => onProgress(`${label} (${Math.round(100 * fraction)} %)`),
     ...(options.signal && { signal: options.signal }),
   };
-  await compileModules([{ name: 'variants', sources: variants.sources }], compileOptions, async (_, modulePath) => {
-    const trials = await CheckpointTrials.open(dirname(modulePath), variants, device.ordinal);
-    const operators = await searchTunings(variants.choices, trials, journal, options);
-    tuned = {
-      schema: 'ladder-tuned/2',
-      arch,
-      gpu: device.name,
-      date: new Date().toISOString(),
-      commit: packageCommit(),
-      seconds: journal.seconds(),
-      operators,
-    };
+  return new Promise((resolve, reject) => {
+    const compiled = compileModules(
+      [{ name: 'variants', sources: variants.sources }],
+      compileOptions,
+      (_, modulePath) =>
+        new Promise<void>((end) => {
+          const release = (): Promise<void> => {
+            end();
+            return compiled;
+          };
+          resolve({ folder, variants, journal, moduleFolder: dirname(modulePath), release });
+        }),
+    );
+    compiled.catch(reject);
   });
-  await writeChanged(join(folder, 'tuned', `${arch}.json`), `${JSON.stringify(tuned, null, 1)}\n`);
+}
+
+/** Finds a checkpoint's winners and writes them. */
+async function search({ folder, variants, journal, moduleFolder }: Prepared, device: Device, options: TuneOptions): Promise<Tuned> {
+  const trials = await CheckpointTrials.open(moduleFolder, variants, device.ordinal);
+  const operators = await searchTunings(variants.choices, trials, journal, options);
+  const tuned: Tuned = {
+    schema: 'ladder-tuned/2',
+    arch: device.arch,
+    gpu: device.name,
+    date: new Date().toISOString(),
+    commit: packageCommit(),
+    seconds: journal.seconds(),
+    operators,
+  };
+  await writeChanged(join(folder, 'tuned', `${device.arch}.json`), `${JSON.stringify(tuned, null, 1)}\n`);
   await journal.discard();
-  await ensureModule(folder, { arch, ...(options.signal && { signal: options.signal }) });
-  return tuned!;
+  return tuned;
 }
 
 /** Runs the checkpoint with any choice of candidates. */
