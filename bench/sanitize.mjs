@@ -6,7 +6,8 @@
 // 2 for a wrong command line or a machine without the tool. Nothing a tool reports is filtered.
 //
 // Usage: node bench/sanitize.mjs [--out FILE] [--tools memcheck,racecheck,initcheck,synccheck] [--formats int4,nf4,…]
-//   [--models llama2-tiny,bloom-tiny] [--batches 1,32] [--arch sm_90a] [--total-s 240] [--each-s 60] [--jobs 4] [--verify]
+//   [--models llama2-tiny,…,conformer-tiny] [--batches 1,32] [--network-batches 1,128] [--arch sm_90a] [--total-s 480] [--each-s 60]
+//   [--jobs 4] [--verify]
 //   [--folder DIR] keeps the checkpoints there, and builds only what is not there or is stale; [--build-only]
 //   [--prefer matmul/wide] asks a family of kernels before all others: small products of many tokens are matmul/tile's otherwise
 import { spawn } from 'node:child_process';
@@ -34,7 +35,21 @@ const kFormats = {
   // Only the kernels for any format take these.
   int8: { weight: 'int8' },
   int4i8: { weight: 'int4', act: 'int8' },
+  int4i4: { weight: 'int4', act: 'int4' },
+  int1i4: { weight: 'int1', act: 'int4' },
 };
+/** Of decoder layers, all but what only networks have kernels for. */
+const kLayerFormats = Object.keys(kFormats).filter((format) => !['int4i4', 'int1i4'].includes(format));
+/** Small models, and their formats: those that Figure 8 has of the networks. */
+const kModels = {
+  'llama2-tiny': kLayerFormats,
+  'bloom-tiny': kLayerFormats,
+  'resnet-tiny': ['fp16', 'e5m2', 'mxfp8', 'int1i4'],
+  'shufflenet-tiny': ['fp16', 'e5m2'],
+  'vit-tiny': ['fp16', 'e5m2', 'int4i4'],
+  'conformer-tiny': ['fp16', 'int4i8', 'int4i4'],
+};
+const isLayer = (model) => kModels[model] === kLayerFormats;
 const kShownLines = 8;
 
 function fail(message) {
@@ -42,22 +57,25 @@ function fail(message) {
   process.exit(2);
 }
 
+/** What options are when nothing is said. */
+export const kDefaults = {
+  tools: kTools.join(','),
+  formats: Object.keys(kFormats).join(','),
+  models: Object.keys(kModels).join(','),
+  batches: '1,32',
+  'network-batches': '1,128',
+  arch: 'sm_90a',
+  'total-s': '480',
+  'each-s': '60',
+  jobs: '4',
+};
+
 function readOptions() {
-  const defaults = {
-    tools: kTools.join(','),
-    formats: Object.keys(kFormats).join(','),
-    models: 'llama2-tiny,bloom-tiny',
-    batches: '1,32',
-    arch: 'sm_90a',
-    'total-s': '240',
-    'each-s': '60',
-    jobs: '4',
-  };
   let values;
   try {
     ({ values } = parseArgs({
       options: {
-        ...Object.fromEntries(Object.entries(defaults).map(([name, value]) => [name, { type: 'string', default: value }])),
+        ...Object.fromEntries(Object.entries(kDefaults).map(([name, value]) => [name, { type: 'string', default: value }])),
         out: { type: 'string' },
         folder: { type: 'string' },
         verify: { type: 'boolean', default: false },
@@ -85,8 +103,9 @@ function readOptions() {
   return {
     tools: list('tools', kTools),
     formats: list('formats', Object.keys(kFormats)),
-    models: list('models', ['llama2-tiny', 'bloom-tiny']),
+    models: list('models', Object.keys(kModels)),
     batches: list('batches').map((text) => number('batches', text)),
+    networkBatches: list('network-batches').map((text) => number('network-batches', text)),
     arch: values.arch,
     totalMs: 1000 * number('total-s'),
     eachMs: 1000 * number('each-s'),
@@ -101,12 +120,8 @@ function readOptions() {
   };
 }
 
-/** Builds every checkpoint that is asked for below `folder`. */
-async function build({ formats, models, batches, arch, prefer }, folder) {
-  const load = (path) => import(new URL(`../dist/${path}`, import.meta.url));
-  const [{ buildCheckpoints }, { parseRequest }, { buildTargets, layoutTarget }, { designCheckpoint }, { tuningKey }, { families }] =
-    await Promise.all(['build', 'request', 'targets', 'design', 'tune/tuned', 'kernels/index'].map((name) => load(`compiler/${name}.js`)));
-  if (prefer !== undefined) families.prefer(prefer);
+/** The small checkpoints that are run: names, and the words of their requests. */
+export function checkpointsOf({ formats, models, batches, networkBatches }) {
   // Several tokens per sequence go through another attention kernel; more than 64, through that in tiles.
   const lengths =
     formats.includes('fp16') && batches.some((batch) => batch > 1)
@@ -116,25 +131,39 @@ async function build({ formats, models, batches, arch, prefer }, folder) {
           { batch: 2, seq: 133, mask: 'causal' },
         ]
       : [];
-  const longer = models.flatMap((model) =>
+  const longer = models.filter(isLayer).flatMap((model) =>
     lengths.map((words) => ({
       name: `${model} fp16 m${words.batch * words.seq} seq${words.seq}${words.mask ? ` ${words.mask}` : ''}`,
       words: { model, ...words, ...kFormats.fp16 },
     })),
   );
-  const cases = [
+  return [
     ...formats.flatMap((format) =>
-      models.flatMap((model) =>
-        batches.map((batch) => ({ name: `${model} ${format} m${batch}`, words: { model, batch, seq: 1, ...kFormats[format] } })),
-      ),
+      models
+        .filter((model) => kModels[model].includes(format))
+        .flatMap((model) =>
+          (isLayer(model) ? batches : networkBatches).map((batch) => ({
+            name: `${model} ${format} m${batch}`,
+            words: { model, batch, seq: 1, ...kFormats[format] },
+          })),
+        ),
     ),
     ...longer,
   ];
+}
+
+/** Builds every checkpoint that is asked for below `folder`. */
+async function build({ formats, models, batches, networkBatches, arch, prefer }, folder) {
+  const load = (path) => import(new URL(`../dist/${path}`, import.meta.url));
+  const [{ buildCheckpoints }, { parseRequest }, { buildTargets, layoutTarget }, { designCheckpoint }, { tuningKey }, { families }] =
+    await Promise.all(['build', 'request', 'targets', 'design', 'tune/tuned', 'kernels/index'].map((name) => load(`compiler/${name}.js`)));
+  if (prefer !== undefined) families.prefer(prefer);
+  const cases = checkpointsOf({ formats, models, batches, networkBatches });
   // Products of many tokens share k among clusters of blocks here, and their stages all fit the ring. Without clusters they end in
   // other code, as large ones do, and two short stages are refilled; MX has steps of two units.
   const isTuned = ({ family, match }) => family.configurations(match, layoutTarget).length > 1;
   const several = cases
-    .filter(({ words }) => words.batch > 1 && words.seq === 1)
+    .filter(({ words }) => isLayer(words.model) && words.batch > 1 && words.seq === 1)
     .map(({ name, words }) => ({ name: `${name} cluster 1`, words }));
   const alone = several.filter(({ words }) => designCheckpoint(parseRequest(words), null).model.operators.some(isTuned));
   for (const { words } of alone) {

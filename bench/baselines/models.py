@@ -111,7 +111,7 @@ def _randomise_norms(model):
                 module.bias.uniform_(-0.5, 0.5)
 
 
-def _calibrate_batch_norms(model, x):
+def calibrate_batch_norms(model, x):
     """One pass in training mode makes the running statistics those of the data: random weights then neither overflow FP16
     nor fade away over fifty layers."""
     norms = [m for m in model.modules() if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d))]
@@ -153,7 +153,7 @@ def build(name, seq, device, dtype, seed, tiny=False):
         return model
     _randomise_norms(model)
     if not spec.is_layer:
-        _calibrate_batch_norms(model, random_input(name, 1, seq, device, torch.float32, seed + 1, tiny))
+        calibrate_batch_norms(model, random_input(name, 1, seq, device, torch.float32, seed + 1, tiny))
     return model.to(dtype)
 
 

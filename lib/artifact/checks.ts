@@ -32,20 +32,23 @@ export function checkModule(graph: Graph, elf: ElfObject): void {
 }
 
 /**
- * Every global packed function that the graph's operators call must be one that this runtime has. What may be called by code
- * that nobody calls is no reason to refuse.
+ * Every global packed function that the graph's operators call must be one that this runtime has. What only code that nobody calls
+ * may call is no reason to refuse; of what cannot be told who calls it, an operator may.
  * @param provided names of those that there are
  * @throws LadderError `MISSING_SYMBOL`, with all that are missing
  */
 export function checkGlobalFunctions(graph: Graph, named: readonly NamedFunction[], provided: readonly string[]): void {
   const called = new Set(graph.nodes.map(({ functionName }) => functionName));
-  const missing = named
-    .filter(({ name, callers }) => !provided.includes(name) && callers?.some((caller) => called.has(caller)))
-    .map(({ name, callers }) => `${name} (called by ${callers!.filter((caller) => called.has(caller)).join(', ')})`);
+  const missing = named.flatMap(({ name, callers }) => {
+    if (provided.includes(name)) return [];
+    if (callers === null) return [`${name} (named in its code)`];
+    const operators = callers.filter((caller) => called.has(caller));
+    return operators.length > 0 ? [`${name} (called by ${operators.join(', ')})`] : [];
+  });
   if (missing.length === 0) return;
   throw new LadderError(
     'MISSING_SYMBOL',
-    `model.so calls ${missing.length} global function(s) that this runtime does not have: ${listNames(missing)}; compile the model without the libraries that they are of (for \`tvm.contrib.cudnn\`: without \`-libs=cudnn\` in the target)`,
+    `model.so calls ${missing.length} global function(s) that this runtime does not have: ${listNames(missing)}; compile the model without the libraries that they are of (for \`tvm.contrib.cublas\`: without \`-libs=cublas\` in the target)`,
     { symbols: missing },
   );
 }

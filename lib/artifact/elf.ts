@@ -102,24 +102,48 @@ export function fileRangeAt(elf: ElfObject, address: number): FileRange | null {
 /** Tables past this size are not searched. */
 const kMaxSymbolTableBytes = 64 << 20;
 
+/** A function of the symbol table, exported or not. */
+export interface DefinedFunction {
+  readonly address: number;
+  /** 0 where the object does not say. */
+  readonly sizeBytes: number;
+}
+
+/** All functions that the object defines, its own ones too; none where its symbol table was stripped. */
+export function definedFunctions(source: ByteSource, elf: ElfObject): readonly DefinedFunction[] {
+  return [...symbolTableFunctions(source, elf)];
+}
+
 /** The address of a function that the object does not export, where its symbol table was not stripped; else null. */
 export function localFunctionAddress(source: ByteSource, elf: ElfObject, name: string): number | null {
-  const section = (wanted: string): ElfSection | undefined => elf.sections.find((candidate) => candidate.name === wanted);
-  const [table, strings] = [section('.symtab'), section('.strtab')];
-  if (!table || !strings || table.sizeBytes > kMaxSymbolTableBytes || strings.sizeBytes > kMaxSymbolTableBytes) return null;
+  const strings = searchedSection(elf, '.strtab');
+  if (!strings) return null;
   const text = Buffer.from(source.read(strings.offset, strings.sizeBytes));
-  const symbols = Buffer.from(source.read(table.offset, table.sizeBytes));
   // A name may be the tail of another.
   const places = new Set<number>();
   for (let at = text.indexOf(`${name}\0`); at >= 0; at = text.indexOf(`${name}\0`, at + 1)) places.add(at);
+  for (const { nameOffset, address } of symbolTableFunctions(source, elf)) if (places.has(nameOffset)) return address;
+  return null;
+}
+
+function searchedSection(elf: ElfObject, name: string): ElfSection | null {
+  const section = elf.sections.find((candidate) => candidate.name === name);
+  return section && section.sizeBytes <= kMaxSymbolTableBytes ? section : null;
+}
+
+/** Functions whose address lies in the file. */
+function* symbolTableFunctions(source: ByteSource, elf: ElfObject): Generator<DefinedFunction & { readonly nameOffset: number }> {
+  const table = searchedSection(elf, '.symtab');
+  if (!table) return;
+  const symbols = Buffer.from(source.read(table.offset, table.sizeBytes));
   for (let at = 0; at + kSymbolBytes <= symbols.length; at += kSymbolBytes) {
     const isDefinedFunction = (symbols[at + 4]! & 15) === 2 && symbols.readUInt16LE(at + 6) !== 0;
-    if (!isDefinedFunction || !places.has(symbols.readUInt32LE(at))) continue;
+    if (!isDefinedFunction) continue;
     const address = symbols.readBigUInt64LE(at + 8);
-    const inCode = elf.segments.some((segment) => address >= segment.address && address < segment.address + segment.fileBytes);
-    return inCode ? Number(address) : null;
+    const sizeBytes = symbols.readBigUInt64LE(at + 16);
+    if (!elf.segments.some((segment) => address >= segment.address && address + sizeBytes <= segment.address + segment.fileBytes)) continue;
+    yield { nameOffset: symbols.readUInt32LE(at), address: Number(address), sizeBytes: Number(sizeBytes) };
   }
-  return null;
 }
 
 /**

@@ -4,7 +4,7 @@
  *
  *   layers     <prefix>_bs<B>_seq<S>[_layers<L>][_causal][_async]
  *              <prefix>_fq_0_<format>_<bits>_<group>_bs<B>_seq<S>_ci_<True|False>[_cmxfp][_layers<L>][_causal][_async]
- *   networks   <prefix>[-b<1|128>][_fq_0_<format>_<bits>[_<weight>]_ci_<True|False>][_async][_holistic_fp16]   (unsaid: 128)
+ *   networks   <prefix>[-<pixels>][-b<B>][_fq_0_<format>_<bits>[_<weight>]_ci_<True|False>][_async][_holistic_fp16]   (B up to 1024; unsaid: 128)
  *
  * `fq` is fake quantisation, `ci` converts activations to INT8, `cmxfp` to MXFP, which the format says as well. With `_<weight>`,
  * format and bits are the activations': `int_8_int4`. What their scripts write themselves begins with the script's name instead of
@@ -59,8 +59,10 @@ export const kPlainFormats: FormatPair = { weight: plain.id, activation: plain.w
 /** As the paper writes them. */
 export const kPlainLabel = formatLabel(kPlainFormats.weight, kPlainFormats.activation);
 
-/** Networks' names say batch 1 and leave this one out. */
+/** Networks' names say their batch, but leave this one out; the authors have no others than it and 1. */
 const kUnsaidBatch = 128;
+/** What networks are built for at most. */
+const kMaxNetworkBatch = 1024;
 
 const kFormat = '_fq_0_(?<format>[a-z0-9]+(?:_[a-z0-9]+)*?)_(?<bits>[1-9][0-9]?)';
 /** Scripts that write checkpoints of layers. */
@@ -69,7 +71,7 @@ const kShape = '_bs(?<batch>[1-9][0-9]{0,8})_seq(?<seq>[1-9][0-9]{0,8})';
 const kConversion = '_ci_(?<ci>True|False)';
 const kEndings: Readonly<Record<Model['kind'], string>> = {
   layer: `(?:${kFormat}_(?<group>-1|[1-9][0-9]{0,5}))?${kShape}(?:${kConversion}(?:_cmxfp)?)?(?:_layers(?<layers>[2-9]|[1-9][0-9]{1,3}))?(?<causal>_causal)?(?<async>_async)?`,
-  network: `(?:-b(?<batch>1|${kUnsaidBatch}))?(?:${kFormat}(?:_(?<stored>[a-z]+[0-9]+))?${kConversion})?(?<async>_async)?(?<holistic>_holistic_fp16)?`,
+  network: `(?:-(?<image>[1-9][0-9]{1,3}))?(?:-b(?<batch>[1-9][0-9]{0,3}))?(?:${kFormat}(?:_(?<stored>[a-z]+[0-9]+))?${kConversion})?(?<async>_async)?(?<holistic>_holistic_fp16)?`,
 };
 const kKinds = ['layer', 'network'] as const;
 
@@ -106,14 +108,16 @@ export function parseCheckpointName(name: string, parent: string): CheckpointNam
     const parts = partsOf(name, kind);
     if (!parts || (parts['format'] === undefined) !== (parts['ci'] === undefined)) continue;
     const pair = pairOf(parts);
-    if (!pair) continue;
+    if (!pair || (kind === 'network' && Number(parts['batch'] ?? 1) > kMaxNetworkBatch)) continue;
     const ofKind = models.all().filter((model) => model.kind === kind);
     const sharing = ofKind.filter((model) => model.checkpoint.prefix === parts['prefix']);
     // A script's name says no model: then the folder above does, or nothing.
     const model =
       (sharing.length > 0 ? sharing : ofKind).find(({ id }) => id === parent) ?? sharing.find(({ checkpoint }) => !checkpoint.shared);
+    const image = parts['image'] === undefined ? '' : `-${parts['image']}`;
+    if (image !== '' && !(model && findModel({ model: `${model.id}${image}` }))) continue;
     return {
-      model: model?.id ?? null,
+      model: model ? `${model.id}${image}` : null,
       batch: Number(parts['batch'] ?? kUnsaidBatch),
       seq: Number(parts['seq'] ?? 1),
       layers: Number(parts['layers'] ?? 1),
@@ -151,8 +155,11 @@ export function checkpointName(named: NamedCheckpoint): string {
       ? `${prefix}_fq_0_${words.format}_${words.bits}_${group}_${shape}_ci_${conversion}${suffix}`
       : `${prefix}_${shape}${suffix}`;
   }
-  if (batch !== 1 && batch !== kUnsaidBatch)
-    throw new LadderError('UNSUPPORTED', `checkpoints of ${id} have batch 1 or ${kUnsaidBatch}, not ${batch}`, { model: id, batch });
+  if (batch > kMaxNetworkBatch)
+    throw new LadderError('UNSUPPORTED', `checkpoints of ${id} have a batch from 1 to ${kMaxNetworkBatch}, not ${batch}`, {
+      model: id,
+      batch,
+    });
   if (seq !== 1 || layers !== 1 || group !== -1)
     throw new LadderError('UNSUPPORTED', `names of ${id}'s checkpoints have no room for a sequence, layers or groups`, {
       model: id,
@@ -160,7 +167,7 @@ export function checkpointName(named: NamedCheckpoint): string {
       layers,
       group,
     });
-  const base = `${prefix}${batch === 1 ? '-b1' : ''}`;
+  const base = `${prefix}${batch === kUnsaidBatch ? '' : `-b${batch}`}`;
   return words ? `${base}_fq_0_${words.format}_${words.bits}_ci_${conversion}${batch === 1 ? quantisedSuffix : ''}` : base;
 }
 
@@ -192,7 +199,7 @@ export function caseOfName({
   activation,
 }: CheckpointName): CaseName & { readonly setting: string; readonly format: string } {
   // A name that leaves its model open is one of layers.
-  const kind = model === null ? 'layer' : models.get(model).kind;
+  const kind = findModel({ model: model ?? '' })?.kind ?? 'layer';
   return { model, setting: settingName(kind, { batch, seq, layers, mask }), format: formatLabel(weight, activation) };
 }
 
@@ -206,7 +213,7 @@ export function caseOfPath(path: string): CaseName {
     .filter((part) => part !== '')
     .reverse();
   const parsed = parseCheckpointName(name, parent);
-  const model = parsed?.model ? models.get(parsed.model) : spokenModel(name, parent);
+  const model = parsed?.model ? findModel({ model: parsed.model }) : spokenModel(name, parent);
   const format = parsed ? caseOfName(parsed).format : spokenFormat(name);
   if (!model) return { model: null, setting: null, format };
   const unsaid = model.kind === 'network' ? settingName(model.kind, { batch: kUnsaidBatch, seq: 1 }) : null;

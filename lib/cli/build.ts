@@ -66,9 +66,9 @@ export const buildCommand: Command = {
       .description('build a checkpoint: graph.json, checkpoint.json and, with nvcc, model.so')
       .argument(
         '[model]',
-        `${buildableModels().join(', ')}; figure8: all that Figure 8 shows and the builder knows, options of format and shape aside; or the folder of a model of your own (config.json and safetensors files as Hugging Face has them)`,
+        `${buildableModels().join(', ')}; a network of images for another size of theirs (resnet-50-288); figure8: all that Figure 8 shows and the builder knows, options of format and shape aside; or the folder of a model of your own (config.json and safetensors files as Hugging Face has them)`,
       )
-      .option('--batch <n>', 'sequences', wholeNumber, 1)
+      .option('--batch <n>', 'sequences; of networks images or recordings, 1024 at most', wholeNumber, 1)
       .option('--seq <n>', 'tokens per sequence; kernels made for speed take 16384 rows (sequences × tokens) at most', wholeNumber, 1)
       .option('--weight <format>', `${words(weightFormats())} (default: ${kPlainFormat}, or what a folder's weights are stored in)`)
       .option('--act <format>', `${words(activationFormats())} (default: what Figure 8 pairs with the weights)`)

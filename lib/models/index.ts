@@ -9,9 +9,9 @@ import { configuredModel, type ModelConfig } from './config.js';
 import { conformer12, conformerTiny } from './conformer.js';
 import { llama2_70b, llama2Tiny } from './llama.js';
 import { type Model, settingName } from './model.js';
-import { resnet50, resnetTiny } from './resnet.js';
+import { otherResnets, resnet50, resnetTiny } from './resnet.js';
 import { shufflenetTiny, shufflenetV2 } from './shufflenet.js';
-import { vitSmall, vitTiny } from './vit.js';
+import { otherVits, vitSmall, vitTiny } from './vit.js';
 
 /** In the figure's order. */
 export const models = new Registry<Model>('model', [
@@ -21,6 +21,8 @@ export const models = new Registry<Model>('model', [
   shufflenetV2,
   conformer12,
   vitSmall,
+  ...otherResnets,
+  ...otherVits,
   llama2Tiny,
   bloomTiny,
   resnetTiny,
@@ -58,7 +60,20 @@ export interface NamedModel {
 
 /** The model that is meant, or null. */
 export function findModel({ model, config }: NamedModel): Model | null {
-  return config ? configuredModel(model, config) : models.find(model);
+  return config ? configuredModel(model, config) : (models.find(model) ?? resizedModel(model));
+}
+
+/** Pixels of an image along each side, at most. */
+const kMaxImage = 2048;
+
+/** A known network for images of the size that stands behind its name, or null: `resnet-50-288`. */
+function resizedModel(id: string): Model | null {
+  const [, word = '', pixels = ''] = /^(.+)-([1-9]\d{1,3})$/.exec(id) ?? [];
+  const image = Number(pixels);
+  const model = models.find(word);
+  if (!model?.resized || image > kMaxImage || image % model.resized.step !== 0) return null;
+  const checkpoint = { ...model.checkpoint, prefix: `${model.checkpoint.prefix}-${image}` };
+  return { ...model, id, label: `${model.label} ${image}`, figure8: null, checkpoint, pattern: null, graph: model.resized.graph(image) };
 }
 
 /** @throws LadderError `BAD_ARGUMENT` for a model that is unknown, or that nothing here builds */
@@ -68,7 +83,7 @@ export function modelGraph(named: NamedModel): NonNullable<Model['graph']> {
   if (!graph)
     throw new LadderError(
       'BAD_ARGUMENT',
-      `expected one of ${buildableModels().join(', ')} for \`model\` but received ${JSON.stringify(id)}`,
+      `expected one of ${buildableModels().join(', ')} for \`model\`, a network of images perhaps with another size of theirs (resnet-50-288), but received ${JSON.stringify(id)}`,
     );
   return graph;
 }

@@ -63,6 +63,8 @@ export interface Model {
    * names from `layers.<i>.` on.
    */
   readonly source?: (tensor: string) => Source;
+  /** The same network for images of another size, a multiple of `step` pixels along each side. */
+  readonly resized?: { readonly step: number; readonly graph: (image: number) => NonNullable<Model['graph']> };
   /** Tensors of a decoder layer that nothing is made of, by their names behind the layer's. */
   readonly unused?: readonly string[];
 }

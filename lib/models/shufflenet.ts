@@ -108,24 +108,33 @@ function source(tensor: string): Source {
   };
 }
 
+/** How often the stem and the stages halve an image. */
+const kReduction = 32;
+
+/** A network of these sizes, which the figure does not show. */
+function shufflenetModel(id: string, label: string, config: ShufflenetConfig): Model {
+  return {
+    id,
+    label,
+    kind: 'network',
+    figure8: null,
+    checkpoint: { prefix: id, shared: false, quantisedSuffix: '_async' },
+    pattern: null,
+    graph: (batch) => shufflenet(config, batch),
+    policy,
+    source,
+    resized: { step: kReduction, graph: (image) => (batch) => shufflenet({ ...config, image }, batch) },
+  };
+}
+
 export const shufflenetV2: Model = {
-  id: 'shufflenet-v2',
-  label: 'ShuffleNet',
-  kind: 'network',
+  ...shufflenetModel('shufflenet-v2', 'ShuffleNet', kX1),
   figure8: { settings: kNetworkSettings, formats: [kFp16, kFp8] },
   checkpoint: { prefix: 'shufflenet', shared: false, quantisedSuffix: '_async' },
   pattern: /shufflenet/i,
-  graph: (batch) => shufflenet(kX1, batch),
-  policy,
-  source,
 };
 
 export const shufflenetTiny: Model = {
-  ...shufflenetV2,
-  id: 'shufflenet-tiny',
-  label: 'ShuffleNet (tiny)',
-  figure8: null,
+  ...shufflenetModel('shufflenet-tiny', 'ShuffleNet (tiny)', kTiny),
   checkpoint: { ...shufflenetV2.checkpoint, shared: true },
-  pattern: null,
-  graph: (batch) => shufflenet(kTiny, batch),
 };

@@ -1,6 +1,6 @@
 /**
  * timm's vit_small_patch32_224 (Dosovitskiy et al. 2021; Steiner et al. 2022): patches of 32 × 32, a class token, learned positions,
- * 12 blocks of width 384 with norms before attention and MLP, the class token's row to the classifier.
+ * 12 blocks of width 384 with norms before attention and MLP, the class token's row to the classifier; and its larger ones.
  */
 import { type Graph, type GraphNode, GraphBuilder } from '../operators/graph.js';
 import { kFp16, kFp8, kNetworkSettings } from './figure8.js';
@@ -103,24 +103,48 @@ function source(tensor: string): Source {
   return moduleSource(`${layer === undefined ? '' : `blocks.${layer}.`}${kModules[module]}`, ending);
 }
 
+/** A network of these sizes, which the figure does not show. */
+function vitModel(id: string, label: string, config: VitConfig, pattern: RegExp | null = null): Model {
+  return {
+    id,
+    label,
+    kind: 'network',
+    figure8: null,
+    checkpoint: { prefix: id, shared: false, quantisedSuffix: '_holistic_fp16' },
+    pattern,
+    graph: (batch) => vit(config, batch),
+    policy,
+    source,
+    resized: { step: config.patch, graph: (image) => (batch) => vit({ ...config, image }, batch) },
+  };
+}
+
 export const vitSmall: Model = {
-  id: 'vit',
-  label: 'ViT',
-  kind: 'network',
+  ...vitModel('vit', 'ViT', kSmallPatch32, /(?:^|[^a-z])vit(?:[^a-z]|$)/i),
   figure8: { settings: kNetworkSettings, formats: [kFp16, kFp8, { weight: 'int4', activation: 'int4' }] },
-  checkpoint: { prefix: 'vit', shared: false, quantisedSuffix: '_holistic_fp16' },
-  pattern: /(?:^|[^a-z])vit(?:[^a-z]|$)/i,
-  graph: (batch) => vit(kSmallPatch32, batch),
-  policy,
-  source,
 };
 
+const kBase = { ...kSmallPatch32, hidden: 768, heads: 12, mlp: 3072 };
+const kLarge = { ...kSmallPatch32, hidden: 1024, blocks: 24, heads: 16, mlp: 4096 };
+
+export const otherVits: readonly Model[] = (
+  [
+    ['small', 16, kSmallPatch32],
+    ['base', 32, kBase],
+    ['base', 16, kBase],
+    ['large', 32, kLarge],
+    ['large', 16, kLarge],
+  ] as const
+).map(([size, patch, config]) =>
+  vitModel(
+    `vit-${size}-patch${patch}`,
+    `ViT (${size}, ${patch})`,
+    { ...config, patch },
+    new RegExp(`vit[-_]${size}[-_]patch${patch}`, 'i'),
+  ),
+);
+
 export const vitTiny: Model = {
-  ...vitSmall,
-  id: 'vit-tiny',
-  label: 'ViT (tiny)',
-  figure8: null,
+  ...vitModel('vit-tiny', 'ViT (tiny)', kTiny),
   checkpoint: { ...vitSmall.checkpoint, shared: true },
-  pattern: null,
-  graph: (batch) => vit(kTiny, batch),
 };

@@ -1,16 +1,11 @@
 // Launch shapes and argument packing of the embedded kernels.
 #include "device_kernels.h"
 
-#include <algorithm>
-
 #include "embedded_ptx.h"
 #include "failure.h"
 
 namespace ladder::cuda {
 namespace {
-
-constexpr unsigned kBlockThreads = 256;
-constexpr unsigned kBlocksPerMultiprocessor = 8;  // 2048 threads: all that fit
 
 const char* uniformName(uint8_t typeCode, uint8_t bits) {
   if (typeCode == 2 && bits == 16) return "f16";
@@ -28,60 +23,18 @@ const char* uniformName(uint8_t typeCode, uint8_t bits) {
 
 uint32_t replicate(uint8_t byte) { return byte * 0x01010101u; }
 
-}  // namespace
-
-DeviceKernels::DeviceKernels(int ordinal) : module_(embeddedPtx().c_str(), "ptx of the addon", ordinal) {
-  Device device = 0;
-  int count = 0;
-  check(driver().deviceGet(&device, ordinal), "opening the CUDA device");
-  check(driver().deviceGetAttribute(&count, kAttributeMultiprocessorCount, device), "reading the number of multiprocessors");
-  multiprocessors_ = static_cast<unsigned>(count);
-}
-
-namespace {
-
-std::mutex& compiledMutex() {
-  static auto* const mutex = new std::mutex();
-  return *mutex;
-}
-
-std::map<int, DeviceKernels*>& compiled() {
-  static auto* const kernels = new std::map<int, DeviceKernels*>();
+PerDevice<DeviceKernels>& compiled() {
+  static auto* const kernels = new PerDevice<DeviceKernels>();
   return *kernels;
 }
 
 }  // namespace
 
-DeviceKernels& DeviceKernels::of(int ordinal) {
-  const std::lock_guard<std::mutex> lock(compiledMutex());
-  auto found = compiled().find(ordinal);
-  if (found == compiled().end()) found = compiled().emplace(ordinal, new DeviceKernels(ordinal)).first;
-  return *found->second;
-}
+DeviceKernels::DeviceKernels(int ordinal) : module_(embeddedPtx(), ordinal) {}
 
-bool DeviceKernels::ready(int ordinal) {
-  const std::lock_guard<std::mutex> lock(compiledMutex());
-  return compiled().count(ordinal) > 0;
-}
+DeviceKernels& DeviceKernels::of(int ordinal) { return compiled().of(ordinal); }
 
-Kernel& DeviceKernels::kernel(const std::string& name) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  auto found = kernels_.find(name);
-  if (found == kernels_.end()) found = kernels_.emplace(name, module_.kernel(name)).first;
-  return found->second;
-}
-
-namespace {
-
-LaunchShape shapeFor(uint64_t items, unsigned multiprocessors) {
-  LaunchShape shape;
-  const uint64_t blocks = (items + kBlockThreads - 1) / kBlockThreads;
-  shape.grid[0] = static_cast<unsigned>(std::clamp<uint64_t>(blocks, 1, uint64_t{multiprocessors} * kBlocksPerMultiprocessor));
-  shape.block[0] = kBlockThreads;
-  return shape;
-}
-
-}  // namespace
+bool DeviceKernels::ready(int ordinal) { return compiled().has(ordinal); }
 
 void DeviceKernels::fillWords(const Stream& stream, DevicePointer target, uint64_t bytes, uint64_t key, uint8_t mask, uint8_t base,
                               bool isSigned) {
@@ -89,7 +42,7 @@ void DeviceKernels::fillWords(const Stream& stream, DevicePointer target, uint64
   uint32_t baseWord = replicate(base);
   uint32_t signWord = isSigned ? 0x80808080u : 0u;
   void* arguments[] = {&target, &bytes, &key, &maskWord, &baseWord, &signWord};
-  kernel("ladder_fill_words").launch(shapeFor(bytes / 4 + 1, multiprocessors_), stream, arguments);
+  module_.kernel("ladder_fill_words").launch(module_.shapeFor(bytes / 4 + 1), stream, arguments);
 }
 
 void DeviceKernels::fillUniform(const Stream& stream, DevicePointer target, uint64_t elements, uint64_t key, uint8_t typeCode, uint8_t bits,
@@ -101,18 +54,18 @@ void DeviceKernels::fillUniform(const Stream& stream, DevicePointer target, uint
   }
   float span = high - low;
   void* arguments[] = {&target, &elements, &key, &low, &span};
-  kernel(std::string("ladder_fill_") + name).launch(shapeFor(elements, multiprocessors_), stream, arguments);
+  module_.kernel(std::string("ladder_fill_") + name).launch(module_.shapeFor(elements), stream, arguments);
 }
 
 void DeviceKernels::read(const Stream& stream, DevicePointer source, uint64_t bytes, DevicePointer sink) {
   uint64_t vectors = bytes / 16;
   void* arguments[] = {&source, &vectors, &sink};
-  kernel("ladder_read").launch(shapeFor(vectors, multiprocessors_), stream, arguments);
+  module_.kernel("ladder_read").launch(module_.shapeFor(vectors), stream, arguments);
 }
 
 void DeviceKernels::delay(const Stream& stream, uint64_t nanoseconds) {
   void* arguments[] = {&nanoseconds};
-  kernel("ladder_delay").launch(LaunchShape{}, stream, arguments);
+  module_.kernel("ladder_delay").launch(LaunchShape{}, stream, arguments);
 }
 
 double measureReadBandwidth(int ordinal, uint64_t sizeBytes, int repeats) {

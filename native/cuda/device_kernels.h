@@ -3,17 +3,15 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
-#include <mutex>
-#include <string>
 
-#include "module.h"
+#include "embedded_module.h"
 
 namespace ladder::cuda {
 
 /// The embedded module in one context. Any thread may launch.
 class DeviceKernels {
  public:
+  explicit DeviceKernels(int ordinal);
   /// Those of a device, compiled by the driver at the first call in the process, and kept.
   static DeviceKernels& of(int ordinal);
   /// Whether they are compiled already.
@@ -29,12 +27,7 @@ class DeviceKernels {
   void delay(const Stream& stream, uint64_t nanoseconds);
 
  private:
-  explicit DeviceKernels(int ordinal);
-  Kernel& kernel(const std::string& name);
-  std::mutex mutex_;  // guards kernels_
-  Module module_;
-  std::map<std::string, Kernel> kernels_;
-  unsigned multiprocessors_;
+  EmbeddedModule module_;
 };
 
 /// The best of `repeats` sweeps over `sizeBytes` of device memory, in bytes per second.

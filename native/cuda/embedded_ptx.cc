@@ -2,14 +2,13 @@
 // is native/reference's fill(). All loops are grid-stride, so any grid gives the same bytes.
 #include "embedded_ptx.h"
 
+#include "ptx_text.h"
+
 namespace ladder::cuda {
 namespace {
 
 // u(i) = high 32 bits of SplitMix64's finaliser over key + (i+1)·0x9E3779B97F4A7C15.
-constexpr const char* kPrelude = R"(.version 7.0
-.target sm_80
-.address_size 64
-
+constexpr const char* kWordFunction = R"(
 .func (.reg .b32 word) ladder_word(.reg .b64 key, .reg .b64 index)
 {
   .reg .b64 z, t;
@@ -28,18 +27,6 @@ constexpr const char* kPrelude = R"(.version 7.0
   cvt.u32.u64 word, t;
   ret;
 }
-)";
-
-// i = blockIdx.x·blockDim.x + threadIdx.x, stride = gridDim.x·blockDim.x.
-constexpr const char* kThreadIndex = R"(
-  mov.u32 %r0, %ctaid.x;
-  mov.u32 %r1, %ntid.x;
-  mov.u32 %r2, %tid.x;
-  mul.wide.u32 %rd0, %r0, %r1;
-  cvt.u64.u32 %rd1, %r2;
-  add.u64 %rd0, %rd0, %rd1;
-  mov.u32 %r0, %nctaid.x;
-  mul.wide.u32 %rd1, %r0, %r1;
 )";
 
 // Four bytes at a time: byte = base + (r & mask), modulo 256, with the sign bit flipped where r & sign has it. Bytes are added
@@ -205,7 +192,8 @@ WAIT:
 }  // namespace
 
 std::string embeddedPtx() {
-  std::string text = kPrelude;
+  std::string text = kPtxHeader;
+  text += kWordFunction;
   text += kFillWordsHead;
   text += kThreadIndex;
   text += kFillWordsBody;

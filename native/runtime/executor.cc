@@ -51,6 +51,7 @@ Executor::Executor(ExecutorPlan plan) : plan_(std::move(plan)) {
     stream_.emplace(plan_.module && plan_.module->launchesItself ? cuda::Stream::legacy() : cuda::Stream::create());
   }
   workspaceScope_.emplace(&workspace_);
+  if (stream_) streamScope_.emplace(tvm_abi::OperatorStream{plan_.deviceOrdinal, *stream_});
   const auto start = std::chrono::steady_clock::now();
   allocate();
   loadTimes_.allocateMs = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
@@ -190,11 +191,11 @@ void Executor::enqueueOperator(size_t index, const CancelFlag& cancelled) {
 }
 
 void Executor::runOperator(size_t index, const CancelFlag& cancelled) {
-  const size_t before = KernelFunction::launches();
+  const size_t before = tvm_abi::launches();
   enqueueOperator(index, cancelled);
   checkRuntimeError(index);
   try {
-    const bool launchesItself = calls_[index].onDevice && KernelFunction::launches() == before;
+    const bool launchesItself = calls_[index].onDevice && tvm_abi::launches() == before;
     if (launchesItself) cuda::check(cuda::driver().contextSynchronize(), "waiting for the device");  // on whatever stream
     synchronize();
   } catch (const Error& error) {
@@ -251,9 +252,9 @@ std::string Executor::captureRefusal() const {
 
 void Executor::enqueueCaptured(const CancelFlag& cancelled) {
   for (size_t i = 0; i < calls_.size(); ++i) {
-    const size_t before = KernelFunction::launches();
+    const size_t before = tvm_abi::launches();
     enqueueOperator(i, cancelled);
-    if (calls_[i].kind == OperatorKind::kPacked && KernelFunction::launches() == before) {
+    if (calls_[i].kind == OperatorKind::kPacked && tvm_abi::launches() == before) {
       throw Error("UNSUPPORTED", calls_[i].what + " launched nothing on the executor's stream");
     }
   }

@@ -9,6 +9,7 @@
 
 #include "../cuda/device_kernels.h"
 #include "../cuda/graph.h"
+#include "../tvm_abi/operator_stream.h"
 #include "../tvm_abi/workspace.h"
 #include "cancel.h"
 #include "model_module.h"
@@ -98,6 +99,7 @@ class Executor {
   std::optional<cuda::Stream> stream_;
   tvm_abi::WorkspacePool workspace_;
   std::optional<tvm_abi::WorkspaceScope> workspaceScope_;
+  std::optional<tvm_abi::StreamScope> streamScope_;
   std::vector<Storage> storages_;
   std::unique_ptr<ModelModule> module_;
   std::vector<Call> calls_;

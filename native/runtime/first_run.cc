@@ -31,9 +31,9 @@ void Executor::firstCall(size_t index, const CancelFlag& cancelled) {
   const std::vector<uint32_t> outputs = poisonable(index);
   for (const uint8_t poison : kPoisons) {
     for (const uint32_t entry : outputs) setBytes(entry, poison);
-    const size_t before = KernelFunction::launches();
+    const size_t before = tvm_abi::launches();
     runOperator(index, cancelled);
-    if (KernelFunction::launches() != before || outputs.empty()) return;
+    if (tvm_abi::launches() != before || outputs.empty()) return;
     if (std::all_of(outputs.begin(), outputs.end(), [&](uint32_t entry) { return holdsOnly(entry, poison); })) continue;
     call.launchesItself = true;
     if (!stream_->isLegacy()) *stream_ = cuda::Stream::legacy();

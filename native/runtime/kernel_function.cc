@@ -3,6 +3,8 @@
 
 #include <limits>
 
+#include "../tvm_abi/operator_stream.h"
+
 namespace ladder::runtime {
 namespace {
 
@@ -40,11 +42,6 @@ KernelFunction::KernelFunction(cuda::Kernel kernel, const PlanKernel& plan, cons
   floats_.resize(isFloat32_.size());
 }
 
-size_t& KernelFunction::launches() {
-  thread_local size_t count = 0;
-  return count;
-}
-
 void KernelFunction::call(tvm_abi::Value* arguments, int*, int count, tvm_abi::Value*, int*) {
   const size_t argumentCount = isFloat32_.size();
   if (static_cast<size_t>(count) != argumentCount + tags_.size()) {
@@ -77,7 +74,7 @@ void KernelFunction::call(tvm_abi::Value* arguments, int*, int count, tvm_abi::V
     }
   }
   kernel_.launch(shape, stream_, pointers_.data(), programmatic_);
-  ++launches();
+  ++tvm_abi::launches();
 }
 
 }  // namespace ladder::runtime

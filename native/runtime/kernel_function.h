@@ -18,9 +18,6 @@ class KernelFunction final : public tvm_abi::PackedFunction {
   KernelFunction(cuda::Kernel kernel, const PlanKernel& plan, const cuda::Stream& stream, bool programmatic);
   void call(tvm_abi::Value* arguments, int* codes, int count, tvm_abi::Value* result, int* resultCode) override;
 
-  /// Launches on this thread so far: how the executor notices an operator that launched nothing on the stream.
-  static size_t& launches();
-
  private:
   cuda::Kernel kernel_;
   const cuda::Stream& stream_;

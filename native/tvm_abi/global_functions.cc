@@ -1,4 +1,4 @@
-// The global packed functions that this runtime provides to model.so, and refusals, in words, of known ones that it does not.
+// The global packed functions that this runtime provides to model.so.
 #include <cstdlib>
 #include <map>
 #include <string>
@@ -6,6 +6,7 @@
 
 #include "../cuda/handles.h"
 #include "../cuda/module.h"
+#include "cudnn_functions.h"
 #include "packed_function.h"
 
 namespace ladder::tvm_abi {
@@ -41,22 +42,12 @@ class GetDeviceAttr final : public PackedFunction {
   }
 };
 
-class Refusal final : public PackedFunction {
- public:
-  explicit Refusal(std::string message) : message_(std::move(message)) {}
-  void call(Value*, int*, int, Value*, int*) override { throw Error("UNSUPPORTED", message_); }
-
- private:
-  std::string message_;
-};
-
 const std::map<std::string, PackedFunction*>& globalFunctions() {
   static const auto* const kFunctions = new std::map<std::string, PackedFunction*>{
       {"__tvm_set_device", new SetDevice()},
       {"runtime.GetDeviceAttr", new GetDeviceAttr()},
-      {"tvm.contrib.cudnn.conv2d.forward",
-       new Refusal(
-           "this checkpoint calls `tvm.contrib.cudnn.conv2d.forward`: cuDNN convolutions are not supported here; " "build the checkpoint without cuDNN")},
+      {"tvm.contrib.cudnn.conv2d.forward", new CudnnConvolution()},
+      {"tvm.contrib.cudnn.softmax.forward", new CudnnSoftmax()},
   };
   return *kFunctions;
 }
@@ -70,9 +61,7 @@ PackedFunction* findGlobalFunction(const std::string& name) {
 
 std::vector<std::string> globalFunctionNames() {
   std::vector<std::string> names;
-  for (const auto& [name, function] : globalFunctions()) {
-    if (!dynamic_cast<const Refusal*>(function)) names.push_back(name);
-  }
+  for (const auto& [name, function] : globalFunctions()) names.push_back(name);
   return names;
 }
 

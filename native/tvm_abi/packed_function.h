@@ -36,7 +36,7 @@ std::optional<Error>& pendingError();
 /// A function of the process that model.so may call by name, or null. Lives forever.
 PackedFunction* findGlobalFunction(const std::string& name);
 
-/// Names of those that can be called; not of those that are known and refused.
+/// The names of all of them.
 std::vector<std::string> globalFunctionNames();
 
 }  // namespace ladder::tvm_abi

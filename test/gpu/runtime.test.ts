@@ -10,8 +10,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { FileSource } from '../../lib/artifact/byte-source.js';
 import { parseDataType } from '../../lib/artifact/dtype.js';
 import { localFunctionAddress, parseElf } from '../../lib/artifact/elf.js';
+import { floatToHalf, halfToFloat } from '../../lib/formats/codes.js';
 import { native, type ExecutorPlan, type Fill, type NativeExecutor, type PlanModule } from '../../lib/native.js';
 import { writeBigModule } from '../fixtures/native/big-module.js';
+import { compileContribCalls, contribPlan, convolve, kConvolutions, kSoftmaxes, softmax } from '../fixtures/native/contrib.js';
 import { floatBytes, hasCommand, makePlan, rejection, Workshop } from '../fixtures/native/objects.js';
 
 const kMissing = !native().cudaStatus().available
@@ -136,6 +138,46 @@ describe.skipIf(kMissing !== null)('the runtime on a GPU', () => {
     const bytesPerSecond = await native().measureReadBandwidth(0, 1 << 30, 5);
     expect(bytesPerSecond).toBeGreaterThan(1e11);
     expect(bytesPerSecond).toBeLessThan(1e13);
+  });
+
+  describe.each(['float16', 'float32'])('what model.so leaves to cuDNN, in %s', (dtype) => {
+    let calls: string;
+    beforeAll(() => {
+      calls = compileContribCalls(workshop);
+    });
+    const isHalf = dtype === 'float16';
+    const product = (shape: readonly number[]): number => shape.reduce((total, extent) => total * extent, 1);
+    /** Runs by stream and by graph on waves, which the formula gets as they are stored. */
+    async function expectOutputs(
+      functionName: string,
+      shapes: readonly (readonly number[])[],
+      formula: (...inputs: readonly (readonly number[])[]) => readonly number[],
+    ): Promise<void> {
+      const stored = shapes
+        .slice(0, -1)
+        .map((shape) => Array.from({ length: product(shape) }, (_, i) => (isHalf ? floatToHalf(Math.sin(i)) : Math.fround(Math.sin(i)))));
+      const expected = formula(...stored.map((values) => (isHalf ? values.map(halfToFloat) : values)));
+      await withExecutor(contribPlan(calls, functionName, dtype, shapes, 2), async (executor) => {
+        const last = shapes.length - 1;
+        for (const [i, values] of stored.entries()) {
+          await executor.write(i, isHalf ? new Uint8Array(Uint16Array.from(values).buffer) : floatBytes(values));
+        }
+        await executor.run();
+        expect(await executor.capture()).toMatchObject({ captured: true, kernelNodes: 1 });
+        await executor.setBytes(last, 0xff);
+        await executor.run();
+        const bytes = await executor.read(last);
+        const actual = isHalf ? Array.from(new Uint16Array(bytes), halfToFloat) : [...new Float32Array(bytes)];
+        const allowed = isHalf ? 2 ** -10 : 1e-5;
+        expect(actual.filter((value, i) => !(Math.abs(value - expected[i]!) <= allowed * (1 + Math.abs(expected[i]!))))).toEqual([]);
+      });
+    }
+    test.each(kConvolutions)('a convolution: $name', (shape) =>
+      expectOutputs(shape.name, [shape.x, shape.w, shape.y], (x, w) => convolve(shape, x!, w!)),
+    );
+    test.each(kSoftmaxes)('a softmax: $name', ({ name, shape, axis }) =>
+      expectOutputs(name, [shape, shape], (x) => softmax(shape, axis, x!)),
+    );
   });
 
   describe('route 1', () => {

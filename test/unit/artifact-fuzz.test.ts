@@ -11,7 +11,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BufferSource, ByteReader, ByteWriter } from '../../lib/artifact/byte-source.js';
 import { checkManifest } from '../../lib/artifact/checks.js';
 import { dataTypeOf, elementBytes } from '../../lib/artifact/dtype.js';
-import { type ElfObject, fileRangeAt, localFunctionAddress, parseElf } from '../../lib/artifact/elf.js';
+import { definedFunctions, type ElfObject, fileRangeAt, localFunctionAddress, parseElf } from '../../lib/artifact/elf.js';
 import { type Graph, parseGraph } from '../../lib/artifact/graph.js';
 import { parseManifest } from '../../lib/artifact/manifest.js';
 import {
@@ -301,6 +301,7 @@ function checkElfBytes(bytes: Uint8Array): boolean {
   for (const [name, symbol] of elf.exported) expect(symbol.name).toBe(name);
   const address = localFunctionAddress(new BufferSource(bytes), elf, '_init');
   if (address !== null) expect(fileRangeAt(elf, address)).not.toBeNull();
+  for (const { address: start } of definedFunctions(new BufferSource(bytes), elf)) expect(fileRangeAt(elf, start)).not.toBeNull();
   return true;
 }
 

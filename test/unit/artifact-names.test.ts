@@ -100,6 +100,13 @@ describe('names of networks', () => {
     ['vit-b1', 'vit', 1, 'fp16', 'fp16'],
     ['vit_fq_0_int4b_1_ci_False', 'vit', 128, 'int1', 'int4'],
     ['vit-b1_fq_0_int4b_4_ci_False_holistic_fp16', 'vit', 1, 'int4', 'int4'],
+    // Batches, networks and images that the authors do not have.
+    ['resnet-50-b2', 'resnet-50', 2, 'fp16', 'fp16'],
+    ['shufflenet-b1024_fq_0_fp_e5m2_8_ci_False', 'shufflenet-v2', 1024, 'fp8_e5m2', 'fp8_e5m2'],
+    ['resnet-18', 'resnet-18', 128, 'fp16', 'fp16'],
+    ['resnet-50-288', 'resnet-50-288', 128, 'fp16', 'fp16'],
+    ['shufflenet-64-b7', 'shufflenet-v2-64', 7, 'fp16', 'fp16'],
+    ['vit-base-patch16-384-b3_fq_0_int4b_4_ci_False', 'vit-base-patch16-384', 3, 'int4', 'int4'],
   ] as const)('%s', (name, model, batch, weight, activation) => {
     const parsed = parseCheckpointName(name, model);
     expect(parsed).toEqual({
@@ -127,7 +134,10 @@ it.each([
   'llama2_fq_0_int_4_bs1_seq1_ci_False_async',
   'llama2_fq_0_int4b_4_-1_bs1_seq1_ci_True_async',
   'resnet-51',
-  'resnet-50-b2',
+  'resnet-50-b0',
+  'resnet-50-b1025',
+  'resnet-50-289-b1',
+  'Conformer-64-b1',
   'vit_fq_0_int_4_ci_Maybe',
   'xresnet-50',
   '__proto__',
@@ -254,7 +264,7 @@ describe('paths in logs', () => {
 it('refuses what no name can say', () => {
   const format = { weight: 'fp16', activation: 'fp16', group: -1 } as const;
   expect(() => checkpointName({ model: 'gpt', batch: 1, seq: 1, format })).toThrow(/gpt/);
-  expect(() => checkpointName({ model: 'vit', batch: 2, seq: 1, format })).toThrow(/batch/);
+  expect(() => checkpointName({ model: 'vit', batch: 1025, seq: 1, format })).toThrow(/batch/);
   expect(() => checkpointName({ model: 'vit', batch: 1, seq: 1, format: { ...format, weight: 'fp8_e5m2', activation: 'int4' } })).toThrow(
     /fp8_e5m2/,
   );

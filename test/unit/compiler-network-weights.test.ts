@@ -222,8 +222,8 @@ function pooled(x: Planes): Planes {
   );
 }
 
-function classified(state: State, x: Planes): number[] {
-  if (!state.tensors.has('fc.weight')) state.linear('fc', [10, x.length]);
+function classified(state: State, x: Planes, classes = 10): number[] {
+  if (!state.tensors.has('fc.weight')) state.linear('fc', [classes, x.length]);
   return state.product('fc', [x.map((plane) => plane.reduce((a, b) => a + b, 0) / plane.length)])[0]!;
 }
 
@@ -242,6 +242,22 @@ function resnet(state: State, image: Float32Array): number[] {
     x = relu(plus(y, x));
   }
   return classified(state, x);
+}
+
+/** torchvision's resnet18, its blocks of two 3 × 3 convolutions, for images of 32 × 32. */
+function resnet18(state: State, image: Float32Array): number[] {
+  let x = pooled(relu(convNorm(state, 'conv1', 'bn1', planesOf(image), 64, 7, 2)));
+  for (let stage = 1; stage <= 4; ++stage) {
+    for (const block of [`layer${stage}.0`, `layer${stage}.1`]) {
+      const width = 32 * 2 ** stage;
+      const stride = stage > 1 && block.endsWith('0') ? 2 : 1;
+      const inner = relu(convNorm(state, `${block}.conv1`, `${block}.bn1`, x, width, 3, stride));
+      const y = convNorm(state, `${block}.conv2`, `${block}.bn2`, inner, width, 3);
+      if (stride === 2) x = convNorm(state, `${block}.downsample.0`, `${block}.downsample.1`, x, width, 1, 2);
+      x = relu(plus(y, x));
+    }
+  }
+  return classified(state, x, 1000);
 }
 
 /** torchvision's ShuffleNet V2: stem of 8, units of 20 and 40 channels, two each. */
@@ -283,6 +299,7 @@ const kNetworks = [
   { model: 'vit-tiny', state: vitState(), inputs: 3 * 64 * 64, compute: vit },
   { model: 'conformer-tiny', state: conformerState(), inputs: 40 * 128, compute: conformer },
   { model: 'resnet-tiny', state: stateOf(resnet), inputs: 3 * 1024, compute: resnet },
+  { model: 'resnet-18-32', state: stateOf(resnet18), inputs: 3 * 1024, compute: resnet18 },
   { model: 'shufflenet-tiny', state: stateOf(shufflenet), inputs: 3 * 1024, compute: shufflenet },
 ] as const;
 
@@ -299,6 +316,7 @@ async function packed(model: string, file: Buffer, more: Partial<BuildCheckpoint
  */
 const kFormats = [
   ['resnet-tiny', {}, 2e-3],
+  ['resnet-18-32', {}, 2e-3],
   ['shufflenet-tiny', {}, 2e-3],
   ['vit-tiny', {}, 2e-3],
   ['vit-tiny', { weight: 'fp8' }, 0.2],

@@ -10,6 +10,7 @@ import { simpleFamilies } from '../../lib/compiler/kernels/simple/index.js';
 import { parseRequest } from '../../lib/compiler/request.js';
 import { buildTargets, layoutTarget } from '../../lib/compiler/targets.js';
 import { type Tuned, tuningKey } from '../../lib/compiler/tune/tuned.js';
+import { packageRoot } from '../../lib/run/package.js';
 
 const kRequest = parseRequest({ model: 'llama2-tiny', batch: 1, seq: 1, weight: 'fp16' });
 
@@ -67,6 +68,16 @@ describe('tunings of targets', () => {
     expect(design.manifest.launch[`${operator.node}__sm_80`]?.targets).toEqual(['sm_80']);
     await keep(tuned('sm_80', configurations[1]!));
     expect(planOf(await designStored(kRequest, folder, 'sm_90a')).alternatives).toEqual([]);
+  });
+
+  it('by instructions that a target lacks leave it its default', async () => {
+    const request = parseRequest({ model: 'vit', batch: 1, seq: 1 });
+    const { planned } = await designStored(request, join(packageRoot, 'checkpoints/Figure8/ladder/checkpoint/vit-b1'), 'sm_90a');
+    const { plan, alternatives } = planned.find((one) => one.operator.node === 'ladder_dense_patch_embed')!;
+    expect(plan.definitions).toContain('kWgmma = true');
+    expect(alternatives!.map(({ targets, plan: other }) => [targets, other.definitions.includes('kWgmma = true')])).toEqual([
+      [['compute_80', 'sm_80'], false],
+    ]);
   });
 
   it('stay with their target when another GPU is at hand', async () => {

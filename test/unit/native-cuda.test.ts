@@ -3,6 +3,7 @@ import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { native } from '../../lib/native.js';
+import { compileContribCalls, contribPlan, convolve, kConvolutions, kSoftmaxes, softmax } from '../fixtures/native/contrib.js';
 import { buildFakeCuda, fakePlan, runWithFakeCuda } from '../fixtures/native/fake-cuda-run.js';
 import { makePlan, Workshop } from '../fixtures/native/objects.js';
 
@@ -140,6 +141,52 @@ test('small fills are made on the host until the kernels are compiled, and the s
   expect(runWithFakeCuda(library, plan, made, 'cuModuleLoadDataEx=209')).toEqual({
     bytes: [...expected.slice(-4)],
     third: 'WRONG_ARCHITECTURE',
+  });
+});
+
+describe('what model.so leaves to cuDNN', () => {
+  let calls: string;
+  beforeAll(() => {
+    calls = compileContribCalls(workshop);
+  });
+  const wave = (length: number): number[] => Array.from({ length }, (_, i) => Math.fround(Math.sin(i)));
+  const product = (shape: readonly number[]): number => shape.reduce((total, extent) => total * extent, 1);
+  /** Inputs are waves; the operator runs by stream, then by its graph. */
+  const outputs = (functionName: string, shapes: readonly (readonly number[])[]): number[] => {
+    const last = shapes.length - 1;
+    const body = `const executor = await addon.openExecutor(plan);
+      for (const [i, length] of ${JSON.stringify(shapes.slice(0, last).map(product))}.entries())
+        await executor.write(i, floats(Array.from({ length }, (_, k) => Math.sin(k))));
+      await executor.run();
+      const byStream = [...new Float32Array(await executor.read(${last}))];
+      const capture = await executor.capture();
+      await executor.setBytes(${last}, 0xff);
+      await executor.run();
+      const byGraph = [...new Float32Array(await executor.read(${last}))];
+      return { byStream, byGraph, captured: capture.captured };`;
+    const result = runWithFakeCuda(library, contribPlan(calls, functionName, 'float32', shapes, 2), body) as Record<string, number[]>;
+    expect(result).toMatchObject({ captured: true, byGraph: result['byStream'] });
+    return result['byGraph']!;
+  };
+  const closeTo = (actual: readonly number[], expected: readonly number[]): void =>
+    actual.forEach((value, i) => expect(value).toBeCloseTo(expected[i]!, 4));
+
+  test.each(kConvolutions)('a convolution: $name', (shape) => {
+    const { x, w, y, name } = shape;
+    closeTo(outputs(name, [x, w, y]), convolve(shape, wave(product(x)), wave(product(w))));
+  });
+  test.each(kSoftmaxes)('a softmax: $name', ({ name, shape, axis }) => {
+    closeTo(outputs(name, [shape, shape]), softmax(shape, axis, wave(product(shape))));
+  });
+  const plain = kConvolutions[0]!;
+  test.each([
+    ['an output of another size', 'float32', [plain.x, plain.w, [2, 4, 3, 6]], 'BAD_MODULE', /belong together: x \[2, 3, 5, 6\]/],
+    ['weights of other channels', 'float32', [plain.x, [4, 2, 3, 2], plain.y], 'BAD_MODULE', /belong together/],
+    ['a type that there is no kernel for', 'float64', [plain.x, plain.w, plain.y], 'UNSUPPORTED', /another type than float16 and float32/],
+  ] as const)('%s is refused before anything is launched', (_, dtype, shapes, code, message) => {
+    const plan = contribPlan(calls, 'plain', dtype, shapes, 2);
+    const error = runWithFakeCuda(library, plan, 'return attempt((await addon.openExecutor(plan)).run());') as Failure;
+    expect(error).toMatchObject({ code, message: expect.stringMatching(message), context: { operator: 'plain' } });
   });
 });
 

@@ -6,6 +6,7 @@ import { native, type ExecutorPlan, type NativeExecutor, type PlanModule } from 
 import { parseDataType } from '../../lib/artifact/dtype.js';
 import { floatToHalf, halfToFloat } from '../../lib/formats/codes.js';
 import { LadderError } from '../../lib/errors.js';
+import { compileContribCalls, contribPlan, kConvolutions } from '../fixtures/native/contrib.js';
 import { floatBytes, makePlan, rejection, Workshop } from '../fixtures/native/objects.js';
 
 const workshop = new Workshop();
@@ -178,7 +179,6 @@ describe('TVM’s C interface', () => {
   test('finds global functions, and none without an error', async () => {
     expect((await withExecutor(planOf('finds_global', api), (executor) => runOn(executor))).slice(0, 2)).toEqual([1, 1]);
     expect(native().globalFunctions()).toContain('runtime.GetDeviceAttr');
-    expect(native().globalFunctions()).not.toContain('tvm.contrib.cudnn.conv2d.forward');
   });
 });
 
@@ -226,10 +226,11 @@ describe('errors', () => {
       expect(error.message).toContain(wanted);
     }
   });
-  test('for cuDNN say what to do', async () => {
-    const error = await failureOf('calls_cudnn');
-    expect(error.code).toBe('UNSUPPORTED');
-    expect(error.message).toContain('cuDNN');
+  test('for what cuDNN computes, on tensors that are on no GPU', async () => {
+    const shape = kConvolutions[0]!;
+    const plan = contribPlan(compileContribCalls(workshop), shape.name, 'float32', [shape.x, shape.w, shape.y], 1);
+    const error = await withExecutor(plan, (executor) => rejection(executor.run()));
+    expect(error).toMatchObject({ code: 'UNSUPPORTED', message: expect.stringMatching(/conv2d\.forward.*not on a GPU/) });
   });
   test('for memory that is not a workspace', async () => {
     expect((await failureOf('frees_foreign_workspace')).code).toBe('INTERNAL');

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { designCheckpoint } from '../../lib/compiler/design.js';
 import { parseRequest } from '../../lib/compiler/request.js';
 import { type BuildCheckpointOptions, type BuildResult, buildCheckpoint, loadPrebuilt, verifyPrebuilt } from '../../lib/index.js';
-import { figure8Models, models } from '../../lib/models/index.js';
+import { figure8Models, findModel, models } from '../../lib/models/index.js';
 import { isQuantised } from '../../lib/operators/program.js';
 import { Random } from './reference-naive.js';
 
@@ -66,6 +66,13 @@ describe.each(kCases)('$tiny, $weight weights, $act activations', ({ tiny, weigh
 });
 
 describe('batches', () => {
+  it.each(kNetworks)('$tiny: seven at once verify', async ({ tiny }) => {
+    const { folder } = await buildCheckpoint(tiny, { root, batch: 7, compile: false });
+    expect(basename(folder)).toMatch(/-b7$/);
+    const { operators, passed } = await verifyPrebuilt(folder, { device: 'cpu' });
+    expect([passed, operators.flatMap(({ failures }) => failures)]).toEqual([true, []]);
+  });
+
   it.each(kNetworks)('$tiny: 128 images or recordings do not mix', async ({ tiny, input, output }) => {
     const { folder } = await buildCheckpoint(tiny, { root, batch: 128, compile: false });
     await using network = await loadPrebuilt(folder, { device: 'cpu' });
@@ -103,7 +110,7 @@ describe('policies', () => {
 
 describe("the figure's networks", () => {
   const parameters = (id: string): number => {
-    const { inputs, values } = models.get(id).graph!(1, 1, 1);
+    const { inputs, values } = findModel({ model: id })!.graph!(1, 1, 1);
     return inputs
       .map((value) => values[value]!)
       .filter(({ role }) => role !== 'input')
@@ -114,9 +121,20 @@ describe("the figure's networks", () => {
     // torchvision's tables: 25557032 and 2278604, of which norms have two each per channel where ours have a bias: 26560 and 8090 channels.
     expect(parameters('resnet-50')).toBe(25_557_032 - 26_560);
     expect(parameters('shufflenet-v2')).toBe(2_278_604 - 8_090);
+    expect(parameters('resnet-18')).toBe(11_689_512 - 4_800);
+    expect(parameters('resnet-34')).toBe(21_797_672 - 8_512);
+    expect(parameters('resnet-101')).toBe(44_549_160 - 52_672);
+    expect(parameters('resnet-152')).toBe(60_192_808 - 75_712);
 
     // vit_small_patch32_224: 22.88 M (timm's results table).
     expect(parameters('vit')).toBe(22_878_952);
+    expect(parameters('vit-small-patch16')).toBe(22_050_664);
+    expect(parameters('vit-base-patch32')).toBe(88_224_232);
+    expect(parameters('vit-base-patch16')).toBe(86_567_656);
+    expect(parameters('vit-large-patch32')).toBe(306_535_400);
+    expect(parameters('vit-large-patch16')).toBe(304_326_632);
+    // (384 / 16)² + 1 positions of 768 in place of (224 / 16)² + 1.
+    expect(parameters('vit-base-patch16-384')).toBe(86_567_656 + (24 ** 2 - 14 ** 2) * 768);
     // 12 × (two halves of 2·(512² + 512) + 1024, attention of 4·(512² + 512) + 1024, convolutions of 3·512² + 512·31 + 4·512 + 1024, 1024).
     expect(parameters('conformer')).toBe(
       12 * (2 * (2 * (512 ** 2 + 512) + 1024) + 4 * (512 ** 2 + 512) + 1024 + 3 * 512 ** 2 + 512 * 31 + 4 * 512 + 1024 + 1024),

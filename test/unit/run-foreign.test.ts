@@ -9,7 +9,8 @@ import { writeParams } from '../../lib/artifact/params.js';
 import { renderVerify } from '../../lib/cli/verify.js';
 import { LadderError, type Progress, inspectPrebuilt, loadPrebuilt, runPrebuilt, verifyPrebuilt } from '../../lib/index.js';
 import { native } from '../../lib/native.js';
-import { Workshop } from '../fixtures/native/objects.js';
+import { compileContribCalls } from '../fixtures/native/contrib.js';
+import { hasCommand, Workshop } from '../fixtures/native/objects.js';
 
 const workshop = new Workshop();
 afterAll(() => workshop.remove());
@@ -258,22 +259,47 @@ describe('what TVM runs', () => {
     }
   });
 
-  it.skipIf(process.arch !== 'x64')(
-    'global functions that this runtime lacks are found at load, where an operator calls them',
-    async () => {
-      const path = await checkpoint('cudnn', ['add_one', 'calls_cudnn']);
+  describe.skipIf(process.arch !== 'x64')('global functions that this runtime lacks', () => {
+    it.each([
+      ['calls_cublas', 'tvm.contrib.cublas.matmul'],
+      ['calls_cublaslt_inside', 'tvm.contrib.cublaslt.matmul'],
+    ])('are found at load, where an operator calls them: %s', async (operator, name) => {
+      const path = await checkpoint(operator, ['add_one', operator]);
+      const said = `${name} (called by ${operator})`;
       expect(await errorOf(loadPrebuilt(path))).toMatchObject({
         code: 'MISSING_SYMBOL',
-        message: expect.stringMatching(/tvm\.contrib\.cudnn\.conv2d\.forward \(called by calls_cudnn\)/),
+        message: expect.stringContaining(`have: ${said};`),
       });
       expect((await inspectPrebuilt(path)).problems).toMatchObject([{ code: 'MISSING_SYMBOL' }]);
-      const other = await inspectPrebuilt(await checkpoint('no-cudnn', ['add_one']));
-      expect(other).toMatchObject({
-        problems: [],
-        module: { globalFunctions: [{ name: 'tvm.contrib.cudnn.conv2d.forward', provided: false }] },
+    });
+
+    it('are no reason to refuse where only functions that the graph does not call name them', async () => {
+      const inspection = await inspectPrebuilt(await checkpoint('no-cublas', ['add_one']));
+      expect(inspection.problems).toEqual([]);
+      expect(inspection.module!.globalFunctions).toEqual([
+        { name: 'tvm.contrib.cublas.matmul', provided: false },
+        { name: 'tvm.contrib.cublaslt.matmul', provided: false },
+      ]);
+    });
+
+    it.skipIf(!hasCommand('strip'))('are taken as called where it cannot be told who does: without a symbol table', async () => {
+      const object = join(workshop.folder, 'stripped.so');
+      workshop.execute('strip', ['-o', object, operators]);
+      const error = await errorOf(loadPrebuilt(await checkpoint('stripped', ['add_one'], { object })));
+      expect(error).toMatchObject({
+        code: 'MISSING_SYMBOL',
+        message: expect.stringContaining('tvm.contrib.cublaslt.matmul (named in its code)'),
       });
-    },
-  );
+      expect(error.message).not.toContain('cublas.matmul');
+    });
+  });
+
+  it('inspect lists the global functions that there are', async () => {
+    const { module } = await inspectPrebuilt(await checkpoint('cudnn', ['plain'], { object: compileContribCalls(workshop) }));
+    expect(module!.globalFunctions).toEqual(
+      ['conv2d', 'softmax'].map((name) => ({ name: `tvm.contrib.cudnn.${name}.forward`, provided: true })),
+    );
+  });
 });
 
 describe('what is wrong is said, with what to do about it', () => {

@@ -7,9 +7,12 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
 import { buildCheckpoint } from '../../lib/compiler/build.js';
-import { parseRequest } from '../../lib/compiler/request.js';
+import { type CheckpointRequest, designCheckpoint } from '../../lib/compiler/design.js';
+import { figure8Requests } from '../../lib/compiler/figure8.js';
+import { parseRequest, type RequestWords } from '../../lib/compiler/request.js';
+import { models } from '../../lib/models/index.js';
 // @ts-expect-error plain JavaScript
-import { judge } from '../../bench/sanitize.mjs';
+import { checkpointsOf, judge, kDefaults } from '../../bench/sanitize.mjs';
 
 const script = fileURLToPath(new URL('../../bench/sanitize.mjs', import.meta.url));
 const empty = mkdtempSync(join(tmpdir(), 'ladder-sanitize-test-'));
@@ -23,6 +26,26 @@ llama2-tiny/llama2_bs1_seq1_async on a GPU, seed 1
 ========= 
 ========= ERROR SUMMARY: 2 errors
 `;
+
+describe('the small networks', () => {
+  const headersOf = (requests: readonly CheckpointRequest[]): Set<string> =>
+    new Set(requests.flatMap((request) => designCheckpoint(request, null).planned.flatMap(({ plan }) => plan.includes)));
+  const listed = (option: string): string[] => kDefaults[option].split(',');
+  const small = (): readonly CheckpointRequest[] =>
+    checkpointsOf({
+      formats: listed('formats'),
+      models: listed('models').filter((model) => models.get(model).kind === 'network'),
+      batches: listed('batches').map(Number),
+      networkBatches: listed('network-batches').map(Number),
+    }).map(({ words }: { words: RequestWords }) => parseRequest(words));
+
+  it('run every template of kernels that those of Figure 8 run', () => {
+    const networks = figure8Requests().filter(({ model }) => models.get(model).kind === 'network');
+    expect(networks).toHaveLength(24);
+    const run = headersOf(small());
+    expect([...headersOf(networks)].filter((header) => !run.has(header))).toEqual([]);
+  });
+});
 
 describe('reading the tool', () => {
   const of = (output: string, status: number | null = 0, timedOut = false): Record<string, unknown> =>
