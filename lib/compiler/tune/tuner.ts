@@ -34,6 +34,7 @@ const kTrialOptions = { launch: 'graph', l2: 'hot', warmupMs: 20, minSamples: 20
 
 /** A checkpoint whose candidates are compiled. */
 interface Prepared {
+  readonly device: Device;
   readonly folder: string;
   readonly variants: VariantModule;
   readonly journal: Journal;
@@ -71,11 +72,10 @@ export async function tuneCheckpoints(
   options: TuneOptions,
   onTuned: (index: number, tuned: Tuned) => void,
 ): Promise<void> {
-  const device = deviceOf(options.deviceOrdinal ?? 0);
   let searching = false;
   const prepareAt = (index: number): Promise<Prepared> | null => {
     if (index >= paths.length) return null;
-    const prepared = prepare(paths[index]!, device, options, (label) => {
+    const prepared = prepare(paths[index]!, options, (label) => {
       if (!searching) options.onProgress?.(index / paths.length, label, null);
     });
     // Waited for when its turn comes, if it comes.
@@ -84,18 +84,20 @@ export async function tuneCheckpoints(
   };
   let next = prepareAt(0);
   const folders: string[] = [];
+  let arch = '';
   try {
     for (let index = 0; next !== null; ++index) {
       const prepared = await next;
       next = prepareAt(index + 1);
       searching = true;
       try {
-        onTuned(index, await search(prepared, device, options));
+        onTuned(index, await search(prepared, options));
       } finally {
         searching = false;
         await prepared.release();
       }
       folders.push(prepared.folder);
+      arch = prepared.device.arch;
     }
   } finally {
     await next?.then(
@@ -103,7 +105,7 @@ export async function tuneCheckpoints(
       () => undefined,
     );
   }
-  await ensureModules(folders, { arch: device.arch, ...(options.signal && { signal: options.signal }) });
+  await ensureModules(folders, { arch, ...(options.signal && { signal: options.signal }) });
 }
 
 function deviceOf(ordinal: number): Device {
@@ -117,13 +119,14 @@ function deviceOf(ordinal: number): Device {
 }
 
 /** Compiles a checkpoint's candidates, unless an error says why it cannot be tuned. */
-async function prepare(path: string, device: Device, options: TuneOptions, onProgress: (label: string) => void): Promise<Prepared> {
+async function prepare(path: string, options: TuneOptions, onProgress: (label: string) => void): Promise<Prepared> {
   const folder = await locateCheckpoint(path);
   const manifest = await readManifest(folder);
   if (!manifest)
     throw new LadderError('UNSUPPORTED', `${folder} has no checkpoint.json: only checkpoints that this package built can be tuned`, {
       folder,
     });
+  const device = deviceOf(options.deviceOrdinal ?? 0);
   const { arch, target } = device;
   const variants = planVariants(requestOf(manifest), options.candidates ?? kDefaultCandidates, target);
   const journalPath = join(folder, 'tuned', `${arch}.json.partial`);
@@ -144,7 +147,7 @@ async function prepare(path: string, device: Device, options: TuneOptions, onPro
             end();
             return compiled;
           };
-          resolve({ folder, variants, journal, moduleFolder: dirname(modulePath), release });
+          resolve({ device, folder, variants, journal, moduleFolder: dirname(modulePath), release });
         }),
     );
     compiled.catch(reject);
@@ -152,7 +155,7 @@ async function prepare(path: string, device: Device, options: TuneOptions, onPro
 }
 
 /** Finds a checkpoint's winners and writes them. */
-async function search({ folder, variants, journal, moduleFolder }: Prepared, device: Device, options: TuneOptions): Promise<Tuned> {
+async function search({ device, folder, variants, journal, moduleFolder }: Prepared, options: TuneOptions): Promise<Tuned> {
   const trials = await CheckpointTrials.open(moduleFolder, variants, device.ordinal);
   const operators = await searchTunings(variants.choices, trials, journal, options);
   const tuned: Tuned = {
