@@ -445,6 +445,42 @@ export interface NativeMatmulResult {
   readonly weightCopies: number;
 }
 
+/** A stretch of a matrix's rows on their way into a checkpoint's storage. Arrays of numbers are views of their bytes. */
+export interface NativePackJob {
+  /** Row by row, little-endian. */
+  readonly numbers: Uint8Array;
+  readonly type: 'F32' | 'F16' | 'BF16';
+  readonly rows: number;
+  readonly columns: number;
+  /** Numbers of a row that share a scale; divides `columns`. */
+  readonly group: number;
+  /** Of 1, 2, 4, 8 or 16 bits. */
+  readonly element: { readonly bits: number; readonly codes: Codes };
+  /** Scales: E8M0 where they are powers of two, else float16; null: none. */
+  readonly fit: ScaleFit | null;
+  /** Whether, below the scale that `fit` says, the one with the least squared error is searched for. */
+  readonly leastSquares: boolean;
+  /** float32 [rows, columns / group]: scales that are given, numbers that float16 holds; null: they follow from the numbers. */
+  readonly scales: Uint8Array | null;
+  /** float64 [rows] and [columns]: a code's place in `weight`, counted in codes, is the sum of its row's and its column's. */
+  readonly rowPlaces: Uint8Array;
+  readonly columnPlaces: Uint8Array;
+  /** float64 [rows] and [columns / group]: the same of scales. */
+  readonly scaleRowPlaces: Uint8Array;
+  readonly scaleGroupPlaces: Uint8Array;
+  /** Written: the whole stored tensors, of which codes of less than a byte are ORed into what is there. */
+  readonly weight: Uint8Array;
+  readonly scale: Uint8Array;
+}
+
+/** A number that cannot be stored: itself, or since its group's scale is too large for float16 or held too roughly by it. */
+export interface NativePackFault {
+  readonly kind: 'number' | 'large' | 'tiny';
+  readonly row: number;
+  readonly column: number;
+  readonly value: number;
+}
+
 export interface NativeAddon {
   /** Hands over the class of the errors that native code throws: (code, message, context). Called once, here. */
   setErrorClass(errorClass: typeof LadderError): void;
@@ -455,6 +491,8 @@ export interface NativeAddon {
   measureReadBandwidth(ordinal: number, sizeBytes: number, repeats: number): Promise<number>;
   /** Times the fastest algorithm that cuBLASLt has for a product. `UNSUPPORTED` without the library, or where it has none. */
   measureMatmul(ordinal: number, matmul: NativeMatmul): Promise<NativeMatmulResult>;
+  /** Stores rows, on all cores; resolves to the first number that cannot be stored, or null. */
+  packRows(job: NativePackJob): Promise<NativePackFault | null>;
   openExecutor(plan: ExecutorPlan): Promise<NativeExecutor>;
   referenceRun(call: ReferenceCall): Promise<void>;
   /** Looks through whole tensors of one type, on all cores. `WRONG_LENGTH` unless they are equally long. */

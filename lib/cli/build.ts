@@ -1,12 +1,13 @@
 /** `ladder build`: makes a checkpoint of a known model. */
 import { resolve } from 'node:path';
+import { Option } from 'commander';
 import { buildCheckpoints } from '../compiler/build.js';
 import { figure8Requests } from '../compiler/figure8.js';
 import type { CheckpointRequest } from '../compiler/design.js';
 import { isOwnModel, type OwnModel, ownWords, readOwnModel } from '../compiler/own-model.js';
 import { kDefaultSeed, parseRequest } from '../compiler/request.js';
 import { LadderError } from '../errors.js';
-import { activationFormats, kPlainFormat, weightFormats } from '../formats/index.js';
+import { activationFormats, kPlainFormat, type ScaleChoice, weightFormats } from '../formats/index.js';
 import { buildableModels } from '../models/index.js';
 import type { Command } from './command.js';
 import { wholeNumber } from './shared.js';
@@ -25,6 +26,7 @@ interface BuildOptions {
   readonly config?: string;
   readonly weights?: string;
   readonly calibrate?: string;
+  readonly scale?: ScaleChoice;
   readonly out: string;
   readonly compile: boolean;
   readonly json?: boolean;
@@ -86,6 +88,12 @@ export const buildCommand: Command = {
         '--weights <file>',
         'safetensors file of the decoder layers or the network (torchvision, timm, torchaudio), to quantise and pack into graph.params',
       )
+      .addOption(
+        new Option(
+          '--scale <how>',
+          "scales of real weights: 'absmax', by the largest magnitude; 'mse', by the least squared error",
+        ).choices(['absmax', 'mse']),
+      )
       .option('--calibrate <file>', 'safetensors file of inputs that decide static scales of activations (default: random ones)')
       .option('--out <folder>', 'where <model>/<name>/ is made', 'checkpoints/Figure8/ladder/checkpoint')
       .option('--no-compile', 'leave model.so to the first use')
@@ -100,6 +108,7 @@ export const buildCommand: Command = {
           onProgress,
           signal: io.signal,
           ...(options.weights !== undefined && { weights: resolve(options.weights) }),
+          scale: options.scale,
           ...(options.calibrate !== undefined && { calibrate: resolve(options.calibrate) }),
         });
         io.endProgress();

@@ -12,6 +12,7 @@ import {
   type FormatWord,
   type Group,
   isMx,
+  type ScaleChoice,
   type WeightFormat,
   weightFormat,
   weightFormats,
@@ -23,7 +24,7 @@ import { describeValue, flag, integer, parseOptions, taskShape, type Progress, t
 import { resolveCheckpoint } from '../run/package.js';
 import { buildCheckpoint as build, type BuildResult } from './build.js';
 import { type CheckpointDesign, designStored, requestOf } from './design.js';
-import { packMatrixInSlices, type PackedWeights, type PackOptions } from './pack/pack.js';
+import { packMatrix as pack, type PackedWeights, type PackOptions } from './pack/pack.js';
 import { isOwnModel, ownWords, readOwnModel } from './own-model.js';
 import { parseRequest, type RequestWords } from './request.js';
 import type { Tuned } from './tune/tuned.js';
@@ -53,6 +54,8 @@ export interface BuildCheckpointOptions
   readonly layer?: number | undefined;
   /** safetensors file of inputs, [any number, …], whose largest magnitudes decide static scales of activations; with `weights`. Default: random ones, with a warning. */
   readonly calibrate?: string | undefined;
+  /** How scales of real weights are chosen: by the largest magnitude, or by the least squared error. Default: what is better for the format. */
+  readonly scale?: ScaleChoice | undefined;
   /** false: graph.json and checkpoint.json only; model.so is then built on first use. Default: whether nvcc is there. */
   readonly compile?: boolean | undefined;
 }
@@ -67,6 +70,8 @@ export interface PackMatrixOptions {
   readonly layout?: PackOptions['layout'] | undefined;
   /** The same of group or block scales, over [n, k / group]. Default: row-major. */
   readonly scaleLayout?: PackOptions['layout'] | undefined;
+  /** How scales are chosen: by the largest magnitude, or by the least squared error. Default: what is better for the format. */
+  readonly scale?: ScaleChoice | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -90,12 +95,14 @@ export interface TuneProgress extends Progress {
 }
 
 const text = z.string({ error: 'a string' });
+const scaleChoice = z.enum(['absmax', 'mse'], { error: "'absmax' or 'mse'" });
 const whole = z.number({ error: 'a number' });
 const buildSchema = z.strictObject({
   ...taskShape,
   root: text.min(1, { error: "a folder's path" }),
   weights: text.optional(),
   calibrate: text.optional(),
+  scale: scaleChoice.optional(),
   compile: flag.optional(),
   layer: integer(0).optional(),
   batch: whole.default(1),
@@ -114,6 +121,7 @@ const packSchema = z.strictObject({
   group: z.custom<Group>((value) => [-1, 32, 64, 128].includes(value as number), { error: '-1, 32, 64 or 128' }).default(-1),
   layout,
   scaleLayout: layout,
+  scale: scaleChoice.optional(),
   signal: taskShape.signal,
 });
 const tuneSchema = z.strictObject({
@@ -124,7 +132,7 @@ const tuneSchema = z.strictObject({
 });
 
 export async function buildCheckpoint(model: string, options: BuildCheckpointOptions): Promise<BuildResult> {
-  const { root, weights, calibrate, compile, layer, signal, onProgress, ...words } = parseOptions(buildSchema, options);
+  const { root, weights, calibrate, scale, compile, layer, signal, onProgress, ...words } = parseOptions(buildSchema, options);
   const own = isOwnModel(model) ? readOwnModel(model, { layer, layers: words.layers }) : undefined;
   if (layer !== undefined && !own) throw new LadderError('BAD_ARGUMENT', `\`layer\` is of a model's folder, which ${model} is not`);
   if (own && weights !== undefined)
@@ -134,6 +142,7 @@ export async function buildCheckpoint(model: string, options: BuildCheckpointOpt
     own,
     ...(weights !== undefined && { weights }),
     ...(calibrate !== undefined && { calibrate }),
+    scale,
     ...(compile !== undefined && { compile }),
     ...(signal && { signal }),
     ...(onProgress && { onProgress: (fraction: number, label: string) => onProgress({ phase: 'build', fraction, detail: label }) }),
@@ -184,7 +193,7 @@ export async function packMatrix(matrix: Float32Array, format: WeightFormat, opt
   const ids = weightFormats().map(({ id }) => id);
   if (!ids.includes(format))
     throw new LadderError('BAD_ARGUMENT', `expected one of ${ids.join(', ')} for \`format\` but received ${describeValue(format)}`);
-  const { k, group: wanted, layout: given, scaleLayout, signal } = parseOptions(packSchema, options);
+  const { k, group: wanted, layout: given, scaleLayout, scale, signal } = parseOptions(packSchema, options);
   const record = weightFormat(format);
   const { groups } = record.weight;
   // MX prescribes its group, which need not be said.
@@ -204,10 +213,10 @@ export async function packMatrix(matrix: Float32Array, format: WeightFormat, opt
       { name: 'n', extent: n },
       { name: 'k', extent: columns },
     ]);
-  return packMatrixInSlices(
+  return pack(
     matrix,
     format,
-    { group, layout: given ?? plain(k), scaleLayout: scaleLayout ?? (group === -1 ? null : plain(Math.floor(k / group))) },
+    { group, choice: scale, layout: given ?? plain(k), scaleLayout: scaleLayout ?? (group === -1 ? null : plain(Math.floor(k / group))) },
     signal,
   );
 }

@@ -5,6 +5,7 @@ import { readManifest } from '../artifact/checkpoint.js';
 import { readExportedString } from '../artifact/elf.js';
 import { checkpointPlace } from '../artifact/names.js';
 import { LadderError } from '../errors.js';
+import type { ScaleChoice } from '../formats/index.js';
 import { throwIfAborted } from '../run/options.js';
 import { findNvcc } from './emit/compile.js';
 import { type CheckpointDesign, type CheckpointRequest, designStored } from './design.js';
@@ -22,6 +23,8 @@ export interface BuildOptions extends EnsureOptions {
   readonly weights?: string;
   /** safetensors file of inputs that decide static scales of activations; with `weights`. Default: random ones, with a warning. */
   readonly calibrate?: string | undefined;
+  /** How scales of real weights are chosen. Default: what is better for the format. */
+  readonly scale?: ScaleChoice | undefined;
   /** A model's folder whose layers the one request is for; its weights are packed. */
   readonly own?: OwnModel | undefined;
   /** false: only graph.json and checkpoint.json; model.so follows on first use. Default: build it when nvcc is there. */
@@ -51,7 +54,9 @@ const kUncalibrated = 'scales of activations come of random inputs: `--calibrate
 
 /** Builds many, whose kernels compile in parallel; the same checkpoint twice is refused. */
 export async function buildCheckpoints(requests: readonly CheckpointRequest[], options: BuildOptions): Promise<readonly BuildResult[]> {
-  const { own, weights, calibrate } = options;
+  const { own, weights, calibrate, scale } = options;
+  if (scale !== undefined && weights === undefined && !own?.folder)
+    throw new LadderError('BAD_ARGUMENT', "`scale` says how real weights are quantised: give `weights`, or a model's folder");
   if (calibrate !== undefined && weights === undefined)
     throw new LadderError('BAD_ARGUMENT', '`calibrate` decides scales of real weights: give `weights` as well');
   if ((weights !== undefined || own) && requests.length !== 1)
@@ -79,7 +84,7 @@ export async function buildCheckpoints(requests: readonly CheckpointRequest[], o
           signal,
           ...(onProgress && { onProgress: ({ fraction, detail }) => onProgress(fraction ?? 0, `packing ${detail ?? ''}`) }),
         },
-        { first: own?.first, calibration: options.calibrate },
+        { first: own?.first, calibration: options.calibrate, choice: options.scale },
       );
       if (options.calibrate === undefined && design.model.tensors.some(({ role }) => role === 'calibration'))
         warnings[i]!.push(kUncalibrated);

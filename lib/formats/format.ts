@@ -8,10 +8,18 @@ import type { Element } from './codes.js';
 /** Numbers along the contracted axis that share a scale; −1: all of an output channel, or of a token. */
 export type Group = -1 | 32 | 64 | 128;
 
+/**
+ * How scales of weights are chosen: so that the largest magnitude becomes the largest code (of one bit: by the mean magnitude), or, of
+ * scales from there down to half of it, by the least squared error of the numbers that share it.
+ */
+export type ScaleChoice = 'absmax' | 'mse';
+
 /** Scales of weights: float16, or E8M0 for MX. */
 export interface WeightScale {
   readonly type: 'f16' | 'e8m0';
   readonly fit: ScaleFit;
+  /** What is done where nothing is said. */
+  readonly choice: ScaleChoice;
 }
 
 /** Scales of activations: float32 per token, or E8M0 per block for MX. */

@@ -49,7 +49,7 @@ function fp8<const Id extends string>(id: Id, word: string, { codes, fill, meanS
     element: { bits: 8, codes },
     weight: {
       tvm: 'uint8',
-      scale: { type: 'f16', fit: { kind: 'absmax', top: kWeightTop } },
+      scale: { type: 'f16', fit: { kind: 'absmax', top: kWeightTop }, choice: 'absmax' },
       groups: [-1],
       pairedWith: id,
       word: { format: word, bits: 8 },
@@ -84,7 +84,7 @@ function mxfp8<const Id extends string>(
     element: { bits: 8, codes },
     weight: {
       tvm: 'uint8',
-      scale: { type: 'e8m0', fit: { kind: 'mx', emax } },
+      scale: { type: 'e8m0', fit: { kind: 'mx', emax }, choice: 'absmax' },
       groups: [kMxBlock],
       pairedWith: id,
       word: { format: word, bits: 8 },
@@ -94,7 +94,7 @@ function mxfp8<const Id extends string>(
     },
     activation: {
       tvm: 'uint8',
-      scale: { type: 'e8m0', fit: { kind: 'mx', emax } },
+      scale: { type: 'e8m0', fit: { kind: 'mx', emax }, choice: 'absmax' },
       group: kMxBlock,
       arithmetic: 'fp8',
       word: ownWord(id),

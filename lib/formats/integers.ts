@@ -10,7 +10,7 @@ export const int4 = defineFormat({
   element: { bits: 4, codes: { kind: 'integer', min: -8, max: 7 } },
   weight: {
     tvm: 'uint8',
-    scale: { type: 'f16', fit: { kind: 'absmax', top: 7 } },
+    scale: { type: 'f16', fit: { kind: 'absmax', top: 7 }, choice: 'mse' },
     groups: [-1, 64, 128],
     pairedWith: 'fp16',
     word: { format: 'int', bits: 4 },
@@ -38,7 +38,7 @@ export const int8 = defineFormat({
   element: { bits: 8, codes: { kind: 'integer', min: -127, max: 127 } },
   weight: {
     tvm: 'uint8',
-    scale: { type: 'f16', fit: { kind: 'absmax', top: 127 } },
+    scale: { type: 'f16', fit: { kind: 'absmax', top: 127 }, choice: 'absmax' },
     groups: [-1],
     pairedWith: 'int8',
     word: { format: 'int', bits: 8 },
@@ -64,7 +64,7 @@ export const int1 = defineFormat({
   element: { bits: 1, codes: { kind: 'table', values: [-1, 1], tie: 'upper' } },
   weight: {
     tvm: 'uint8',
-    scale: { type: 'f16', fit: { kind: 'mean' } },
+    scale: { type: 'f16', fit: { kind: 'mean' }, choice: 'absmax' },
     groups: [-1],
     pairedWith: 'int8',
     word: { format: 'int', bits: 1 },

@@ -14,7 +14,7 @@ export const nf4 = defineFormat({
   element: { bits: 4, codes: { kind: 'table', values: kNf4Values, tie: 'lower' } },
   weight: {
     tvm: 'uint8',
-    scale: { type: 'f16', fit: { kind: 'absmax', top: 1 } },
+    scale: { type: 'f16', fit: { kind: 'absmax', top: 1 }, choice: 'mse' },
     groups: [-1, 64, 128],
     pairedWith: 'fp16',
     word: { format: 'nf', bits: 4 },

@@ -11,6 +11,7 @@
 #include "errors.h"
 #include "executor_object.h"
 #include "matmul_binding.h"
+#include "pack_binding.h"
 #include "plan_reader.h"
 
 namespace ladder::binding {
@@ -227,6 +228,7 @@ Napi::Object registerAddon(Napi::Env env, Napi::Object exports) {
   add("globalFunctions", globalFunctions);
   add("allocatedBytes", allocatedBytes);
   registerMatmul(env, exports);
+  registerPack(env, exports);
   return exports;
 }
 

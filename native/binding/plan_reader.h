@@ -10,6 +10,8 @@ namespace ladder::binding {
 runtime::ExecutorPlan readPlan(Napi::Value value);
 runtime::DataType readDataType(Napi::Value value, const std::string& name);
 reference::Program readProgram(Napi::Value value, const std::string& name);
+reference::Element readElement(const Fields& fields);
+reference::ScaleFit readFit(const Fields& fields);
 reference::FillSpec readFill(Napi::Value value, const std::string& name);
 std::vector<runtime::ParamCopy> readParamCopies(Napi::Value value);
 timing::PaperOptions readPaperOptions(Napi::Value value);

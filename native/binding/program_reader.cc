@@ -46,6 +46,10 @@ reference::Codes readCodes(const Fields& fields) {
   return table;
 }
 
+}  // namespace
+
+reference::Element readElement(const Fields& fields) { return {fields.integer("bits"), readCodes(fields.object("codes"))}; }
+
 reference::ScaleFit readFit(const Fields& fields) {
   using reference::Fit;
   reference::ScaleFit fit;
@@ -54,6 +58,8 @@ reference::ScaleFit readFit(const Fields& fields) {
   if (fit.kind == Fit::kMx) fit.emax = fields.integer("emax");
   return fit;
 }
+
+namespace {
 
 reference::Scale readScale(const Fields& fields) {
   using reference::ScaleType;
@@ -76,10 +82,7 @@ reference::Value readValue(const Fields& fields) {
   });
   value.type =
       readChoice<ValueType>(fields, "type", {{"f16", ValueType::kF16}, {"f32", ValueType::kF32}, {"quantised", ValueType::kQuantised}});
-  if (!fields.isNull("element")) {
-    const Fields element = fields.object("element");
-    value.element = reference::Element{element.integer("bits"), readCodes(element.object("codes"))};
-  }
+  if (!fields.isNull("element")) value.element = readElement(fields.object("element"));
   value.cellBits = fields.integer("cellBits");
   if (!fields.isNull("scale")) value.scale = readScale(fields.object("scale"));
   value.layout = readLayout(fields, "layout");

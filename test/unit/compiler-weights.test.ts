@@ -226,7 +226,7 @@ describe('packed weights of a safetensors file', () => {
   const x = uniform(1, hidden).map((v) => v * 1.5);
 
   it.each(kFormats)('%s %o computes the float layer, up to the error of the format', async (weight, more, format) => {
-    const { folder } = await pack(weight, more);
+    const { folder } = await pack(weight, { ...more, scale: 'absmax' });
     const y = await outputOf(folder, x);
     const error = relative(y, floatLayer(x, tensors), x);
     expect(error <= 3 * noise[weight]!, `${weight}: ${error}`).toBe(true);
@@ -241,6 +241,16 @@ describe('packed weights of a safetensors file', () => {
     );
     const left = relative(y, floatLayer(x, same), x);
     expect(left <= 1.5 * activationNoise[format]!, `${format}, weights rounded: ${left}`).toBe(true);
+  });
+
+  it('chooses scales of INT4 and NF4 by the least squared error unless told otherwise', async () => {
+    for (const weight of ['int4', 'nf4']) {
+      const errorOf = async (more: Partial<BuildCheckpointOptions>): Promise<number> =>
+        relative(await outputOf((await pack(weight, { group: 64, ...more })).folder, x), floatLayer(x, tensors), x);
+      const [usual, mse, absmax] = [await errorOf({}), await errorOf({ scale: 'mse' }), await errorOf({ scale: 'absmax' })];
+      expect(usual).toBe(mse);
+      expect(mse, weight).toBeLessThan(absmax);
+    }
   });
 
   it('on the command line as well', async () => {

@@ -26,7 +26,9 @@ import {
   weightFormat,
   weightFormats,
 } from '../../lib/formats/index.js';
+import { LadderError } from '../../lib/errors.js';
 import { packMatrix, type PackOptions, unpackMatrix } from '../../lib/compiler/pack/pack.js';
+import { packPlainly } from '../fixtures/plain-packer.js';
 import { Random, randomLayout, rowMajor, storedIndex } from './reference-naive.js';
 
 const element = (format: string): Element => formats.get(format).element;
@@ -288,13 +290,13 @@ describe('packing', () => {
   const kWeightFormats = weightFormats().map(({ id }) => id as WeightFormat);
 
   for (const format of kWeightFormats) {
-    it(`${format}: within the format's error, in random layouts`, () => {
+    it(`${format}: within the format's error, in random layouts`, async () => {
       for (let seed = 0; seed < 40; ++seed) {
         const random = new Random(seed);
         const { n, k, pack } = options(random, format);
         const spread = 10 ** random.uniform(-3, 1);
         const matrix = Float32Array.from({ length: n * k }, () => random.uniform(-spread, spread));
-        const packed = packMatrix(matrix, format, pack);
+        const packed = await packMatrix(matrix, format, { ...pack, choice: 'absmax' });
         const back = unpackMatrix(packed, n, format, pack);
         const group = pack.group === -1 ? k : pack.group;
         matrix.forEach((value, i) => {
@@ -305,14 +307,14 @@ describe('packing', () => {
           if (format === 'int1') expect(Math.sign(back[i]!)).toBe(value < 0 ? -1 : 1);
         });
         // What is representable stays as it is.
-        const again = unpackMatrix(packMatrix(back, format, pack), n, format, pack);
+        const again = unpackMatrix(await packMatrix(back, format, pack), n, format, pack);
         if (format === 'fp16' || format === 'int1' || isMx(weightFormat(format)))
           expect(Buffer.compare(Buffer.from(again.buffer), Buffer.from(back.buffer))).toBe(0);
       }
     });
   }
 
-  it('puts the element (n, k) at the bits that the layout says', () => {
+  it('puts the element (n, k) at the bits that the layout says', async () => {
     const random = new Random(9);
     for (const format of ['int4', 'int1', 'fp8_e5m2', 'fp16'] as const) {
       const [n, k] = [12, 40];
@@ -323,8 +325,9 @@ describe('packing', () => {
         const base = new Float32Array(n * k).fill(-1);
         const changed = base.slice();
         changed[row * k + column] = 1;
-        const pack = (matrix: Float32Array): Uint8Array => packMatrix(matrix, format, { group: -1, layout, scaleLayout: null }).weight;
-        const [before, after] = [pack(base), pack(changed)];
+        const pack = async (matrix: Float32Array): Promise<Uint8Array> =>
+          (await packMatrix(matrix, format, { group: -1, layout, scaleLayout: null, choice: 'absmax' })).weight;
+        const [before, after] = [await pack(base), await pack(changed)];
         const first = storedIndex(layout, row, column) * bits;
         let differences = 0;
         before.forEach((byte, i) => {
@@ -341,34 +344,89 @@ describe('packing', () => {
     }
   });
 
-  it('stores rows of zeros and of tiny weights without losing the others', () => {
+  it('stores rows of zeros without losing the others, and refuses what its scale would lose', async () => {
     for (const format of kWeightFormats) {
-      const scaleLayout: PackOptions['scaleLayout'] = isMx(weightFormat(format)) ? rowMajor(3, 1) : null;
-      const pack: PackOptions = { group: isMx(weightFormat(format)) ? 32 : -1, layout: rowMajor(3, 32), scaleLayout };
+      const mx = isMx(weightFormat(format));
+      const pack: PackOptions = {
+        group: mx ? 32 : -1,
+        layout: rowMajor(3, 32),
+        scaleLayout: mx ? rowMajor(3, 1) : null,
+        name: 'some.weight',
+      };
       const matrix = new Float32Array(96);
-      matrix.fill(1e-9, 32, 64);
       matrix.fill(0.5, 64, 96);
-      const back = unpackMatrix(packMatrix(matrix, format, pack), 3, format, pack);
-      expect(back.subarray(0, 32).every((value) => value === 0)).toBe(true);
-      expect(back.subarray(32, 64).every((value) => Math.abs(value) < 1e-6)).toBe(true);
+      const back = unpackMatrix(await packMatrix(matrix, format, pack), 3, format, pack);
+      expect(back.subarray(0, 64).every((value) => value === 0)).toBe(true);
       expect(back.subarray(64).every((value) => Math.abs(value - 0.5) < 0.01)).toBe(true);
+      for (const small of [1e-9, 3e-7, 1e-5, 1e-3]) {
+        const tiny = Float32Array.from(matrix, (value, i) => (i >= 32 && i < 64 ? small * Math.cos(i) : value));
+        const packed = await packMatrix(tiny, format, pack).catch((error: LadderError) => error);
+        if (packed instanceof LadderError) {
+          expect(packed.message).toMatch(/^the weights round some\.weight, row 1, column \d+, .* float16 holds their scale too roughly/);
+          expect(mx || format === 'fp16' || small > 1e-5, `${format} ${small}`).toBe(false);
+          continue;
+        }
+        if (format === 'fp16' || format === 'int1') continue;
+        // As good as with a scale that is exact.
+        const [rough, exact] = [1, 2 ** 20].map((factor) => tiny.subarray(32, 64).map((value) => value * factor)).map((row) => row);
+        const loss = (values: Float32Array, given: Float32Array): number =>
+          Math.hypot(...values.map((value, i) => value - given[i]!)) / Math.hypot(...given);
+        const other = Float32Array.from(tiny, (value, i) => (i >= 32 && i < 64 ? exact![i - 32]! : value));
+        const far = unpackMatrix(await packMatrix(other, format, pack), 3, format, pack).subarray(32, 64);
+        const near = unpackMatrix(packed, 3, format, pack).subarray(32, 64);
+        expect(loss(near, rough!), `${format} ${small}`).toBeLessThan(1.2 * loss(far, exact!) + 2 ** -9);
+      }
     }
   });
 
-  it('refuses sizes that do not fit and weights that are not finite', () => {
+  it('stores what the plain packer stores, bit by bit', async () => {
+    for (const format of kWeightFormats) {
+      for (let seed = 0; seed < 20; ++seed) {
+        const random = new Random(seed);
+        const { n, k, pack } = options(random, format);
+        const spread = 10 ** random.uniform(-1, 3);
+        const matrix = Float32Array.from({ length: n * k }, () => random.uniform(-spread, spread) * random.pick([0, 1, 1, 0.01]));
+        const [packed, plain] = [await packMatrix(matrix, format, { ...pack, choice: 'absmax' }), packPlainly(matrix, format, pack)];
+        expect(Buffer.compare(packed.weight, plain.weight), `${format} ${seed}`).toBe(0);
+        expect(Buffer.compare(packed.scale, plain.scale), `${format} ${seed}`).toBe(0);
+      }
+    }
+  });
+
+  it('chooses scales of least squares: never worse, and better for few bits', async () => {
+    for (const format of kWeightFormats.filter((id) => id !== 'fp16' && id !== 'int1')) {
+      const mx = isMx(weightFormat(format));
+      const [n, k, group] = [16, 1024, mx ? 32 : 128] as const;
+      const random = new Random(3);
+      const normal = (): number => Math.sqrt(-2 * Math.log(1 - random.uniform(0, 1))) * Math.cos(2 * Math.PI * random.uniform(0, 1));
+      const matrix = Float32Array.from({ length: n * k }, normal);
+      const pack: PackOptions = { group, layout: rowMajor(n, k), scaleLayout: rowMajor(n, k / group) };
+      const errors: number[] = [];
+      for (const choice of ['absmax', 'mse'] as const) {
+        const back = unpackMatrix(await packMatrix(matrix, format, { ...pack, choice }), n, format, pack);
+        errors.push(Math.hypot(...back.map((value, i) => value - matrix[i]!)) / Math.hypot(...matrix));
+      }
+      expect(errors[1], format).toBeLessThanOrEqual(errors[0]! * 1.0001);
+      if (format === 'int4') expect(errors[1]).toBeLessThan(errors[0]! * 0.95);
+    }
+  });
+
+  it('refuses sizes that do not fit and weights that are not finite', async () => {
     const pack: PackOptions = { group: -1, layout: rowMajor(2, 64), scaleLayout: null };
-    expect(() => packMatrix(new Float32Array(100), 'int4', pack)).toThrow(/whole number of rows/);
-    expect(() => packMatrix(new Float32Array(192), 'int4', pack)).toThrow(/at most 2 rows/);
-    expect(() => packMatrix(new Float32Array(128), 'int4', { ...pack, group: 128, scaleLayout: rowMajor(2, 1) })).toThrow(
+    await expect(packMatrix(new Float32Array(100), 'int4', pack)).rejects.toThrow(/whole number of rows/);
+    await expect(packMatrix(new Float32Array(192), 'int4', pack)).rejects.toThrow(/at most 2 rows/);
+    await expect(packMatrix(new Float32Array(128), 'int4', { ...pack, group: 128, scaleLayout: rowMajor(2, 1) })).rejects.toThrow(
       /multiple of the group/,
     );
-    expect(() => packMatrix(new Float32Array(128), 'int4', { ...pack, group: 64 })).toThrow(/scaleLayout/);
-    expect(() => packMatrix(new Float32Array(128), 'int4', { ...pack, group: 64, scaleLayout: rowMajor(2, 2) })).toThrow(/scale layout/);
-    expect(() => packMatrix(new Float32Array(128).fill(NaN, 70, 71), 'int4', pack)).toThrow(/row 1, column 6/);
-    expect(() => packMatrix(new Float32Array(128).fill(1e6, 3, 4), 'fp16', pack)).toThrow(
+    await expect(packMatrix(new Float32Array(128), 'int4', { ...pack, group: 64 })).rejects.toThrow(/scaleLayout/);
+    await expect(packMatrix(new Float32Array(128), 'int4', { ...pack, group: 64, scaleLayout: rowMajor(2, 2) })).rejects.toThrow(
+      /scale layout/,
+    );
+    await expect(packMatrix(new Float32Array(128).fill(NaN, 70, 71), 'int4', pack)).rejects.toThrow(/row 1, column 6/);
+    await expect(packMatrix(new Float32Array(128).fill(1e6, 3, 4), 'fp16', pack)).rejects.toThrow(
       /that fp16 can hold but received 1000000 at row 0, column 3/,
     );
-    const packed = packMatrix(new Float32Array(128), 'int4', pack);
+    const packed = await packMatrix(new Float32Array(128), 'int4', pack);
     expect(() => unpackMatrix({ ...packed, scale: packed.scale.subarray(1) }, 2, 'int4', pack)).toThrow(/bytes of scales/);
     expect(() => unpackMatrix({ ...packed, weight: packed.weight.subarray(1) }, 2, 'int4', pack)).toThrow(/bytes of weights/);
   });

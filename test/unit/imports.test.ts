@@ -44,7 +44,7 @@ const trees: readonly Tree[] = [
     folder: 'native',
     sources: /\.(cc|h)$/,
     without: 'kernels',
-    layers: [['addon.cc'], ['binding'], ['runtime', 'timing'], ['tvm_abi', 'reference'], ['cuda'], ['base']],
+    layers: [['addon.cc'], ['binding'], ['runtime', 'timing', 'pack'], ['tvm_abi', 'reference'], ['cuda'], ['base']],
     // What every room throws, counts and allocates with. They include each other only.
     moved: { 'runtime/error.h': 'base', 'runtime/accounting.h': 'base', 'runtime/host_buffer.h': 'base' },
     read: includesOf,

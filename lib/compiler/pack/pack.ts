@@ -1,13 +1,12 @@
 /**
  * Real weights into a checkpoint's storage: quantises a float matrix per channel, group or MX block, and puts the codes in
  * the order of a digit layout; and back. Formats: lib/formats; layouts: lib/operators/layout.ts; files are the caller's.
- * For MX follows OCP MX v1.0, section 6.3.
+ * The arithmetic on whole matrices is native/pack's, on all cores.
  */
-import { setImmediate } from 'node:timers/promises';
 import { LadderError } from '../../errors.js';
-import { decode, e8m0ToFloat, encode, floatToHalf, halfToFloat, mxScaleCode } from '../../formats/codes.js';
-import { type Group, type WeightFormatOf, weightFormat } from '../../formats/index.js';
-import type { LayoutDigit } from '../../native.js';
+import { decode, e8m0ToFloat, halfToFloat } from '../../formats/codes.js';
+import { type Group, kPlainFormat, type ScaleChoice, type WeightFormatOf, weightFormat } from '../../formats/index.js';
+import { type LayoutDigit, native, type NativePackFault } from '../../native.js';
 import { axisExtent, axisOffsets } from '../../operators/layout.js';
 import { throwIfAborted } from '../../run/options.js';
 
@@ -23,6 +22,10 @@ export interface PackOptions {
   readonly scaleLayout: readonly LayoutDigit[] | null;
   /** Scales of a matrix that was quantised before, [n, k / group], numbers that float16 holds; default: they follow from the weights. */
   readonly scales?: Float32Array | undefined;
+  /** How scales are chosen; default: what is better for the format. */
+  readonly choice?: ScaleChoice | undefined;
+  /** What errors call the matrix. */
+  readonly name?: string | undefined;
 }
 
 /** Bytes of the two tensors of a packed matrix. */
@@ -44,8 +47,9 @@ interface Storage {
   readonly scaleBytes: number;
   readonly rowOffsets: Float64Array;
   readonly columnOffsets: Float64Array;
-  /** Index of the scale of (row, group). */
-  scaleIndex(row: number, group: number): number;
+  /** The scale of (row, group) is at the sum of both. */
+  readonly scaleRows: Float64Array;
+  readonly scaleGroups: Float64Array;
 }
 
 function storageOf(
@@ -74,7 +78,13 @@ function storageOf(
     columnOffsets: axisOffsets(layout, 'k'),
   };
   const bytesEach = weight.scale === null ? 0 : weight.scale.type === 'e8m0' ? 1 : 2;
-  if (group === -1 || scaleLayout === null) return { ...shared, scaleBytes: bytesEach * n, scaleIndex: (row) => row };
+  if (group === -1 || scaleLayout === null)
+    return {
+      ...shared,
+      scaleBytes: bytesEach * n,
+      scaleRows: Float64Array.from({ length: n }, (_, row) => row),
+      scaleGroups: new Float64Array(1),
+    };
   const scales = { n: axisExtent(scaleLayout, 'n'), k: axisExtent(scaleLayout, 'k') };
   if (scales.n < n || scales.k !== places.k / effective) {
     throw new LadderError(
@@ -83,30 +93,12 @@ function storageOf(
       { n, groups: places.k / effective },
     );
   }
-  const rows = axisOffsets(scaleLayout, 'n');
-  const groups = axisOffsets(scaleLayout, 'k');
-  return { ...shared, scaleBytes: scales.n * scales.k * bytesEach, scaleIndex: (row, index) => rows[row]! + groups[index]! };
-}
-
-/** Code of the scale of some weights: FP16, or E8M0 for MX. */
-function scaleCodeOf({ weight }: WeightFormatOf, weights: Float32Array): number {
-  const { fit } = weight.scale!;
-  let amax = 0;
-  let sum = 0;
-  for (const value of weights) {
-    const magnitude = Math.abs(value);
-    if (magnitude > amax) amax = magnitude;
-    sum += magnitude;
-  }
-  switch (fit.kind) {
-    case 'mx':
-      return mxScaleCode(fit.emax, amax);
-    case 'mean':
-      return floatToHalf(sum / weights.length);
-    // A scale that rounds to 0 would lose its weights: the smallest subnormal keeps what it can.
-    case 'absmax':
-      return amax === 0 ? floatToHalf(1) : Math.max(1, floatToHalf(amax / fit.top));
-  }
+  return {
+    ...shared,
+    scaleBytes: scales.n * scales.k * bytesEach,
+    scaleRows: axisOffsets(scaleLayout, 'n'),
+    scaleGroups: axisOffsets(scaleLayout, 'k'),
+  };
 }
 
 /** What codes are divided by, and multiplied by again. */
@@ -114,96 +106,63 @@ function scaleValue({ weight }: WeightFormatOf, code: number): number {
   return weight.scale?.type === 'e8m0' ? e8m0ToFloat(code) : halfToFloat(code);
 }
 
+/** Bytes that are packed at a stretch, between which an abort is heeded. */
+const kStretchBytes = 64 << 20;
+
 /**
  * Quantises and stores a matrix.
  * @param matrix weights [n, k], row-major; k is the layout's, n follows from the length
- * @throws LadderError `BAD_ARGUMENT` for sizes that do not fit, and for weights that are not finite or too large for their format
- * @example packMatrix(matrix, 'int4', { group: -1, layout, scaleLayout: null })
+ * @throws LadderError `BAD_ARGUMENT` for sizes that do not fit, for weights that are not finite or too large for their format, and for
+ *   groups of weights so small that float16 holds their scale too roughly; `ABORTED`
+ * @example await packMatrix(matrix, 'int4', { group: -1, layout, scaleLayout: null })
  */
-export function packMatrix(matrix: Float32Array, format: string, options: PackOptions): PackedWeights {
-  const rows = packing(matrix, weightFormat(format), options);
-  for (;;) {
-    const { done, value } = rows.next();
-    if (done) return value;
-  }
-}
-
-/** Time that a matrix may be packed at a stretch before others have their turn. */
-const kSliceMs = 20;
-
-/** As packMatrix, a slice at a time, so that the event loop is not blocked. @throws LadderError also `ABORTED` */
-export async function packMatrixInSlices(
-  matrix: Float32Array,
-  format: string,
-  options: PackOptions,
-  signal?: AbortSignal,
-): Promise<PackedWeights> {
-  const rows = packing(matrix, weightFormat(format), options);
-  for (let started = performance.now(); ; ) {
-    const { done, value } = rows.next();
-    if (done) return value;
-    if (performance.now() - started < kSliceMs) continue;
-    await setImmediate();
-    throwIfAborted(signal);
-    started = performance.now();
-  }
-}
-
-/** Packs a row per step. */
-function* packing(matrix: Float32Array, format: WeightFormatOf, options: PackOptions): Generator<undefined, PackedWeights, undefined> {
+export async function packMatrix(matrix: Float32Array, id: string, options: PackOptions, signal?: AbortSignal): Promise<PackedWeights> {
+  const format = weightFormat(id);
   const { k = axisExtent(options.layout, 'k') } = options;
-  const { id, element, weight: record } = format;
   const n = matrix.length / k;
   if (n < 1 || !Number.isInteger(n))
     throw new LadderError('BAD_ARGUMENT', `expected a whole number of rows of ${k} weights but received ${matrix.length} weights`, { k });
-  const storage = storageOf(n, format, options);
-  const { bits, group, rowOffsets, columnOffsets } = storage;
-  const weight = new Uint8Array(storage.weightBytes);
-  const scale = new Uint8Array(storage.scaleBytes);
-  const scaleView = new DataView(scale.buffer);
-  const mask = (1 << bits) - 1;
-  for (let row = 0; row < n; ++row) {
-    for (let first = 0; first < k; first += group) {
-      const weights = matrix.subarray(row * k + first, row * k + first + group);
-      let divisor = 1;
-      if (record.scale) {
-        const given = options.scales?.[(row * k + first) / group];
-        const code = given === undefined ? scaleCodeOf(format, weights) : floatToHalf(given);
-        const index = storage.scaleIndex(row, first / group);
-        if (record.scale.type === 'e8m0') scale[index] = code;
-        else scaleView.setUint16(2 * index, code, true);
-        divisor = scaleValue(format, code);
-      }
-      for (let i = 0; i < group; ++i) {
-        const value = weights[i]!;
-        if (!Number.isFinite(value) || !Number.isFinite(divisor)) {
-          throw new LadderError(
-            'BAD_ARGUMENT',
-            `expected finite weights that ${id} can hold but received ${value} at row ${row}, column ${first + i}`,
-            { row, column: first + i },
-          );
-        }
-        const code = encode(element, divisor === 0 ? 0 : value / divisor);
-        if (!Number.isFinite(decode(element, code))) {
-          throw new LadderError(
-            'BAD_ARGUMENT',
-            `expected weights that ${id} can hold but received ${value} at row ${row}, column ${first + i}`,
-            { row, column: first + i },
-          );
-        }
-        const bit = (rowOffsets[row]! + columnOffsets[first + i]!) * bits;
-        const byte = Math.floor(bit / 8);
-        if (bits === 16) {
-          weight[byte] = code & 0xff;
-          weight[byte + 1] = code >> 8;
-        } else {
-          weight[byte]! |= (code & mask) << (bit % 8);
-        }
-      }
-    }
-    yield;
+  const { group, rowOffsets, columnOffsets, scaleRows, scaleGroups, weightBytes, scaleBytes } = storageOf(n, format, options);
+  const packed = { weight: new Uint8Array(weightBytes), scale: new Uint8Array(scaleBytes) };
+  const rowsEach = Math.max(1, Math.floor(kStretchBytes / (4 * k)));
+  for (let first = 0; first < n; first += rowsEach) {
+    throwIfAborted(signal);
+    const end = Math.min(n, first + rowsEach);
+    const { scales } = options;
+    const fault = await native().packRows({
+      numbers: bytesOf(matrix.subarray(first * k, end * k)),
+      type: 'F32',
+      rows: end - first,
+      columns: k,
+      group,
+      element: format.element,
+      fit: format.weight.scale?.fit ?? null,
+      leastSquares: (options.choice ?? format.weight.scale?.choice) === 'mse',
+      scales: scales ? bytesOf(scales.subarray((first * k) / group, (end * k) / group)) : null,
+      rowPlaces: bytesOf(rowOffsets.subarray(first, end)),
+      columnPlaces: bytesOf(columnOffsets.subarray(0, k)),
+      scaleRowPlaces: bytesOf(scaleRows.subarray(first, end)),
+      scaleGroupPlaces: bytesOf(scaleGroups.subarray(0, k / group)),
+      ...packed,
+    });
+    if (fault) throw unstorable(format, { ...fault, row: fault.row + first }, options.name);
   }
-  return { weight, scale };
+  return packed;
+}
+
+function bytesOf({ buffer, byteOffset, byteLength }: Float32Array | Float64Array): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
+}
+
+/** Why a weight cannot be stored, and where it stands. */
+function unstorable({ id }: WeightFormatOf, { kind, row, column, value }: NativePackFault, name: string | undefined): LadderError {
+  const place = `${name === undefined ? '' : `${name}, `}row ${row}, column ${column}`;
+  const message = {
+    number: `expected finite weights that ${id} can hold but received ${value} at ${place}`,
+    large: `expected weights whose scale float16 can hold but received ${value} at ${place}, too much for ${id}`,
+    tiny: `the weights round ${place}, ${value} at most, are so small that float16 holds their scale too roughly for ${id}; store the tensor as ${kPlainFormat}, or move a power of two into what multiplies it`,
+  }[kind];
+  return new LadderError('BAD_ARGUMENT', message, { row, column, ...(name !== undefined && { name }) });
 }
 
 /**
@@ -225,7 +184,7 @@ export function unpackMatrix(packed: PackedWeights, n: number, format: string, o
   const matrix = new Float32Array(n * k);
   for (let row = 0; row < n; ++row) {
     for (let first = 0; first < k; first += group) {
-      const index = storage.scaleIndex(row, first / group);
+      const index = storage.scaleRows[row]! + storage.scaleGroups[first / group]!;
       const { scale: kind } = record.weight;
       const scale =
         kind === null ? 1 : scaleValue(record, kind.type === 'e8m0' ? scales.getUint8(index) : scales.getUint16(2 * index, true));

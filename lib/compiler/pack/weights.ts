@@ -10,13 +10,13 @@ import { refuseSpecial } from '../../files.js';
 import { describeValue, throwIfAborted, type TaskOptions } from '../../run/options.js';
 import type { CheckpointDesign } from '../design.js';
 import { floatToHalf } from '../../formats/codes.js';
-import { type Group, kPlainFormat } from '../../formats/index.js';
+import { type Group, kPlainFormat, type ScaleChoice } from '../../formats/index.js';
 import { findModel, type Model, models } from '../../models/index.js';
 import type { LoweredTensor } from '../graph/lower.js';
 import { rowMajor } from '../../operators/layout.js';
 import { isQuantised, lastAxis, scaleAxes, type Value } from '../../operators/program.js';
 import { calibrate } from './calibrate.js';
-import { type PackedWeights, packMatrixInSlices, type PackOptions } from './pack.js';
+import { type PackedWeights, packMatrix, type PackOptions } from './pack.js';
 import { Safetensors, type ScaledMatrix, type WeightFile } from './safetensors.js';
 import { type PublishedModel, PublishedWeights } from './source.js';
 
@@ -40,16 +40,25 @@ export async function packFloats(
   design: CheckpointDesign,
   folder: string,
   task: TaskOptions = {},
+  choice?: ScaleChoice,
 ): Promise<string> {
   const path = join(folder, 'graph.params');
   await refuseSpecial(path);
-  return writeParams(path, [...paramsOf(design, source, task)]);
+  return writeParams(path, [...paramsOf(design, source, task, choice)]);
+}
+
+/** How public weights are packed. */
+export interface PublishedOptions {
+  /** Number of the first layer in the folder. */
+  readonly first?: number | undefined;
+  /** Inputs that decide static scales of activations (calibrate.ts). */
+  readonly calibration?: string | undefined;
+  /** How scales of weights are chosen; default: what is better for the format. */
+  readonly choice?: ScaleChoice | undefined;
 }
 
 /**
  * The same from public weights: a safetensors file with decoder layers, taken in ascending order, or a whole network; or an opened folder.
- * @param first number of the first layer in the folder
- * @param calibration inputs that decide static scales of activations (calibrate.ts)
  * @throws LadderError also `UNSUPPORTED` for a model without public names, `MISSING_PARAMETER`, `UNKNOWN_INPUT`, `BAD_PARAMS` for a
  *   damaged file
  */
@@ -58,7 +67,7 @@ export async function packPublished(
   design: CheckpointDesign,
   folder: string,
   task: TaskOptions = {},
-  { first, calibration }: { readonly first?: number | undefined; readonly calibration?: string | undefined } = {},
+  { first, calibration, choice }: PublishedOptions = {},
 ): Promise<string> {
   const model = findModel(design.request)!;
   if (!isPublished(model)) {
@@ -87,6 +96,7 @@ export async function packPublished(
       design,
       folder,
       task,
+      choice,
     );
   } finally {
     file.close();
@@ -107,7 +117,12 @@ export function packOptionsOf(value: Value): readonly [format: string, options: 
 }
 
 /** One input of writeParams per parameter; a matrix and its scales are packed together, when the first of them is written. */
-function* paramsOf({ model }: CheckpointDesign, source: ParameterSource, { signal, onProgress }: TaskOptions): Generator<ParamInput> {
+function* paramsOf(
+  { model }: CheckpointDesign,
+  source: ParameterSource,
+  { signal, onProgress }: TaskOptions,
+  choice: ScaleChoice | undefined,
+): Generator<ParamInput> {
   const parameters = model.tensors.filter(({ role }) => role !== 'input');
   const weightOf = (scale: LoweredTensor): LoweredTensor => parameters.find(({ name }) => name === scale.name.replace(/scale$/, 'weight'))!;
   const read = async (
@@ -138,7 +153,9 @@ function* paramsOf({ model }: CheckpointDesign, source: ParameterSource, { signa
         axes.map(({ extent }) => extent),
       );
       const [format, options] = packOptionsOf(weight.value);
-      latest = { name: weight.name, packed: await packMatrixInSlices(values, format, { ...options, scales }, signal) };
+      // The one before is let go first: one of either is in memory.
+      latest = null;
+      latest = { name: weight.name, packed: await packMatrix(values, format, { ...options, scales, choice, name: weight.name }, signal) };
     }
     return latest.packed;
   };
