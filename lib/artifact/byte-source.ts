@@ -1,9 +1,10 @@
 /**
  * Where the binary parsers read from: a buffer (tests, blobs) or a file by positioned reads, so that a file of many
  * gigabytes costs only its headers. `ByteReader` is the bounds-checked cursor that every binary parser is written with.
- * Reads are synchronous and small; big payloads are read asynchronously by checkpoint.ts, or mapped by native code.
+ * Reads are synchronous and small; big payloads are read asynchronously (`readLong`, checkpoint.ts), or mapped by native code.
  */
-import { closeSync, readSync } from 'node:fs';
+import { closeSync, read, readSync } from 'node:fs';
+import { promisify } from 'node:util';
 import { type ErrorCode, LadderError } from '../errors.js';
 import { openRegular } from './regular-file.js';
 
@@ -36,6 +37,8 @@ const kWindowBytes = 64 * 1024;
 /** What one system call is asked for: Node.js refuses 2 GiB and more. */
 const kMaxReadBytes = 2 ** 30;
 
+const readAt = promisify(read);
+
 /** A file, read through a window, so that many small neighbouring reads are one system call. Close it. */
 export class FileSource implements ByteSource {
   readonly sizeBytes: number;
@@ -61,13 +64,33 @@ export class FileSource implements ByteSource {
     return bytes.subarray(0, length);
   }
 
+  /** The same while others have their turn, past the window; the result is the caller's. */
+  async readLong(offset: number, length: number): Promise<Uint8Array> {
+    const bytes = new Uint8Array(length);
+    for (let filled = 0; filled < length; ) {
+      const { bytesRead } = await readAt(this.descriptor, bytes, filled, Math.min(length - filled, kMaxReadBytes), offset + filled).catch(
+        (cause: unknown) => this.fail(offset, cause),
+      );
+      filled += this.positive(bytesRead, offset);
+    }
+    return bytes;
+  }
+
   private readInto(bytes: Uint8Array, filled: number, offset: number): number {
     let got: number;
     try {
       got = readSync(this.descriptor, bytes, filled, Math.min(bytes.length - filled, kMaxReadBytes), offset + filled);
     } catch (cause) {
-      throw new LadderError('IO', `cannot read ${this.name}: ${(cause as Error).message}`, { path: this.name, offset }, { cause });
+      return this.fail(offset, cause);
     }
+    return this.positive(got, offset);
+  }
+
+  private fail(offset: number, cause: unknown): never {
+    throw new LadderError('IO', `cannot read ${this.name}: ${(cause as Error).message}`, { path: this.name, offset }, { cause });
+  }
+
+  private positive(got: number, offset: number): number {
     if (got === 0) throw new LadderError('IO', `${this.name} became shorter while it was read`, { path: this.name, offset });
     return got;
   }

@@ -217,7 +217,7 @@ export async function packMatrix(matrix: Float32Array, format: WeightFormat, opt
     matrix,
     format,
     { group, choice: scale, layout: given ?? plain(k), scaleLayout: scaleLayout ?? (group === -1 ? null : plain(Math.floor(k / group))) },
-    signal,
+    { signal },
   );
 }
 

@@ -88,7 +88,14 @@ function openIndexed(folder: string, first: number, layers: number): StoredFile 
     close();
     throw error;
   }
-  return { name: folder, shapes, read: (name) => at(name).read(name), raw: (name) => at(name).raw(name), close };
+  return {
+    name: folder,
+    shapes,
+    read: (name) => at(name).read(name),
+    rows: (name) => at(name).rows(name),
+    raw: (name) => at(name).raw(name),
+    close,
+  };
 }
 
 function readIndex(path: string, bad: (what: string) => LadderError): ReadonlyMap<string, string> {

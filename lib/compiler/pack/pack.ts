@@ -6,7 +6,7 @@
 import { LadderError } from '../../errors.js';
 import { decode, e8m0ToFloat, halfToFloat } from '../../formats/codes.js';
 import { type Group, kPlainFormat, type ScaleChoice, type WeightFormatOf, weightFormat } from '../../formats/index.js';
-import { type LayoutDigit, native, type NativePackFault } from '../../native.js';
+import { type LayoutDigit, native, type NativePackFault, type NativePackJob } from '../../native.js';
 import { axisExtent, axisOffsets } from '../../operators/layout.js';
 import { throwIfAborted } from '../../run/options.js';
 
@@ -26,6 +26,22 @@ export interface PackOptions {
   readonly choice?: ScaleChoice | undefined;
   /** What errors call the matrix. */
   readonly name?: string | undefined;
+}
+
+/** Rows of a matrix that are read when they are wanted. */
+export interface MatrixRows {
+  /** Of the elements, little-endian. */
+  readonly type: NativePackJob['type'];
+  readonly rows: number;
+  /** `count` rows from `first` on. */
+  read(first: number, count: number): Promise<Uint8Array>;
+}
+
+/** What a caller of a long packing may ask for. */
+export interface PackTask {
+  readonly signal?: AbortSignal | undefined;
+  /** Told the share of the rows that is packed. */
+  readonly onFraction?: ((fraction: number) => void) | undefined;
 }
 
 /** Bytes of the two tensors of a packed matrix. */
@@ -106,48 +122,88 @@ function scaleValue({ weight }: WeightFormatOf, code: number): number {
   return weight.scale?.type === 'e8m0' ? e8m0ToFloat(code) : halfToFloat(code);
 }
 
-/** Bytes that are packed at a stretch, between which an abort is heeded. */
-const kStretchBytes = 64 << 20;
+/** Bytes that are read and packed at a stretch, between which an abort is heeded. */
+const kStretchBytes = 32 << 20;
 
 /**
- * Quantises and stores a matrix.
- * @param matrix weights [n, k], row-major; k is the layout's, n follows from the length
+ * Quantises and stores a matrix. Of rows that are read, two stretches are in memory: one is read while the one before is packed.
+ * @param matrix weights [n, k], row-major, or stretches of rows one below the other; k is the layout's, n follows from the length
  * @throws LadderError `BAD_ARGUMENT` for sizes that do not fit, for weights that are not finite or too large for their format, and for
- *   groups of weights so small that float16 holds their scale too roughly; `ABORTED`
+ *   groups of weights so small that float16 holds their scale too roughly; `ABORTED`; what reading throws
  * @example await packMatrix(matrix, 'int4', { group: -1, layout, scaleLayout: null })
  */
-export async function packMatrix(matrix: Float32Array, id: string, options: PackOptions, signal?: AbortSignal): Promise<PackedWeights> {
+export async function packMatrix(
+  matrix: Float32Array | readonly MatrixRows[],
+  id: string,
+  options: PackOptions,
+  { signal, onFraction }: PackTask = {},
+): Promise<PackedWeights> {
   const format = weightFormat(id);
-  const { k = axisExtent(options.layout, 'k') } = options;
-  const n = matrix.length / k;
-  if (n < 1 || !Number.isInteger(n))
-    throw new LadderError('BAD_ARGUMENT', `expected a whole number of rows of ${k} weights but received ${matrix.length} weights`, { k });
+  const { k = axisExtent(options.layout, 'k'), scales } = options;
+  const parts = matrix instanceof Float32Array ? [rowsOf(matrix, k)] : matrix;
+  const n = parts.reduce((sum, { rows }) => sum + rows, 0);
   const { group, rowOffsets, columnOffsets, scaleRows, scaleGroups, weightBytes, scaleBytes } = storageOf(n, format, options);
   const packed = { weight: new Uint8Array(weightBytes), scale: new Uint8Array(scaleBytes) };
-  const rowsEach = Math.max(1, Math.floor(kStretchBytes / (4 * k)));
-  for (let first = 0; first < n; first += rowsEach) {
-    throwIfAborted(signal);
-    const end = Math.min(n, first + rowsEach);
-    const { scales } = options;
-    const fault = await native().packRows({
-      numbers: bytesOf(matrix.subarray(first * k, end * k)),
-      type: 'F32',
-      rows: end - first,
-      columns: k,
-      group,
-      element: format.element,
-      fit: format.weight.scale?.fit ?? null,
-      leastSquares: (options.choice ?? format.weight.scale?.choice) === 'mse',
-      scales: scales ? bytesOf(scales.subarray((first * k) / group, (end * k) / group)) : null,
-      rowPlaces: bytesOf(rowOffsets.subarray(first, end)),
-      columnPlaces: bytesOf(columnOffsets.subarray(0, k)),
-      scaleRowPlaces: bytesOf(scaleRows.subarray(first, end)),
-      scaleGroupPlaces: bytesOf(scaleGroups.subarray(0, k / group)),
-      ...packed,
-    });
-    if (fault) throw unstorable(format, { ...fault, row: fault.row + first }, options.name);
+  const stretches = [...stretchesOf(parts, k)];
+  let next = stretches[0]!.read();
+  try {
+    for (const [i, { type, first, rows }] of stretches.entries()) {
+      throwIfAborted(signal);
+      const numbers = await next;
+      const after = stretches[i + 1];
+      if (after) next = after.read();
+      const end = first + rows;
+      const fault = await native().packRows({
+        numbers,
+        type,
+        rows,
+        columns: k,
+        group,
+        element: format.element,
+        fit: format.weight.scale?.fit ?? null,
+        leastSquares: (options.choice ?? format.weight.scale?.choice) === 'mse',
+        scales: scales ? bytesOf(scales.subarray((first * k) / group, (end * k) / group)) : null,
+        rowPlaces: bytesOf(rowOffsets.subarray(first, end)),
+        columnPlaces: bytesOf(columnOffsets.subarray(0, k)),
+        scaleRowPlaces: bytesOf(scaleRows.subarray(first, end)),
+        scaleGroupPlaces: bytesOf(scaleGroups.subarray(0, k / group)),
+        ...packed,
+      });
+      if (fault) throw unstorable(format, { ...fault, row: fault.row + first }, options.name);
+      onFraction?.(end / n);
+    }
+  } finally {
+    // The file may be closed after this.
+    await Promise.allSettled([next]);
   }
   return packed;
+}
+
+function rowsOf(matrix: Float32Array, k: number): MatrixRows {
+  const rows = matrix.length / k;
+  if (rows < 1 || !Number.isInteger(rows))
+    throw new LadderError('BAD_ARGUMENT', `expected a whole number of rows of ${k} weights but received ${matrix.length} weights`, { k });
+  return { type: 'F32', rows, read: async (first, count) => bytesOf(matrix.subarray(first * k, (first + count) * k)) };
+}
+
+/** Rows that are read and packed at once. */
+interface Stretch {
+  readonly type: MatrixRows['type'];
+  readonly first: number;
+  readonly rows: number;
+  readonly read: () => Promise<Uint8Array>;
+}
+
+function* stretchesOf(parts: readonly MatrixRows[], k: number): Generator<Stretch> {
+  let before = 0;
+  for (const part of parts) {
+    const each = Math.max(1, Math.floor(kStretchBytes / (k * (part.type === 'F32' ? 4 : 2))));
+    for (let first = 0; first < part.rows; first += each) {
+      const rows = Math.min(each, part.rows - first);
+      yield { type: part.type, first: before + first, rows, read: () => part.read(first, rows) };
+    }
+    before += part.rows;
+  }
 }
 
 function bytesOf({ buffer, byteOffset, byteLength }: Float32Array | Float64Array): Uint8Array {

@@ -97,11 +97,12 @@ export function dequantised(files: StoredFile, stored: StoredQuantisation): Weig
     if (!modules.has(module) || ![codes, ...others].includes(name.slice(module.length + 1))) shapes.set(name, own);
     else if (isCodes(name)) shapes.set(`${module}.weight`, shape(own));
   }
+  const isMatrix = (name: string): boolean => name === `${moduleOf(name)}.weight` && modules.has(moduleOf(name));
   return {
     name: files.name,
     shapes,
-    read: async (name) =>
-      name === `${moduleOf(name)}.weight` && modules.has(moduleOf(name)) ? matrix(files, moduleOf(name), stored) : files.read(name),
+    read: async (name) => (isMatrix(name) ? matrix(files, moduleOf(name), stored) : files.read(name)),
+    rows: (name) => (isMatrix(name) ? null : files.rows(name)),
     close: () => files.close(),
   };
 }

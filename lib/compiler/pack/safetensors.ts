@@ -1,12 +1,13 @@
 /**
  * Reads safetensors files (Hugging Face's format): u64 header length, a JSON header of name → {dtype, shape, data_offsets},
- * then the data. Only the header is read at once; tensors are read one by one into FP32.
+ * then the data. Only the header is read at once; tensors are read one by one into FP32, or a stretch of rows at a time as they are.
  */
 import { setImmediate } from 'node:timers/promises';
 import { z } from 'zod';
 import { FileSource } from '../../artifact/byte-source.js';
 import { LadderError } from '../../errors.js';
 import { bfloatToFloat, halfToFloat } from '../../formats/codes.js';
+import type { MatrixRows } from './pack.js';
 
 const size = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const headerSchema = z.record(
@@ -16,7 +17,9 @@ const headerSchema = z.record(
     z.object({ dtype: z.string(), shape: z.array(size), data_offsets: z.tuple([size, size]) }),
   ]),
 );
-const kElementBytes: Readonly<Record<string, number>> = { F16: 2, BF16: 2, F32: 4 };
+const kElementBytes = { F16: 2, BF16: 2, F32: 4 } as const;
+type FloatType = keyof typeof kElementBytes;
+const isFloat = (dtype: string): dtype is FloatType => Object.hasOwn(kElementBytes, dtype);
 const kMaxHeaderBytes = 100_000_000;
 const kChunkElements = 1 << 20;
 
@@ -41,6 +44,8 @@ export interface WeightFile {
   readonly shapes: ReadonlyMap<string, readonly number[]>;
   /** A tensor, row-major; in codes where its format is said by the file. @throws LadderError as {@link Safetensors.read} */
   read(name: string): Promise<Float32Array | ScaledMatrix>;
+  /** The rows of a matrix of floats, to be read when they are wanted; null: it is in codes. @throws LadderError as {@link Safetensors.rows} */
+  rows(name: string): MatrixRows | null;
   close(): void;
 }
 
@@ -80,26 +85,31 @@ export class Safetensors implements StoredFile {
    * @throws LadderError `MISSING_PARAMETER`, or `UNSUPPORTED` for an element type other than F16, BF16 and F32
    */
   async read(name: string): Promise<Float32Array> {
-    const entry = this.entry(name);
-    const bytesEach = kElementBytes[entry.dtype];
-    if (!bytesEach)
-      throw new LadderError('UNSUPPORTED', `${name} has elements of type ${entry.dtype}; F16, BF16 and F32 can be packed`, { name });
-    const values = new Float32Array(entry.elements);
-    for (let at = 0; at < entry.elements; at += kChunkElements) {
+    const { dtype, offset, elements, bytesEach } = this.floats(name);
+    const values = new Float32Array(elements);
+    for (let at = 0; at < elements; at += kChunkElements) {
       if (at > 0) await setImmediate();
-      const count = Math.min(kChunkElements, entry.elements - at);
-      const bytes = this.source.read(entry.offset + at * bytesEach, count * bytesEach);
+      const count = Math.min(kChunkElements, elements - at);
+      const bytes = this.source.read(offset + at * bytesEach, count * bytesEach);
       const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
       for (let i = 0; i < count; ++i) {
         values[at + i] =
-          entry.dtype === 'F32'
+          dtype === 'F32'
             ? view.getFloat32(4 * i, true)
-            : entry.dtype === 'F16'
+            : dtype === 'F16'
               ? halfToFloat(view.getUint16(2 * i, true))
               : bfloatToFloat(view.getUint16(2 * i, true));
       }
     }
     return values;
+  }
+
+  /** A matrix's rows, along its first axis. @throws LadderError as {@link read}; of the rows' reading `IO` */
+  rows(name: string): MatrixRows {
+    const { dtype, offset, elements, bytesEach } = this.floats(name);
+    const rows = this.shapes.get(name)![0] ?? 1;
+    const rowBytes = (elements / rows) * bytesEach;
+    return { type: dtype, rows, read: (first, count) => this.source.readLong(offset + first * rowBytes, count * rowBytes) };
   }
 
   get name(): string {
@@ -114,6 +124,13 @@ export class Safetensors implements StoredFile {
 
   close(): void {
     this.source.close();
+  }
+
+  private floats(name: string): Entry & { dtype: FloatType; bytesEach: number } {
+    const { dtype, ...entry } = this.entry(name);
+    if (!isFloat(dtype))
+      throw new LadderError('UNSUPPORTED', `${name} has elements of type ${dtype}; F16, BF16 and F32 can be packed`, { name });
+    return { dtype, ...entry, bytesEach: kElementBytes[dtype] };
   }
 
   private entry(name: string): Entry {
@@ -162,7 +179,7 @@ export class Safetensors implements StoredFile {
       },
     ] of Object.entries(parsed.data)) {
       const elements = shape.reduce((product, extent) => product * extent, 1);
-      const bytesEach = kElementBytes[dtype];
+      const bytesEach = isFloat(dtype) ? kElementBytes[dtype] : null;
       if (end < begin || dataOffset + end > this.source.sizeBytes) throw bad(`tensor ${name} ends beyond the file`);
       if (bytesEach && end - begin !== elements * bytesEach)
         throw bad(`tensor ${name} has ${end - begin} bytes where its shape needs ${elements * bytesEach}`);

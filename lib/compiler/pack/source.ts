@@ -7,6 +7,7 @@ import { listNames } from '../../artifact/checks.js';
 import { LadderError } from '../../errors.js';
 import type { Model } from '../../models/index.js';
 import { type ConvolutionSource, kBatchNormEps, kNormParts, type Part, type Source, sourceNames } from '../../models/source.js';
+import type { MatrixRows } from './pack.js';
 import type { ScaledMatrix, WeightFile } from './safetensors.js';
 
 /** A model that says where its parameters lie. */
@@ -60,8 +61,12 @@ export class PublishedWeights {
       });
   }
 
-  /** The numbers of one of our tensors. @throws LadderError `WRONG_LENGTH` naming a tensor of another shape; what reading throws */
-  async read(tensor: string, shape: readonly number[]): Promise<Float32Array | ScaledMatrix> {
+  /**
+   * The numbers of one of our tensors; those of a matrix as rows of the file, to be read when they are wanted, unless they are in codes or
+   * are computed.
+   * @throws LadderError `WRONG_LENGTH` naming a tensor of another shape; what reading throws
+   */
+  async read(tensor: string, shape: readonly number[]): Promise<Float32Array | ScaledMatrix | readonly MatrixRows[]> {
     const source = this.model.source(tensor);
     if ('tensor' in source) return this.matrix(source.tensor, shape);
     if ('stack' in source) return this.stack(source.stack, shape);
@@ -82,19 +87,22 @@ export class PublishedWeights {
   }
 
   /** Tensors one below the other; in codes where all are. */
-  private async stack(list: readonly Part[], shape: readonly number[]): Promise<Float32Array | ScaledMatrix> {
-    const parts: (Float32Array | ScaledMatrix)[] = [];
-    for (const { name, rows } of list) {
+  private async stack(list: readonly Part[], shape: readonly number[]): Promise<Float32Array | ScaledMatrix | readonly MatrixRows[]> {
+    const names = list.map(({ name, rows }) => {
       const wanted = [rows, ...shape.slice(1)];
       const [found, own] = this.found(name);
       if (found.join() !== wanted.join()) throw wrongShape(own, found, wanted);
-      parts.push(await this.file.read(own));
-    }
-    const scaled = parts.filter((part): part is ScaledMatrix => !(part instanceof Float32Array));
-    if (scaled.length === 0) return joined(parts as Float32Array[]);
-    const odd = list[parts.findIndex((part) => part instanceof Float32Array)];
+      return own;
+    });
+    const rows = names.map((name) => this.file.rows(name));
+    const isPlain = (one: MatrixRows | null): one is MatrixRows => one !== null;
+    if (rows.every(isPlain))
+      return shape.length > 1 ? rows : joined(await Promise.all(names.map((name) => this.file.read(name) as Promise<Float32Array>)));
+    const odd = list[rows.findIndex(isPlain)];
     if (odd)
       throw new LadderError('UNSUPPORTED', `${odd.name} is not quantised though others that are stored with it are`, { name: odd.name });
+    const scaled: ScaledMatrix[] = [];
+    for (const name of names) scaled.push((await this.file.read(name)) as ScaledMatrix);
     return { values: joined(scaled.map(({ values }) => values)), scales: joined(scaled.map(({ scales }) => scales)) };
   }
 

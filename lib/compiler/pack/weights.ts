@@ -16,7 +16,7 @@ import type { LoweredTensor } from '../graph/lower.js';
 import { rowMajor } from '../../operators/layout.js';
 import { isQuantised, lastAxis, scaleAxes, type Value } from '../../operators/program.js';
 import { calibrate } from './calibrate.js';
-import { type PackedWeights, packMatrix, type PackOptions } from './pack.js';
+import { type MatrixRows, type PackedWeights, packMatrix, type PackOptions } from './pack.js';
 import { Safetensors, type ScaledMatrix, type WeightFile } from './safetensors.js';
 import { type PublishedModel, PublishedWeights } from './source.js';
 
@@ -26,9 +26,11 @@ import { type PublishedModel, PublishedWeights } from './source.js';
  */
 export type FloatSource = (name: string, shape: readonly number[]) => Float32Array | Promise<Float32Array>;
 
-/** The same, of which matrices may be in codes already. */
-type ParameterSource = (name: string, shape: readonly number[]) => MaybePromise<Float32Array | ScaledMatrix>;
+/** The same, of which matrices may be in codes already, or rows that are read when they are wanted. */
+type ParameterSource = (name: string, shape: readonly number[]) => MaybePromise<Float32Array | ScaledMatrix | readonly MatrixRows[]>;
 type MaybePromise<T> = T | Promise<T>;
+/** What is packed, of one kind or the other. */
+type Found = { readonly numbers: Float32Array | readonly MatrixRows[]; readonly scales?: Float32Array };
 
 /**
  * Packs float parameters into graph.params of the checkpoint's folder. `source` is asked for one at a time.
@@ -125,16 +127,20 @@ function* paramsOf(
 ): Generator<ParamInput> {
   const parameters = model.tensors.filter(({ role }) => role !== 'input');
   const weightOf = (scale: LoweredTensor): LoweredTensor => parameters.find(({ name }) => name === scale.name.replace(/scale$/, 'weight'))!;
-  const read = async (
-    { name }: LoweredTensor,
-    shape: readonly number[],
-  ): Promise<ScaledMatrix | { values: Float32Array; scales?: never }> => {
+  const progress = (name: string, within = 0): void =>
+    onProgress?.({
+      phase: 'pack',
+      fraction: (parameters.findIndex((one) => one.name === name) + within) / parameters.length,
+      detail: within > 0 ? `${name}, ${Math.round(100 * within)} %` : name,
+    });
+  const read = async ({ name }: LoweredTensor, shape: readonly number[]): Promise<Found> => {
     throwIfAborted(signal);
-    onProgress?.({ phase: 'pack', fraction: parameters.findIndex((one) => one.name === name) / parameters.length, detail: name });
+    progress(name);
     const found = await source(name, shape);
-    const values = found instanceof Float32Array || found === null || typeof found !== 'object' ? found : found.values;
+    if (isRows(found)) return { numbers: found };
+    const { values, scales } = found instanceof Float32Array ? { values: found } : ((found ?? {}) as Partial<ScaledMatrix>);
     if (!(values instanceof Float32Array))
-      throw new LadderError('WRONG_TYPE', `expected a Float32Array for \`${name}\` but received ${describeValue(values)}`, { name });
+      throw new LadderError('WRONG_TYPE', `expected a Float32Array for \`${name}\` but received ${describeValue(found)}`, { name });
     const elements = shape.reduce((product, extent) => product * extent, 1);
     if (values.length !== elements)
       throw new LadderError(
@@ -142,25 +148,33 @@ function* paramsOf(
         `expected [${shape.join(', ')}], ${elements} values, for \`${name}\` but received ${values.length}`,
         { name },
       );
-    return found instanceof Float32Array ? { values } : found;
+    return { numbers: values, ...(scales && { scales }) };
   };
   let latest: { name: string; packed: PackedWeights } | null = null;
   const matrixOf = async (weight: LoweredTensor): Promise<PackedWeights> => {
     if (latest?.name !== weight.name) {
+      // The one before is let go first: one of either is in memory.
+      latest = null;
       const { axes } = weight.value;
-      const { values, scales } = await read(
+      const { numbers, scales } = await read(
         weight,
         axes.map(({ extent }) => extent),
       );
       const [format, options] = packOptionsOf(weight.value);
-      // The one before is let go first: one of either is in memory.
-      latest = null;
-      latest = { name: weight.name, packed: await packMatrix(values, format, { ...options, scales, choice, name: weight.name }, signal) };
+      const packed = await packMatrix(
+        numbers,
+        format,
+        { ...options, scales, choice, name: weight.name },
+        { signal, onFraction: (fraction) => progress(weight.name, fraction) },
+      );
+      latest = { name: weight.name, packed };
     }
     return latest.packed;
   };
   const vectorOf = async (tensor: LoweredTensor): Promise<Uint8Array> => {
-    const { values } = await read(tensor, tensor.shape);
+    const { numbers } = await read(tensor, tensor.shape);
+    if (isRows(numbers)) throw new LadderError('INTERNAL', `${tensor.name}: rows of no matrix`);
+    const values = numbers;
     if (tensor.role === 'calibration') return scalesOf(tensor.name, values);
     const halves = Uint16Array.from(values, floatToHalf);
     const odd = halves.findIndex((code) => (code & 0x7c00) === 0x7c00);
@@ -178,6 +192,10 @@ function* paramsOf(
       role === 'weight' ? (await matrixOf(tensor)).weight : role === 'scale' ? (await matrixOf(weightOf(tensor))).scale : vectorOf(tensor);
     yield { name, shape, dtype: parseDataType(dtype), chunks: lazily(bytes) };
   }
+}
+
+function isRows(found: unknown): found is readonly MatrixRows[] {
+  return Array.isArray(found) && found.every((one) => typeof one === 'object' && one !== null && 'read' in one);
 }
 
 /** Static scales as they are stored, float32. */
