@@ -64,16 +64,18 @@ export class FileSource implements ByteSource {
     return bytes.subarray(0, length);
   }
 
-  /** The same while others have their turn, past the window; the result is the caller's. */
-  async readLong(offset: number, length: number): Promise<Uint8Array> {
-    const bytes = new Uint8Array(length);
-    for (let filled = 0; filled < length; ) {
-      const { bytesRead } = await readAt(this.descriptor, bytes, filled, Math.min(length - filled, kMaxReadBytes), offset + filled).catch(
-        (cause: unknown) => this.fail(offset, cause),
-      );
+  /** Fills `bytes` from `offset` on, while others have their turn; past the window. */
+  async readLong(offset: number, bytes: Uint8Array): Promise<void> {
+    for (let filled = 0; filled < bytes.length; ) {
+      const { bytesRead } = await readAt(
+        this.descriptor,
+        bytes,
+        filled,
+        Math.min(bytes.length - filled, kMaxReadBytes),
+        offset + filled,
+      ).catch((cause: unknown) => this.fail(offset, cause));
       filled += this.positive(bytesRead, offset);
     }
-    return bytes;
   }
 
   private readInto(bytes: Uint8Array, filled: number, offset: number): number {

@@ -5,7 +5,7 @@
  *   u64 magic │ u64 reserved │ u64 n, n × string name │ u64 n, n × (NDArray header, data)
  */
 import { createHash } from 'node:crypto';
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { LadderError } from '../errors.js';
 import { produceWhole } from '../files.js';
 import { ByteReader, type ByteSource, ByteWriter, FileSource } from './byte-source.js';
@@ -14,6 +14,8 @@ import { elementBytes } from './dtype.js';
 import { safeProduct } from './json.js';
 import { readArrayHeader, writeArrayHeader } from './nd-array.js';
 
+/** What one system call is asked for: Node.js refuses 2 GiB and more. */
+const kMaxWriteBytes = 2 ** 30;
 const kListMagic = 0xf7e58d4f05049cb7n;
 /** magic, reserved, device, ndim, type, byte size */
 const kMinArrayBytes = 8 + 8 + 8 + 4 + 4 + 8;
@@ -85,14 +87,21 @@ export async function writeParams(path: string, tensors: readonly ParamInput[]):
     const file = await open(where, 'w');
     try {
       await writeTensors(async (bytes) => {
+        const written = writeAll(file, bytes);
         hash.update(bytes);
-        await file.writeFile(bytes);
+        await written;
       }, tensors);
     } finally {
       await file.close();
     }
   });
   return hash.digest('hex');
+}
+
+/** In few system calls: `writeFile` makes one of every half MiB. */
+async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length; )
+    done += (await file.write(bytes, done, Math.min(bytes.length - done, kMaxWriteBytes))).bytesWritten;
 }
 
 async function writeTensors(write: (bytes: Uint8Array) => Promise<void>, tensors: readonly ParamInput[]): Promise<void> {

@@ -27,7 +27,7 @@ import {
   weightFormats,
 } from '../../lib/formats/index.js';
 import { LadderError } from '../../lib/errors.js';
-import { packMatrix, type PackOptions, unpackMatrix } from '../../lib/compiler/pack/pack.js';
+import { type MatrixRows, packMatrix, type PackOptions, unpackMatrix } from '../../lib/compiler/pack/pack.js';
 import { packPlainly } from '../fixtures/plain-packer.js';
 import { Random, randomLayout, rowMajor, storedIndex } from './reference-naive.js';
 
@@ -391,6 +391,54 @@ describe('packing', () => {
         expect(Buffer.compare(packed.scale, plain.scale), `${format} ${seed}`).toBe(0);
       }
     }
+  });
+
+  it('packs rows that are read, of several parts and types, as the matrix that they are', async () => {
+    // The second part takes several stretches.
+    const [k, sizes] = [1 << 17, [3, 150]] as const;
+    const random = new Random(4);
+    const pool = Uint16Array.from({ length: 4099 }, () => floatToBfloat(random.uniform(-2, 2)));
+    const parts = sizes.map((rows) => Uint16Array.from({ length: rows * k }, (_, i) => pool[i % pool.length]!));
+    const single = new Uint8Array(Float32Array.from(parts[0]!, bfloatToFloat).buffer);
+    const places: number[][] = [];
+    const reader = (type: 'F32' | 'BF16', rows: number, bytes: Uint8Array): MatrixRows => ({
+      type,
+      rows,
+      read: async (first, count, room) => {
+        places.push([first, count]);
+        room.set(bytes.subarray((first * bytes.length) / rows, ((first + count) * bytes.length) / rows));
+        return room.subarray(0, (count * bytes.length) / rows);
+      },
+    });
+    const pack: PackOptions = { group: 128, layout: rowMajor(153, k), scaleLayout: rowMajor(153, k / 128) };
+    const fractions: number[] = [];
+    const packed = await packMatrix(
+      [reader('F32', sizes[0], single), reader('BF16', sizes[1], new Uint8Array(parts[1]!.buffer))],
+      'int4',
+      pack,
+      { onFraction: (fraction) => fractions.push(fraction) },
+    );
+    const whole = await packMatrix(Float32Array.from([...parts[0]!, ...parts[1]!], bfloatToFloat), 'int4', pack);
+    expect(Buffer.compare(packed.weight, whole.weight)).toBe(0);
+    expect(Buffer.compare(packed.scale, whole.scale)).toBe(0);
+    expect(places).toEqual([
+      [0, 3],
+      [0, 128],
+      [128, 22],
+    ]);
+    expect(fractions).toEqual([3 / 153, 131 / 153, 1]);
+  });
+
+  it('says where rows are that cannot be stored, and what went wrong in reading', async () => {
+    const pack: PackOptions = { group: -1, layout: rowMajor(5, 64), scaleLayout: null, name: 'w' };
+    const rows = (count: number, value: number): MatrixRows => ({
+      type: 'F32',
+      rows: count,
+      read: async (_, some) => new Uint8Array(new Float32Array(some * 64).fill(value).buffer),
+    });
+    await expect(packMatrix([rows(2, 1), rows(2, 1), rows(1, NaN)], 'int4', pack)).rejects.toThrow('NaN at w, row 4, column 0');
+    const broken: MatrixRows = { type: 'F32', rows: 4, read: () => Promise.reject(new LadderError('IO', 'gone')) };
+    await expect(packMatrix([rows(1, 1), broken], 'int4', pack)).rejects.toMatchObject({ code: 'IO' });
   });
 
   it('chooses scales of least squares: never worse, and better for few bits', async () => {

@@ -33,8 +33,8 @@ export interface MatrixRows {
   /** Of the elements, little-endian. */
   readonly type: NativePackJob['type'];
   readonly rows: number;
-  /** `count` rows from `first` on. */
-  read(first: number, count: number): Promise<Uint8Array>;
+  /** `count` rows from `first` on, read into `room`, which is large enough, unless they are in memory. */
+  read(first: number, count: number, room: Uint8Array): Promise<Uint8Array>;
 }
 
 /** What a caller of a long packing may ask for. */
@@ -145,15 +145,13 @@ export async function packMatrix(
   const { group, rowOffsets, columnOffsets, scaleRows, scaleGroups, weightBytes, scaleBytes } = storageOf(n, format, options);
   const packed = { weight: new Uint8Array(weightBytes), scale: new Uint8Array(scaleBytes) };
   const stretches = [...stretchesOf(parts, k)];
-  let next = stretches[0]!.read();
-  try {
-    for (const [i, { type, first, rows }] of stretches.entries()) {
-      throwIfAborted(signal);
-      const numbers = await next;
-      const after = stretches[i + 1];
-      if (after) next = after.read();
-      const end = first + rows;
-      const fault = await native().packRows({
+  const rooms = [0, 1].map(() => new Uint8Array(matrix instanceof Float32Array ? 0 : Math.max(kStretchBytes, 4 * k)));
+  let numbers = await stretches[0]!.read(rooms[0]!);
+  for (const [i, { type, first, rows }] of stretches.entries()) {
+    throwIfAborted(signal);
+    const end = first + rows;
+    const [fault, following] = await both(
+      native().packRows({
         numbers,
         type,
         rows,
@@ -168,15 +166,20 @@ export async function packMatrix(
         scaleRowPlaces: bytesOf(scaleRows.subarray(first, end)),
         scaleGroupPlaces: bytesOf(scaleGroups.subarray(0, k / group)),
         ...packed,
-      });
-      if (fault) throw unstorable(format, { ...fault, row: fault.row + first }, options.name);
-      onFraction?.(end / n);
-    }
-  } finally {
-    // The file may be closed after this.
-    await Promise.allSettled([next]);
+      }),
+      stretches[i + 1]?.read(rooms[(i + 1) % 2]!),
+    );
+    if (fault) throw unstorable(format, { ...fault, row: fault.row + first }, options.name);
+    if (following) numbers = following;
+    onFraction?.(end / n);
   }
   return packed;
+}
+
+/** Waits for both also where one fails: neither works on what its owner may have closed by then. */
+async function both<A, B>(first: Promise<A>, second: Promise<B> | undefined): Promise<[A, B | undefined]> {
+  await Promise.allSettled([first, second]);
+  return Promise.all([first, second]);
 }
 
 function rowsOf(matrix: Float32Array, k: number): MatrixRows {
@@ -191,7 +194,7 @@ interface Stretch {
   readonly type: MatrixRows['type'];
   readonly first: number;
   readonly rows: number;
-  readonly read: () => Promise<Uint8Array>;
+  readonly read: (room: Uint8Array) => Promise<Uint8Array>;
 }
 
 function* stretchesOf(parts: readonly MatrixRows[], k: number): Generator<Stretch> {
@@ -200,7 +203,7 @@ function* stretchesOf(parts: readonly MatrixRows[], k: number): Generator<Stretc
     const each = Math.max(1, Math.floor(kStretchBytes / (k * (part.type === 'F32' ? 4 : 2))));
     for (let first = 0; first < part.rows; first += each) {
       const rows = Math.min(each, part.rows - first);
-      yield { type: part.type, first: before + first, rows, read: () => part.read(first, rows) };
+      yield { type: part.type, first: before + first, rows, read: (room) => part.read(first, rows, room) };
     }
     before += part.rows;
   }

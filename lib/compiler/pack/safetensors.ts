@@ -109,7 +109,15 @@ export class Safetensors implements StoredFile {
     const { dtype, offset, elements, bytesEach } = this.floats(name);
     const rows = this.shapes.get(name)![0] ?? 1;
     const rowBytes = (elements / rows) * bytesEach;
-    return { type: dtype, rows, read: (first, count) => this.source.readLong(offset + first * rowBytes, count * rowBytes) };
+    return {
+      type: dtype,
+      rows,
+      read: async (first, count, room) => {
+        const bytes = room.subarray(0, count * rowBytes);
+        await this.source.readLong(offset + first * rowBytes, bytes);
+        return bytes;
+      },
+    };
   }
 
   get name(): string {
