@@ -5,9 +5,16 @@
 import './compiler/provide.js';
 import { inspectPrebuilt as inspect, type Inspection } from './artifact/inspect.js';
 import type { WeightFormat } from './formats/index.js';
-import type { BuildCheckpointOptions, FloatWeights, PackMatrixOptions, TuneCheckpointOptions } from './compiler/api.js';
+import type {
+  BuildCheckpointOptions,
+  CheckpointQualityOptions,
+  FloatWeights,
+  PackMatrixOptions,
+  TuneCheckpointOptions,
+} from './compiler/api.js';
 import type { BuildResult } from './compiler/build.js';
 import type { PackedWeights } from './compiler/pack/pack.js';
+import type { QualityReport } from './compiler/quality.js';
 import type { Tuned } from './compiler/tune/tuned.js';
 import { resolveCheckpoint } from './run/package.js';
 import { Prebuilt } from './run/prebuilt.js';
@@ -59,8 +66,8 @@ export async function buildCheckpoint(model: string, options: BuildCheckpointOpt
 
 /**
  * Quantises float weights to the format of a checkpoint of ours and writes its graph.params, in the order in which its
- * kernels read. Round to nearest even; INT4, NF4 and FP8 scale by the largest magnitude of the channel or group, INT1 by the
- * mean one, MXFP8 as OCP MX v1.0 says. One matrix is held at a time.
+ * kernels read. Round to nearest even; FP8 scales by the largest magnitude of the channel, INT4 and NF4 by what has the least squared
+ * error of the channel or group, INT1 by the mean magnitude, MXFP8 as OCP MX v1.0 says. One matrix is held at a time.
  * @param path the checkpoint's folder, or its name below checkpoints/
  * @param weights by the names of checkpoint.json's `tensors`, inputs and scales aside: a matrix [n, k]
  *   row-major, norms and biases as vectors; or a function that is asked for one at a time, with its name and shape
@@ -84,6 +91,19 @@ export async function packMatrix(matrix: Float32Array, format: WeightFormat, opt
 }
 
 /**
+ * What each format costs a checkpoint's model: the error of its weights, by matrix, and of its output, against the same model in FP16.
+ * Every format is packed and run on the CPU, by the reference operators; what is packed lies below the folder for temporary files
+ * meanwhile.
+ * @param path the folder of a checkpoint of ours, or its name below checkpoints/, in any format
+ * @throws LadderError `UNSUPPORTED` for a foreign checkpoint and for networks without `weights`, `BAD_ARGUMENT`, `MISSING_PARAMETER`,
+ *   `WRONG_LENGTH` and `BAD_PARAMS` for files that do not fit, `IO`, `ABORTED`
+ * @example (await checkpointQuality(path, { weights: './Llama-3.1-8B' })).formats.map(({ label, outputError }) => [label, outputError]);
+ */
+export async function checkpointQuality(path: string, options?: CheckpointQualityOptions): Promise<QualityReport> {
+  return (await builder()).checkpointQuality(path, options);
+}
+
+/**
  * Searches the kernels' parameters of a checkpoint of ours on a GPU, checks each candidate against the reference, writes
  * tuned/<arch>.json below the checkpoint, and builds its model.so with the winners. An interrupted search goes on.
  * @param path the checkpoint's folder, or its name below checkpoints/
@@ -97,7 +117,15 @@ export async function tuneCheckpoint(path: string, options?: TuneCheckpointOptio
 }
 
 export type { ActivationFormat, FormatKind, FormatWord, WeightFormat } from './formats/index.js';
-export type { BuildCheckpointOptions, FloatWeights, PackMatrixOptions, TuneCheckpointOptions, TuneProgress } from './compiler/api.js';
+export type {
+  BuildCheckpointOptions,
+  CheckpointQualityOptions,
+  FloatWeights,
+  PackMatrixOptions,
+  TuneCheckpointOptions,
+  TuneProgress,
+} from './compiler/api.js';
+export type { FormatQuality, QualityReport, TensorQuality } from './compiler/quality.js';
 export type { BuildResult } from './compiler/build.js';
 export type { PackedWeights } from './compiler/pack/pack.js';
 export type { Tuned as TuneResult } from './compiler/tune/tuned.js';

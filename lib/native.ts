@@ -468,6 +468,8 @@ export interface NativePackJob {
   /** float64 [rows] and [columns / group]: the same of scales. */
   readonly scaleRowPlaces: Uint8Array;
   readonly scaleGroupPlaces: Uint8Array;
+  /** float64 [rows, 2], written: Σ (w − stored)² and Σ w² of each row; null: nobody asks. */
+  readonly squares: Uint8Array | null;
   /** Written: the whole stored tensors, of which codes of less than a byte are ORed into what is there. */
   readonly weight: Uint8Array;
   readonly scale: Uint8Array;

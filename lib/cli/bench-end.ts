@@ -244,7 +244,7 @@ export async function endBench(bench: FinishedBench, io: CliIo): Promise<void> {
   }
   if (!bench.figures) return;
   io.progress('drawing', null);
-  const { finishInThread } = await loadDrawing();
+  const { finishInThread } = await loadDrawing(() => import('../figure8/finish-thread.js'));
   const { files, text, remarks } = await finishInThread(
     { reproduce: bench.reproduce && bench.device.kind === 'cuda', results: [bench.resultsRoot] },
     io.signal,

@@ -1,6 +1,5 @@
 /** `ladder build`: makes a checkpoint of a known model. */
 import { resolve } from 'node:path';
-import { Option } from 'commander';
 import { buildCheckpoints } from '../compiler/build.js';
 import { figure8Requests } from '../compiler/figure8.js';
 import type { CheckpointRequest } from '../compiler/design.js';
@@ -10,7 +9,7 @@ import { LadderError } from '../errors.js';
 import { activationFormats, kPlainFormat, type ScaleChoice, weightFormats } from '../formats/index.js';
 import { buildableModels } from '../models/index.js';
 import type { Command } from './command.js';
-import { wholeNumber } from './shared.js';
+import { scaleOption, wholeNumber } from './shared.js';
 
 interface BuildOptions {
   readonly batch: number;
@@ -88,12 +87,7 @@ export const buildCommand: Command = {
         '--weights <file>',
         'safetensors file of the decoder layers or the network (torchvision, timm, torchaudio), to quantise and pack into graph.params',
       )
-      .addOption(
-        new Option(
-          '--scale <how>',
-          "scales of real weights: 'absmax', by the largest magnitude; 'mse', by the least squared error",
-        ).choices(['absmax', 'mse']),
-      )
+      .addOption(scaleOption())
       .option('--calibrate <file>', 'safetensors file of inputs that decide static scales of activations (default: random ones)')
       .option('--out <folder>', 'where <model>/<name>/ is made', 'checkpoints/Figure8/ladder/checkpoint')
       .option('--no-compile', 'leave model.so to the first use')

@@ -12,6 +12,7 @@ import { listCommand } from './list.js';
 import { paramsCommand } from './params.js';
 import { plotCommand } from './plot.js';
 import { profileCommand } from './profile.js';
+import { qualityCommand } from './quality.js';
 import { runCommand } from './run.js';
 import { tuneCommand } from './tune.js';
 import { verifyCommand } from './verify.js';
@@ -28,6 +29,7 @@ export const commands: readonly Command[] = [
   compareCommand,
   plotCommand,
   buildCommand,
+  qualityCommand,
   tuneCommand,
   doctorCommand,
   benchCaseCommand,

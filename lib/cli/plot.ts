@@ -34,7 +34,7 @@ export const plotCommand: Command = {
         if (options.artifact === true && options.reproduce === true)
           throw new LadderError('BAD_ARGUMENT', 'expected --artifact or --reproduce but received both');
         io.progress('drawing', null);
-        const { finishInThread } = await loadDrawing();
+        const { finishInThread } = await loadDrawing(() => import('../figure8/finish-thread.js'));
         const asked = {
           set: options.artifact === true ? 'artifact' : 'paper',
           reproduce: options.reproduce === true,

@@ -1,7 +1,7 @@
 /**
  * What several commands share: the checkpoint argument, the device option, numbers, and progress in words.
  */
-import { InvalidArgumentError, type Command as Program } from 'commander';
+import { InvalidArgumentError, Option, type Command as Program } from 'commander';
 import { checkpointName } from '../artifact/names.js';
 import { LadderError } from '../errors.js';
 import { figure8Models } from '../models/index.js';
@@ -12,11 +12,12 @@ import type { CliIo } from './command.js';
 
 /**
  * What draws, loaded when it is first used: it needs a DOM, sharp and pdfkit, for which other commands shall not wait.
+ * @param load imports it
  * @throws LadderError `UNSUPPORTED` where these packages, which are optional, are not installed
  */
-export async function loadDrawing(): Promise<typeof import('../figure8/finish-thread.js')> {
+export async function loadDrawing<Module>(load: () => Promise<Module>): Promise<Module> {
   try {
-    return await import('../figure8/finish-thread.js');
+    return await load();
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code !== 'ERR_MODULE_NOT_FOUND') throw cause;
     throw new LadderError(
@@ -121,6 +122,14 @@ export function shardOf(text: string): Shard {
 /** The list's part of a shard, dealt out in turn: all parts together are the list, and none share anything. */
 export function shareOf<T>(list: readonly T[], shard: Shard | undefined): readonly T[] {
   return shard === undefined ? list : list.filter((_, i) => i % shard.count === shard.index - 1);
+}
+
+/** `--scale`, of commands that quantise real weights. */
+export function scaleOption(): Option {
+  return new Option(
+    '--scale <how>',
+    "scales of real weights: 'absmax', by the largest magnitude; 'mse', by the least squared error (default: what is better for the format)",
+  ).choices(['absmax', 'mse']);
 }
 
 /** `--shard`, of commands whose work a queue's job array may share out. */

@@ -2,9 +2,11 @@
  * The builder's part of the public API: options checked once, then handed to the builder, the packer and the tuner.
  * Loaded by lib/index.ts when first called.
  */
+import { existsSync, statSync } from 'node:fs';
 import { z } from 'zod';
 import { readManifest } from '../artifact/checkpoint.js';
 import { locateCheckpoint } from '../artifact/locate.js';
+import type { Manifest } from '../artifact/manifest.js';
 import { LadderError } from '../errors.js';
 import {
   type ActivationFormat,
@@ -23,13 +25,16 @@ import { rowMajor } from '../operators/layout.js';
 import { describeValue, flag, integer, parseOptions, taskShape, type Progress, type TaskOptions } from '../run/options.js';
 import { resolveCheckpoint } from '../run/package.js';
 import { buildCheckpoint as build, type BuildResult } from './build.js';
-import { type CheckpointDesign, designStored, requestOf } from './design.js';
+import { type CheckpointDesign, type CheckpointRequest, designStored, requestOf } from './design.js';
 import { packMatrix as pack, type PackedWeights, type PackOptions } from './pack/pack.js';
 import { isOwnModel, ownWords, readOwnModel } from './own-model.js';
 import { parseRequest, type RequestWords } from './request.js';
 import type { Tuned } from './tune/tuned.js';
 import { tuneCheckpoint as tune } from './tune/tuner.js';
+import { openFolder } from './pack/folder.js';
+import type { WeightFile } from './pack/safetensors.js';
 import { type FloatSource, packFloats } from './pack/weights.js';
+import { formatQualities, type QualityReport } from './quality.js';
 import { writeDescription } from './write.js';
 
 /** What to build: as on the command line, `weight: 'fp8', format: 'e4m3'`. Defaults: FP16, one token, one layer, what Figure 8 pairs. */
@@ -94,6 +99,20 @@ export interface TuneProgress extends Progress {
   readonly remainingSeconds: number | null;
 }
 
+/** Of what the errors of formats are taken. */
+export interface CheckpointQualityOptions extends TaskOptions {
+  /** The float weights: a safetensors file of decoder layers or the network, or a model's folder. Default: random ones, for decoder layers. */
+  readonly weights?: string | undefined;
+  /** Number of the first decoder layer in them. Default 0 of a folder, the first that is there of a file. */
+  readonly layer?: number | undefined;
+  /** safetensors file of inputs, [tokens, hidden] of decoder layers, [n, …] of networks. Default: random ones. */
+  readonly inputs?: string | undefined;
+  /** How many random tokens a decoder layer is fed, as one sequence. Default 16. */
+  readonly tokens?: number | undefined;
+  /** How scales of weights are chosen. Default: what is better for each format. */
+  readonly scale?: ScaleChoice | undefined;
+}
+
 const text = z.string({ error: 'a string' });
 const scaleChoice = z.enum(['absmax', 'mse'], { error: "'absmax' or 'mse'" });
 const whole = z.number({ error: 'a number' });
@@ -124,6 +143,14 @@ const packSchema = z.strictObject({
   scale: scaleChoice.optional(),
   signal: taskShape.signal,
 });
+const qualitySchema = z.strictObject({
+  ...taskShape,
+  weights: text.optional(),
+  layer: integer(0).optional(),
+  inputs: text.optional(),
+  tokens: integer(1).optional(),
+  scale: scaleChoice.optional(),
+});
 const tuneSchema = z.strictObject({
   device: text.regex(/^cuda(:(0|[1-9][0-9]{0,3}))?$/, { error: "'cuda' or 'cuda:<ordinal>'" }).default('cuda'),
   candidates: integer(1, 1000).optional(),
@@ -151,18 +178,23 @@ export async function buildCheckpoint(model: string, options: BuildCheckpointOpt
 
 export async function packWeights(path: string, weights: FloatWeights, options?: TaskOptions): Promise<void> {
   const task = parseOptions(z.strictObject(taskShape), options);
-  const folder = await locateCheckpoint(resolveCheckpoint(path));
-  const manifest = await readManifest(folder);
-  if (!manifest)
-    throw new LadderError(
-      'UNSUPPORTED',
-      `${folder} has no checkpoint.json, which says how weights are stored: only checkpoints that this package built can be packed`,
-      { folder },
-    );
+  const { folder, manifest } = await described(path);
   const design = await designStored(requestOf(manifest), folder, manifest.build.tuning);
   const hash = await packFloats(typeof weights === 'function' ? weights : sourceOf(weights, design), design, folder, task);
   // What graph.params is packed for: the kernels of this package, whatever the folder was described for.
   await writeDescription(folder, design, hash);
+}
+
+/** A checkpoint of ours. */
+async function described(path: string): Promise<{ readonly folder: string; readonly manifest: Manifest }> {
+  const folder = await locateCheckpoint(resolveCheckpoint(path));
+  const manifest = await readManifest(folder);
+  if (manifest) return { folder, manifest };
+  throw new LadderError(
+    'UNSUPPORTED',
+    `${folder} has no checkpoint.json, which says how weights are stored: that is known of checkpoints that this package built`,
+    { folder },
+  );
 }
 
 /** Looks parameters up; a name too many or too few is found before anything is packed. */
@@ -219,6 +251,27 @@ export async function packMatrix(matrix: Float32Array, format: WeightFormat, opt
     { group, choice: scale, layout: given ?? plain(k), scaleLayout: scaleLayout ?? (group === -1 ? null : plain(Math.floor(k / group))) },
     { signal },
   );
+}
+
+export async function checkpointQuality(path: string, options: CheckpointQualityOptions = {}): Promise<QualityReport> {
+  const { weights, layer, ...rest } = parseOptions(qualitySchema, options);
+  const request = requestOf((await described(path)).manifest);
+  if (layer !== undefined && weights === undefined)
+    throw new LadderError('BAD_ARGUMENT', '`layer` is of a file or folder of weights: give `weights` as well');
+  return formatQualities(request, {
+    ...rest,
+    first: layer,
+    weights: weights === undefined ? undefined : floatsOf(weights, layer, request),
+  });
+}
+
+/** The float weights of a file, or of the decoder layers of a model's folder. */
+function floatsOf(path: string, layer: number | undefined, { layers }: CheckpointRequest): string | (() => WeightFile) {
+  if (!existsSync(path) || !statSync(path).isDirectory()) return path;
+  const own = readOwnModel(path, { layer, layers });
+  if (own.stored)
+    throw new LadderError('UNSUPPORTED', `${path} holds weights that are quantised already, by ${own.stored.method}: errors are of floats`);
+  return () => openFolder(path, own.first, layers, null);
 }
 
 export async function tuneCheckpoint(path: string, options?: TuneCheckpointOptions): Promise<Tuned> {

@@ -1,5 +1,5 @@
 /**
- * Vertical axes of bar charts, broken where a few bars tower over the rest: the lower part keeps most of the height,
+ * Axes: powers of ten, and vertical ones of bar charts, broken where a few bars tower over the rest: the lower part keeps most of the height,
  * the upper part shows where the towers end. Maps values to heights; drawing is the charts'.
  */
 /** A stretch of the axis: values `from`…`to` lie between `bottom` and `top` (smaller y is higher). */
@@ -80,4 +80,10 @@ export function makeAxis(values: readonly number[], bottom: number, top: number,
     segments: [lower, fitted],
     ticks: [...multiples(0, lowerTo, stepFor(lowerTo, 4)), ...multiples(Math.ceil(from + 0.3), to, Math.max(1, stepFor(to - from, 3)))],
   };
+}
+
+/** Powers of ten around positive values, two at least. */
+export function decades(values: readonly number[]): { readonly from: number; readonly to: number } {
+  const from = Math.floor(Math.log10(Math.min(...values)));
+  return { from, to: Math.max(from + 1, Math.ceil(Math.log10(Math.max(...values)))) };
 }

@@ -104,6 +104,9 @@ export const figure8Folder = join(packageRoot, 'checkpoints', 'Figure8');
 /** Where the figures go unless told otherwise. */
 export const defaultOut = join(benchFolder, 'out');
 
+/** Where saved records lie unless told otherwise. */
+export const defaultResults = join(benchFolder, 'results');
+
 function load<T>(schema: z.ZodType<T>, file: string): T {
   const path = join(figure8Folder, file);
   let text: string;

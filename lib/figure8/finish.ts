@@ -12,11 +12,20 @@ import { LadderError } from '../errors.js';
 import { checkWritable, decodeText, writeWhole } from '../files.js';
 import { figure8Models } from '../models/index.js';
 import { inWords } from '../table.js';
-import { benchFolder, packageRoot } from '../run/package.js';
+import { packageRoot } from '../run/package.js';
 import { newestCeilings, underLibrary } from './ceilings.js';
 import { isSustained } from './compare.js';
 import { compilerTable, ladderMeansTable, systemsTable } from './compare-table.js';
-import { archiveLabels, defaultOut, loadArchiveLogs, loadCompileTimes, loadFigureSet, loadLadderOperators, type SetName } from './data.js';
+import {
+  archiveLabels,
+  defaultOut,
+  defaultResults,
+  loadArchiveLogs,
+  loadCompileTimes,
+  loadFigureSet,
+  loadLadderOperators,
+  type SetName,
+} from './data.js';
 import { drawEnd2End } from './end2end.js';
 import { entriesOfRecord, entryOfLog, inFigureOrder, loadCeilings, loadRecords, loadSet, newest } from './entries.js';
 import type { Entry } from './entry.js';
@@ -57,8 +66,6 @@ export interface FinishResult {
   /** Records that were passed over, and why. */
   readonly remarks: readonly string[];
 }
-
-const defaultResults = join(benchFolder, 'results');
 
 /** The newest record of each case, of every GPU, under the ceilings that were measured there. */
 async function measuredEntries(

@@ -3,6 +3,7 @@
  * roofs of the arithmetic. One point per checkpoint, in the fill of its bar. (Williams, Waterman and Patterson, 2009.)
  */
 import { formatRate } from '../table.js';
+import { decades } from './axis.js';
 import { ratedEntries } from './ceilings.js';
 import { seriesLabel } from './end2end.js';
 import type { Entry } from './entry.js';
@@ -17,12 +18,6 @@ const plot = { left: 46, right: 458, top: 12, bottom: 222 };
 const kSameRoof = 1.15;
 const mark = 7;
 const size = { tick: 10, label: 10.5, note: 9 };
-
-/** Powers of ten around positive values, two at least. */
-function decades(values: readonly number[]): { readonly from: number; readonly to: number } {
-  const from = Math.floor(Math.log10(Math.min(...values)));
-  return { from, to: Math.max(from + 1, Math.ceil(Math.log10(Math.max(...values)))) };
-}
 
 /**
  * Draws the points of entries that stand under ceilings; others are passed over, and those of no arithmetic or no bytes, which have no

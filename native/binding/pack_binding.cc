@@ -49,6 +49,7 @@ class Job {
       rows.scale = scale.data;
       if (!fields.isNull("scales")) rows.scales = as<const float>("scales", rows.rows * groups);
     }
+    if (!fields.isNull("squares")) rows.squares = as<double>("squares", rows.rows * 2);
   }
 
   pack::Format format;

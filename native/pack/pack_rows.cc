@@ -186,6 +186,7 @@ class Packer {
   }
 
   std::optional<Fault> packRow(int64_t row, const float* weights) {
+    double lost = 0, norm = 0;
     for (int64_t group = 0; group < rows_.columns / rows_.group; ++group) {
       const int64_t first = group * rows_.group;
       const float* const own = weights + first;
@@ -208,8 +209,13 @@ class Packer {
         const uint32_t code = coder_.encode(scale == 0 ? 0 : static_cast<double>(own[i]) / scale);
         if (!coder_.holds(code)) return Fault{Fault::Kind::kNumber, row, first + i, own[i]};
         store(static_cast<int64_t>(rows_.rowPlaces[row] + rows_.columnPlaces[first + i]), code);
+        if (!rows_.squares) continue;
+        const double weight = static_cast<double>(own[i]), rest = weight - static_cast<double>(codec_.value(code)) * scale;
+        lost += rest * rest;
+        norm += weight * weight;
       }
     }
+    if (rows_.squares) rows_.squares[2 * row] = lost, rows_.squares[2 * row + 1] = norm;
     return std::nullopt;
   }
 

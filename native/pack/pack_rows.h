@@ -38,6 +38,7 @@ struct Rows {
   const float* scales;           ///< [rows, columns / group] where they are given, numbers that float16 holds; else null
   uint8_t* weight;               ///< the whole stored tensor, zeros so far
   uint8_t* scale;                ///< the whole stored tensor
+  double* squares;               ///< [rows, 2], written where it is not null: Σ (w − stored)² and Σ w² of each row
 };
 
 /// What cannot be stored.

@@ -4,7 +4,7 @@
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { LadderError } from '../../errors.js';
 import { kPlainFormat } from '../../formats/index.js';
 import { type Quantised, recordOf } from '../../operators/program.js';
@@ -12,7 +12,7 @@ import type { TaskOptions } from '../../run/options.js';
 import { Prebuilt } from '../../run/prebuilt.js';
 import { type CheckpointDesign, designGraph, plainGraph, quantisedGraph } from '../design.js';
 import { writeDescription } from '../write.js';
-import { Safetensors } from './safetensors.js';
+import { readInputs } from './inputs.js';
 
 /** Packs a design's parameters into a folder, and says their hash. */
 type Pack = (design: CheckpointDesign, folder: string) => Promise<string>;
@@ -60,30 +60,4 @@ export async function calibrate(
       return [name, Math.fround((largest[outputs.indexOf(x)]! || fit.top) / fit.top)] as const;
     }),
   );
-}
-
-/** Inputs of the model, each by itself. */
-async function readInputs(path: string, name: string, shape: readonly number[]): Promise<readonly Float32Array[]> {
-  const file = new Safetensors(path);
-  try {
-    const own = file.shapes.size === 1 ? [...file.shapes.keys()][0]! : name;
-    const found = file.shapes.get(own);
-    if (!found)
-      throw new LadderError('MISSING_PARAMETER', `${basename(path)} has several tensors, none of which is the model's input \`${name}\``, {
-        name,
-      });
-    const [count, ...rest] = found;
-    if (!count || rest.length !== shape.length || rest.some((extent, i) => extent !== shape[i]))
-      throw new LadderError(
-        'WRONG_LENGTH',
-        `expected [n, ${shape.join(', ')}] for the inputs of ${basename(path)} but received [${found.join(', ')}]`,
-        {
-          name: own,
-        },
-      );
-    const [values, each] = [await file.read(own), rest.reduce((product, extent) => product * extent, 1)];
-    return Array.from({ length: count }, (_, i) => values.subarray(i * each, (i + 1) * each));
-  } finally {
-    file.close();
-  }
 }

@@ -42,6 +42,8 @@ export interface PackTask {
   readonly signal?: AbortSignal | undefined;
   /** Told the share of the rows that is packed. */
   readonly onFraction?: ((fraction: number) => void) | undefined;
+  /** [n, 2], written: Σ (w − stored)² and Σ w² of each row. */
+  readonly squares?: Float64Array | undefined;
 }
 
 /** Bytes of the two tensors of a packed matrix. */
@@ -136,7 +138,7 @@ export async function packMatrix(
   matrix: Float32Array | readonly MatrixRows[],
   id: string,
   options: PackOptions,
-  { signal, onFraction }: PackTask = {},
+  { signal, onFraction, squares }: PackTask = {},
 ): Promise<PackedWeights> {
   const format = weightFormat(id);
   const { k = axisExtent(options.layout, 'k'), scales } = options;
@@ -165,6 +167,7 @@ export async function packMatrix(
         columnPlaces: bytesOf(columnOffsets.subarray(0, k)),
         scaleRowPlaces: bytesOf(scaleRows.subarray(first, end)),
         scaleGroupPlaces: bytesOf(scaleGroups.subarray(0, k / group)),
+        squares: squares ? bytesOf(squares.subarray(2 * first, 2 * end)) : null,
         ...packed,
       }),
       stretches[i + 1]?.read(rooms[(i + 1) % 2]!),

@@ -212,7 +212,8 @@ function wrongShape(name: string, found: readonly number[], wanted: readonly num
   return new LadderError('WRONG_LENGTH', `${name} has shape [${found.join(', ')}] where [${wanted.join(', ')}] is expected`, { name });
 }
 
-function joined(parts: readonly Float32Array[]): Float32Array {
+/** Arrays one behind the other; one alone as it is. */
+export function joined(parts: readonly Float32Array[]): Float32Array {
   if (parts.length === 1) return parts[0]!;
   const all = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
   let at = 0;

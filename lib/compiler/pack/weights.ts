@@ -42,21 +42,27 @@ export async function packFloats(
   design: CheckpointDesign,
   folder: string,
   task: TaskOptions = {},
-  choice?: ScaleChoice,
+  how: PackingOptions = {},
 ): Promise<string> {
   const path = join(folder, 'graph.params');
   await refuseSpecial(path);
-  return writeParams(path, [...paramsOf(design, source, task, choice)]);
+  return writeParams(path, [...paramsOf(design, source, task, how)]);
+}
+
+/** How weights are packed. */
+interface PackingOptions {
+  /** How scales of weights are chosen; default: what is better for the format. */
+  readonly choice?: ScaleChoice | undefined;
+  /** Told of each matrix [n, k] Σ (w − stored)² and Σ w² of its rows, [n, 2]. */
+  readonly onMatrix?: ((name: string, squares: Float64Array) => void) | undefined;
 }
 
 /** How public weights are packed. */
-export interface PublishedOptions {
+export interface PublishedOptions extends PackingOptions {
   /** Number of the first layer in the folder. */
   readonly first?: number | undefined;
   /** Inputs that decide static scales of activations (calibrate.ts). */
   readonly calibration?: string | undefined;
-  /** How scales of weights are chosen; default: what is better for the format. */
-  readonly choice?: ScaleChoice | undefined;
 }
 
 /**
@@ -69,7 +75,7 @@ export async function packPublished(
   design: CheckpointDesign,
   folder: string,
   task: TaskOptions = {},
-  { first, calibration, choice }: PublishedOptions = {},
+  { first, calibration, ...how }: PublishedOptions = {},
 ): Promise<string> {
   const model = findModel(design.request)!;
   if (!isPublished(model)) {
@@ -98,14 +104,14 @@ export async function packPublished(
       design,
       folder,
       task,
-      choice,
+      how,
     );
   } finally {
     file.close();
   }
 }
 
-const isPublished = (model: Model): model is PublishedModel => model.source !== undefined;
+export const isPublished = (model: Model): model is PublishedModel => model.source !== undefined;
 
 /** How a weight's value is packed: its format, and the order of its codes and scales. */
 export function packOptionsOf(value: Value): readonly [format: string, options: PackOptions] {
@@ -123,7 +129,7 @@ function* paramsOf(
   { model }: CheckpointDesign,
   source: ParameterSource,
   { signal, onProgress }: TaskOptions,
-  choice: ScaleChoice | undefined,
+  { choice, onMatrix }: PackingOptions,
 ): Generator<ParamInput> {
   const parameters = model.tensors.filter(({ role }) => role !== 'input');
   const weightOf = (scale: LoweredTensor): LoweredTensor => parameters.find(({ name }) => name === scale.name.replace(/scale$/, 'weight'))!;
@@ -161,12 +167,14 @@ function* paramsOf(
         axes.map(({ extent }) => extent),
       );
       const [format, options] = packOptionsOf(weight.value);
+      const squares = onMatrix && new Float64Array(2 * axes[0]!.extent);
       const packed = await packMatrix(
         numbers,
         format,
         { ...options, scales, choice, name: weight.name },
-        { signal, onFraction: (fraction) => progress(weight.name, fraction) },
+        { signal, onFraction: (fraction) => progress(weight.name, fraction), squares },
       );
+      if (squares) onMatrix(weight.name, squares);
       latest = { name: weight.name, packed };
     }
     return latest.packed;
