@@ -80,14 +80,16 @@ export function drawQuality({ report, latencies, source }: QualityChart, id: str
       role: 'tick',
     });
   }
-  for (let power = ys.from; power <= ys.to; ++power) {
-    picture.line(root, plot.left, y(10 ** power), plot.right, y(10 ** power), '#dedede', 0.5);
-    picture.text(root, `${Number((100 * 10 ** power).toPrecision(1))} %`, plot.left - 4, y(10 ** power) + 3.5, {
-      size: size.tick,
-      anchor: 'end',
-      role: 'tick',
-    });
-  }
+  for (let power = ys.from; power <= ys.to; ++power)
+    for (const unit of power < ys.to ? [1, 2, 5] : [1]) {
+      const at = y(unit * 10 ** power);
+      picture.line(root, plot.left, at, plot.right, at, '#dedede', 0.5);
+      picture.text(root, `${Number((100 * unit * 10 ** power).toPrecision(1))} %`, plot.left - 4, at + 3.5, {
+        size: size.tick,
+        anchor: 'end',
+        role: 'tick',
+      });
+    }
   picture.text(root, byLatency ? 'latency, ms' : 'bits per weight', (plot.left + plot.right) / 2, plot.bottom + 26, {
     size: size.label,
     anchor: 'middle',

@@ -9,6 +9,9 @@ import type {
   BenchRecord,
   BuildCheckpointOptions,
   BuildResult,
+  CheckpointQualityOptions,
+  FormatQuality,
+  QualityReport,
   CheckpointCase,
   ClockKind,
   DeviceInfo,
@@ -64,6 +67,7 @@ import type {
 
 const {
   buildCheckpoint,
+  checkpointQuality,
   inspectPrebuilt,
   LadderError,
   listDevices,
@@ -84,6 +88,7 @@ type Maybe<T> = T | undefined;
 // Functions and classes, no more and no less.
 expectTypeOf<keyof typeof api>().toEqualTypeOf<
   | 'buildCheckpoint'
+  | 'checkpointQuality'
   | 'inspectPrebuilt'
   | 'LadderError'
   | 'listDevices'
@@ -403,3 +408,12 @@ expectTypeOf<string>().not.toExtend<ErrorCode>();
 expectTypeOf<ErrorContext[string]>().toEqualTypeOf<string | number | boolean | readonly (string | number)[]>();
 // @ts-expect-error no such code
 export const wrongCode = new LadderError('OOPS', 'text');
+
+// Quality.
+expectTypeOf(checkpointQuality).parameters.toEqualTypeOf<[path: string, options?: CheckpointQualityOptions]>();
+expectTypeOf(checkpointQuality).returns.resolves.toEqualTypeOf<QualityReport>();
+expectTypeOf<keyof CheckpointQualityOptions>().toEqualTypeOf<
+  'weights' | 'layer' | 'inputs' | 'tokens' | 'scale' | 'signal' | 'onProgress'
+>();
+expectTypeOf<CheckpointQualityOptions['scale']>().toEqualTypeOf<Maybe<'absmax' | 'mse'>>();
+expectTypeOf<FormatQuality['tensors'][number]['worst']>().toEqualTypeOf<{ readonly row: number; readonly error: number }>();

@@ -168,7 +168,7 @@ describe('records that are added', () => {
     element: { bits: 3, codes: { kind: 'integer', min: -4, max: 3 } },
     weight: {
       tvm: 'uint8',
-      scale: { type: 'f16', fit: { kind: 'mean' } },
+      scale: { type: 'f16', fit: { kind: 'mean' }, choice: 'absmax' },
       groups: [-1, 64],
       pairedWith: 'fp16',
       word: { format: 'toy_kind', bits: 3 },

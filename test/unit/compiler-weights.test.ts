@@ -244,7 +244,7 @@ describe('packed weights of a safetensors file', () => {
   });
 
   it('chooses scales of INT4 and NF4 by the least squared error unless told otherwise', async () => {
-    for (const weight of ['int4', 'nf4']) {
+    for (const weight of ['int4', 'nf4'] as const) {
       const errorOf = async (more: Partial<BuildCheckpointOptions>): Promise<number> =>
         relative(await outputOf((await pack(weight, { group: 64, ...more })).folder, x), floatLayer(x, tensors), x);
       const [usual, mse, absmax] = [await errorOf({}), await errorOf({ scale: 'mse' }), await errorOf({ scale: 'absmax' })];
