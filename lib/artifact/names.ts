@@ -13,7 +13,7 @@
  * from those what they say.
  */
 import { LadderError } from '../errors.js';
-import { formatLabel, formats, formatsOfWords, weightFormat, weightFormats, wordsOfFormats } from '../formats/index.js';
+import { caseLabel, formatLabel, formats, formatsOfWords, weightFormat, weightFormats, wordsOfFormats } from '../formats/index.js';
 import type { Mask } from '../operators/attention.js';
 import { type FormatPair, findModel, type Model, modelOfText, models, type NamedModel, settingName } from '../models/index.js';
 
@@ -197,10 +197,11 @@ export function caseOfName({
   mask,
   weight,
   activation,
+  group,
 }: CheckpointName): CaseName & { readonly setting: string; readonly format: string } {
   // A name that leaves its model open is one of layers.
   const kind = findModel({ model: model ?? '' })?.kind ?? 'layer';
-  return { model, setting: settingName(kind, { batch, seq, layers, mask }), format: formatLabel(weight, activation) };
+  return { model, setting: settingName(kind, { batch, seq, layers, mask }), format: caseLabel({ weight, activation, group }) };
 }
 
 /**

@@ -7,7 +7,7 @@ import { serialiseGraph } from '../artifact/graph-writer.js';
 import type { Manifest } from '../artifact/manifest.js';
 import { checkpointName } from '../artifact/names.js';
 import { LadderError } from '../errors.js';
-import { formatLabel, type Group } from '../formats/index.js';
+import { caseLabel, type Group } from '../formats/index.js';
 import { findModel, type Model, modelGraph, type NamedModel, type NodeFormats } from '../models/index.js';
 import type { Mask } from '../operators/attention.js';
 import type { Graph, GraphNode } from '../operators/graph.js';
@@ -116,7 +116,7 @@ export function designGraph(
     batch: request.batch,
     seq: request.seq,
     ...(request.mask !== undefined && { mask: request.mask }),
-    format: { weight, activation, group, label: formatLabel(weight, activation) },
+    format: { weight, activation, group, label: caseLabel(request.format) },
     seed: request.seed,
     tensors: Object.fromEntries(model.tensors.map(({ name, role, fill }) => [name, { role, fill }])),
     operators: model.operators.map(({ node, family, program, bytes, flops, probe }) => ({

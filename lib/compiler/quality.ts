@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { checkpointName } from '../artifact/names.js';
 import { LadderError } from '../errors.js';
-import { bitsPerWeight, formatLabel, kPlainFormat, type ScaleChoice, weightFormat, weightFormats } from '../formats/index.js';
+import { bitsPerWeight, caseLabel, kPlainFormat, type ScaleChoice, weightFormat, weightFormats } from '../formats/index.js';
 import { findModel, type FormatPair, settingName } from '../models/index.js';
 import { throwIfAborted, type TaskOptions } from '../run/options.js';
 import { Prebuilt } from '../run/prebuilt.js';
@@ -36,7 +36,7 @@ export interface TensorQuality {
 
 /** What a format does to a model. */
 export interface FormatQuality {
-  /** As the paper writes it, with what that leaves out: `W_INT4 A_FP16`, `W_INT4 A_FP16 g128`, `W_FP8 A_FP8 (e4m3)`. */
+  /** As records call it: `W_INT4 A_FP16`, `W_INT4 A_FP16 g128`, `W_FP8 A_FP8 (e4m3)`. */
   readonly label: string;
   readonly format: ModelFormat;
   /** What the checkpoint in this format, of the request's batch and tokens, is called. */
@@ -107,11 +107,11 @@ export async function formatQualities(request: CheckpointRequest, options: Quali
       design = designCheckpoint({ ...request, ...fed, format }, null);
     } catch (error) {
       if (!(error instanceof LadderError) || options.formats !== undefined) throw error;
-      remarks.push(`${labelOf(format)} was left out: ${error.message}`);
+      remarks.push(`${caseLabel(format)} was left out: ${error.message}`);
       continue;
     }
     const onProgress: TaskOptions['onProgress'] = ({ phase, fraction, detail }) =>
-      options.onProgress?.({ phase, fraction: (i + (fraction ?? 0)) / todo.length, detail: `${labelOf(format)} ${detail ?? ''}` });
+      options.onProgress?.({ phase, fraction: (i + (fraction ?? 0)) / todo.length, detail: `${caseLabel(format)} ${detail ?? ''}` });
     const found = await qualityOf(design, weights, feed, { ...options, onProgress });
     reference ??= found;
     const origin = isLayer ? reference.x : null;
@@ -124,7 +124,7 @@ export async function formatQualities(request: CheckpointRequest, options: Quali
   return {
     model: request.model,
     setting: settingName(model.kind, request),
-    subject: labelOf(request.format),
+    subject: caseLabel(request.format),
     inputs: isLayer ? fed.seq : fed.batch,
     formats,
     remarks,
@@ -145,16 +145,6 @@ function plainly(pair: FormatPair): ModelFormat {
 }
 
 const isSame = (a: ModelFormat, b: ModelFormat): boolean => a.weight === b.weight && a.activation === b.activation && a.group === b.group;
-
-function labelOf({ weight, activation, group }: ModelFormat): string {
-  const {
-    label,
-    id,
-    weight: { groups },
-  } = weightFormat(weight);
-  const kind = weightFormats().filter((one) => one.label === label).length > 1 ? ` (${id.slice(id.lastIndexOf('_') + 1)})` : '';
-  return `${formatLabel(weight, activation)}${kind}${group > 0 && groups.length > 1 ? ` g${group}` : ''}`;
-}
 
 function randomOf({ model: { tensors }, request }: CheckpointDesign): () => WeightFile {
   const model = findModel(request)!;
@@ -243,7 +233,7 @@ function weightQuality(
     ];
   });
   return {
-    label: labelOf(request.format),
+    label: caseLabel(request.format),
     format: request.format,
     bitsPerWeight: all.bits / all.weights,
     error: all.norm === 0 ? 0 : Math.sqrt(all.lost / all.norm),

@@ -24,7 +24,6 @@ export interface QualityChart {
 
 interface Point {
   readonly label: string;
-  readonly format: string;
   readonly across: number;
   readonly error: number;
 }
@@ -50,7 +49,6 @@ export function drawQuality({ report, latencies, source }: QualityChart, id: str
   const points = (byLatency ? timed : lossy).map(
     (one): Point => ({
       label: one.label,
-      format: /^W_\S+ A_\S+/.exec(one.label)![0],
       across: byLatency ? latencies.get(one.label)! : one.bitsPerWeight,
       error: one.outputError,
     }),
@@ -122,7 +120,7 @@ export function drawQuality({ report, latencies, source }: QualityChart, id: str
       .attr('fill', 'none');
   // Labels stand right of their points, left of those near the edge, one below the other where they would meet.
   const taken: { left: number; right: number; y: number }[] = [];
-  for (const { label, format, across, error } of [...points].sort((a, b) => b.error - a.error)) {
+  for (const { label, across, error } of [...points].sort((a, b) => b.error - a.error)) {
     const at = { x: x(across), y: y(error) };
     const own = textWidth(label, size.point);
     const isLeft = at.x + own + 8 > plot.right;
@@ -139,7 +137,7 @@ export function drawQuality({ report, latencies, source }: QualityChart, id: str
     point
       .append('title')
       .text(`${label}: ${(100 * error).toPrecision(3)} % at ${across.toPrecision(4)} ${byLatency ? 'ms' : 'bits per weight'}`);
-    hatchedRect(picture, point, { x: at.x - mark / 2, y: at.y - mark / 2, width: mark, height: mark }, fillOf(subject, format), 0.5, 2.4);
+    hatchedRect(picture, point, { x: at.x - mark / 2, y: at.y - mark / 2, width: mark, height: mark }, fillOf(subject, label), 0.5, 2.4);
     picture.text(point, label, left, base, { size: size.point, role: 'label' });
   }
   notes.forEach((line, i) => picture.text(root, line, 4, plot.bottom + 45 + 11 * i, { size: size.note, fill: '#4a4a4a', role: 'note' }));

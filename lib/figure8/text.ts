@@ -122,9 +122,15 @@ export function wrapText(text: string, width: number, fontSize: number): string[
 /** Height of a capital over the font size, to centre lines of text. */
 export const capHeight = 0.66;
 
-/** `W_INT4 A_FP16` as W and A with subscripts; anything else stays as it is. */
+/** `W_INT4 A_FP16`, with what stands behind it, as W and A with subscripts; anything else stays as it is. */
 export function formatLabel(format: string): readonly Run[] {
-  const match = /^W_(\S+) A_(\S+)$/.exec(format);
-  if (match === null) return [{ text: format }];
-  return [{ text: 'W' }, { text: match[1] ?? '', sub: true }, { text: 'A' }, { text: match[2] ?? '', sub: true }];
+  const [, weight, activation, rest] = /^W_(\S+) A_(\S+)( .+)?$/.exec(format) ?? [];
+  if (weight === undefined || activation === undefined) return [{ text: format }];
+  return [
+    { text: 'W' },
+    { text: weight, sub: true },
+    { text: 'A' },
+    { text: activation, sub: true },
+    ...(rest === undefined ? [] : [{ text: rest }]),
+  ];
 }

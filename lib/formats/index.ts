@@ -83,13 +83,36 @@ export function formatLabel(weight: string, activation: string): string {
   return `W_${formats.get(weight).label} A_${formats.get(activation).label}`;
 }
 
-/** The formats of a label, of kinds that share one the first; null for what no record is called. */
+/**
+ * The same as cases of records are called, which shall not be taken for each other: with the kind of FP8 unless it is the first, and the
+ * group where the format leaves a choice: `W_FP8 A_FP8 (e4m3)`, `W_INT4 A_FP16 g128`.
+ */
+export function caseLabel({
+  weight,
+  activation,
+  group,
+}: {
+  readonly weight: string;
+  readonly activation: string;
+  readonly group: number;
+}): string {
+  const { id, label, weight: record } = weightFormat(weight);
+  const isFirst = weightFormats().find((one) => one.label === label)!.id === id;
+  const kind = isFirst ? '' : ` (${id.slice(id.lastIndexOf('_') + 1)})`;
+  return `${formatLabel(weight, activation)}${kind}${group > 0 && record.groups.length > 1 ? ` g${group}` : ''}`;
+}
+
+/** A case's label as the paper would write it. */
+export function figureLabel(label: string): string {
+  return /^W_\S+ A_\S+/.exec(label)?.[0] ?? label;
+}
+
+/** The formats of a label, of kinds that share one the first unless it says which; null for what no record is called. */
 export function formatsOfLabel(label: string): { readonly weight: WeightFormatOf | null; readonly activation: ActivationFormatOf | null } {
-  const [, weight, activation] = /^W_(\S+) A_(\S+)$/.exec(label) ?? [];
-  return {
-    weight: weightFormats().find((one) => one.label === weight) ?? null,
-    activation: activationFormats().find((one) => one.label === activation) ?? null,
-  };
+  const [, weight, activation, kind] = /^W_(\S+) A_(\S+)(?: \((\w+)\))?(?: g\d+)?$/.exec(label) ?? [];
+  const named = (word: string | undefined) => (one: Format) =>
+    one.label === word && (kind === undefined || !one.id.includes('_') || one.id.endsWith(`_${kind}`));
+  return { weight: weightFormats().find(named(weight)) ?? null, activation: activationFormats().find(named(activation)) ?? null };
 }
 
 /** Weights and activations by a checkpoint's words; null where no formats have them. */

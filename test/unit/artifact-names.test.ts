@@ -202,7 +202,7 @@ describe('records that are added', () => {
     const format = { weight: 'toy3_a', activation: 'int8', group: 64 };
     expect(checkpointName({ model: 'bloom-tiny', batch: 1, seq: 1, format })).toBe(name);
     expect(parseCheckpointName(name, 'bloom-tiny')).toMatchObject({ model: 'bloom-tiny', ...format });
-    expect(caseOfPath(`/a/bloom-176b/${name}`)).toEqual({ model: 'bloom-176b', setting: 'bs1_seq1', format: 'W_TOY3 A_INT8' });
+    expect(caseOfPath(`/a/bloom-176b/${name}`)).toEqual({ model: 'bloom-176b', setting: 'bs1_seq1', format: 'W_TOY3 A_INT8 g64' });
     const network = 'Toy.net-b1_fq_0_toy_kind_3_ci_False_async';
     expect(checkpointName({ model: 'toy-net', batch: 1, seq: 1, format: { weight: 'toy3_a', activation: 'toy3_a', group: -1 } })).toBe(
       network,
@@ -227,7 +227,8 @@ describe('paths in logs', () => {
     ['/a/bloom-176b/llama2_fq_0_int_1_-1_bs32_seq1_ci_True_async', 'bloom-176b', 'bs32_seq1', 'W_INT1 A_INT8'],
     ['/a/llama2-70b/llama2_bs1_seq4096_async', 'llama2-70b', 'bs1_seq4096', 'W_FP16 A_FP16'],
     ['/a/llama2-70b/llama2_fq_0_mxfp_8_-1_bs1_seq1_ci_False_async', 'llama2-70b', 'bs1_seq1', 'W_MXFP8 A_MXFP8'],
-    ['/a/llama2-70b/llama2_fq_0_mxfp_e4m3_8_-1_bs1_seq1_ci_False_async', 'llama2-70b', 'bs1_seq1', 'W_MXFP8 A_MXFP8'],
+    ['/a/llama2-70b/llama2_fq_0_mxfp_e4m3_8_-1_bs1_seq1_ci_False_async', 'llama2-70b', 'bs1_seq1', 'W_MXFP8 A_MXFP8 (e4m3)'],
+    ['/a/llama2-70b/llama2_fq_0_int_4_128_bs1_seq1_ci_False_async', 'llama2-70b', 'bs1_seq1', 'W_INT4 A_FP16 g128'],
     ['/a/resnet-50-b1_fq_0_int4b_1_ci_False_async', 'resnet-50', 'bs1', 'W_INT1 A_INT4'],
     ['/a/vit-b1_fq_0_fp_e5m2_8_ci_False_holistic_fp16', 'vit', 'bs1', 'W_FP8 A_FP8'],
     ['/a/Conformer', 'conformer', 'bs128', 'W_FP16 A_FP16'],

@@ -2,7 +2,7 @@
  * The systems of Figure 8: one record each, looked up by id. A new one is a file beside this one and a line here (or
  * `systems.add` at run time); the scan of logs, the bench, labels, legends and fills take it from there.
  */
-import { formatLabel } from '../../formats/index.js';
+import { figureLabel, formatLabel } from '../../formats/index.js';
 import { Registry } from '../../registry.js';
 import { amos } from './amos.js';
 import { ladder, ladderNode } from './ladder.js';
@@ -64,7 +64,7 @@ export function runnableSystems(searching: boolean): readonly RunnableSystem[] {
 
 /** What the bars of a system at a format look like. @param format as the paper writes it */
 export function fillOfBars({ bars }: System, format: string): Fill {
-  return bars.byFormat?.find(({ weight, activation }) => formatLabel(weight, activation) === format)?.fill ?? bars.fill;
+  return bars.byFormat?.find(({ weight, activation }) => formatLabel(weight, activation) === figureLabel(format))?.fill ?? bars.fill;
 }
 
 export type { Fill, Hatch, System } from './system.js';
