@@ -17,14 +17,23 @@ import { formatMs, formatRate, renderTable } from '../table.js';
 import type { CliIo } from './command.js';
 import { loadDrawing } from './shared.js';
 
-/** Tunes the checkpoints on the GPU. */
-export async function tuneFirst(paths: readonly string[], ordinal: number, io: CliIo): Promise<void> {
-  const { tuneCheckpoints } = await import('../compiler/tune/tuner.js');
+/** Tunes the checkpoints on the GPU, or dealt out over several. */
+export async function tuneFirst(paths: readonly string[], devices: readonly [DeviceInfo, ...DeviceInfo[]], io: CliIo): Promise<void> {
   let done = 0;
+  if (devices.length > 1) {
+    const { tuneOnDevices } = await import('./tune-lanes.js');
+    const onProgress = (label: string): void => io.progress(`tuning [${done}/${paths.length} done] ${label}`, null);
+    await tuneOnDevices(paths, devices, { signal: io.signal, onProgress }, () => {
+      done += 1;
+    });
+    io.endProgress();
+    return;
+  }
+  const { tuneCheckpoints } = await import('../compiler/tune/tuner.js');
   await tuneCheckpoints(
     paths,
     {
-      deviceOrdinal: ordinal,
+      deviceOrdinal: ordinalOf(devices[0]),
       signal: io.signal,
       onProgress: (fraction, label, remaining) =>
         io.progress(

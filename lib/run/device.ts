@@ -95,6 +95,25 @@ export function selectDevice(wanted: string): DeviceInfo {
   );
 }
 
+/** What `cuda:all` is called on the command line. */
+export const kAllDevices = 'cuda:all';
+
+/**
+ * The devices that share the cases of a bench: all GPUs for `cuda:all`, which are of one kind then, else the one that `selectDevice` finds.
+ * @throws LadderError as {@link selectDevice}; `BAD_ARGUMENT` for GPUs of several kinds
+ */
+export function selectDevices(wanted: string): readonly [DeviceInfo, ...DeviceInfo[]] {
+  if (wanted !== kAllDevices) return [selectDevice(wanted)];
+  const [first, ...others] = [selectDevice('cuda'), ...listDevices().filter(({ kind, id }) => kind === 'cuda' && id !== 'cuda:0')] as const;
+  const odd = others.find(({ name }) => name !== first.name);
+  if (odd)
+    throw new LadderError(
+      'BAD_ARGUMENT',
+      `${first.id} is a ${first.name} and ${odd.id} a ${odd.name}, whose latencies are no share of one table: name one with \`device\`, or set CUDA_VISIBLE_DEVICES`,
+    );
+  return [first, ...others];
+}
+
 /** Ordinal of a CUDA device; 0 for the CPU, which has only one. */
 export function ordinalOf(device: DeviceInfo): number {
   return device.kind === 'cuda' ? Number(device.id.slice('cuda:'.length)) : 0;

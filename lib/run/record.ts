@@ -138,6 +138,9 @@ export const recordSchema = z.strictObject({
     multiprocessors: z.number().nullable(),
     memoryBytes: z.number(),
     l2Bytes: z.number().nullable(),
+    /** Which one of the machine's: cuda:1. Absent in records before 2026-11-27, and of rivals. */
+    id: z.string().optional(),
+    uuid: z.string().nullable().optional(),
   }),
   stateBefore: deviceStateSchema.nullable(),
   stateAfter: deviceStateSchema.nullable(),

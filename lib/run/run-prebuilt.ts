@@ -172,12 +172,17 @@ export function recordOf(result: RunResult, verified: boolean | null): BenchReco
     load,
     roofline,
     verified,
-    device: deviceForRecord(result.device),
+    device: deviceOf(result.device),
     stateBefore: forRecord(stateBefore),
     stateAfter: forRecord(stateAfter),
     date,
     commit: packageCommit(),
   };
+}
+
+/** The device with what tells it from others of its kind. */
+function deviceOf(device: DeviceInfo): BenchRecord['device'] {
+  return { ...deviceForRecord(device), id: device.id, uuid: device.uuid };
 }
 
 /** The record of a checkpoint that could not be measured. */
@@ -199,7 +204,7 @@ export function failedRecord(
     clock: device.kind === 'cuda' ? 'gpu-events' : 'cpu-host',
     ...wanted,
     ...unmeasured,
-    device: deviceForRecord(device),
+    device: deviceOf(device),
     stateBefore: null,
     stateAfter: null,
     date: new Date().toISOString(),
