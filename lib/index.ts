@@ -7,15 +7,15 @@ import { inspectPrebuilt as inspect, type Inspection } from './artifact/inspect.
 import type { WeightFormat } from './formats/index.js';
 import type {
   BuildCheckpointOptions,
+  BuildResult,
   CheckpointQualityOptions,
   FloatWeights,
   PackMatrixOptions,
+  PackedWeights,
+  QualityReport,
   TuneCheckpointOptions,
-} from './compiler/api.js';
-import type { BuildResult } from './compiler/build.js';
-import type { PackedWeights } from './compiler/pack/pack.js';
-import type { QualityReport } from './compiler/quality.js';
-import type { Tuned } from './compiler/tune/tuned.js';
+  Tuned,
+} from './compiler/types.js';
 import { resolveCheckpoint } from './run/package.js';
 import { Prebuilt } from './run/prebuilt.js';
 import type { LoadOptions, TaskOptions } from './run/options.js';
@@ -119,25 +119,25 @@ export async function tuneCheckpoint(path: string, options?: TuneCheckpointOptio
 export type { ActivationFormat, FormatKind, FormatWord, WeightFormat } from './formats/index.js';
 export type {
   BuildCheckpointOptions,
+  BuildResult,
   CheckpointQualityOptions,
+  FloatSource,
   FloatWeights,
+  FormatQuality,
   PackMatrixOptions,
+  PackedWeights,
+  QualityReport,
+  TensorQuality,
   TuneCheckpointOptions,
   TuneProgress,
-} from './compiler/api.js';
-export type { FormatQuality, QualityReport, TensorQuality } from './compiler/quality.js';
-export type { BuildResult } from './compiler/build.js';
-export type { PackedWeights } from './compiler/pack/pack.js';
-export type { Tuned as TuneResult } from './compiler/tune/tuned.js';
-export type { FloatSource } from './compiler/pack/weights.js';
+  Tuned as TuneResult,
+} from './compiler/types.js';
 export type { Inspection, InspectedModule, InspectedOperator, InspectedProblem, InspectedTensor } from './artifact/inspect.js';
-export { LadderError } from './errors.js';
-export type { ErrorCode, ErrorContext } from './errors.js';
+export { type ErrorCode, type ErrorContext, LadderError } from './errors.js';
 export type { LayoutDigit, NativeDeviceState as DeviceState } from './native.js';
 export type { BenchmarkResult } from './run/benchmark.js';
 export type { MeanState } from './run/conditions.js';
-export { listDevices } from './run/device.js';
-export type { DeviceInfo } from './run/device.js';
+export { type DeviceInfo, listDevices } from './run/device.js';
 export type { ExportedParams } from './run/export.js';
 export type { LoadTimes } from './run/load.js';
 export type { CheckpointCase } from './run/names.js';
@@ -152,10 +152,9 @@ export type {
 export type { DeviceTensor, Feeds, InferenceOptions, Outputs, Prebuilt } from './run/prebuilt.js';
 export type { ProfiledOperator, ProfileReport } from './run/profile.js';
 export { parseRecord } from './run/record.js';
-export type { BenchRecord, ClockKind, ColdFigures, PaperStats, SampleStats, SustainedFigures } from './run/record.js';
+export type { BenchRecord, ClockKind, ColdFigures, PaperStats, SampleStats, SustainedFigures } from './run/record-types.js';
 export type { Roofline } from './run/roofline.js';
-export { recordOf, runPrebuilt, verifyPrebuilt } from './run/run-prebuilt.js';
-export type { RunOptions, RunResult } from './run/run-prebuilt.js';
+export { type RunOptions, type RunResult, recordOf, runPrebuilt, verifyPrebuilt } from './run/run-prebuilt.js';
 export type { TensorArray, TensorInfo } from './run/tensors.js';
 export type { EndToEndVerdict, OperatorVerdict, StructureCheck, VerifyReport } from './run/verdict.js';
 export type { WeightSource } from './run/weights.js';

@@ -14,7 +14,7 @@
  */
 import { LadderError } from '../errors.js';
 import { caseLabel, formatLabel, formats, formatsOfWords, weightFormat, weightFormats, wordsOfFormats } from '../formats/index.js';
-import type { Mask } from '../operators/attention.js';
+import type { Mask } from '../operators/mask.js';
 import { type FormatPair, findModel, type Model, modelOfText, models, type NamedModel, settingName } from '../models/index.js';
 
 /** What a checkpoint's name says. */

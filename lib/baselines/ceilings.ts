@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { type ActivationFormatRecord, formatsOfLabel } from '../formats/index.js';
 import { figure8Models, models, parseSetting } from '../models/index.js';
 import type { NativeMatmul } from '../native.js';
-import { deviceStateSchema, parseAs, recordSchema } from '../run/record.js';
+import { deviceStateSchema, parseAs, recordSchema } from '../run/record-schema.js';
 
 export const matmulTypes = ['fp16', 'fp8_e4m3', 'int8'] as const satisfies readonly NativeMatmul['type'][];
 export type MatmulType = (typeof matmulTypes)[number];

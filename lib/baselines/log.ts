@@ -6,7 +6,7 @@
  */
 import { LadderError } from '../errors.js';
 import { encodingOf } from '../files.js';
-import type { ClockKind } from '../run/record.js';
+import type { ClockKind } from '../run/record-types.js';
 
 /** Why a log has no result. */
 export type BadLogReason =

@@ -5,7 +5,7 @@
 import { LadderError } from '../errors.js';
 import type { CaseMessage, CaseRequest } from '../run/bench.js';
 import { selectDevice } from '../run/device.js';
-import type { BenchRecord } from '../run/record.js';
+import type { BenchRecord } from '../run/record-types.js';
 import { failedRecord, recordOf, runLoaded, withPrebuilt } from '../run/run-prebuilt.js';
 import type { Command } from './command.js';
 

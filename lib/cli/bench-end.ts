@@ -12,7 +12,7 @@ import { figure8Models, figure8Settings, type Figure8Model } from '../models/ind
 import type { CaseTiming } from '../run/bench-cases.js';
 import type { BenchOutcome } from '../run/bench.js';
 import { deviceForRecord, ordinalOf, type DeviceInfo } from '../run/device.js';
-import type { BenchRecord } from '../run/record.js';
+import type { BenchRecord } from '../run/record-types.js';
 import { formatMs, formatRate, renderTable } from '../table.js';
 import type { CliIo } from './command.js';
 import { loadDrawing } from './shared.js';

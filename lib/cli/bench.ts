@@ -13,9 +13,9 @@ import { readCases, type BenchCase, type CaseTiming } from '../run/bench-cases.j
 import { runBench, type BenchOutcome } from '../run/bench.js';
 import { describeMeanState } from '../run/conditions.js';
 import { computeCapabilityOf, selectDevices, type DeviceInfo } from '../run/device.js';
-import { modeOptions } from '../run/options.js';
+import { modeOptions } from '../run/option-checks.js';
 import { benchFolder, checkpointName, listCheckpoints, resolveCheckpoint, type FoundCheckpoint } from '../run/package.js';
-import type { ColdFigures, SustainedFigures } from '../run/record.js';
+import type { ColdFigures, SustainedFigures } from '../run/record-types.js';
 import type { Roofline } from '../run/roofline.js';
 import { checkRunOptions } from '../run/run-prebuilt.js';
 import { formatMs, formatRate, inWords, renderTable } from '../table.js';

@@ -1,6 +1,7 @@
 /** `ladder inspect`: what a checkpoint's folder holds, without a GPU and without loading its code. Exit 1 where it has problems. */
 import { caseOfName } from '../artifact/names.js';
 import { inspectPrebuilt, type Inspection } from '../artifact/inspect.js';
+import { caseLabel } from '../formats/index.js';
 import { exitCodes, type Command } from './command.js';
 import { addCheckpointArgument, checkpointOf } from './shared.js';
 import { formatBytes, renderTable } from '../table.js';
@@ -22,7 +23,7 @@ export function renderInspection(inspection: Inspection): string {
   if (manifest)
     facts.push([
       'format',
-      `${manifest.format.label}, batch ${manifest.batch}, ${manifest.seq} ${manifest.seq === 1 ? 'token' : 'tokens'}${manifest.seq === 1 ? '' : ` (mask: ${manifest.mask ?? 'none'})`}, ${manifest.layers} ${manifest.layers === 1 ? 'layer' : 'layers'}; moves ${formatBytes(manifest.bytes)}, ${(manifest.flops / 1e9).toPrecision(3)} GFLOP`,
+      `${caseLabel(manifest.format)}, batch ${manifest.batch}, ${manifest.seq} ${manifest.seq === 1 ? 'token' : 'tokens'}${manifest.seq === 1 ? '' : ` (mask: ${manifest.mask ?? 'none'})`}, ${manifest.layers} ${manifest.layers === 1 ? 'layer' : 'layers'}; moves ${formatBytes(manifest.bytes)}, ${(manifest.flops / 1e9).toPrecision(3)} GFLOP`,
     ]);
   else if (parsedName) facts.push(['by its name', `${caseOfName(parsedName).format}, batch ${parsedName.batch}, ${parsedName.seq} tokens`]);
   if (graph)

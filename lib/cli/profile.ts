@@ -1,7 +1,7 @@
 /** `ladder profile`: time per operator, against the device's ceilings where the checkpoint says its bytes and FLOPs. */
 import { withPrebuilt } from '../run/run-prebuilt.js';
 import type { ProfileReport } from '../run/profile.js';
-import { parseOptions, profileOptionsSchema } from '../run/options.js';
+import { parseOptions, profileOptionsSchema } from '../run/option-checks.js';
 import { checkpointName } from '../run/package.js';
 import type { Command } from './command.js';
 import { addCheckpointArgument, addLoadOptions, checkpointOf, progressTo, wholeNumber, type CheckpointOptions } from './shared.js';

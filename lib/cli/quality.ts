@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { checkpointQuality } from '../compiler/api.js';
-import type { FormatQuality, QualityReport } from '../compiler/quality.js';
+import type { FormatQuality, QualityReport } from '../compiler/types.js';
 import { defaultOut, defaultResults } from '../figure8/data.js';
 import { findLatencies } from '../figure8/latencies.js';
 import type { ScaleChoice } from '../formats/index.js';

@@ -1,7 +1,7 @@
 /** Tunes on several GPUs at once: a process of its own for each, the checkpoints dealt out between them. */
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import type { Tuned } from '../compiler/tune/tuned.js';
+import type { Tuned } from '../compiler/types.js';
 import { LadderError, type ErrorCode, type ErrorContext } from '../errors.js';
 import { ordinalOf, type DeviceInfo } from '../run/device.js';
 import { cliPath } from '../run/package.js';

@@ -1,6 +1,6 @@
 /** `ladder tune`: searches the kernels' parameters on this GPU, or on all of them. */
 import { InvalidArgumentError } from 'commander';
-import type { Tuned } from '../compiler/tune/tuned.js';
+import type { Tuned } from '../compiler/types.js';
 import { tuneCheckpoints } from '../compiler/tune/tuner.js';
 import { kAllDevices, selectDevices } from '../run/device.js';
 import { resolveCheckpoint } from '../run/package.js';

@@ -8,110 +8,36 @@ import { readManifest } from '../artifact/checkpoint.js';
 import { locateCheckpoint } from '../artifact/locate.js';
 import type { Manifest } from '../artifact/manifest.js';
 import { LadderError } from '../errors.js';
-import {
-  type ActivationFormat,
-  type FormatKind,
-  type FormatWord,
-  type Group,
-  isMx,
-  type ScaleChoice,
-  type WeightFormat,
-  weightFormat,
-  weightFormats,
-} from '../formats/index.js';
-import type { Mask } from '../operators/attention.js';
+import { type Group, isMx, type WeightFormat, weightFormat, weightFormats } from '../formats/index.js';
 import { digitSchema } from '../operators/check.js';
 import { rowMajor } from '../operators/layout.js';
-import { describeValue, flag, integer, parseOptions, taskShape, type Progress, type TaskOptions } from '../run/options.js';
+import { flag, integer, parseOptions, taskShape } from '../run/option-checks.js';
+import { describeValue, type TaskOptions } from '../run/options.js';
 import { resolveCheckpoint } from '../run/package.js';
-import { buildCheckpoint as build, type BuildResult } from './build.js';
+import type {
+  BuildCheckpointOptions,
+  BuildResult,
+  CheckpointQualityOptions,
+  FloatSource,
+  FloatWeights,
+  PackMatrixOptions,
+  PackedWeights,
+  QualityReport,
+  TuneCheckpointOptions,
+  TuneProgress,
+  Tuned,
+} from './types.js';
+import { buildCheckpoint as build } from './build.js';
 import { type CheckpointDesign, type CheckpointRequest, designStored, requestOf } from './design.js';
-import { packMatrix as pack, type PackedWeights, type PackOptions } from './pack/pack.js';
+import { packMatrix as pack, type PackOptions } from './pack/pack.js';
 import { isOwnModel, ownWords, readOwnModel } from './own-model.js';
-import { parseRequest, type RequestWords } from './request.js';
-import type { Tuned } from './tune/tuned.js';
+import { parseRequest } from './request.js';
 import { tuneCheckpoint as tune } from './tune/tuner.js';
 import { openFolder } from './pack/folder.js';
 import type { WeightFile } from './pack/safetensors.js';
-import { type FloatSource, packFloats } from './pack/weights.js';
-import { formatQualities, type QualityReport } from './quality.js';
+import { packFloats } from './pack/weights.js';
+import { formatQualities } from './quality.js';
 import { writeDescription } from './write.js';
-
-/** What to build: as on the command line, `weight: 'fp8', format: 'e4m3'`. Defaults: FP16, one token, one layer, what Figure 8 pairs. */
-export interface BuildCheckpointOptions
-  extends Partial<Omit<RequestWords, 'model' | 'config' | 'weight' | 'act' | 'group' | 'format' | 'mask'>>,
-    TaskOptions {
-  /** Default fp16, or what a folder's weights are stored in. */
-  readonly weight?: FormatWord<WeightFormat> | undefined;
-  /** Default: what Figure 8 pairs with the weight format. */
-  readonly act?: FormatWord<ActivationFormat> | undefined;
-  /** Weights along k per scale; −1, the default: one scale per output channel. MX has blocks by itself. */
-  readonly group?: Group | undefined;
-  /** Kind of `weight` and `act` where their names leave it open. Default e5m2. */
-  readonly format?: FormatKind | undefined;
-  /** Which tokens attention sees: all of the sequence (`none`, the default of known models) or none that is later (`causal`, the default of a folder's). */
-  readonly mask?: Mask | undefined;
-  /** Folder below which `<model>/<name>/` is made, of networks `<name>/`. */
-  readonly root: string;
-  /** safetensors file of Llama or BLOOM decoder layers (Hugging Face's names) or a network (timm's, torchaudio's), packed into graph.params. Default: none; weights are then generated from `seed`. */
-  readonly weights?: string | undefined;
-  /** Of a model's folder: number of the first layer that is built. Default 0. */
-  readonly layer?: number | undefined;
-  /** safetensors file of inputs, [any number, …], whose largest magnitudes decide static scales of activations; with `weights`. Default: random ones, with a warning. */
-  readonly calibrate?: string | undefined;
-  /** How scales of real weights are chosen: by the largest magnitude, or by the least squared error. Default: what is better for the format. */
-  readonly scale?: ScaleChoice | undefined;
-  /** false: graph.json and checkpoint.json only; model.so is then built on first use. Default: whether nvcc is there. */
-  readonly compile?: boolean | undefined;
-}
-
-/** Stored order and grouping of a packed matrix. */
-export interface PackMatrixOptions {
-  /** Columns of the matrix: the product's input channels. */
-  readonly k: number;
-  /** −1: one scale per row; 64 or 128 (INT4, NF4) weights along k per scale. MX has blocks of 32 by itself. Default −1. */
-  readonly group?: Group | undefined;
-  /** Stored order of the weights, e.g. a manifest's `tensors[name].layout`. Default: row-major. */
-  readonly layout?: PackOptions['layout'] | undefined;
-  /** The same of group or block scales, over [n, k / group]. Default: row-major. */
-  readonly scaleLayout?: PackOptions['layout'] | undefined;
-  /** How scales are chosen: by the largest magnitude, or by the least squared error. Default: what is better for the format. */
-  readonly scale?: ScaleChoice | undefined;
-  readonly signal?: AbortSignal | undefined;
-}
-
-/** Float parameters by name, or a function that is asked for one at a time. */
-export type FloatWeights = Readonly<Record<string, Float32Array>> | FloatSource;
-
-/** How a checkpoint is tuned. */
-export interface TuneCheckpointOptions {
-  /** `cuda` or `cuda:<ordinal>`. Default `cuda`. */
-  readonly device?: string | undefined;
-  /** Tunings tried per operator, the default among them. Default 12. */
-  readonly candidates?: number | undefined;
-  /** Ends the search with `ABORTED`; the next one goes on where it stopped. */
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((progress: TuneProgress) => void) | undefined;
-}
-
-export interface TuneProgress extends Progress {
-  /** What the rest may take; null until a trial was timed. */
-  readonly remainingSeconds: number | null;
-}
-
-/** Of what the errors of formats are taken. */
-export interface CheckpointQualityOptions extends TaskOptions {
-  /** The float weights: a safetensors file of decoder layers or the network, or a model's folder. Default: random ones, for decoder layers. */
-  readonly weights?: string | undefined;
-  /** Number of the first decoder layer in them. Default 0 of a folder, the first that is there of a file. */
-  readonly layer?: number | undefined;
-  /** safetensors file of inputs, [tokens, hidden] of decoder layers, [n, …] of networks. Default: random ones. */
-  readonly inputs?: string | undefined;
-  /** How many random tokens a decoder layer is fed, as one sequence. Default 16. */
-  readonly tokens?: number | undefined;
-  /** How scales of weights are chosen. Default: what is better for each format. */
-  readonly scale?: ScaleChoice | undefined;
-}
 
 const text = z.string({ error: 'a string' });
 const scaleChoice = z.enum(['absmax', 'mse'], { error: "'absmax' or 'mse'" });

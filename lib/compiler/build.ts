@@ -15,6 +15,7 @@ import { checkStored, type OwnModel } from './own-model.js';
 import { openFolder } from './pack/folder.js';
 import { packPublished } from './pack/weights.js';
 import { writeDescription } from './write.js';
+import type { BuildResult } from './types.js';
 
 export interface BuildOptions extends EnsureOptions {
   /** Folder below which `<model>/<name>/` is made, of networks `<name>/`. */
@@ -29,15 +30,6 @@ export interface BuildOptions extends EnsureOptions {
   readonly own?: OwnModel | undefined;
   /** false: only graph.json and checkpoint.json; model.so follows on first use. Default: build it when nvcc is there. */
   readonly compile?: boolean;
-}
-
-export interface BuildResult {
-  readonly folder: string;
-  /** Whether model.so is there now. */
-  readonly compiled: boolean;
-  readonly buildMs: number;
-  /** What of the weights is not as good as it could be. */
-  readonly warnings: readonly string[];
 }
 
 /**

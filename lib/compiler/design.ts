@@ -7,9 +7,9 @@ import { serialiseGraph } from '../artifact/graph-writer.js';
 import type { Manifest } from '../artifact/manifest.js';
 import { checkpointName } from '../artifact/names.js';
 import { LadderError } from '../errors.js';
-import { caseLabel, type Group } from '../formats/index.js';
+import { formatLabel } from '../formats/index.js';
 import { findModel, type Model, modelGraph, type NamedModel, type NodeFormats } from '../models/index.js';
-import type { Mask } from '../operators/attention.js';
+import type { Mask } from '../operators/mask.js';
 import type { Graph, GraphNode } from '../operators/graph.js';
 import { operators } from '../operators/index.js';
 import type { Program } from '../operators/program.js';
@@ -21,16 +21,8 @@ import { isSameStorage, Refusal, type Storage } from './kernels/family.js';
 import { families, type Selection } from './kernels/index.js';
 import type { KernelPlan, WeightRuns } from './kernels/plan.js';
 import { buildTargets, layoutTarget, type Target } from './targets.js';
-import { readTuned, type Tuned, tuningOf } from './tune/tuned.js';
-
-/** How a model's products are stored and multiplied. */
-export interface ModelFormat {
-  /** Ids of formats. */
-  readonly weight: string;
-  readonly activation: string;
-  /** −1 per output channel, 64 or 128 along k; 32 for MX. */
-  readonly group: Group;
-}
+import type { ModelFormat, Tuned } from './types.js';
+import { readTuned, tuningOf } from './tune/tuned.js';
 
 /** What to build. */
 export interface CheckpointRequest extends NamedModel {
@@ -116,7 +108,7 @@ export function designGraph(
     batch: request.batch,
     seq: request.seq,
     ...(request.mask !== undefined && { mask: request.mask }),
-    format: { weight, activation, group, label: caseLabel(request.format) },
+    format: { weight, activation, group, label: formatLabel(weight, activation) },
     seed: request.seed,
     tensors: Object.fromEntries(model.tensors.map(({ name, role, fill }) => [name, { role, fill }])),
     operators: model.operators.map(({ node, family, program, bytes, flops, probe }) => ({

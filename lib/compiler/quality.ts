@@ -12,57 +12,14 @@ import { bitsPerWeight, caseLabel, kPlainFormat, type ScaleChoice, weightFormat,
 import { findModel, type FormatPair, settingName } from '../models/index.js';
 import { throwIfAborted, type TaskOptions } from '../run/options.js';
 import { Prebuilt } from '../run/prebuilt.js';
-import { type CheckpointDesign, type CheckpointRequest, designCheckpoint, type ModelFormat } from './design.js';
+import type { FormatQuality, ModelFormat, QualityReport, TensorQuality } from './types.js';
+import { type CheckpointDesign, type CheckpointRequest, designCheckpoint } from './design.js';
 import { readInputs } from './pack/inputs.js';
 import { randomWeights } from './pack/random-weights.js';
 import type { WeightFile } from './pack/safetensors.js';
 import { joined } from './pack/source.js';
 import { isPublished, packOptionsOf, packPublished } from './pack/weights.js';
 import { writeDescription } from './write.js';
-
-/** What a format does to one matrix of weights. */
-export interface TensorQuality {
-  /** Ours, e.g. `layer0.qkv.weight`. */
-  readonly name: string;
-  /** [n, k] */
-  readonly shape: readonly number[];
-  /** Id of the format; fp16 where the model keeps this one as it is. */
-  readonly format: string;
-  /** ‖w − stored‖₂ / ‖w‖₂ */
-  readonly error: number;
-  /** The output channel (row) whose error is largest, and that error. */
-  readonly worst: { readonly row: number; readonly error: number };
-}
-
-/** What a format does to a model. */
-export interface FormatQuality {
-  /** As records call it: `W_INT4 A_FP16`, `W_INT4 A_FP16 g128`, `W_FP8 A_FP8 (e4m3)`. */
-  readonly label: string;
-  readonly format: ModelFormat;
-  /** What the checkpoint in this format, of the request's batch and tokens, is called. */
-  readonly checkpoint: string;
-  /** Stored bits over weights, scales counted, over all matrices. */
-  readonly bitsPerWeight: number;
-  /** ‖w − stored‖₂ / ‖w‖₂ over all matrices. */
-  readonly error: number;
-  readonly tensors: readonly TensorQuality[];
-  /** ‖y − y₁₆‖₂ over ‖y₁₆‖₂ of a network's output, over ‖y₁₆ − x‖₂, what the layers add to their input, of decoder layers'. */
-  readonly outputError: number;
-}
-
-export interface QualityReport {
-  readonly model: string;
-  /** Of the request, as records call it: bs1_seq1, …; its checkpoints are the ones that are named. */
-  readonly setting: string;
-  /** Label of the request's own format. */
-  readonly subject: string;
-  /** What was fed: tokens of a decoder layer, inputs of a network. */
-  readonly inputs: number;
-  /** FP16 first. */
-  readonly formats: readonly FormatQuality[];
-  /** Formats that were left out, and why. */
-  readonly remarks: readonly string[];
-}
 
 export interface QualityOptions extends TaskOptions {
   /** Formats besides FP16. Default: all that there are for the model. */

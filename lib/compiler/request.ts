@@ -2,7 +2,7 @@
 import { LadderError } from '../errors.js';
 import { activationFormat, activationFormats, type Group, isMx, kPlainFormat, weightFormat, weightFormats } from '../formats/index.js';
 import { findModel, modelGraph, type NamedModel } from '../models/index.js';
-import { kMasks } from '../operators/attention.js';
+import { kMasks } from '../operators/mask.js';
 import type { CheckpointRequest } from './design.js';
 
 /** Options as a user writes them. */

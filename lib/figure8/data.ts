@@ -11,7 +11,8 @@ import { scanLogs, type BaselineEntry } from '../baselines/scan.js';
 import { loggingSystems, type LoggingSystem } from '../baselines/systems/index.js';
 import { figure8Models } from '../models/index.js';
 import { benchFolder, packageRoot } from '../run/package.js';
-import { clockKinds, parseAs } from '../run/record.js';
+import { parseAs } from '../run/record-schema.js';
+import { clockKinds } from '../run/record-types.js';
 import { inWords } from '../table.js';
 
 /** The two published sets. */

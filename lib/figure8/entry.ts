@@ -3,7 +3,7 @@
  * number comes from; a case without a number knows why. Making them of data, logs and records is entries.ts's.
  */
 import type { MeanState } from '../run/conditions.js';
-import type { ClockKind } from '../run/record.js';
+import type { ClockKind } from '../run/record-types.js';
 import type { Mark } from './data.js';
 
 /** Where the true latency lies, and what says so. */

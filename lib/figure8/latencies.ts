@@ -1,5 +1,5 @@
 /** Latencies of a model's formats, out of saved records. */
-import type { QualityReport } from '../compiler/quality.js';
+import type { QualityReport } from '../compiler/types.js';
 import { loadRecords } from './entries.js';
 import { gpuSlug, ownSystem } from './names.js';
 

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import type { Fill } from '../baselines/systems/index.js';
 import { shorten } from '../table.js';
 import { LadderError } from '../errors.js';
-import { parseAs } from '../run/record.js';
+import { parseAs } from '../run/record-schema.js';
 import type { LadderOperators } from './data.js';
 import { modelLabel } from './names.js';
 import { hatchedRect } from './palette.js';

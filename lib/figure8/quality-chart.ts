@@ -2,7 +2,7 @@
  * The trade-off of formats: the error of a model's output against its latency, or, where there are no records of it, against the bits that
  * a weight takes. One point per format, in the fill of its bar; a line goes through those that no other format beats in both.
  */
-import type { QualityReport } from '../compiler/quality.js';
+import type { QualityReport } from '../compiler/types.js';
 import { decades } from './axis.js';
 import { modelLabel, subject } from './names.js';
 import { fillOf, hatchedRect } from './palette.js';

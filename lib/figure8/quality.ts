@@ -1,5 +1,5 @@
 /** The trade-off of formats as files. */
-import type { QualityReport } from '../compiler/quality.js';
+import type { QualityReport } from '../compiler/types.js';
 import type { FormatLatencies } from './latencies.js';
 import { modelLabel, settingLabel } from './names.js';
 import { writePicture } from './output.js';

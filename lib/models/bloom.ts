@@ -1,7 +1,7 @@
 /**
  * Decoder layers of BLOOM 176B (BigScience 2022): LayerNorm, fused QKV interleaved per head, ALiBi, GELU (tanh), biases.
  */
-import type { Mask } from '../operators/attention.js';
+import type { Mask } from '../operators/mask.js';
 import { type Graph, GraphBuilder } from '../operators/graph.js';
 import { kLanguageModelFormats, kLanguageModelSettings } from './figure8.js';
 import { layerModel, type Model } from './model.js';

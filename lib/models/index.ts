@@ -5,7 +5,8 @@
 import { LadderError } from '../errors.js';
 import { Registry } from '../registry.js';
 import { bloom176b, bloomTiny } from './bloom.js';
-import { configuredModel, type ModelConfig } from './config.js';
+import type { ModelConfig } from './config-types.js';
+import { configuredModel } from './config.js';
 import { conformer12, conformerTiny } from './conformer.js';
 import { llama2_70b, llama2Tiny } from './llama.js';
 import { type Model, settingName } from './model.js';
@@ -97,7 +98,6 @@ export function modelOfText(text: string): Model | null {
   return null;
 }
 
-export type { FormatPair, Model, NodeFormats, Setting } from './model.js';
-export { type ModelConfig, modelConfigSchema } from './config.js';
+export { type FormatPair, type Model, type NodeFormats, type Setting, parseSetting, settingName } from './model.js';
+export type { ModelConfig } from './config-types.js';
 export { type ConfiguredLayers, readModelConfig, type StoredQuantisation } from './huggingface.js';
-export { parseSetting, settingName } from './model.js';

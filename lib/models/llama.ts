@@ -2,7 +2,7 @@
  * Decoder layers of Llama 2 70B (Touvron et al. 2023): grouped-query attention, RMSNorm, rotary embedding, SwiGLU.
  * No KV cache and, unless asked for, no mask, as Figure 8 of the Ladder paper times it.
  */
-import type { Mask } from '../operators/attention.js';
+import type { Mask } from '../operators/mask.js';
 import { type Graph, GraphBuilder } from '../operators/graph.js';
 import { kLanguageModelFormats, kLanguageModelSettings } from './figure8.js';
 import { layerModel, type Model } from './model.js';

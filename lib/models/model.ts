@@ -2,7 +2,7 @@
  * What a model is: its graph, the settings in which Figure 8 shows it, how checkpoints, logs and figures call it, and where its
  * public parameter files keep its weights. One record per model in this folder; everything else looks it up (index.ts).
  */
-import type { Mask } from '../operators/attention.js';
+import type { Mask } from '../operators/mask.js';
 import type { Graph, GraphNode } from '../operators/graph.js';
 import type { Source } from './source.js';
 

@@ -3,7 +3,7 @@
  * each image, a classifier; and its smaller and larger ones, of which the small have blocks of two 3 × 3 convolutions. Batch norms are
  * part of the weights and biases before them.
  */
-import type { ConvParameters } from '../operators/conv.js';
+import type { ConvParameters } from '../operators/conv-parameters.js';
 import { type Graph, type GraphNode, GraphBuilder } from '../operators/graph.js';
 import { kFp16, kFp8, kMxfp8, kNetworkSettings } from './figure8.js';
 import type { FormatPair, Model, NodeFormats } from './model.js';

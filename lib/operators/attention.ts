@@ -7,15 +7,12 @@
  * `mask` none (the default): a query sees all keys of its sequence; causal: those up to its own token.
  */
 import { z } from 'zod';
+import { kMasks } from './mask.js';
 import { definePrimitive, dimension, ensure, kHalfUnit, matrixOf, real } from './primitive.js';
 
 /** How tokens' positions reach the scores. */
 export const kPositions = ['rope', 'alibi', 'none'] as const;
 export type Position = (typeof kPositions)[number];
-
-/** Which keys a query sees, the default first. */
-export const kMasks = ['none', 'causal'] as const;
-export type Mask = (typeof kMasks)[number];
 
 export const attention = definePrimitive({
   id: 'attention',

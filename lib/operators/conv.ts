@@ -5,12 +5,13 @@
  * one axis, as over frames, the other has an extent and a kernel of 1. Summed as products are (dense.ts).
  */
 import { z } from 'zod';
+import type { ConvParameters } from './conv-parameters.js';
 import { decodeError, sumError } from './dense.js';
 import { definePrimitive, dimension, ensure, matrixOf, real } from './primitive.js';
 
 const padding = z.number().int().min(0).max(1024);
 
-const params = z.strictObject({
+const params: z.ZodType<ConvParameters> = z.strictObject({
   batch: dimension,
   height: dimension,
   width: dimension,
@@ -21,8 +22,6 @@ const params = z.strictObject({
   paddingX: padding,
   groups: dimension,
 });
-export type ConvParameters = z.infer<typeof params>;
-
 /** Pixels that a kernel is put onto along an axis. */
 function placesAlong(extent: number, kernel: number, stride: number, around: number): number {
   return Math.floor((extent + 2 * around - kernel) / stride) + 1;

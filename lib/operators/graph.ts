@@ -3,7 +3,7 @@
  * compiler rewrite it (lib/compiler/graph).
  */
 import type { Fill } from '../native.js';
-import type { ConvParameters } from './conv.js';
+import type { ConvParameters } from './conv-parameters.js';
 import { operators } from './index.js';
 import type { Axis, Node, Parameters, Program, Value } from './program.js';
 

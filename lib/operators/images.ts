@@ -3,7 +3,8 @@
  * pooling, means over images, and channels in another order (Zhang et al. 2018).
  */
 import { z } from 'zod';
-import { type ConvParameters, convolvedSize } from './conv.js';
+import type { ConvParameters } from './conv-parameters.js';
+import { convolvedSize } from './conv.js';
 import { definePrimitive, dimension, ensure, kHalfUnit, matrixOf, real } from './primitive.js';
 
 const poolParams = z.strictObject({

@@ -15,7 +15,8 @@ import type { BenchCase } from './bench-cases.js';
 import type { DeviceInfo } from './device.js';
 import { throwIfAborted } from './options.js';
 import { packageRoot } from './package.js';
-import { parseRecord, type BenchRecord } from './record.js';
+import type { BenchRecord } from './record-types.js';
+import { parseRecord } from './record.js';
 
 /** Hash by name of what it is of; null: absent. */
 export type BenchContent = Readonly<Record<string, string | null>>;

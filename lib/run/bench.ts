@@ -11,7 +11,7 @@ import { contentOf, deviceContent, differingContent, fileStamps, readEarlier, se
 import type { DeviceInfo } from './device.js';
 import type { Progress } from './options.js';
 import { cliPath } from './package.js';
-import type { BenchRecord } from './record.js';
+import type { BenchRecord } from './record-types.js';
 import { failedRecord } from './run-prebuilt.js';
 
 /** What the process of one case is sent, and what it sends back. */

@@ -11,8 +11,8 @@ import { sampleInBursts, setAsideWarnings } from './bursts.js';
 import { isComputeBound, kSustainedLoadMs, meanState, shareInL2, type MeanState } from './conditions.js';
 import { ordinalOf, type DeviceInfo } from './device.js';
 import { judgeMeasurement, type Evidence } from './judgement.js';
-import { throwIfAborted, type CheckedBenchmarkOptions } from './options.js';
-import type { ClockKind, ColdFigures, PaperStats, SampleStats, SustainedFigures } from './record.js';
+import { type CheckedBenchmarkOptions, throwIfAborted } from './options.js';
+import type { ClockKind, ColdFigures, PaperStats, SampleStats, SustainedFigures } from './record-types.js';
 import { checkpointRoofline, type Roofline } from './roofline.js';
 import { median, summarisePaper, summariseSamples } from './statistics.js';
 

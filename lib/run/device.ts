@@ -4,8 +4,8 @@
 import { cpus, totalmem } from 'node:os';
 import { LadderError } from '../errors.js';
 import { native } from '../native.js';
-import { parseOptions, loadOptionsSchema } from './options.js';
-import type { BenchRecord } from './record.js';
+import { parseOptions, loadOptionsSchema } from './option-checks.js';
+import type { BenchRecord } from './record-types.js';
 
 /** One device that a checkpoint can run on. */
 export interface DeviceInfo {

@@ -5,7 +5,7 @@
 import { inputNames } from '../artifact/checkpoint.js';
 import { type ParamInput, writeParams } from '../artifact/params.js';
 import { argumentTensors, type Loaded } from './load.js';
-import { throwIfAborted, type CheckedExportOptions } from './options.js';
+import { type CheckedExportOptions, throwIfAborted } from './options.js';
 
 /** What is read from the device at a time. */
 const kChunkBytes = 16 << 20;

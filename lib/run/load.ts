@@ -13,9 +13,9 @@ import { native, type ExecutorPlan, type NativeExecutor } from '../native.js';
 import { cancellable } from './benchmark.js';
 import { buildModuleIfStale } from './builder.js';
 import { computeCapabilityOf, ordinalOf, selectDevice, type DeviceInfo } from './device.js';
-import { throwIfAborted, type CheckedLoadOptions, type TaskOptions } from './options.js';
+import { type CheckedLoadOptions, type TaskOptions, throwIfAborted } from './options.js';
 import { resolveCheckpoint } from './package.js';
-import type { BenchRecord } from './record.js';
+import type { BenchRecord } from './record-types.js';
 import {
   elementsOf,
   isPacked,

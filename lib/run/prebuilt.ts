@@ -12,7 +12,6 @@ import { exportLoaded, type ExportedParams } from './export.js';
 import { argumentTensors, openCheckpoint, type Loaded, type LoadTimes } from './load.js';
 import { caseOf, type CheckpointCase } from './names.js';
 import {
-  describeValue,
   exportOptionsSchema,
   inferenceOptionsSchema,
   loadOptionsSchema,
@@ -20,6 +19,9 @@ import {
   parseOptions,
   profileOptionsSchema,
   verifyOptionsSchema,
+} from './option-checks.js';
+import {
+  describeValue,
   type BenchmarkOptions,
   type ExportOptions,
   type LoadOptions,

@@ -10,7 +10,7 @@ import { kPlainFormat } from '../formats/index.js';
 import { native } from '../native.js';
 import { arithmeticCeiling } from './ceilings.js';
 import { ordinalOf, type DeviceInfo } from './device.js';
-import type { BenchRecord } from './record.js';
+import type { BenchRecord } from './record-types.js';
 
 export type Roofline = NonNullable<BenchRecord['roofline']>;
 

@@ -7,18 +7,12 @@ import { refuseOnCpu, type BenchmarkResult } from './benchmark.js';
 import { deviceForRecord, selectDevice, type DeviceInfo } from './device.js';
 import type { LoadTimes } from './load.js';
 import { caseOf, type CheckpointCase } from './names.js';
-import {
-  parseBenchmarkOptions,
-  parseOptions,
-  runOptionsSchema,
-  verifyPrebuiltOptionsSchema,
-  type BenchmarkOptions,
-  type LoadOptions,
-  type VerifyRunOptions,
-} from './options.js';
+import { parseBenchmarkOptions, parseOptions, runOptionsSchema, verifyPrebuiltOptionsSchema } from './option-checks.js';
+import type { BenchmarkOptions, LoadOptions, VerifyRunOptions } from './options.js';
 import { packageCommit, packageVersion } from './package.js';
 import { Prebuilt } from './prebuilt.js';
-import { type BenchRecord, unmeasured } from './record.js';
+import type { BenchRecord } from './record-types.js';
+import { unmeasured } from './record.js';
 import type { VerifyReport } from './verdict.js';
 import { reportDamage } from './verify-files.js';
 import type { WeightSource } from './weights.js';

@@ -6,8 +6,9 @@ import { z } from 'zod';
 import { chooseLaunch, cancellable } from './benchmark.js';
 import { openCheckpoint } from './load.js';
 import { caseOf, type CheckpointCase } from './names.js';
-import { parseOptions, loadOptionsSchema, type LoadOptions } from './options.js';
-import { parseAs } from './record.js';
+import { parseOptions, loadOptionsSchema } from './option-checks.js';
+import type { LoadOptions } from './options.js';
+import { parseAs } from './record-schema.js';
 
 /** What is said first. */
 export interface ServedCheckpoint extends CheckpointCase {

@@ -4,7 +4,7 @@
  * Pure; the timing loops are native.
  */
 import { LadderError } from '../errors.js';
-import type { PaperStats, SampleStats } from './record.js';
+import type { PaperStats, SampleStats } from './record-types.js';
 
 /** Fewest samples for which a percentile's nearest rank is neither the smallest nor the largest by necessity: 1 / (1 − p). */
 export const fewestSamples = { p5: 20, p95: 20, p99: 100 } as const;

@@ -7,7 +7,8 @@ import { join } from 'node:path';
 import { checkModuleHash, readManifest } from '../artifact/checkpoint.js';
 import { kModuleFile, locateCheckpoint } from '../artifact/locate.js';
 import { selectDevice } from './device.js';
-import { type LoadOptions, parseOptions, verifyOptionsSchema, type VerifyRunOptions } from './options.js';
+import { parseOptions, verifyOptionsSchema } from './option-checks.js';
+import type { LoadOptions, VerifyRunOptions } from './options.js';
 import { resolveCheckpoint } from './package.js';
 import type { VerifyReport } from './verdict.js';
 

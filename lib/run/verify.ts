@@ -9,7 +9,7 @@ import { planExecutor } from '../artifact/plan.js';
 import { native } from '../native.js';
 import { cancellable } from './benchmark.js';
 import { fillWeights, type Loaded } from './load.js';
-import { throwIfAborted, type CheckedVerifyOptions } from './options.js';
+import { type CheckedVerifyOptions, throwIfAborted } from './options.js';
 import type { EndToEndVerdict, OperatorVerdict, StructureCheck, VerifyReport } from './verdict.js';
 import { tensorInfo } from './tensors.js';
 import { endToEndTolerance, judge, toleranceOf } from './tolerance.js';

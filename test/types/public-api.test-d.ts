@@ -12,6 +12,7 @@ import type {
   CheckpointQualityOptions,
   FormatQuality,
   QualityReport,
+  TensorQuality,
   CheckpointCase,
   ClockKind,
   DeviceInfo,
@@ -416,4 +417,5 @@ expectTypeOf<keyof CheckpointQualityOptions>().toEqualTypeOf<
   'weights' | 'layer' | 'inputs' | 'tokens' | 'scale' | 'signal' | 'onProgress'
 >();
 expectTypeOf<CheckpointQualityOptions['scale']>().toEqualTypeOf<Maybe<'absmax' | 'mse'>>();
-expectTypeOf<FormatQuality['tensors'][number]['worst']>().toEqualTypeOf<{ readonly row: number; readonly error: number }>();
+expectTypeOf<FormatQuality['tensors']>().toEqualTypeOf<readonly TensorQuality[]>();
+expectTypeOf<TensorQuality['worst']>().toEqualTypeOf<{ readonly row: number; readonly error: number }>();

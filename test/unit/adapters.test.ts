@@ -12,7 +12,8 @@ import { progressOf, PyTorchAdapter } from '../../lib/baselines/adapters/pytorch
 import { OnnxRuntimeAdapter } from '../../lib/baselines/adapters/onnxruntime.js';
 import { systems } from '../../lib/baselines/systems/index.js';
 import { sealRecord } from '../../lib/run/bench-content.js';
-import { parseRecord, type BenchRecord } from '../../lib/run/record.js';
+import type { BenchRecord } from '../../lib/run/record-types.js';
+import { parseRecord } from '../../lib/run/record.js';
 
 let folder: string;
 beforeEach(() => {

@@ -11,7 +11,8 @@ import { parseRequest } from '../../lib/compiler/request.js';
 import { acquireLock } from '../../lib/files.js';
 import { packWeights } from '../../lib/index.js';
 import { sealRecord } from '../../lib/run/bench-content.js';
-import { parseRecord, type BenchRecord } from '../../lib/run/record.js';
+import type { BenchRecord } from '../../lib/run/record-types.js';
+import { parseRecord } from '../../lib/run/record.js';
 import { buildFakeCuda } from '../fixtures/native/fake-cuda-run.js';
 import { Workshop } from '../fixtures/native/objects.js';
 
@@ -418,13 +419,13 @@ describe('several GPUs', () => {
     readRecords(join(root, results)).map(({ checkpoint, device }) => [checkpoint!, device.id] as const);
 
   it('share the cases of cuda:all out, and records say which one had them', async () => {
-    const { status, out, err } = await bench('all', '--device', 'cuda:all');
+    const { status, out, err } = await bench('several-all', '--device', 'cuda:all');
     expect(status, err).toBe(1);
-    const records = devicesOf('all');
+    const records = devicesOf('several-all');
     expect(records.map(([name]) => name).sort()).toEqual(names);
     expect([...new Set(records.map(([, id]) => id))].sort()).toEqual(['cuda:0', 'cuda:1']);
     expect(
-      readRecords(join(root, 'all'))
+      readRecords(join(root, 'several-all'))
         .map(({ device }) => device.uuid?.slice(0, 6))
         .sort()[0],
     ).toBe('GPU-00');

@@ -10,7 +10,8 @@ import { afterAll, describe, expect, it, vi } from 'vitest';
 import { buildCheckpoints } from '../../lib/compiler/build.js';
 import { parseRequest } from '../../lib/compiler/request.js';
 import { sealRecord } from '../../lib/run/bench-content.js';
-import { parseRecord, type BenchRecord } from '../../lib/run/record.js';
+import type { BenchRecord } from '../../lib/run/record-types.js';
+import { parseRecord } from '../../lib/run/record.js';
 
 const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const root = await mkdtemp(join(tmpdir(), 'ladder-output-'));

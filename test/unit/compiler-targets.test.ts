@@ -9,7 +9,8 @@ import { families } from '../../lib/compiler/kernels/index.js';
 import { simpleFamilies } from '../../lib/compiler/kernels/simple/index.js';
 import { parseRequest } from '../../lib/compiler/request.js';
 import { buildTargets, layoutTarget } from '../../lib/compiler/targets.js';
-import { type Tuned, tuningKey } from '../../lib/compiler/tune/tuned.js';
+import type { Tuned } from '../../lib/compiler/types.js';
+import { tuningKey } from '../../lib/compiler/tune/tuned.js';
 import { packageRoot } from '../../lib/run/package.js';
 
 const kRequest = parseRequest({ model: 'llama2-tiny', batch: 1, seq: 1, weight: 'fp16' });

@@ -1,5 +1,6 @@
 /** A record of ours for tests: valid by the schema, changed at will. */
-import { parseRecord, unmeasured, type BenchRecord } from '../../lib/run/record.js';
+import type { BenchRecord } from '../../lib/run/record-types.js';
+import { parseRecord, unmeasured } from '../../lib/run/record.js';
 
 /** A record of one LLAMA case on an H100. */
 export function makeRecord(change: Partial<BenchRecord>): BenchRecord {

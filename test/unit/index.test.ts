@@ -1,5 +1,6 @@
 // The public API as a list of names: each stands in test/types/public-api.test-d.ts, which says what it takes and gives.
 import { readFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 import { expect, it } from 'vitest';
@@ -19,4 +20,24 @@ it('every export of lib/index.ts has its types tested', () => {
     .split('\n')
     .filter((line) => line.includes('expectTypeOf'));
   expect(names.filter((name) => !tested.some((line) => new RegExp(`\\b${name}\\b`).test(line)))).toEqual([]);
+});
+
+it('the declarations that the public ones reach need no other package', () => {
+  const dist = fileURLToPath(new URL('../../dist', import.meta.url));
+  const from = new Map<string, string | null>([[join(dist, 'index.d.ts'), null]]);
+  const foreign: string[] = [];
+  for (const file of from.keys()) {
+    for (const { fileName } of ts.preProcessFile(readFileSync(file, 'utf8'), true, true).importedFiles) {
+      if (fileName.startsWith('.')) {
+        const to = join(dirname(file), fileName.replace(/\.js$/, '.d.ts'));
+        if (!from.has(to)) from.set(to, file);
+        continue;
+      }
+      const chain = [fileName];
+      for (let one: string | null | undefined = file; one; one = from.get(one)) chain.push(relative(dist, one));
+      if (!fileName.startsWith('node:')) foreign.push(chain.join(' ← '));
+    }
+  }
+  expect(from.size).toBeGreaterThan(20);
+  expect(foreign).toEqual([]);
 });

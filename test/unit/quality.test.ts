@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { runCli } from '../../lib/cli/main.js';
 import { packMatrix, type PackOptions, unpackMatrix } from '../../lib/compiler/pack/pack.js';
-import type { QualityReport } from '../../lib/compiler/quality.js';
+import type { QualityReport } from '../../lib/compiler/types.js';
 import { drawQuality } from '../../lib/figure8/quality-chart.js';
 import { buildCheckpoint, checkpointQuality } from '../../lib/index.js';
 import { outputOf } from '../fixtures/outputs.js';

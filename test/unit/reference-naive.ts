@@ -5,7 +5,8 @@ import { decode, e8m0ToFloat, encode, floatToHalf, halfToFloat, mxScaleCode, rou
 import { formats, isMx, weightFormat } from '../../lib/formats/index.js';
 import { kMxBlock } from '../../lib/formats/fp8.js';
 import type { LayoutDigit } from '../../lib/native.js';
-import type { Mask, Position } from '../../lib/operators/attention.js';
+import type { Mask } from '../../lib/operators/mask.js';
+import type { Position } from '../../lib/operators/attention.js';
 
 export type DenseOperator = DenseV1;
 export type NormOperator = Extract<OperatorV1, { op: 'norm' }>;

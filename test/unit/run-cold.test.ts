@@ -19,8 +19,9 @@ import type { BenchOutcome } from '../../lib/run/bench.js';
 import { shareInL2 } from '../../lib/run/conditions.js';
 import type { DeviceInfo } from '../../lib/run/device.js';
 import { caseOf } from '../../lib/run/names.js';
-import { benchmarkOptionsSchema, parseOptions } from '../../lib/run/options.js';
-import { parseRecord, type BenchRecord } from '../../lib/run/record.js';
+import { benchmarkOptionsSchema, parseOptions } from '../../lib/run/option-checks.js';
+import type { BenchRecord } from '../../lib/run/record-types.js';
+import { parseRecord } from '../../lib/run/record.js';
 import { recordOf, type RunResult } from '../../lib/run/run-prebuilt.js';
 import { makeRecord } from './figure8-records.js';
 
@@ -178,7 +179,13 @@ describe('several layers in one checkpoint', () => {
     for (const name of ['unknown', 'bs0', 'bs1_seq1_', 'bs1_layers', 'xbs1']) expect(parseSetting(name)).toBeNull();
     const name = 'llama2_fq_0_int_1_-1_bs1_seq1_ci_True_layers80_async';
     expect(caseOf(`/c/llama2-70b/${name}`, null)).toEqual({ model: 'llama2-70b', setting: 'bs1_seq1_layers80', format: 'W_INT1 A_INT8' });
-    const manifest = { model: 'llama2-70b', batch: 1, seq: 1, layers: 80, format: { label: 'W_INT1 A_INT8' } } as unknown as Manifest;
+    const manifest = {
+      model: 'llama2-70b',
+      batch: 1,
+      seq: 1,
+      layers: 80,
+      format: { weight: 'int1', activation: 'int8', group: -1 },
+    } as unknown as Manifest;
     expect(caseOf('/anywhere', manifest).setting).toBe('bs1_seq1_layers80');
   });
 

@@ -15,8 +15,9 @@ import { native, type NativeExecutor, type NativeProgress, type SamplesOptions }
 import { measure, measureSustained, sustainedFigures, type BenchmarkResult } from '../../lib/run/benchmark.js';
 import { describeMeanState, isComputeBound, kSustainedLoadMs, meanState } from '../../lib/run/conditions.js';
 import type { DeviceInfo } from '../../lib/run/device.js';
-import { benchmarkOptionsSchema, parseOptions } from '../../lib/run/options.js';
-import { parseRecord, type BenchRecord } from '../../lib/run/record.js';
+import { benchmarkOptionsSchema, parseOptions } from '../../lib/run/option-checks.js';
+import type { BenchRecord } from '../../lib/run/record-types.js';
+import { parseRecord } from '../../lib/run/record.js';
 import { recordOf, type RunResult } from '../../lib/run/run-prebuilt.js';
 import { makeRecord } from './figure8-records.js';
 

@@ -5,13 +5,13 @@ import { timingFor } from '../../lib/cli/bench.js';
 import { runPrebuilt, verifyPrebuilt } from '../../lib/index.js';
 import {
   benchmarkOptionsSchema,
-  describeValue,
   loadOptionsSchema,
   modeOptions,
   parseBenchmarkOptions,
   parseOptions,
   verifyOptionsSchema,
-} from '../../lib/run/options.js';
+} from '../../lib/run/option-checks.js';
+import { describeValue } from '../../lib/run/options.js';
 
 function messageOf(task: () => unknown): string {
   try {

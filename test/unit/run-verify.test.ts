@@ -10,7 +10,7 @@ import { parseRequest } from '../../lib/compiler/request.js';
 import { renderVerify } from '../../lib/cli/verify.js';
 import { native, type NativeExecutor, type VerifyOutput } from '../../lib/native.js';
 import { fillWeights, openCheckpoint, type Loaded } from '../../lib/run/load.js';
-import { loadOptionsSchema, parseOptions, verifyOptionsSchema } from '../../lib/run/options.js';
+import { loadOptionsSchema, parseOptions, verifyOptionsSchema } from '../../lib/run/option-checks.js';
 import type { VerifyReport } from '../../lib/run/verdict.js';
 import { verifyLoaded } from '../../lib/run/verify.js';
 

@@ -9,7 +9,8 @@ import { figure8Models, figure8Settings } from '../../models/index.js';
 import { isComputeBound } from '../../run/conditions.js';
 import type { BenchmarkOptions } from '../../run/options.js';
 import { packageCommit } from '../../run/package.js';
-import { type BenchRecord, type ClockKind, unmeasured } from '../../run/record.js';
+import type { BenchRecord, ClockKind } from '../../run/record-types.js';
+import { unmeasured } from '../../run/record.js';
 
 /** One place of Figure 8: what every system is given. */
 export interface BaselineCase {

@@ -12,7 +12,7 @@ import { native, type NativeDeviceState, type NativeMatmul, type NativeMatmulRes
 import { throwIfAborted } from '../../run/options.js';
 import { addonHash } from '../../run/bench-content.js';
 import { packageCommit } from '../../run/package.js';
-import type { BenchRecord } from '../../run/record.js';
+import type { BenchRecord } from '../../run/record-types.js';
 import { ceilingsFileName, parseCeilings, sameProduct, type LibraryCeilings, type MatmulCeiling, type MatmulProduct } from '../ceilings.js';
 import type { Availability } from './adapter.js';
 import { runChild } from './process.js';

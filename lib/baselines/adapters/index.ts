@@ -8,7 +8,7 @@ import { writeRecord } from '../../run/bench.js';
 import { readEarlier, rivalContentOf, sealRecord, type BenchContent } from '../../run/bench-content.js';
 import type { DeviceInfo } from '../../run/device.js';
 import { throwIfAborted } from '../../run/options.js';
-import type { BenchRecord } from '../../run/record.js';
+import type { BenchRecord } from '../../run/record-types.js';
 import {
   shapeOf,
   type AdapterOptions,

@@ -3,7 +3,7 @@
  * buffers, and none of ours has been measured that way; logs of other runs are read by ../systems/onnxruntime.ts.
  */
 import { z } from 'zod';
-import type { BenchRecord } from '../../run/record.js';
+import type { BenchRecord } from '../../run/record-types.js';
 import { emptyRecord, shapeOf, type Availability, type BaselineAdapter, type BaselineCase } from './adapter.js';
 import { findProgram } from '../../files.js';
 import { lastLine, runChild } from './process.js';

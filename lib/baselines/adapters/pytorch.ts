@@ -13,7 +13,8 @@ import { models, type FormatPair } from '../../models/index.js';
 import { isComputeBound, meanState } from '../../run/conditions.js';
 import { judgeMeasurement } from '../../run/judgement.js';
 import { packageRoot } from '../../run/package.js';
-import { deviceStateSchema, recordSchema, type BenchRecord } from '../../run/record.js';
+import { deviceStateSchema, recordSchema } from '../../run/record-schema.js';
+import type { BenchRecord } from '../../run/record-types.js';
 import { median, summarisePaper, summariseSamples } from '../../run/statistics.js';
 import {
   conditionsOf,

@@ -12,7 +12,7 @@ import { z } from 'zod';
 import { LadderError } from '../../errors.js';
 import { findProgram } from '../../files.js';
 import { packageRoot } from '../../run/package.js';
-import type { BenchRecord } from '../../run/record.js';
+import type { BenchRecord } from '../../run/record-types.js';
 import type { LogResult, LogSource } from '../log.js';
 import { emptyRecord, shapeOf, type AdapterOptions, type Availability, type BaselineAdapter, type BaselineCase } from './adapter.js';
 import { lastLine, runChild } from './process.js';

@@ -19,7 +19,8 @@ import { judgeMeasurement } from '../../run/judgement.js';
 import { caseOf } from '../../run/names.js';
 import { throwIfAborted } from '../../run/options.js';
 import { listCheckpoints, packageRoot } from '../../run/package.js';
-import { recordSchema, type BenchRecord } from '../../run/record.js';
+import { recordSchema } from '../../run/record-schema.js';
+import type { BenchRecord } from '../../run/record-types.js';
 import { median, summariseSamples } from '../../run/statistics.js';
 import {
   conditionsOf,

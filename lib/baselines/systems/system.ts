@@ -5,7 +5,7 @@
 import { basename } from 'node:path';
 import type { CaseName } from '../../artifact/names.js';
 import type { FormatPair } from '../../models/index.js';
-import type { ClockKind } from '../../run/record.js';
+import type { ClockKind } from '../../run/record-types.js';
 import type { BaselineAdapter } from '../adapters/adapter.js';
 import type { LogResult, LogSource } from '../log.js';
 

@@ -2,7 +2,8 @@
  * Depthwise convolutions with a bias and elementwise steps after them: native/kernels/conv/depthwise.cuh.
  */
 import { LadderError } from '../../errors.js';
-import { type ConvParameters, convolvedSize } from '../../operators/conv.js';
+import type { ConvParameters } from '../../operators/conv-parameters.js';
+import { convolvedSize } from '../../operators/conv.js';
 import { expressionText, inputsOf } from '../../operators/expression.js';
 import { operators } from '../../operators/index.js';
 import { isSameLayout } from '../../operators/layout.js';

@@ -4,7 +4,8 @@
  */
 import { LadderError } from '../../errors.js';
 import { formats } from '../../formats/index.js';
-import { type ConvParameters, convolvedSize } from '../../operators/conv.js';
+import type { ConvParameters } from '../../operators/conv-parameters.js';
+import { convolvedSize } from '../../operators/conv.js';
 import { expressionText, inputsOf } from '../../operators/expression.js';
 import { operators } from '../../operators/index.js';
 import { isQuantised, type Layout, type Node, type Program, tensorPositions } from '../../operators/program.js';

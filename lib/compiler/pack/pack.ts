@@ -9,6 +9,7 @@ import { type Group, kPlainFormat, type ScaleChoice, type WeightFormatOf, weight
 import { type LayoutDigit, native, type NativePackFault, type NativePackJob } from '../../native.js';
 import { axisExtent, axisOffsets } from '../../operators/layout.js';
 import { throwIfAborted } from '../../run/options.js';
+import type { PackedWeights } from '../types.js';
 
 /** How a matrix is stored. */
 export interface PackOptions {
@@ -44,14 +45,6 @@ export interface PackTask {
   readonly onFraction?: ((fraction: number) => void) | undefined;
   /** [n, 2], written: Σ (w − stored)² and Σ w² of each row. */
   readonly squares?: Float64Array | undefined;
-}
-
-/** Bytes of the two tensors of a packed matrix. */
-export interface PackedWeights {
-  /** Codes in the order of the layout; sub-byte ones fill bytes from the low bits up. */
-  readonly weight: Uint8Array;
-  /** float16, or E8M0 codes for MX; empty for fp16 weights. */
-  readonly scale: Uint8Array;
 }
 
 /** Everything that packing and unpacking derive from the options. */

@@ -16,15 +16,10 @@ import type { LoweredTensor } from '../graph/lower.js';
 import { rowMajor } from '../../operators/layout.js';
 import { isQuantised, lastAxis, scaleAxes, type Value } from '../../operators/program.js';
 import { calibrate } from './calibrate.js';
-import { type MatrixRows, type PackedWeights, packMatrix, type PackOptions } from './pack.js';
+import type { PackedWeights } from '../types.js';
+import { type MatrixRows, packMatrix, type PackOptions } from './pack.js';
 import { Safetensors, type ScaledMatrix, type WeightFile } from './safetensors.js';
 import { type PublishedModel, PublishedWeights } from './source.js';
-
-/**
- * Float values of one parameter: a matrix [n, k] row by row, or a vector.
- * @param name our name, e.g. `layer0.qkv.weight`
- */
-export type FloatSource = (name: string, shape: readonly number[]) => Float32Array | Promise<Float32Array>;
 
 /** The same, of which matrices may be in codes already, or rows that are read when they are wanted. */
 type ParameterSource = (name: string, shape: readonly number[]) => MaybePromise<Float32Array | ScaledMatrix | readonly MatrixRows[]>;

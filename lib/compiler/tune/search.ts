@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { readSmallFile } from '../../artifact/regular-file.js';
 import { LadderError } from '../../errors.js';
 import { median } from '../../run/statistics.js';
-import type { Tuned } from './tuned.js';
+import type { Tuned } from '../types.js';
 import type { Choice } from './variants.js';
 import { writeChanged } from '../write.js';
 

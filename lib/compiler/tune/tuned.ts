@@ -5,32 +5,28 @@
 import { join } from 'node:path';
 import { z } from 'zod';
 import { readSmallFile } from '../../artifact/regular-file.js';
-import { parseAs } from '../../run/record.js';
+import { parseAs } from '../../run/record-schema.js';
 import type { LoweredOperator } from '../graph/lower.js';
 import type { Tuning } from '../kernels/plan.js';
+import type { Tuned } from '../types.js';
 
-export const tunedSchema = z.strictObject({
+const tunedSchema: z.ZodType<Tuned> = z.strictObject({
   schema: z.literal('ladder-tuned/2'),
-  /** nvcc's name of the architecture, e.g. sm_90a. */
   arch: z.string().min(1),
   gpu: z.string().min(1),
-  /** ISO 8601, UTC. */
   date: z.string(),
   commit: z.string(),
-  /** Wall-clock time of the search, builds included. */
   seconds: z.number().nonnegative(),
   operators: z.record(
     z.string(),
     z.strictObject({
       parameters: z.record(z.string(), z.number()),
-      /** Median latency of the whole checkpoint with these parameters and with the defaults, in the same run. */
       latencyMs: z.number().positive(),
       defaultLatencyMs: z.number().positive(),
       candidates: z.number().int().positive(),
     }),
   ),
 });
-export type Tuned = z.infer<typeof tunedSchema>;
 
 /**
  * What tunings are kept by: kernel family, its version, shape and formats. The same operator in another layer or checkpoint has

@@ -18,7 +18,7 @@ import { compileModules } from '../emit/compile.js';
 import { type Target, targetOf } from '../targets.js';
 import { requestOf } from '../design.js';
 import { archOf, ensureModules } from '../ensure.js';
-import type { Tuned } from './tuned.js';
+import type { Tuned } from '../types.js';
 import { Journal, type SearchOptions, searchTunings, type Trials } from './search.js';
 import { type Choice, planVariants, type VariantModule } from './variants.js';
 import { writeChanged } from '../write.js';

@@ -4,7 +4,8 @@
  */
 import { formats } from '../../../formats/index.js';
 import { type Expression, expressionText, inputsOf } from '../../../operators/expression.js';
-import { type ConvParameters, convolvedSize } from '../../../operators/conv.js';
+import type { ConvParameters } from '../../../operators/conv-parameters.js';
+import { convolvedSize } from '../../../operators/conv.js';
 import { operators } from '../../../operators/index.js';
 import { extentOf, isQuantised, isStraight, type Node, type Program, tensorPositions, type Value } from '../../../operators/program.js';
 import { kOtherKind, Refusal } from '../family.js';

@@ -2,7 +2,8 @@
  * Simple kernels: one per kind of operator, for any shape, format and stored order. They rank after all others, so that every
  * graph compiles; made to be right, not fast.
  */
-import { type ConvParameters, convolvedSize } from '../../../operators/conv.js';
+import type { ConvParameters } from '../../../operators/conv-parameters.js';
+import { convolvedSize } from '../../../operators/conv.js';
 import { pooledSize, type PoolParameters } from '../../../operators/images.js';
 import { operators } from '../../../operators/index.js';
 import { type Expression, expressionText, inputsOf } from '../../../operators/expression.js';
