@@ -10,6 +10,7 @@ import type { LibraryCeilings } from '../baselines/ceilings.js';
 import { systemNamed } from '../baselines/systems/index.js';
 import { LadderError } from '../errors.js';
 import { checkWritable, decodeText, writeWhole } from '../files.js';
+import { formatLabel } from '../formats/index.js';
 import { figure8Models } from '../models/index.js';
 import { inWords } from '../table.js';
 import { packageRoot } from '../run/package.js';
@@ -94,6 +95,12 @@ const newestDate = (entries: readonly Entry[]): string =>
     .map((entry) => entry.date ?? '')
     .sort()
     .at(-1) ?? '';
+
+/** Whether the figure has bars of an entry's format. */
+function isOfFigure({ model, format }: Entry): boolean {
+  const shown = figure8Models().find(({ id }) => id === model)?.figure8.formats ?? [];
+  return shown.some(({ weight, activation }) => formatLabel(weight, activation) === format);
+}
 
 /** The GPU to draw: the one asked for, else that of the newest record. */
 function chooseGpu(entries: readonly Entry[], wanted: string | undefined): string | null {
@@ -187,10 +194,13 @@ export async function finishBench(options: FinishOptions = {}): Promise<FinishRe
   const ownReference = chooseReference(await loadSet('paper'), onGpu);
   if (options.reproduce === true && gpu !== null) {
     const slug = gpuSlug(gpu);
+    const drawn = onGpu.filter(
+      (entry) => systemNamed(entry.system)?.tablesOnly !== true && (entry.system !== ownSystem || isOfFigure(entry)),
+    );
     const figure = reproducedFigure(
       await loadSet('paper'),
-      onGpu.filter((entry) => systemNamed(entry.system)?.tablesOnly !== true),
-      `${gpu}, ${newestDate(onGpu).slice(0, 10)}. Coloured: measured on this GPU. Grey: the paper's values, over the same system on its A100.`,
+      drawn,
+      `${gpu}, ${newestDate(drawn).slice(0, 10)}. Coloured: measured on this GPU. Grey: the paper's values, over the same system on its A100.`,
     );
     // On an A100 the paper's own figure keeps its name.
     reproduced = slug === 'a100' ? 'end2end_a100_reproduced' : `end2end_${slug}`;

@@ -1,6 +1,6 @@
 /** `ladder baselines`, `compare` and `plot` as they are typed: output, exit status, JSON. */
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -116,12 +116,18 @@ test('compare across GPUs: our record against the paper by fractions of the roof
 });
 
 test('plot: the files, and what cannot be drawn', { timeout: 120_000 }, async () => {
-  await writeFile(join(scratch, 'records.json'), JSON.stringify(measuredCases()));
+  // A format that the figure has not is in the tables alone.
+  const other = makeRecord({ format: 'W_INT4 A_FP16 g128', latencyMs: 0.17, date: '2099-01-01T00:00:00Z' });
+  await writeFile(join(scratch, 'records.json'), JSON.stringify([...measuredCases(), other]));
   const { out } = await ladder('plot', '--reproduce', '--results', join(scratch, 'records.json'), '--out', join(scratch, 'out'), '--json');
   const { files } = JSON.parse(out) as { files: string[] };
   for (const name of ['end2end_a100', 'end2end_h100'])
     for (const kind of ['svg', 'png', 'pdf']) expect(files).toContain(join(scratch, 'out', kind, `${name}.${kind}`));
   expect(files.every((file) => existsSync(file))).toBe(true);
+  const svg = await readFile(join(scratch, 'out', 'svg', 'end2end_h100.svg'), 'utf8');
+  expect(svg).toContain('data-format="W_INT4 A_FP16"');
+  expect(svg).not.toMatch(/g128|2099/);
+  expect(await readFile(join(scratch, 'out', 'tables', 'measured-with-this-package.csv'), 'utf8')).toContain('W_INT4 A_FP16 g128');
   await expect(ladder('plot', '--reproduce', '--artifact')).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
   await expect(ladder('plot', '--out', join(scratch, 'out'), '--results', join(scratch, 'absent.json'))).rejects.toMatchObject({
     code: 'IO',
