@@ -15,28 +15,29 @@ import { deviceForRecord, ordinalOf, type DeviceInfo } from '../run/device.js';
 import type { BenchRecord } from '../run/record.js';
 import { formatMs, formatRate, renderTable } from '../table.js';
 import type { CliIo } from './command.js';
-import { loadDrawing } from './shared.js';
+import { laneProgress, loadDrawing } from './shared.js';
 
-/** Tunes the checkpoints on the GPU. */
-export async function tuneFirst(paths: readonly string[], ordinal: number, io: CliIo): Promise<void> {
-  const { tuneCheckpoints } = await import('../compiler/tune/tuner.js');
+/** Tunes the checkpoints on the GPUs. @throws LadderError what the first one that failed says, once the others are tuned */
+export async function tuneFirst(paths: readonly string[], devices: readonly DeviceInfo[], io: CliIo): Promise<void> {
+  const { tuneOn } = await import('../compiler/tune/lanes.js');
+  const report = laneProgress(io, devices.length);
   let done = 0;
-  await tuneCheckpoints(
-    paths,
-    {
-      deviceOrdinal: ordinal,
-      signal: io.signal,
-      onProgress: (fraction, label, remaining) =>
-        io.progress(
-          `tuning [${done + 1}/${paths.length}] ${label}${remaining === null ? '' : `, about ${Math.ceil(remaining)} s left`}`,
-          fraction,
-        ),
+  const failures: LadderError[] = [];
+  await tuneOn(devices.map(ordinalOf), paths, {
+    signal: io.signal,
+    onProgress: (ordinal, fraction, label, remaining) =>
+      report(
+        `cuda:${ordinal}`,
+        `tuning [${done + 1}/${paths.length}] ${label}${remaining === null || devices.length > 1 ? '' : `, about ${Math.ceil(remaining)} s left`}`,
+        fraction,
+      ),
+    onTuned: () => {
+      done += 1;
     },
-    (index) => {
-      done = index + 1;
-    },
-  );
+    onFailed: (_, error) => failures.push(error),
+  });
   io.endProgress();
+  if (failures.length > 0) throw failures[0]!;
 }
 
 /** The vendor's library, among the systems of `--reproduce-systems`. */
@@ -53,6 +54,7 @@ export interface Reproduction {
 
 /** What a bench came to, for what follows it. */
 export interface FinishedBench {
+  /** That the other systems are measured on: the first of several. */
   readonly device: DeviceInfo;
   readonly outcomes: readonly BenchOutcome[];
   readonly resultsRoot: string;

@@ -12,7 +12,7 @@ import { defaultOut } from '../figure8/data.js';
 import { readCases, type BenchCase, type CaseTiming } from '../run/bench-cases.js';
 import { runBench, type BenchOutcome } from '../run/bench.js';
 import { describeMeanState } from '../run/conditions.js';
-import { computeCapabilityOf, ordinalOf, selectDevice, type DeviceInfo } from '../run/device.js';
+import { computeCapabilityOf, selectDevices, type DeviceInfo } from '../run/device.js';
 import { modeOptions } from '../run/options.js';
 import { benchFolder, checkpointName, listCheckpoints, resolveCheckpoint, type FoundCheckpoint } from '../run/package.js';
 import type { ColdFigures, SustainedFigures } from '../run/record.js';
@@ -22,7 +22,7 @@ import { formatMs, formatRate, inWords, renderTable } from '../table.js';
 import { endBench, planReproduction, reproducibleSettings, reproducibleSystems, tuneFirst, type FinishedBench } from './bench-end.js';
 import { exitCodes, type CliIo, type Command } from './command.js';
 import { addTimingOptions, perLayer, timingOf, type TimingOptions } from './run.js';
-import { addShardOption, positiveNumber, progressTo, shareOf, type Shard } from './shared.js';
+import { addDevicesOption, addShardOption, laneProgress, positiveNumber, progressTo, shareOf, type Shard } from './shared.js';
 
 interface BenchCliOptions extends TimingOptions {
   readonly device: string;
@@ -90,12 +90,14 @@ const percent = ({ fraction }: Roofline): string => `${(100 * fraction).toFixed(
 /** The table at the end. */
 export function renderBench(outcomes: readonly BenchOutcome[]): string {
   const both = outcomes.some(({ record }) => record.sustained);
+  const several = new Set(outcomes.map(({ record }) => record.device.id)).size > 1;
   const rows = outcomes.flatMap(({ case: { name }, record, resumed }) => {
     const { samples, paper, roofline, sustained, cold } = record;
     const headline = [
       name,
       record.format,
       record.mode,
+      ...(several ? [record.device.id ?? '—'] : []),
       ...(both ? [record.condition ?? '—', describeMeanState(record.meanState)] : []),
       record.device.kind === 'cpu' ? 'host' : `${record.launch}, L2 ${record.l2}`,
       formatMs(record.latencyMs),
@@ -107,7 +109,7 @@ export function renderBench(outcomes: readonly BenchOutcome[]): string {
     ];
     /** Another figure of the same case, below it. */
     const below = (condition: string, launch: string, figures: SustainedFigures | ColdFigures, rate: string): string[] => [
-      ...['', '', ''],
+      ...['', '', '', ...(several ? [''] : [])],
       ...(both ? [condition, describeMeanState(figures.meanState)] : []),
       launch,
       formatMs(figures.latencyMs),
@@ -129,6 +131,7 @@ export function renderBench(outcomes: readonly BenchOutcome[]): string {
       { title: 'checkpoint' },
       { title: 'format' },
       { title: 'mode' },
+      ...(several ? [{ title: 'device' }] : []),
       ...(both ? [{ title: 'condition' }, { title: 'clock, power' }] : []),
       { title: 'launch' },
       { title: 'latency ms', align: 'right' },
@@ -142,8 +145,10 @@ export function renderBench(outcomes: readonly BenchOutcome[]): string {
   );
 }
 
-/** Device, clock and mode of a bench, in words. */
-function describeBench(device: DeviceInfo, outcomes: readonly BenchOutcome[]): string {
+/** Devices, which are of one kind, clock and mode of a bench, in words. */
+function describeBench(devices: readonly DeviceInfo[], outcomes: readonly BenchOutcome[]): string {
+  const device = devices[0]!;
+  const ids = devices.length === 1 ? '' : `: ${devices.map(({ id }) => id).join(', ')}`;
   const clock =
     device.kind === 'cuda'
       ? `CUDA events; driver ${device.driverVersion ?? 'unknown'}, compute capability ${device.computeCapability}`
@@ -151,7 +156,7 @@ function describeBench(device: DeviceInfo, outcomes: readonly BenchOutcome[]): s
   const modes = [...new Set(outcomes.map(({ record }) => record.mode))].map((mode) =>
     mode === 'samples' ? 'samples: latency is the median, one sample per inference' : "paper: latency is the mean of TVM's five means",
   );
-  return [`device  ${device.name}`, `clock   ${clock}`, ...modes.map((mode) => `mode    ${mode}`)].join('\n');
+  return [`device  ${device.name}${ids}`, `clock   ${clock}`, ...modes.map((mode) => `mode    ${mode}`)].join('\n');
 }
 
 async function buildModules(cases: readonly BenchCase[], device: DeviceInfo, io: CliIo): Promise<void> {
@@ -173,29 +178,30 @@ async function buildModules(cases: readonly BenchCase[], device: DeviceInfo, io:
 
 /**
  * Two benches in one folder would take each other's records for their own, two on one GPU measure each other.
- * @returns gives both back
+ * @returns gives all back
  * @throws LadderError `BUSY`, `IO`
  */
-function lockFor(device: DeviceInfo, resultsRoot: string, shard: Shard | undefined, io: CliIo): () => void {
+function lockFor(devices: readonly DeviceInfo[], resultsRoot: string, shard: Shard | undefined, io: CliIo): () => void {
   // Shards measure different cases, and may share a folder.
   const part = shard === undefined ? '' : `-${shard.index}-of-${shard.count}`;
-  const releaseFolder = acquireLock(join(resultsRoot, `.bench${part}.lock`), `the folder of records ${resultsRoot}`);
-  try {
-    const path = join(tmpdir(), `ladder-${device.uuid ?? device.kind}.lock`);
-    const releaseDevice = acquireLock(path, `${device.name} (${device.id})`);
-    return () => {
-      releaseDevice();
-      releaseFolder();
-    };
-  } catch (error) {
-    // What the CPU measures shows that a checkpoint runs, and its cores are shared with anybody's work.
-    if (device.kind === 'cpu' && error instanceof LadderError) {
-      io.note(`${error.message}; the latencies of both will be too long`);
-      return releaseFolder;
+  const held = [acquireLock(join(resultsRoot, `.bench${part}.lock`), `the folder of records ${resultsRoot}`)];
+  const release = (): void => {
+    for (const giveBack of held) giveBack();
+  };
+  for (const device of devices) {
+    try {
+      held.push(acquireLock(join(tmpdir(), `ladder-${device.uuid ?? device.kind}.lock`), `${device.name} (${device.id})`));
+    } catch (error) {
+      // What the CPU measures shows that a checkpoint runs, and its cores are shared with anybody's work.
+      if (device.kind === 'cpu' && error instanceof LadderError) {
+        io.note(`${error.message}; the latencies of both will be too long`);
+        continue;
+      }
+      release();
+      throw error;
     }
-    releaseFolder();
-    throw error;
   }
+  return release;
 }
 
 async function bench(names: readonly string[], options: BenchCliOptions, io: CliIo): Promise<void> {
@@ -209,18 +215,18 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
   });
   if (reproduce && options.shard !== undefined)
     throw new LadderError('BAD_ARGUMENT', 'expected --reproduce or --shard but received both: the other systems are measured as a whole');
-  const device = selectDevice(options.device);
-  const defaults = readCases(device.kind);
+  const devices = selectDevices(options.device);
+  const defaults = readCases(devices[0]!.kind);
   const timing = timingFor(defaults.timing, options);
-  checkRunOptions({ ...timing, device: options.device });
+  checkRunOptions({ ...timing, device: devices[0]!.id });
   const chosen = shareOf(await chooseCheckpoints(names, options.checkpoints, defaults.checkpoints, io), options.shard);
-  const cases = chosen.map((found): BenchCase => ({ ...found, deviceId: device.id, timing, verify: options.verify ?? defaults.verify }));
+  const cases = chosen.map((found): BenchCase => ({ ...found, timing, verify: options.verify ?? defaults.verify }));
   const resultsRoot = resolve(options.results);
   // A part is no comparison: `ladder plot` draws all parts' records.
   const figures = options.figures && options.shard === undefined && (await canDraw(io));
-  const release = lockFor(device, resultsRoot, options.shard, io);
+  const release = lockFor(devices, resultsRoot, options.shard, io);
   try {
-    await benchLocked({ cases, device, timing, resultsRoot, forceTune, reproduce, reproduction, figures }, options, io);
+    await benchLocked({ cases, devices, timing, resultsRoot, forceTune, reproduce, reproduction, figures }, options, io);
   } finally {
     release();
   }
@@ -229,7 +235,8 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
 /** What a bench is to do, once its options are read. */
 interface PlannedBench {
   readonly cases: readonly BenchCase[];
-  readonly device: DeviceInfo;
+  /** At least one; several are of one kind. */
+  readonly devices: readonly DeviceInfo[];
   readonly timing: CaseTiming;
   readonly resultsRoot: string;
   readonly forceTune: boolean;
@@ -250,10 +257,11 @@ async function canDraw(io: CliIo): Promise<boolean> {
 }
 
 async function benchLocked(
-  { cases, device, timing, resultsRoot, forceTune, reproduce, reproduction, figures }: PlannedBench,
+  { cases, devices, timing, resultsRoot, forceTune, reproduce, reproduction, figures }: PlannedBench,
   options: BenchCliOptions,
   io: CliIo,
 ): Promise<void> {
+  const device = devices[0]!;
   if (device.kind === 'cpu')
     io.note(
       "no GPU is used: checkpoints run on the CPU, this project's through the reference operators, to show that they run; their latencies are not the GPU's",
@@ -262,17 +270,19 @@ async function benchLocked(
   if (forceTune && device.kind === 'cuda')
     await tuneFirst(
       cases.map(({ path }) => path),
-      ordinalOf(device),
+      devices,
       io,
     );
+  const report = laneProgress(io, devices.length);
   const outcomes = await runBench(cases, {
-    device,
+    devices,
     resultsRoot,
     fresh: options.fresh ?? false,
     caseTimeoutMs: 1000 * (options.caseTimeout ?? kCaseTimeoutS),
     signal: io.signal,
-    onCase: (index, one, progress) =>
-      io.progress(
+    onCase: (index, one, { id }, progress) =>
+      report(
+        id,
         `[${index + 1}/${cases.length}] ${one.name}${progress && io.columns !== null ? `: ${progress.phase}` : ''}`,
         progress?.fraction ?? null,
       ),
@@ -281,7 +291,7 @@ async function benchLocked(
   io.endProgress();
   if (options.json) io.out(JSON.stringify(outcomes.map(({ record }) => record)));
   else {
-    io.out(`\n${describeBench(device, outcomes)}\n\n${renderBench(outcomes)}`);
+    io.out(`\n${describeBench(devices, outcomes)}\n\n${renderBench(outcomes)}`);
     for (const {
       case: { name },
       record,
@@ -322,7 +332,6 @@ export const benchCommand: Command = {
       .command('bench')
       .description('measure every checkpoint, each in a process of its own; goes on where it was interrupted')
       .argument('[checkpoint...]', 'paths or names (default: what bench/cases.json says for the device)')
-      .option('--device <device>', "'auto', 'cpu', 'cuda' or 'cuda:<ordinal>'", 'auto')
       .option('--checkpoints <folder>', 'measure all checkpoints below a folder')
       .option('--results <folder>', 'where records are kept', join(benchFolder, 'results', 'local'))
       .option('--fresh', 'measure again what has a valid record of this code and these files')
@@ -347,6 +356,8 @@ export const benchCommand: Command = {
       .option('--force-tune', 'the same')
       .option('--no-figures', 'leave out the comparison, Figure 8 and the report')
       .option('--json', 'machine-readable records');
-    addTimingOptions(addShardOption(command)).action((names: string[], options: BenchCliOptions) => bench(names, options, io));
+    addTimingOptions(addShardOption(addDevicesOption(command))).action((names: string[], options: BenchCliOptions) =>
+      bench(names, options, io),
+    );
   },
 };

@@ -13,6 +13,7 @@ import { paramsCommand } from './params.js';
 import { plotCommand } from './plot.js';
 import { profileCommand } from './profile.js';
 import { runCommand } from './run.js';
+import { tuneLaneCommand } from './tune-lane.js';
 import { tuneCommand } from './tune.js';
 import { verifyCommand } from './verify.js';
 
@@ -32,4 +33,5 @@ export const commands: readonly Command[] = [
   doctorCommand,
   benchCaseCommand,
   benchServeCommand,
+  tuneLaneCommand,
 ];

@@ -43,7 +43,6 @@ export type DeviceCases = z.infer<typeof deviceCasesSchema>;
 
 /** One measurement to make. */
 export interface BenchCase extends FoundCheckpoint {
-  readonly deviceId: string;
   readonly timing: CaseTiming;
   readonly verify: boolean;
 }

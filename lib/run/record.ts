@@ -131,6 +131,8 @@ export const recordSchema = z.strictObject({
   roofline: rooflineSchema.nullable(),
   verified: z.boolean().nullable(),
   device: z.strictObject({
+    /** What the `device` option takes: `cuda:1`. Absent in records before 2026-11-27. */
+    id: z.string().min(1).optional(),
     kind: z.enum(['cuda', 'cpu']),
     name: z.string(),
     computeCapability: z.string().nullable(),

@@ -36,7 +36,6 @@ const cpu: DeviceInfo = { ...gpu, id: 'cpu', kind: 'cpu', driverVersion: null, u
 const one: BenchCase = {
   name: 'model/one',
   path: folder,
-  deviceId: 'cuda:0',
   verify: false,
   timing: { mode: 'samples', launch: 'auto', l2: 'hot', minSamples: 5 },
 };

@@ -134,7 +134,7 @@ describe('a measurement on a GPU', () => {
     };
     expect(renderRun(run as unknown as RunResult)).toMatch(/L2 cold: 0\.04750 ms[\s\S]*75\.1 % of the roofline, L2 cold: 2\.25 TB\/s/);
     const outcome: BenchOutcome = {
-      case: { name: 'a', path: '/a', deviceId: 'cuda:0', timing: { mode: 'samples', launch: 'auto', l2: 'hot' }, verify: false },
+      case: { name: 'a', path: '/a', timing: { mode: 'samples', launch: 'auto', l2: 'hot' }, verify: false },
       record,
       recordPath: '/r',
       resumed: false,

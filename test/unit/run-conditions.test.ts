@@ -257,7 +257,7 @@ describe('records', () => {
 
   it('have both in the table of a bench', () => {
     const outcome = (own: BenchRecord): BenchOutcome => ({
-      case: { name: 'a', path: '/a', deviceId: 'cuda:0', timing: { mode: 'samples', launch: 'auto', l2: 'hot' }, verify: false },
+      case: { name: 'a', path: '/a', timing: { mode: 'samples', launch: 'auto', l2: 'hot' }, verify: false },
       record: own,
       recordPath: '/r',
       resumed: false,
