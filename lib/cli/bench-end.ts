@@ -15,37 +15,29 @@ import { deviceForRecord, ordinalOf, type DeviceInfo } from '../run/device.js';
 import type { BenchRecord } from '../run/record-types.js';
 import { formatMs, formatRate, renderTable } from '../table.js';
 import type { CliIo } from './command.js';
-import { loadDrawing } from './shared.js';
+import { laneProgress, loadDrawing } from './shared.js';
 
-/** Tunes the checkpoints on the GPU, or dealt out over several. */
-export async function tuneFirst(paths: readonly string[], devices: readonly [DeviceInfo, ...DeviceInfo[]], io: CliIo): Promise<void> {
+/** Tunes the checkpoints on the GPUs. @throws LadderError what the first one that failed says, once the others are tuned */
+export async function tuneFirst(paths: readonly string[], devices: readonly DeviceInfo[], io: CliIo): Promise<void> {
+  const { tuneOn } = await import('../compiler/tune/lanes.js');
+  const report = laneProgress(io, devices.length);
   let done = 0;
-  if (devices.length > 1) {
-    const { tuneOnDevices } = await import('./tune-lanes.js');
-    const onProgress = (label: string): void => io.progress(`tuning [${done}/${paths.length} done] ${label}`, null);
-    await tuneOnDevices(paths, devices, { signal: io.signal, onProgress }, () => {
+  const failures: LadderError[] = [];
+  await tuneOn(devices.map(ordinalOf), paths, {
+    signal: io.signal,
+    onProgress: (ordinal, fraction, label, remaining) =>
+      report(
+        `cuda:${ordinal}`,
+        `tuning [${done + 1}/${paths.length}] ${label}${remaining === null || devices.length > 1 ? '' : `, about ${Math.ceil(remaining)} s left`}`,
+        fraction,
+      ),
+    onTuned: () => {
       done += 1;
-    });
-    io.endProgress();
-    return;
-  }
-  const { tuneCheckpoints } = await import('../compiler/tune/tuner.js');
-  await tuneCheckpoints(
-    paths,
-    {
-      deviceOrdinal: ordinalOf(devices[0]),
-      signal: io.signal,
-      onProgress: (fraction, label, remaining) =>
-        io.progress(
-          `tuning [${done + 1}/${paths.length}] ${label}${remaining === null ? '' : `, about ${Math.ceil(remaining)} s left`}`,
-          fraction,
-        ),
     },
-    (index) => {
-      done = index + 1;
-    },
-  );
+    onFailed: (_, error) => failures.push(error),
+  });
   io.endProgress();
+  if (failures.length > 0) throw failures[0]!;
 }
 
 /** The vendor's library, among the systems of `--reproduce-systems`. */
@@ -62,6 +54,7 @@ export interface Reproduction {
 
 /** What a bench came to, for what follows it. */
 export interface FinishedBench {
+  /** That the other systems are measured on: the first of several. */
   readonly device: DeviceInfo;
   readonly outcomes: readonly BenchOutcome[];
   readonly resultsRoot: string;

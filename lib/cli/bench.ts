@@ -22,7 +22,7 @@ import { formatMs, formatRate, inWords, renderTable } from '../table.js';
 import { endBench, planReproduction, reproducibleSettings, reproducibleSystems, tuneFirst, type FinishedBench } from './bench-end.js';
 import { exitCodes, type CliIo, type Command } from './command.js';
 import { addTimingOptions, perLayer, timingOf, type TimingOptions } from './run.js';
-import { addShardOption, positiveNumber, progressTo, shareOf, type Shard } from './shared.js';
+import { addDevicesOption, addShardOption, laneProgress, positiveNumber, progressTo, shareOf, type Shard } from './shared.js';
 
 interface BenchCliOptions extends TimingOptions {
   readonly device: string;
@@ -96,8 +96,8 @@ export function renderBench(outcomes: readonly BenchOutcome[]): string {
     const headline = [
       name,
       record.format,
-      ...(several ? [record.device.id ?? '—'] : []),
       record.mode,
+      ...(several ? [record.device.id ?? '—'] : []),
       ...(both ? [record.condition ?? '—', describeMeanState(record.meanState)] : []),
       record.device.kind === 'cpu' ? 'host' : `${record.launch}, L2 ${record.l2}`,
       formatMs(record.latencyMs),
@@ -109,7 +109,7 @@ export function renderBench(outcomes: readonly BenchOutcome[]): string {
     ];
     /** Another figure of the same case, below it. */
     const below = (condition: string, launch: string, figures: SustainedFigures | ColdFigures, rate: string): string[] => [
-      ...['', '', ...(several ? [''] : []), ''],
+      ...['', '', '', ...(several ? [''] : [])],
       ...(both ? [condition, describeMeanState(figures.meanState)] : []),
       launch,
       formatMs(figures.latencyMs),
@@ -130,8 +130,8 @@ export function renderBench(outcomes: readonly BenchOutcome[]): string {
     [
       { title: 'checkpoint' },
       { title: 'format' },
-      ...(several ? [{ title: 'device' }] : []),
       { title: 'mode' },
+      ...(several ? [{ title: 'device' }] : []),
       ...(both ? [{ title: 'condition' }, { title: 'clock, power' }] : []),
       { title: 'launch' },
       { title: 'latency ms', align: 'right' },
@@ -145,9 +145,10 @@ export function renderBench(outcomes: readonly BenchOutcome[]): string {
   );
 }
 
-/** Device, clock and mode of a bench, in words. */
-function describeBench(devices: readonly [DeviceInfo, ...DeviceInfo[]], outcomes: readonly BenchOutcome[]): string {
-  const [device] = devices;
+/** Devices, which are of one kind, clock and mode of a bench, in words. */
+function describeBench(devices: readonly DeviceInfo[], outcomes: readonly BenchOutcome[]): string {
+  const device = devices[0]!;
+  const ids = devices.length === 1 ? '' : `: ${devices.map(({ id }) => id).join(', ')}`;
   const clock =
     device.kind === 'cuda'
       ? `CUDA events; driver ${device.driverVersion ?? 'unknown'}, compute capability ${device.computeCapability}`
@@ -155,8 +156,7 @@ function describeBench(devices: readonly [DeviceInfo, ...DeviceInfo[]], outcomes
   const modes = [...new Set(outcomes.map(({ record }) => record.mode))].map((mode) =>
     mode === 'samples' ? 'samples: latency is the median, one sample per inference' : "paper: latency is the mean of TVM's five means",
   );
-  const count = devices.length > 1 ? `${devices.length} × ` : '';
-  return [`device  ${count}${device.name}`, `clock   ${clock}`, ...modes.map((mode) => `mode    ${mode}`)].join('\n');
+  return [`device  ${device.name}${ids}`, `clock   ${clock}`, ...modes.map((mode) => `mode    ${mode}`)].join('\n');
 }
 
 async function buildModules(cases: readonly BenchCase[], device: DeviceInfo, io: CliIo): Promise<void> {
@@ -178,24 +178,27 @@ async function buildModules(cases: readonly BenchCase[], device: DeviceInfo, io:
 
 /**
  * Two benches in one folder would take each other's records for their own, two on one GPU measure each other.
- * @returns gives both back
+ * @returns gives all back
  * @throws LadderError `BUSY`, `IO`
  */
 function lockFor(devices: readonly DeviceInfo[], resultsRoot: string, shard: Shard | undefined, io: CliIo): () => void {
   // Shards measure different cases, and may share a folder.
   const part = shard === undefined ? '' : `-${shard.index}-of-${shard.count}`;
-  const releases = [acquireLock(join(resultsRoot, `.bench${part}.lock`), `the folder of records ${resultsRoot}`)];
-  const release = (): void => releases.reverse().forEach((one) => one());
+  const held = [acquireLock(join(resultsRoot, `.bench${part}.lock`), `the folder of records ${resultsRoot}`)];
+  const release = (): void => {
+    for (const giveBack of held) giveBack();
+  };
   for (const device of devices) {
     try {
-      releases.push(acquireLock(join(tmpdir(), `ladder-${device.uuid ?? device.kind}.lock`), `${device.name} (${device.id})`));
+      held.push(acquireLock(join(tmpdir(), `ladder-${device.uuid ?? device.kind}.lock`), `${device.name} (${device.id})`));
     } catch (error) {
       // What the CPU measures shows that a checkpoint runs, and its cores are shared with anybody's work.
-      if (device.kind !== 'cpu' || !(error instanceof LadderError)) {
-        release();
-        throw error;
+      if (device.kind === 'cpu' && error instanceof LadderError) {
+        io.note(`${error.message}; the latencies of both will be too long`);
+        continue;
       }
-      io.note(`${error.message}; the latencies of both will be too long`);
+      release();
+      throw error;
     }
   }
   return release;
@@ -213,9 +216,9 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
   if (reproduce && options.shard !== undefined)
     throw new LadderError('BAD_ARGUMENT', 'expected --reproduce or --shard but received both: the other systems are measured as a whole');
   const devices = selectDevices(options.device);
-  const defaults = readCases(devices[0].kind);
+  const defaults = readCases(devices[0]!.kind);
   const timing = timingFor(defaults.timing, options);
-  checkRunOptions({ ...timing, device: devices[0].id });
+  checkRunOptions({ ...timing, device: devices[0]!.id });
   const chosen = shareOf(await chooseCheckpoints(names, options.checkpoints, defaults.checkpoints, io), options.shard);
   const cases = chosen.map((found): BenchCase => ({ ...found, timing, verify: options.verify ?? defaults.verify }));
   const resultsRoot = resolve(options.results);
@@ -232,7 +235,8 @@ async function bench(names: readonly string[], options: BenchCliOptions, io: Cli
 /** What a bench is to do, once its options are read. */
 interface PlannedBench {
   readonly cases: readonly BenchCase[];
-  readonly devices: readonly [DeviceInfo, ...DeviceInfo[]];
+  /** At least one; several are of one kind. */
+  readonly devices: readonly DeviceInfo[];
   readonly timing: CaseTiming;
   readonly resultsRoot: string;
   readonly forceTune: boolean;
@@ -257,7 +261,7 @@ async function benchLocked(
   options: BenchCliOptions,
   io: CliIo,
 ): Promise<void> {
-  const [device] = devices;
+  const device = devices[0]!;
   if (device.kind === 'cpu')
     io.note(
       "no GPU is used: checkpoints run on the CPU, this project's through the reference operators, to show that they run; their latencies are not the GPU's",
@@ -269,6 +273,7 @@ async function benchLocked(
       devices,
       io,
     );
+  const report = laneProgress(io, devices.length);
   const outcomes = await runBench(cases, {
     devices,
     resultsRoot,
@@ -276,8 +281,9 @@ async function benchLocked(
     caseTimeoutMs: 1000 * (options.caseTimeout ?? kCaseTimeoutS),
     signal: io.signal,
     onCase: (index, one, { id }, progress) =>
-      io.progress(
-        `[${index + 1}/${cases.length}] ${one.name}${devices.length > 1 ? ` on ${id}` : ''}${progress && io.columns !== null ? `: ${progress.phase}` : ''}`,
+      report(
+        id,
+        `[${index + 1}/${cases.length}] ${one.name}${progress && io.columns !== null ? `: ${progress.phase}` : ''}`,
         progress?.fraction ?? null,
       ),
     onStale: (one, reason) => io.note(`${one.name} is measured again: ${reason}`),
@@ -326,7 +332,6 @@ export const benchCommand: Command = {
       .command('bench')
       .description('measure every checkpoint, each in a process of its own; goes on where it was interrupted')
       .argument('[checkpoint...]', 'paths or names (default: what bench/cases.json says for the device)')
-      .option('--device <device>', "'auto', 'cpu', 'cuda', 'cuda:<ordinal>' or 'cuda:all', which shares the checkpoints out", 'auto')
       .option('--checkpoints <folder>', 'measure all checkpoints below a folder')
       .option('--results <folder>', 'where records are kept', join(benchFolder, 'results', 'local'))
       .option('--fresh', 'measure again what has a valid record of this code and these files')
@@ -351,6 +356,8 @@ export const benchCommand: Command = {
       .option('--force-tune', 'the same')
       .option('--no-figures', 'leave out the comparison, Figure 8 and the report')
       .option('--json', 'machine-readable records');
-    addTimingOptions(addShardOption(command)).action((names: string[], options: BenchCliOptions) => bench(names, options, io));
+    addTimingOptions(addShardOption(addDevicesOption(command))).action((names: string[], options: BenchCliOptions) =>
+      bench(names, options, io),
+    );
   },
 };

@@ -14,6 +14,7 @@ import { plotCommand } from './plot.js';
 import { profileCommand } from './profile.js';
 import { qualityCommand } from './quality.js';
 import { runCommand } from './run.js';
+import { tuneLaneCommand } from './tune-lane.js';
 import { tuneCommand } from './tune.js';
 import { verifyCommand } from './verify.js';
 
@@ -34,4 +35,5 @@ export const commands: readonly Command[] = [
   doctorCommand,
   benchCaseCommand,
   benchServeCommand,
+  tuneLaneCommand,
 ];

@@ -147,6 +147,33 @@ export function milliseconds(text: string): number {
   return Number(text);
 }
 
+/** `--device` of commands that share their work out over GPUs: one process per GPU with `cuda:all`. */
+export function addDevicesOption(command: Program): Program {
+  return command.option(
+    '--device <device>',
+    "'auto', 'cpu', 'cuda', 'cuda:<ordinal>', or 'cuda:all': all GPUs, a process each, which share the work out",
+    (text) => {
+      if (/^(auto|cpu|cuda(:(all|0|[1-9][0-9]{0,3}))?)$/.test(text)) return text;
+      throw new InvalidArgumentError(`expected 'auto', 'cpu', 'cuda', 'cuda:<ordinal>' or 'cuda:all' but received ${JSON.stringify(text)}`);
+    },
+    'auto',
+  );
+}
+
+/**
+ * Progress of lanes that work at once, each of a device. Of one it is told as it comes; of several a lane's line appears when what the
+ * lane does changes, since two that take turns could not be read.
+ */
+export function laneProgress(io: CliIo, lanes: number): (device: string, label: string, fraction: number | null) => void {
+  if (lanes === 1) return (_, label, fraction) => io.progress(label, fraction);
+  const last = new Map<string, string>();
+  return (device, label) => {
+    if (last.get(device) === label) return;
+    last.set(device, label);
+    io.progress(`${device} ${label}`, null);
+  };
+}
+
 const phases: Readonly<Record<Progress['phase'], string>> = {
   build: 'building model.so',
   load: 'loading',

@@ -1,66 +1,76 @@
-/** `ladder tune`: searches the kernels' parameters on this GPU, or on all of them. */
-import { InvalidArgumentError } from 'commander';
+/** `ladder tune`: searches the kernels' parameters on the GPUs at hand. */
+import { locateCheckpoint } from '../artifact/locate.js';
+import { tuneOn } from '../compiler/tune/lanes.js';
 import type { Tuned } from '../compiler/types.js';
-import { tuneCheckpoints } from '../compiler/tune/tuner.js';
-import { kAllDevices, selectDevices } from '../run/device.js';
+import { LadderError } from '../errors.js';
+import { native } from '../native.js';
+import { ordinalOf, selectDevices } from '../run/device.js';
 import { resolveCheckpoint } from '../run/package.js';
-import type { Command } from './command.js';
-import { addShardOption, exampleCheckpoint, shareOf, type Shard, wholeNumber } from './shared.js';
+import { exitCodes, type CliIo, type Command } from './command.js';
+import { addDevicesOption, addShardOption, exampleCheckpoint, laneProgress, shareOf, type Shard, wholeNumber } from './shared.js';
 import { formatMs, renderTable } from '../table.js';
-import { tuneOnDevices } from './tune-lanes.js';
+
+interface TuneCliOptions {
+  readonly device: string;
+  readonly candidates: number;
+  readonly json?: boolean;
+  readonly shard?: Shard;
+}
 
 export const tuneCommand: Command = {
   register(program, io) {
     const command = program
       .command('tune')
-      .description("search the kernels' parameters on this GPU; interrupt and run again to go on")
+      .description("search the kernels' parameters on the GPUs at hand; interrupt and run again to go on")
       .argument('<checkpoint...>', `folders, or names below checkpoints/, e.g. '${exampleCheckpoint()}'`)
-      .option('--device <device>', "'cuda', 'cuda:<ordinal>' or 'cuda:all', which deals the checkpoints out", tuningDevice, 'cuda')
       .option('--candidates <n>', 'tunings tried per operator', wholeNumber, 12)
       .option('--json', 'machine-readable result');
-    addShardOption(command).action(
-      async (checkpoints: readonly string[], options: { device: string; candidates: number; json?: boolean; shard?: Shard }) => {
-        const share = shareOf(checkpoints, options.shard);
-        const paths = share.map(resolveCheckpoint);
-        const onTuned = (checkpoint: string, tuned: Tuned): void => {
-          io.endProgress();
-          io.out(options.json ? JSON.stringify({ checkpoint, ...tuned }) : renderTuned(checkpoint, tuned));
-        };
-        const { candidates } = options;
-        if (options.device === kAllDevices)
-          await tuneOnDevices(
-            share,
-            selectDevices(options.device),
-            { candidates, signal: io.signal, onProgress: (label) => io.progress(label, null) },
-            onTuned,
-          );
-        else
-          await tuneCheckpoints(
-            paths,
-            {
-              deviceOrdinal: Number(options.device.split(':')[1] ?? 0),
-              candidates,
-              signal: io.signal,
-              onProgress: (fraction, label, remaining) =>
-                io.progress(remaining === null ? label : `${label} (about ${Math.ceil(remaining)} s left)`, fraction),
-            },
-            (index, tuned) => onTuned(share[index]!, tuned),
-          );
-        io.endProgress();
-      },
+    addShardOption(addDevicesOption(command)).action((checkpoints: readonly string[], options: TuneCliOptions) =>
+      tune(checkpoints, options, io),
     );
   },
 };
+/** Ordinals of the GPUs to tune on. @throws LadderError `BAD_ARGUMENT`, `NO_DEVICE` */
+function gpusOf(wanted: string): readonly number[] {
+  if (wanted === 'cpu')
+    throw new LadderError('BAD_ARGUMENT', 'expected a GPU for --device but received "cpu": what is tuned is a GPU\'s kernels');
+  const { available, deviceCount } = native().cudaStatus();
+  // That there is none, the tuner says.
+  if (!available || deviceCount === 0) return [0];
+  return selectDevices(wanted === 'auto' ? 'cuda' : wanted).map(ordinalOf);
+}
 
-/** Reads the device of the command line, of which a number alone is an ordinal, too. @throws InvalidArgumentError */
-function tuningDevice(text: string): string {
-  const found = /^(?:(cuda|cuda:all)|(?:cuda:)?(0|[1-9][0-9]{0,3}))$/.exec(text);
-  if (!found) throw new InvalidArgumentError(`expected 'cuda', 'cuda:<ordinal>' or 'cuda:all' but received ${JSON.stringify(text)}`);
-  return found[1] ?? `cuda:${found[2]}`;
+async function tune(checkpoints: readonly string[], options: TuneCliOptions, io: CliIo): Promise<void> {
+  const share = shareOf(checkpoints, options.shard);
+  // A folder that is none is said before a GPU is asked for.
+  const folders = await Promise.all(share.map((checkpoint) => locateCheckpoint(resolveCheckpoint(checkpoint))));
+  const gpus = gpusOf(options.device);
+  const report = laneProgress(io, gpus.length);
+  await tuneOn(gpus, folders, {
+    candidates: options.candidates,
+    signal: io.signal,
+    onProgress: (ordinal, fraction, label, remaining) =>
+      report(
+        `cuda:${ordinal}`,
+        remaining === null || gpus.length > 1 ? label : `${label} (about ${Math.ceil(remaining)} s left)`,
+        fraction,
+      ),
+    onTuned: (index, tuned, ordinal) => {
+      io.endProgress();
+      const checkpoint = share[index]!;
+      const device = `cuda:${ordinal}`;
+      io.out(options.json ? JSON.stringify({ checkpoint, device, ...tuned }) : renderTuned(checkpoint, device, tuned));
+    },
+    onFailed: (index, error) => {
+      io.note(`${share[index]}: not tuned: ${error.message} [${error.code}]`);
+      io.exit(exitCodes.failed);
+    },
+  });
+  io.endProgress();
 }
 
 /** A checkpoint's winners as a table. */
-function renderTuned(checkpoint: string, { gpu, arch, seconds, operators }: Tuned): string {
+function renderTuned(checkpoint: string, device: string, { gpu, arch, seconds, operators }: Tuned): string {
   const table = renderTable(
     [
       { title: 'operator' },
@@ -77,5 +87,5 @@ function renderTuned(checkpoint: string, { gpu, arch, seconds, operators }: Tune
       Object.keys(parameters).length === 0 ? 'defaults' : JSON.stringify(parameters),
     ]),
   );
-  return `${checkpoint} on ${gpu} (${arch}), ${seconds.toFixed(0)} s\n${table}`;
+  return `${checkpoint} on ${gpu} (${device}, ${arch}), ${seconds.toFixed(0)} s\n${table}`;
 }

@@ -106,6 +106,11 @@ export async function contentOf(one: BenchCase, device: DeviceInfo, signal: Abor
   };
 }
 
+/** What the same case is on another device of the same kind. */
+export function onDevice(content: BenchContent, device: DeviceInfo): BenchContent {
+  return { ...content, ...deviceContent(device) };
+}
+
 async function hashIfThere(path: string, signal: AbortSignal): Promise<string | null> {
   try {
     return await hashOfFile(path, { signal });

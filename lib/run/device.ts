@@ -95,23 +95,25 @@ export function selectDevice(wanted: string): DeviceInfo {
   );
 }
 
-/** What `cuda:all` is called on the command line. */
+/** Every CUDA device, for work that is shared out over them. */
 export const kAllDevices = 'cuda:all';
 
 /**
- * The devices that share the cases of a bench: all GPUs for `cuda:all`, which are of one kind then, else the one that `selectDevice` finds.
- * @throws LadderError as {@link selectDevice}; `BAD_ARGUMENT` for GPUs of several kinds
+ * The devices that `cuda:all` means here, every CUDA device, or the one that {@link selectDevice} chooses.
+ * @throws LadderError as there; `BAD_ARGUMENT` where they differ, so that chance would decide what a case is measured on
  */
-export function selectDevices(wanted: string): readonly [DeviceInfo, ...DeviceInfo[]] {
+export function selectDevices(wanted: string): readonly DeviceInfo[] {
   if (wanted !== kAllDevices) return [selectDevice(wanted)];
-  const [first, ...others] = [selectDevice('cuda'), ...listDevices().filter(({ kind, id }) => kind === 'cuda' && id !== 'cuda:0')] as const;
-  const odd = others.find(({ name }) => name !== first.name);
+  const first = selectDevice('cuda');
+  const devices = listDevices().filter(({ kind }) => kind === 'cuda');
+  const odd = devices.find(({ name, computeCapability }) => name !== first.name || computeCapability !== first.computeCapability);
   if (odd)
     throw new LadderError(
       'BAD_ARGUMENT',
-      `${first.id} is a ${first.name} and ${odd.id} a ${odd.name}, whose latencies are no share of one table: name one with \`device\`, or set CUDA_VISIBLE_DEVICES`,
+      `expected GPUs of one kind for --device ${kAllDevices} but found ${first.name} (${first.id}) and ${odd.name} (${odd.id}); choose one, e.g. --device ${odd.id}`,
+      { device: kAllDevices },
     );
-  return [first, ...others];
+  return devices;
 }
 
 /** Ordinal of a CUDA device; 0 for the CPU, which has only one. */
@@ -127,8 +129,8 @@ export function computeCapabilityOf(device: DeviceInfo): readonly [number, numbe
 
 /** The device as a record holds it. */
 export function deviceForRecord(device: DeviceInfo): BenchRecord['device'] {
-  const { kind, name, computeCapability, driverVersion, multiprocessors, memoryBytes, l2Bytes } = device;
-  return { kind, name, computeCapability, driverVersion, multiprocessors, memoryBytes, l2Bytes };
+  const { id, kind, name, computeCapability, driverVersion, multiprocessors, memoryBytes, l2Bytes } = device;
+  return { id, kind, name, computeCapability, driverVersion, multiprocessors, memoryBytes, l2Bytes };
 }
 
 /** A device's name as a folder: `nvidia-h100-80gb-hbm3`. */

@@ -12,9 +12,6 @@ import { LadderError } from '../errors.js';
 /** The package's folder: this file is two levels below it, both as lib/run/*.ts and as dist/run/*.js. */
 export const packageRoot = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
 
-/** The command line's entry point, for processes of its own: `bench-case`, `tune`. */
-export const cliPath = join(packageRoot, 'dist', 'cli', 'main.js');
-
 /** Whether this is an installed package, whose folder is a package manager's, and not a clone. */
 const isInstalled = packageRoot.split('/').includes('node_modules');
 

@@ -133,9 +133,8 @@ export interface BenchRecord {
     multiprocessors: number | null;
     memoryBytes: number;
     l2Bytes: number | null;
-    /** Which one of the machine's: cuda:1. Absent in records before 2026-11-27, and of rivals. */
+    /** What the `device` option takes: cuda:1. Absent in records before 2026-11-27, and of rivals. */
     id?: string | undefined;
-    uuid?: string | null | undefined;
   };
   stateBefore: RecordedState | null;
   stateAfter: RecordedState | null;

@@ -166,17 +166,12 @@ export function recordOf(result: RunResult, verified: boolean | null): BenchReco
     load,
     roofline,
     verified,
-    device: deviceOf(result.device),
+    device: deviceForRecord(result.device),
     stateBefore: forRecord(stateBefore),
     stateAfter: forRecord(stateAfter),
     date,
     commit: packageCommit(),
   };
-}
-
-/** The device with what tells it from others of its kind. */
-function deviceOf(device: DeviceInfo): BenchRecord['device'] {
-  return { ...deviceForRecord(device), id: device.id, uuid: device.uuid };
 }
 
 /** The record of a checkpoint that could not be measured. */
@@ -198,7 +193,7 @@ export function failedRecord(
     clock: device.kind === 'cuda' ? 'gpu-events' : 'cpu-host',
     ...wanted,
     ...unmeasured,
-    device: deviceOf(device),
+    device: deviceForRecord(device),
     stateBefore: null,
     stateAfter: null,
     date: new Date().toISOString(),

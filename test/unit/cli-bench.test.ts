@@ -3,18 +3,15 @@ import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { basename, dirname, join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, describe, expect, it, vi } from 'vitest';
 import { buildCheckpoints } from '../../lib/compiler/build.js';
 import { parseRequest } from '../../lib/compiler/request.js';
-import { acquireLock } from '../../lib/files.js';
 import { packWeights } from '../../lib/index.js';
 import { sealRecord } from '../../lib/run/bench-content.js';
 import type { BenchRecord } from '../../lib/run/record-types.js';
 import { parseRecord } from '../../lib/run/record.js';
-import { buildFakeCuda } from '../fixtures/native/fake-cuda-run.js';
-import { Workshop } from '../fixtures/native/objects.js';
 
 const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const root = await mkdtemp(join(tmpdir(), 'ladder-bench-'));
@@ -396,93 +393,6 @@ describe('ladder bench', () => {
     const { status, out } = await ladder('bench', folder, '--results', results, ...quick);
     expect([status, readRecords(results)[0]!.reason]).toEqual([1, expect.stringMatching(/^BAD_GRAPH: /)]);
     expect(out).toMatch(/failed: BAD_GRAPH/);
-  });
-});
-
-// Cases that fail at once show who had them; what they measure on several GPUs is the GPU tests' business.
-describe('several GPUs', () => {
-  const workshop = new Workshop();
-  const folder = join(root, 'several');
-  const names = ['a', 'b', 'c', 'd', 'e', 'f'];
-  let driver: NodeJS.ProcessEnv;
-  beforeAll(() => {
-    driver = { ...env, LD_LIBRARY_PATH: dirname(buildFakeCuda(workshop)), FAKE_CUDA_NAME: 'Fake GPU' };
-    for (const name of names) {
-      mkdirSync(join(folder, 'm', name), { recursive: true });
-      writeFileSync(join(folder, 'm', name, 'graph.json'), '{"nodes": 1}');
-    }
-  });
-  afterAll(() => workshop.remove());
-  const bench = (results: string, ...more: string[]): ReturnType<typeof ladder> =>
-    ladderIn(driver, 'bench', '--no-figures', '--checkpoints', folder, '--results', join(root, results), ...more);
-  const devicesOf = (results: string): readonly (readonly [string, string | undefined])[] =>
-    readRecords(join(root, results)).map(({ checkpoint, device }) => [checkpoint!, device.id] as const);
-
-  it('share the cases of cuda:all out, and records say which one had them', async () => {
-    const { status, out, err } = await bench('several-all', '--device', 'cuda:all');
-    expect(status, err).toBe(1);
-    const records = devicesOf('several-all');
-    expect(records.map(([name]) => name).sort()).toEqual(names);
-    expect([...new Set(records.map(([, id]) => id))].sort()).toEqual(['cuda:0', 'cuda:1']);
-    expect(
-      readRecords(join(root, 'several-all'))
-        .map(({ device }) => device.uuid?.slice(0, 6))
-        .sort()[0],
-    ).toBe('GPU-00');
-    expect(out).toMatch(/device {2}2 × Fake GPU/);
-    expect(out).toMatch(/checkpoint +format +device/);
-    expect(err).toMatch(/\[1\/6\] m\/a on cuda:0…[\s\S]*\[2\/6\] m\/b on cuda:1…/);
-  });
-
-  it('take shards, too; one GPU has all', async () => {
-    await bench('part', '--device', 'cuda:all', '--shard', '2/3');
-    expect(
-      devicesOf('part')
-        .map(([name]) => name)
-        .sort(),
-    ).toEqual(['b', 'e']);
-    driver['FAKE_CUDA_DEVICES'] = '1';
-    await bench('single', '--device', 'cuda:all');
-    delete driver['FAKE_CUDA_DEVICES'];
-    expect(new Set(devicesOf('single').map(([, id]) => id))).toEqual(new Set(['cuda:0']));
-    expect(devicesOf('single')).toHaveLength(6);
-  });
-
-  it('are refused where they differ, and locked while they measure', async () => {
-    const { FAKE_CUDA_NAME: _, ...unlike } = driver;
-    const args = ['bench', '--no-figures', '--checkpoints', folder, '--results', join(root, 'unlike'), '--device', 'cuda:all'];
-    expect(await ladderIn(unlike, ...args)).toMatchObject({
-      status: 2,
-      err: expect.stringMatching(/cuda:0 is a Fake GPU 0 and cuda:1 a Fake GPU 1.*CUDA_VISIBLE_DEVICES/),
-    });
-    const lock = acquireLock(join(tmpdir(), 'ladder-GPU-10111213-1415-1617-1819-1a1b1c1d1e1f.lock'), 'it');
-    try {
-      expect(await bench('locked', '--device', 'cuda:all')).toMatchObject({ status: 1, err: expect.stringMatching(/cuda:1.*BUSY/) });
-      expect((await bench('other', '--device', 'cuda:0')).err).not.toMatch(/BUSY/);
-    } finally {
-      lock();
-    }
-  });
-
-  it('tune shares of the checkpoints in processes of their own', async () => {
-    const paths = built.map((one) => one.folder);
-    const { status, err } = await ladderIn(
-      { ...driver, PATH: '/nowhere', CUDA_HOME: '/nowhere' },
-      'tune',
-      '--device',
-      'cuda:all',
-      ...paths,
-    );
-    expect(status).toBe(1);
-    expect(err).toMatch(/^cuda:1: .*NO_COMPILER/m);
-    expect(err).toMatch(/^ladder: cuda:0: .*NO_COMPILER/m);
-    for (const [part, odd] of [
-      ['1/2', 'no-a'],
-      ['2/2', 'no-b'],
-    ] as const)
-      expect((await ladder('tune', '--shard', part, 'no-a', 'no-b', 'no-c')).err).toContain(odd);
-    expect(await ladder('tune', '--shard', '3/2', 'no-a')).toMatchObject({ status: 2 });
-    expect(await ladder('tune', '--device', 'cpu', 'no-a')).toMatchObject({ status: 2, err: expect.stringContaining("'cuda:all'") });
   });
 });
 

@@ -31,6 +31,8 @@ export interface CompileOptions {
   /** Called with 0…1 and what is being compiled. */
   readonly onProgress?: (fraction: number, label: string) => void;
   readonly signal?: AbortSignal;
+  /** Compilers that run at once. Default: as many as the machine has cores. */
+  readonly jobs?: number | undefined;
 }
 
 /** Where a CUDA toolkit may be that is not on the PATH. */
@@ -160,9 +162,8 @@ function quote(text: string): string {
 /** Ends the whole group, compilers and all, when the channel to this process closes: also where it is killed. */
 const kEndWithParent = 'data:text/javascript,process.on("disconnect",()=>process.kill(0,"SIGKILL"));process.channel.unref();';
 
-async function runCmake(project: string, { onProgress, signal }: CompileOptions): Promise<void> {
+async function runCmake(project: string, { onProgress, signal, jobs = availableParallelism() }: CompileOptions): Promise<void> {
   const cmakeJs = createRequire(import.meta.url).resolve('cmake-js/bin/cmake-js');
-  const jobs = String(Math.max(1, availableParallelism()));
   const child = spawn(
     process.execPath,
     [
@@ -176,7 +177,7 @@ async function runCmake(project: string, { onProgress, signal }: CompileOptions)
       '--out',
       join(project, 'out'),
       '--parallel',
-      jobs,
+      String(Math.max(1, jobs)),
     ],
     {
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],

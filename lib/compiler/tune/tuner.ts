@@ -27,6 +27,8 @@ export interface TuneOptions extends SearchOptions {
   readonly deviceOrdinal?: number;
   /** Candidates per operator, the default among them. */
   readonly candidates?: number;
+  /** Compilers that run at once. Default: as many as the machine has cores. */
+  readonly jobs?: number;
 }
 
 const kDefaultCandidates = 12;
@@ -72,40 +74,62 @@ export async function tuneCheckpoints(
   options: TuneOptions,
   onTuned: (index: number, tuned: Tuned) => void,
 ): Promise<void> {
+  const rest = paths[Symbol.iterator]();
+  const found: Tuned[] = [];
+  await searchEach(
+    async () => rest.next().value ?? null,
+    options,
+    (tuned) => {
+      onTuned(found.length, tuned);
+      found.push(tuned);
+    },
+  );
+  await buildWinners(paths, found[0], options);
+}
+
+/** Builds the model.so of tuned checkpoints with their winners. @param tuned the winners of any: of one architecture all */
+export async function buildWinners(paths: readonly string[], tuned: Tuned | undefined, { signal }: SearchOptions): Promise<void> {
+  if (tuned === undefined) return;
+  await ensureModules(await Promise.all(paths.map(locateCheckpoint)), { arch: tuned.arch, ...(signal && { signal }) });
+}
+
+/**
+ * Tunes what `next` gives until that is null, one at a time; writes the winners and builds nothing with them.
+ * @param next gives a checkpoint's folder; asked for the one after while the GPU is at one
+ * @param onTuned told each one's winners, in order, as soon as they are found and written
+ */
+export async function searchEach(next: () => Promise<string | null>, options: TuneOptions, onTuned: (tuned: Tuned) => void): Promise<void> {
   let searching = false;
-  const prepareAt = (index: number): Promise<Prepared> | null => {
-    if (index >= paths.length) return null;
-    const prepared = prepare(paths[index]!, options, (label) => {
-      if (!searching) options.onProgress?.(index / paths.length, label, null);
-    });
+  const prepareNext = (): Promise<Prepared | null> => {
+    const prepared = next().then((path) =>
+      path === null
+        ? null
+        : prepare(path, options, (label) => {
+            if (!searching) options.onProgress?.(0, label, null);
+          }),
+    );
     // Waited for when its turn comes, if it comes.
     prepared.catch(() => undefined);
     return prepared;
   };
-  let next = prepareAt(0);
-  const folders: string[] = [];
-  let arch = '';
+  let coming = prepareNext();
   try {
-    for (let index = 0; next !== null; ++index) {
-      const prepared = await next;
-      next = prepareAt(index + 1);
+    for (let prepared = await coming; prepared !== null; prepared = await coming) {
+      coming = prepareNext();
       searching = true;
       try {
-        onTuned(index, await search(prepared, options));
+        onTuned(await search(prepared, options));
       } finally {
         searching = false;
         await prepared.release();
       }
-      folders.push(prepared.folder);
-      arch = prepared.device.arch;
     }
   } finally {
-    await next?.then(
-      ({ release }) => release(),
+    await coming.then(
+      (prepared) => prepared?.release(),
       () => undefined,
     );
   }
-  await ensureModules(folders, { arch, ...(options.signal && { signal: options.signal }) });
 }
 
 function deviceOf(ordinal: number): Device {
@@ -136,6 +160,7 @@ async function prepare(path: string, options: TuneOptions, onProgress: (label: s
     targets: [target.id],
     onProgress: (fraction: number, label: string) => onProgress(`${label} (${Math.round(100 * fraction)} %)`),
     ...(options.signal && { signal: options.signal }),
+    jobs: options.jobs,
   };
   return new Promise((resolve, reject) => {
     const compiled = compileModules(
