@@ -117,12 +117,13 @@ export function tileSharedBytes(shape: TileShape, { rows, outputs, warpRows, war
   const mx = isMx(weightFormat(weight));
   const weightBytes = (outputs * panelK(weight) * (wgmma ? Math.max(8, weightBits(weight)) : weightBits(weight))) / 8;
   const stage = Math.ceil((rows * kPanelBytes + weightBytes + (mx ? 4 * (rows + outputs) : 0)) / 128) * 128;
+  const ring = mx && wgmma ? Math.ceil((stages * stage) / 1024) * 1024 + 2 * (rows + outputs) * kPanelBytes : stages * stage;
   const warps = (rows / warpRows) * (outputs / warpOutputs);
   const turned = Math.min(warpOutputs, wgmma && !pairs ? kTurnOutputs / 2 : kTurnOutputs);
   const terms = ((isScaled(weight) ? 1 : 0) + (bias ? 1 : 0)) * outputs * 2;
-  if (split > 1) return Math.max(stages * stage, rows * (outputs * 4 + kTurnPadBytes)) + terms;
+  if (split > 1) return Math.max(ring, rows * (outputs * 4 + kTurnPadBytes)) + terms;
   const turns = warps * (turned / (pairs ? 16 : 8) < 4 ? 16 : 8) * (turned * 4 + kTurnPadBytes);
-  return stages * stage + turns + (Math.ceil((stages - 1) / panelsOf(shape)) + 2) * terms;
+  return ring + turns + (Math.ceil((stages - 1) / panelsOf(shape)) + 2) * terms;
 }
 
 /** Whether weights have scales of their rows. */
@@ -146,7 +147,7 @@ export function tileMisfit(shape: TileShape, tuning: TileTuning): string | null 
   const widths = wgmma ? [32, 64, 128, 256] : shape.pairs ? [32, 64] : [16, 32, 64];
   if (rows % warpRows !== 0 || outputs % warpOutputs !== 0 || warpRows % 16 !== 0 || !widths.includes(warpOutputs))
     return `expected warps of 16 rows and ${widths.join(', ')} outputs that divide a tile of ${rows} × ${outputs}`;
-  if (wgmma && (rows % 64 !== 0 || warpRows !== 16 || warpOutputs !== outputs || isMx(weightFormat(shape.weight))))
+  if (wgmma && (rows % 64 !== 0 || warpRows !== 16 || warpOutputs !== outputs))
     return `expected tiles of 64 rows, and warps of 16 rows and all outputs, for wgmma`;
   if (threads < 128 || threads * resident > 1024 || rows % 32 !== 0)
     return `expected 128 to ${Math.floor(1024 / resident)} threads but received ${threads}`;

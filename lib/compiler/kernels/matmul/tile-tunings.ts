@@ -33,6 +33,19 @@ const kGroups: readonly TileTuning[] = [
   ...kSplits,
 ];
 
+/** MX needs room for both operands as BF16. */
+const kMxGroups: readonly TileTuning[] = [
+  groups(128, 128, 4, 1),
+  groups(128, 64, 2, 2),
+  groups(64, 128, 2, 2),
+  groups(128, 64, 5, 1),
+  groups(64, 64, 3, 2),
+  groups(64, 64, 8, 1),
+  groups(64, 32, 3, 3),
+  groups(64, 32, 12, 1),
+  ...kSplits,
+];
+
 const kWarps: readonly TileTuning[] = [
   warps(128, 128, 64, 64, 3, 2),
   warps(128, 128, 32, 64, 3, 1),
@@ -62,10 +75,11 @@ function isAligned({ channels, n, weight }: TileShape): boolean {
 /** Candidates that fit, for GPUs with or without wgmma and clusters. */
 export function tileCandidates(shape: TileShape, hopper: boolean): readonly TileTuning[] {
   const sums = isPromoted(shape) ? 2 : 1;
-  const all = hopper && !isMx(weightFormat(shape.weight)) && isAligned(shape) ? kGroups : kWarps;
+  const mx = isMx(weightFormat(shape.weight));
+  const all = hopper && isAligned(shape) ? (mx ? kMxGroups : kGroups) : kWarps;
   return all
     .map((tuning) => trimmed(shape, tuning, kSharedLimitBytes / tuning.resident - 1024))
-    .filter((tuning) => !tuning.wgmma || (sums * tuning.outputs) / 2 + 56 <= 65536 / (tuning.rows * 2 * tuning.resident))
+    .filter((tuning) => !tuning.wgmma || (sums * tuning.outputs) / 2 + (mx ? 80 : 56) <= 65536 / (tuning.rows * 2 * tuning.resident))
     .filter((tuning) => tileMisfit(shape, tuning) === null);
 }
 
@@ -77,12 +91,15 @@ export function costOf(shape: TileShape, tuning: TileTuning, processors: number)
   const busy = Math.min(resident, perProcessor);
   const bytes = weightBits(shape.weight) === 16 ? 2 : 1;
   // Of a panel: products at the tensor cores' rate, both operands through shared memory, and copies from L2 of so many stages at once.
-  const products = (rows * outputs * 64) / (bytes === 1 && weightBits(shape.weight) < 8 ? 3.0e6 : wgmma ? 3.0e6 : 1.9e6);
+  const mx = isMx(weightFormat(shape.weight));
+  const products = (rows * outputs * (mx ? 128 : 64)) / (bytes === 1 && weightBits(shape.weight) < 8 ? 3.0e6 : wgmma ? 3.0e6 : 1.9e6);
+  // MX: codes become BF16 in shared memory, some three instructions each.
+  const expansion = mx && wgmma ? ((rows + outputs) * 128 * 3) / 200e3 : 0;
   const shared = ((rows + outputs) * 128 + (rows / 64) * (64 + outputs) * 128) / 190e3;
   const copies = ((rows + outputs) * 128) / 150e3;
   const latency = 0.9 / Math.max(1, stages - 1);
   // Two stages leave nothing to do while one of them is filled.
-  const panel = Math.max(products, shared, copies, latency / busy) * (stages === 2 && panels > 2 ? 1.3 : 1);
+  const panel = Math.max(products, expansion, shared, copies, latency / busy) * (stages === 2 && panels > 2 ? 1.3 : 1);
   // Results to memory, residuals from it: 3 TB/s for all.
   const result = (rows * outputs * 2 * (shape.residual ? 2 : 1)) / ((2.6e6 / processors) * split);
   const overlap = busy > 1 ? 0.25 : 1;

@@ -70,7 +70,7 @@ struct TileBlock {
   static constexpr int kRowBlocks = C::kWarpRows / 16, kOutBlocks = C::kWarpOutputs / 8;
   static_assert(C::kWarpRows % 16 == 0 && C::kWarpOutputs % 16 == 0);
 
-  // Shared memory: the ring of stages, then places where warps turn their sums. A split tile's sums take the ring's place.
+  // Shared memory: the ring of stages, what MX becomes of one, then places where warps turn their sums. A split tile's sums take the ring's place.
   /// Whether weights are decoded on their way into a stage, to bytes as FP8 has them.
   static constexpr bool kDecoded = C::kWgmma && kInteger;
   static constexpr int kTokenBytes = C::kTileRows * 128, kWeightBytes = C::kTileOutputs / 8 * (kDecoded ? 1024 : kChunkBytes);
@@ -78,7 +78,11 @@ struct TileBlock {
   static constexpr int kScalesAt = kXScalesAt + (kMx ? C::kTileRows * 4 : 0);
   static constexpr int kStageBytes = (kScalesAt + (kMx ? C::kTileOutputs * 4 : 0) + 127) / 128 * 128;
   static_assert(C::kStages >= 2);
-  static constexpr int kTurnAt = C::kStages * kStageBytes;
+  /// MX by wgmma: both operands as BF16, 64 of k of all rows and weight rows, twice.
+  static constexpr bool kExpanded = C::kWgmma && kMx;
+  static constexpr int kExpandedBytes = kExpanded ? (C::kTileRows + C::kTileOutputs) * 128 : 0;
+  static constexpr int kExpandedAt = kExpanded ? (C::kStages * kStageBytes + 1023) / 1024 * 1024 : C::kStages * kStageBytes;
+  static constexpr int kTurnAt = kExpandedAt + 2 * kExpandedBytes;
   /// Rows of sums lie 32 bytes apart from a multiple of 128: lanes that store eight rows at once meet all banks.
   /// A warp turns 8 rows, or 16 so that all lanes have some of them, of up to 64 outputs, or 32 where more warps are to do so.
   static constexpr int kTurnMost = C::kWgmma && !C::kPairs ? 32 : 64,

@@ -2,7 +2,11 @@
 // Two blocks share a multiprocessor, so that one multiplies while the other waits, copies or stores.
 //
 // Weights below 8 bits are decoded by the threads that load them, on their way into the stage. FP8's sums, which the tensor cores
-// truncate, go to FP32 every 256 of k. (MX has no such kernel.)
+// truncate, go to FP32 every 256 of k.
+//
+// MX becomes BF16, scales and all, in shared memory beside the ring: half of a panel (64 of k) at a time, in two buffers, so that
+// threads expand one half while the tensor cores multiply the other. A piece of 16 codes becomes two of 8 numbers; of each four codes the
+// even ones come first, in both operands, so that each product has its partner.
 //
 // Tuning: as tile.cuh, with kWarpRows = 16, kWarpOutputs = kTileOutputs (32, 64, 128 or 256), kTileRows a multiple of 64.
 #pragma once
@@ -18,8 +22,8 @@ struct TileGroups {
   using T = typename L::T;
   using Store = TileStore<C>;
   using Sums = typename Store::Sums;
-  static_assert(C::kWgmma && !L::kMx && C::kWarpRows == 16 && C::kWarpOutputs == C::kTileOutputs && C::kTileRows % 64 == 0);
-  static_assert(L::kStageBytes % 1024 == 0);
+  static_assert(C::kWgmma && C::kWarpRows == 16 && C::kWarpOutputs == C::kTileOutputs && C::kTileRows % 64 == 0);
+  static_assert(L::kExpanded || L::kStageBytes % 1024 == 0);
 
   static constexpr int kSharedBytes = L::kSharedBytes;
   static constexpr int kBlockThreads = L::kBlockThreads;
@@ -35,6 +39,7 @@ struct TileGroups {
  private:
   static constexpr TileOperand kOperand = L::kInteger       ? TileOperand::kS8
                                           : L::kXBytes == 2 ? TileOperand::kF16
+                                          : L::kMx          ? TileOperand::kBf16
                                           : T::kIsE4m3      ? TileOperand::kE4m3
                                                             : TileOperand::kE5m2;
   /// Panels after which FP8's sums are promoted; where there are no more, they need not be.
@@ -61,32 +66,10 @@ struct TileGroups {
       }
       typename L::Sum part[L::kOutBlocks][4];
       for (int panel = 0; panel < panels; ++panel) {
-        // Everybody's copies of this stage are there, and everybody's products of the one before are done.
-        waitForCopies<C::kStages - 2>();
-        fenceAsyncProxy();
-        __syncthreads();
-        const uint32_t a = tileRowsDescriptor(stage + warp / 4 * 8192), b = tileWeightsDescriptor(stage + L::kWeightsAt);
-        auto& d = sumsOf(sums, part);
-        wgmmaFence();
-#pragma unroll
-        for (int step = 0; step < 4; ++step)
-          tileWgmma<kOperand>(d, a + step * kTileRowsStep, b + step * kTileWeightsStep,
-                              step > 0 || (kPromoted ? panel % kSpan : panel) != 0);
-        wgmmaCommit();
-        feed.template copy<0, 1>();
-        feed.advance(stage);
-        stage = stage == base + (C::kStages - 1) * L::kStageBytes ? base : stage + L::kStageBytes;
-        wgmmaWait<0>();
-        if constexpr (kPromoted) {
-          if (panel % kSpan == kSpan - 1 || panel == panels - 1) {
-#pragma unroll
-            for (int j = 0; j < L::kOutBlocks; ++j) {
-#pragma unroll
-              for (int e = 0; e < 4; ++e) pin(part[j][e]), sums[0][j][e] += part[j][e];
-            }
-          }
-        }
+        if constexpr (L::kExpanded) multiplyExpanded(feed, base, stage, warp, panel, sums[0]);
+        else multiplyPanel(feed, base, stage, warp, panel, panels, sums, part);
       }
+      if constexpr (L::kExpanded) wgmmaWait<0>();
       if constexpr (!kPromoted) {
 #pragma unroll
         for (int j = 0; j < L::kOutBlocks; ++j) {
@@ -95,6 +78,103 @@ struct TileGroups {
         }
       }
       store.finishTile(sums, base, tile, rank, warp, 0, lane);
+    }
+  }
+
+  /// A panel's products, and what comes into the ring after it.
+  __device__ __forceinline__ static void multiplyPanel(TileFeed<C>& feed, uint32_t base, uint32_t& stage, int warp, int panel, int panels,
+                                                       Sums& sums, typename L::Sum (&part)[L::kOutBlocks][4]) {
+    // Everybody's copies of this stage are there, and everybody's products of the one before are done.
+    waitForCopies<C::kStages - 2>();
+    fenceAsyncProxy();
+    __syncthreads();
+    const uint32_t a = tileRowsDescriptor(stage + warp / 4 * 8192), b = tileWeightsDescriptor(stage + L::kWeightsAt);
+    auto& d = sumsOf(sums, part);
+    wgmmaFence();
+#pragma unroll
+    for (int step = 0; step < 4; ++step)
+      tileWgmma<kOperand>(d, a + step * kTileRowsStep, b + step * kTileWeightsStep, step > 0 || (kPromoted ? panel % kSpan : panel) != 0);
+    wgmmaCommit();
+    feed.template copy<0, 1>();
+    feed.advance(stage);
+    stage = stage == base + (C::kStages - 1) * L::kStageBytes ? base : stage + L::kStageBytes;
+    wgmmaWait<0>();
+    if constexpr (kPromoted) {
+      if (panel % kSpan == kSpan - 1 || panel == panels - 1) {
+#pragma unroll
+        for (int j = 0; j < L::kOutBlocks; ++j) {
+#pragma unroll
+          for (int e = 0; e < 4; ++e) pin(part[j][e]), sums[0][j][e] += part[j][e];
+        }
+      }
+    }
+  }
+
+  /// The same of MX. On entry the products of the panel before's second half may be under way, and are on return of this one's.
+  __device__ __forceinline__ static void multiplyExpanded(TileFeed<C>& feed, uint32_t base, uint32_t& stage, int warp, int panel,
+                                                          typename L::Sum (&sums)[L::kOutBlocks][4]) {
+    const uint32_t buffers[2] = {base + L::kExpandedAt, base + L::kExpandedAt + L::kExpandedBytes};
+    // Everybody's copies of this stage are there, and everybody's products of the first buffer are done.
+    waitForCopies<C::kStages - 2>();
+    __syncthreads();
+    expand<0>(stage, buffers[0]);
+    fenceAsyncProxy();
+    wgmmaWait<0>();
+    __syncthreads();
+    multiplyHalf(buffers[0], warp, panel != 0, sums);
+    expand<1>(stage, buffers[1]);
+    fenceAsyncProxy();
+    __syncthreads();
+    multiplyHalf(buffers[1], warp, true, sums);
+    feed.template copy<0, 1>();
+    feed.advance(stage);
+    stage = stage == base + (C::kStages - 1) * L::kStageBytes ? base : stage + L::kStageBytes;
+    wgmmaWait<1>();
+  }
+
+  __device__ __forceinline__ static void multiplyHalf(uint32_t buffer, int warp, int accumulate,
+                                                      typename L::Sum (&sums)[L::kOutBlocks][4]) {
+    const uint32_t a = tileRowsDescriptor(buffer + warp / 4 * 8192), b = tileWeightsDescriptor(buffer + L::kTokenBytes);
+    wgmmaFence();
+#pragma unroll
+    for (int step = 0; step < 4; ++step)
+      tileWgmma<kOperand>(sums, a + step * kTileRowsStep, b + step * kTileWeightsStep, step > 0 || accumulate);
+    wgmmaCommit();
+  }
+
+  /// Half of a stage's codes as BF16: pieces of rows as the 128-byte swizzle has them, of weights in core matrices. Lanes have rows beside
+  /// each other, which meet no bank twice in either.
+  template <int kHalf>
+  __device__ __forceinline__ static void expand(uint32_t stage, uint32_t buffer) {
+    expandRows<kHalf, C::kTileRows>(
+        stage + L::kXScalesAt, 0, [&](int row, int piece) { return stage + row * 128 + (piece ^ row % 8) * 16; },
+        [&](int row, int piece) { return buffer + row * 128 + (piece ^ row % 8) * 16; });
+    const auto core = [](int row, int piece) { return row / 8 * 1024 + piece * 128 + row % 8 * 16; };
+    expandRows<kHalf, C::kTileOutputs>(
+        stage + L::kScalesAt, MxBf16<C::kWeight>::kLift, [&](int row, int piece) { return stage + L::kWeightsAt + core(row, piece); },
+        [&](int row, int piece) { return buffer + L::kTokenBytes + core(row, piece); });
+  }
+
+  template <int kHalf, int kRows, typename From, typename To>
+  __device__ __forceinline__ static void expandRows(uint32_t scales, int lift, const From& from, const To& to) {
+    using Mx = MxBf16<C::kWeight>;
+    constexpr int kPieces = 4 * kRows;
+#pragma unroll
+    for (int i = 0; i < (kPieces + kBlockThreads - 1) / kBlockThreads; ++i) {
+      const int item = i * kBlockThreads + threadIdx.x, row = item % kRows, piece = item / kRows;
+      if (kPieces % kBlockThreads != 0 && item >= kPieces) break;
+      const uint4 codes = loadShared16(from(row, kHalf * 4 + piece));
+      const uint32_t scale = Mx::multiplier(loadShared1(scales + row * 4 + kHalf * 2 + piece / 2), lift);
+      const uint32_t words[4] = {codes.x, codes.y, codes.z, codes.w};
+      uint32_t numbers[8];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        numbers[2 * j] = Mx::multiply(Mx::even(words[j]), scale);
+        numbers[2 * j + 1] = Mx::multiply(Mx::odd(words[j]), scale);
+      }
+#pragma unroll
+      for (int j = 0; j < 2; ++j)
+        storeShared16(to(row, piece * 2 + j), make_uint4(numbers[4 * j], numbers[4 * j + 1], numbers[4 * j + 2], numbers[4 * j + 3]));
     }
   }
 

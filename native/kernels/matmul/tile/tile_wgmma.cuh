@@ -4,6 +4,8 @@
 //   x        piece p of row r at r·128 + (p ^ r % 8)·16, a multiple of 1024 in shared memory: the 128-byte swizzle
 //   weights  piece p of row r at r/8·1024 + p·128 + r%8·16: core matrices, without swizzle
 //
+// and so does MX's panel once it is BF16, 64 of k at a time (tile_groups.cuh).
+//
 // Follows the PTX ISA 8.x, section on wgmma (matrix descriptor: shared memory layout and swizzling modes).
 #pragma once
 #include "core/wgmma.cuh"
@@ -11,7 +13,7 @@
 namespace ladder {
 
 /// Types of both operands; sums are FP32, of bytes INT32.
-enum class TileOperand { kF16, kE4m3, kE5m2, kS8 };
+enum class TileOperand { kF16, kBf16, kE4m3, kE5m2, kS8 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -51,6 +53,8 @@ __device__ __forceinline__ void tileWgmma(float (&d)[kOutBlocks][4], uint32_t a,
   static_assert(kOutBlocks == 4 || kOutBlocks == 8 || kOutBlocks == 16 || kOutBlocks == 32, "32, 64, 128 or 256 outputs");
   if constexpr (O == TileOperand::kF16) {
     LADDER_CASES("f", "k16.f32.f16.f16", ", 1, 1, 0, 0");
+  } else if constexpr (O == TileOperand::kBf16) {
+    LADDER_CASES("f", "k16.f32.bf16.bf16", ", 1, 1, 0, 0");
   } else if constexpr (O == TileOperand::kE4m3) {
     LADDER_CASES("f", "k32.f32.e4m3.e4m3", ", 1, 1");
   } else {
