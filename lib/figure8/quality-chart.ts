@@ -3,7 +3,6 @@
  * a weight takes. One point per format, in the fill of its bar; a line goes through those that no other format beats in both.
  */
 import type { QualityReport } from '../compiler/types.js';
-import { decades } from './axis.js';
 import { modelLabel, subject } from './names.js';
 import { fillOf, hatchedRect } from './palette.js';
 import { coordinate, ink, Picture } from './svg.js';
@@ -34,6 +33,40 @@ function stepFor(span: number): number {
   return [1, 2, 5, 10].map((unit) => unit * power).find((step) => span / step <= 8)!;
 }
 
+/** 1, 2 and 5 times powers of ten around the numbers, with some room. */
+function ticksAround(least: number, most: number): readonly number[] {
+  const all = Array.from({ length: 24 }, (_, i) => [1, 2, 5][i % 3]! * 10 ** (Math.floor(i / 3) - 6));
+  const first = all.findLastIndex((tick) => tick <= least / 1.05);
+  const last = all.findIndex((tick) => tick >= most * 1.02);
+  return all.slice(Math.max(0, first), last < 0 ? undefined : last + 1);
+}
+
+interface At {
+  readonly x: number;
+  readonly y: number;
+}
+
+/** Labels right of their points and of those that are close, each on a line of its own. */
+function placed<P extends Point & { readonly at: At }>(points: readonly P[]): readonly (P & { readonly text: At })[] {
+  const [near, line] = [28, size.point + 1];
+  const lines: { readonly from: number; readonly to: number; readonly y: number }[] = [];
+  return [...points]
+    .sort((a, b) => a.at.y - b.at.y)
+    .map((point) => {
+      const group = points.filter(({ at }) => Math.abs(at.x - point.at.x) < near && Math.abs(at.y - point.at.y) < near);
+      const width = textWidth(point.label, size.point);
+      const right = Math.max(...group.map(({ at }) => at.x)) + mark + 2;
+      const left = right + width > plot.right ? Math.min(...group.map(({ at }) => at.x)) - mark - 2 - width : right;
+      let base = point.at.y + 3;
+      const isTaken = (): boolean =>
+        lines.some((one) => one.from < left + width && left < one.to && Math.abs(one.y - base) < line) ||
+        points.some(({ at }) => left - mark < at.x && at.x < left + width + mark && Math.abs(at.y - base + 3) < line);
+      while (isTaken()) base += 1;
+      lines.push({ from: left, to: left + width, y: base });
+      return { ...point, text: { x: left, y: base } };
+    });
+}
+
 /** The points that none beats in both. */
 function undominated(points: readonly Point[]): readonly Point[] {
   return points
@@ -57,9 +90,11 @@ export function drawQuality({ report, latencies, source }: QualityChart, id: str
   const exact = report.formats.find(({ outputError }) => outputError === 0);
   const exactAcross = exact && (byLatency ? latencies.get(exact.label) : exact.bitsPerWeight);
   const to = 1.12 * Math.max(...points.map(({ across }) => across), exactAcross ?? 0);
-  const ys = decades(points.map(({ error }) => error));
+  const errors = points.map(({ error }) => error);
+  const ticks = ticksAround(Math.min(...errors), Math.max(...errors));
+  const [least, most] = [ticks[0]!, ticks.at(-1)!];
   const x = (across: number): number => plot.left + ((plot.right - plot.left) * across) / to;
-  const y = (error: number): number => plot.bottom - ((plot.bottom - plot.top) * (Math.log10(error) - ys.from)) / (ys.to - ys.from);
+  const y = (error: number): number => plot.bottom - ((plot.bottom - plot.top) * Math.log(error / least)) / Math.log(most / least);
   const caption = `${modelLabel(report.model)}: error of the output against the same model in FP16, by the reference; ${byLatency ? source : 'no latency of it is in the records'}. The line: formats that none beats in both.`;
   const notes = wrapText(caption, width - 8, size.note);
   const picture = new Picture(
@@ -78,16 +113,14 @@ export function drawQuality({ report, latencies, source }: QualityChart, id: str
       role: 'tick',
     });
   }
-  for (let power = ys.from; power <= ys.to; ++power)
-    for (const unit of power < ys.to ? [1, 2, 5] : [1]) {
-      const at = y(unit * 10 ** power);
-      picture.line(root, plot.left, at, plot.right, at, '#dedede', 0.5);
-      picture.text(root, `${Number((100 * unit * 10 ** power).toPrecision(1))} %`, plot.left - 4, at + 3.5, {
-        size: size.tick,
-        anchor: 'end',
-        role: 'tick',
-      });
-    }
+  for (const tick of ticks) {
+    picture.line(root, plot.left, y(tick), plot.right, y(tick), '#dedede', 0.5);
+    picture.text(root, `${Number((100 * tick).toPrecision(1))} %`, plot.left - 4, y(tick) + 3.5, {
+      size: size.tick,
+      anchor: 'end',
+      role: 'tick',
+    });
+  }
   picture.text(root, byLatency ? 'latency, ms' : 'bits per weight', (plot.left + plot.right) / 2, plot.bottom + 26, {
     size: size.label,
     anchor: 'middle',
@@ -118,16 +151,7 @@ export function drawQuality({ report, latencies, source }: QualityChart, id: str
       .attr('stroke', '#8c8c8c')
       .attr('stroke-width', 0.8)
       .attr('fill', 'none');
-  // Labels stand right of their points, left of those near the edge, one below the other where they would meet.
-  const taken: { left: number; right: number; y: number }[] = [];
-  for (const { label, across, error } of [...points].sort((a, b) => b.error - a.error)) {
-    const at = { x: x(across), y: y(error) };
-    const own = textWidth(label, size.point);
-    const isLeft = at.x + own + 8 > plot.right;
-    const left = isLeft ? at.x - 6 - own : at.x + 6;
-    let base = at.y + 3;
-    while (taken.some((one) => one.left < left + own && left < one.right && Math.abs(one.y - base) < size.point)) base += 1;
-    taken.push({ left, right: left + own, y: base });
+  for (const { label, across, error, at, text } of placed(points.map((one) => ({ ...one, at: { x: x(one.across), y: y(one.error) } })))) {
     const point = root
       .append('g')
       .attr('class', 'point')
@@ -137,8 +161,9 @@ export function drawQuality({ report, latencies, source }: QualityChart, id: str
     point
       .append('title')
       .text(`${label}: ${(100 * error).toPrecision(3)} % at ${across.toPrecision(4)} ${byLatency ? 'ms' : 'bits per weight'}`);
+    picture.line(point, at.x, at.y, text.x - 2, text.y - 3, '#8c8c8c', 0.5);
     hatchedRect(picture, point, { x: at.x - mark / 2, y: at.y - mark / 2, width: mark, height: mark }, fillOf(subject, label), 0.5, 2.4);
-    picture.text(point, label, left, base, { size: size.point, role: 'label' });
+    picture.text(point, label, text.x, text.y, { size: size.point, role: 'label' });
   }
   notes.forEach((line, i) => picture.text(root, line, 4, plot.bottom + 45 + 11 * i, { size: size.note, fill: '#4a4a4a', role: 'note' }));
   return picture;

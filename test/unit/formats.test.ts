@@ -398,8 +398,17 @@ describe('packing', () => {
     const [k, sizes] = [1 << 17, [3, 150]] as const;
     const random = new Random(4);
     const pool = Uint16Array.from({ length: 4099 }, () => floatToBfloat(random.uniform(-2, 2)));
-    const parts = sizes.map((rows) => Uint16Array.from({ length: rows * k }, (_, i) => pool[i % pool.length]!));
-    const single = new Uint8Array(Float32Array.from(parts[0]!, bfloatToFloat).buffer);
+    const floats = Float32Array.from(pool, bfloatToFloat);
+    /** The pool over and over, as float32 and as bfloat16. */
+    const whole = new Float32Array(sizes[0] * k + sizes[1] * k);
+    const second = new Uint16Array(sizes[1] * k);
+    for (let i = 0; i < whole.length; i += pool.length) whole.set(floats.subarray(0, whole.length - i), i);
+    const shift = (sizes[0] * k) % pool.length;
+    for (let i = -shift; i < second.length; i += pool.length) {
+      const part = pool.subarray(Math.max(0, -i), Math.min(pool.length, second.length - i));
+      second.set(part, Math.max(0, i));
+    }
+    const single = new Uint8Array(whole.buffer, 0, 4 * sizes[0] * k);
     const places: number[][] = [];
     const reader = (type: 'F32' | 'BF16', rows: number, bytes: Uint8Array): MatrixRows => ({
       type,
@@ -413,14 +422,14 @@ describe('packing', () => {
     const pack: PackOptions = { group: 128, layout: rowMajor(153, k), scaleLayout: rowMajor(153, k / 128) };
     const fractions: number[] = [];
     const packed = await packMatrix(
-      [reader('F32', sizes[0], single), reader('BF16', sizes[1], new Uint8Array(parts[1]!.buffer))],
+      [reader('F32', sizes[0], single), reader('BF16', sizes[1], new Uint8Array(second.buffer))],
       'int4',
       pack,
       { onFraction: (fraction) => fractions.push(fraction) },
     );
-    const whole = await packMatrix(Float32Array.from([...parts[0]!, ...parts[1]!], bfloatToFloat), 'int4', pack);
-    expect(Buffer.compare(packed.weight, whole.weight)).toBe(0);
-    expect(Buffer.compare(packed.scale, whole.scale)).toBe(0);
+    const wanted = await packMatrix(whole, 'int4', pack);
+    expect(Buffer.compare(packed.weight, wanted.weight)).toBe(0);
+    expect(Buffer.compare(packed.scale, wanted.scale)).toBe(0);
     expect(places).toEqual([
       [0, 3],
       [0, 128],

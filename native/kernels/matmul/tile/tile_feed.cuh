@@ -94,6 +94,8 @@ struct TileFeed {
     }
     launchDependents();
     waitForPrerequisites();
+    // Those that were loaded before may have been another input's.
+    loadRowScales();
 #pragma unroll
     for (int i = 1; i < C::kStages; ++i) {
       copyAllRows();
@@ -189,6 +191,7 @@ struct TileFeed {
 
   __device__ __forceinline__ void enterColumn() {
     loadPacked();
+    loadRowScales();
     if constexpr (!kSingle) {
       const int unit = panel * kPanelUnits + column();
       exists = L::kPanels * kPanelUnits == kUnits || unit < kUnits;
@@ -313,20 +316,31 @@ struct TileFeed {
   }
   __device__ __forceinline__ int firstScale() const { return L::kLinear ? L::rowOf(tile) + threadIdx.x : scalePlace.place(first); }
 
-  __device__ __forceinline__ void copyScales() const {
-    const int thread = threadIdx.x;
-    if (thread < C::kTileRows) {
+  /// The next panel's scales of the thread's row, in a register from one panel to the next: nobody waits for them.
+  uint32_t rowScales;
+
+  __device__ __forceinline__ void loadRowScales() {
+    if constexpr (L::kMx) {
+      if (tile >= L::kTiles || threadIdx.x >= C::kTileRows) return;
+      constexpr int kTogether = kPlaceScales % 4 == 0 ? 4 : kPlaceScales % 2 == 0 ? 2 : 1;
+      using Codes = std::conditional_t<kTogether == 4, uint32_t, std::conditional_t<kTogether == 2, uint16_t, uint8_t>>;
       const uint8_t* const scales = static_cast<const uint8_t*>(p.xScale);
-      uint32_t codes = 0;
+      rowScales = 0;
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
+      for (int i = 0; i < 4; i += kTogether) {
         const int block = panel * 4 + i, ofTap = block / kPlaceScales;
         const bool isThere = block < L::kTaps * kPlaceScales && hasScale(ofTap);
         const int64_t place = firstScale() + ofTap / C::kKernelX * C::kWidth + ofTap % C::kKernelX;
-        if (isThere) codes |= static_cast<uint32_t>(scales[place * kPlaceScales + block % kPlaceScales]) << i * 8;
+        if (isThere)
+          rowScales |= static_cast<uint32_t>(*reinterpret_cast<const Codes*>(scales + place * kPlaceScales + block % kPlaceScales))
+                       << i * 8;
       }
-      asm volatile("st.shared.u32 [%0], %1;" ::"r"(stage + L::kXScalesAt + thread * 4), "r"(codes) : "memory");
     }
+  }
+
+  __device__ __forceinline__ void copyScales() const {
+    const int thread = threadIdx.x;
+    if (thread < C::kTileRows) asm volatile("st.shared.u32 [%0], %1;" ::"r"(stage + L::kXScalesAt + thread * 4), "r"(rowScales) : "memory");
     if (thread < C::kTileOutputs / 4 && L::outputOf(tile) / 8 + thread / 2 < L::kChunks) {
       copyAsync16(stage + L::kScalesAt + thread * 16,
                   static_cast<const uint8_t*>(p.scale) +

@@ -122,14 +122,18 @@ struct TileGroups {
     wgmmaWait<0>();
     __syncthreads();
     multiplyHalf(buffers[0], warp, panel != 0, sums);
-    expand<1>(stage, buffers[1]);
-    fenceAsyncProxy();
-    __syncthreads();
-    multiplyHalf(buffers[1], warp, true, sums);
+    // Of 64 of k alone there is no second half.
+    if constexpr (L::kK > 64) {
+      expand<1>(stage, buffers[1]);
+      fenceAsyncProxy();
+      __syncthreads();
+      multiplyHalf(buffers[1], warp, true, sums);
+    }
     feed.template copy<0, 1>();
     feed.advance(stage);
     stage = stage == base + (C::kStages - 1) * L::kStageBytes ? base : stage + L::kStageBytes;
-    wgmmaWait<1>();
+    if constexpr (L::kK > 64) wgmmaWait<1>();
+    else wgmmaWait<0>();
   }
 
   __device__ __forceinline__ static void multiplyHalf(uint32_t buffer, int warp, int accumulate,
