@@ -11,7 +11,7 @@ import { encodeModuleBlob } from '../../lib/artifact/module-blob.js';
 import { buildCheckpoints } from '../../lib/compiler/build.js';
 import { parseRequest } from '../../lib/compiler/request.js';
 import type { Tuned } from '../../lib/compiler/types.js';
-import { type BenchRecord } from '../../lib/run/record-types.js';
+import type { BenchRecord } from '../../lib/run/record-types.js';
 import { parseRecord } from '../../lib/run/record.js';
 import { fatbin, cubinEntry, ptxEntry } from '../fixtures/artifact/fatbin.js';
 import { buildFakeCuda } from '../fixtures/native/fake-cuda-run.js';

@@ -25,7 +25,7 @@ import { type PublishedModel, PublishedWeights } from './source.js';
 type ParameterSource = (name: string, shape: readonly number[]) => MaybePromise<Float32Array | ScaledMatrix | readonly MatrixRows[]>;
 type MaybePromise<T> = T | Promise<T>;
 /** What is packed, of one kind or the other. */
-type Found = { readonly numbers: Float32Array | readonly MatrixRows[]; readonly scales?: Float32Array };
+type Found = { readonly numbers: Float32Array | readonly MatrixRows[]; readonly scales?: Float32Array | undefined };
 
 /**
  * Packs float parameters into graph.params of the checkpoint's folder. `source` is asked for one at a time.
@@ -149,7 +149,7 @@ function* paramsOf(
         `expected [${shape.join(', ')}], ${elements} values, for \`${name}\` but received ${values.length}`,
         { name },
       );
-    return { numbers: values, ...(scales && { scales }) };
+    return { numbers: values, scales };
   };
   let latest: { name: string; packed: PackedWeights } | null = null;
   const matrixOf = async (weight: LoweredTensor): Promise<PackedWeights> => {
