@@ -112,7 +112,9 @@ __device__ __forceinline__ void depthwiseFramesKernel(const void* x, const void*
   const int ownColumn = chunk * D::kTileChannels + ownPiece * 8;
   const auto fetch = [&](int tile, uint32_t stage) {
     if (tile < D::kTiles) {
-      const int first = tile % D::kPerLine * D::kResults - C::kWalkPadding + ownRow;
+      int first = tile % D::kPerLine * D::kResults - C::kWalkPadding + ownRow;
+      // What follows from it is computed for every tile, even where all are alike: no register keeps it.
+      asm volatile("" : "+r"(first));
       const int line = tile / D::kPerLine * (C::kWalk * C::kChannels) + ownColumn;
 #pragma unroll
       for (int i = 0; i < (D::kRows + 31) / 32; ++i) {
