@@ -137,6 +137,7 @@ describe('compilation', () => {
         frames,
         { ...frames, channels: 128, groups: 128, batch: 3, height: 200, kernelY: 7, paddingY: 3, bias: false, after: [] },
         { ...frames, kernelY: 33, paddingY: 0 },
+        { ...frames, channels: 64, groups: 64, batch: 3, height: 141 },
       ];
       const plans = [
         ...shapes.flatMap((shape, i) => [4, 8, 16].map((run) => planOf(shape, `f_${i}_${run}`, { run }))),
