@@ -120,6 +120,12 @@ function readOptions() {
   };
 }
 
+/** Kernels that are choices of the tuner and nobody's default, by family: the small network that has them runs with them, too. */
+export const kChoices = {
+  model: 'conformer-tiny',
+  parameters: { 'attention/rows': { groups: 4, keys: 64, resident: 1 }, 'conv/depthwise': { banded: 1 } },
+};
+
 /** The small checkpoints that are run: names, and the words of their requests. */
 export function checkpointsOf({ formats, models, batches, networkBatches }) {
   // Several tokens per sequence go through another attention kernel; more than 64, through that in tiles.
@@ -166,21 +172,34 @@ async function build({ formats, models, batches, networkBatches, arch, prefer },
     .filter(({ words }) => isLayer(words.model) && words.batch > 1 && words.seq === 1)
     .map(({ name, words }) => ({ name: `${name} cluster 1`, words }));
   const alone = several.filter(({ words }) => designCheckpoint(parseRequest(words), null).model.operators.some(isTuned));
-  for (const { words } of alone) {
+  // Wide products of FP8 hold two stages at once.
+  const clusterless = ({ weight, batch }) => ({
+    cluster: 1,
+    warpsK: 2,
+    groupsN: 1,
+    groupsK: 2,
+    stageUnits: weight === 'mxfp8' ? 4 : 2,
+    stages: weight === 'fp8' && batch > 64 ? 3 : 2,
+  });
+  const chosen = cases
+    .filter(({ words }) => words.model === kChoices.model && words.weight === 'fp16')
+    .map(({ name, words }) => ({ name: `${name} choices`, words }));
+  /** Below a folder of their own, as if tuned to what `parametersOf` says of an operator, if anything. */
+  const writeTuned = async (root, words, parametersOf) => {
     const { name, model } = designCheckpoint(parseRequest(words), null);
-    // Wide products of FP8 hold two stages at once.
-    const stages = words.weight === 'fp8' && words.batch > 64 ? 3 : 2;
-    const tuning = {
-      parameters: { cluster: 1, warpsK: 2, groupsN: 1, groupsK: 2, stageUnits: words.weight === 'mxfp8' ? 4 : 2, stages },
-      latencyMs: 1,
-      defaultLatencyMs: 1,
-      candidates: 1,
-    };
-    const operators = Object.fromEntries(model.operators.filter(isTuned).map((operator) => [tuningKey(operator), tuning]));
-    const path = join(folder, 'alone', words.model, name, 'tuned', `${arch}.json`);
+    const operators = Object.fromEntries(
+      model.operators
+        .map((operator) => [tuningKey(operator), parametersOf(operator)])
+        .filter(([, parameters]) => parameters !== undefined)
+        .map(([key, parameters]) => [key, { parameters, latencyMs: 1, defaultLatencyMs: 1, candidates: 1 }]),
+    );
+    const path = join(root, words.model, name, 'tuned', `${arch}.json`);
     await mkdir(dirname(path), { recursive: true });
     await writeFile(path, JSON.stringify({ schema: 'ladder-tuned/2', arch, gpu: 'any', date: '', commit: '', seconds: 0, operators }));
-  }
+  };
+  const roots = { alone: join(folder, 'alone'), chosen: join(folder, 'choices') };
+  for (const { words } of alone) await writeTuned(roots.alone, words, (operator) => (isTuned(operator) ? clusterless(words) : undefined));
+  for (const { words } of chosen) await writeTuned(roots.chosen, words, ({ family }) => kChoices.parameters[family.id]);
   const targets = [buildTargets.some(({ id }) => id === arch) ? arch : 'compute_80'];
   let shown = -1;
   const onProgress = (fraction, label) => {
@@ -190,7 +209,8 @@ async function build({ formats, models, batches, networkBatches, arch, prefer },
   };
   const parts = [
     { root: folder, list: cases },
-    { root: join(folder, 'alone'), list: alone },
+    { root: roots.alone, list: alone },
+    { root: roots.chosen, list: chosen },
   ].filter(({ list }) => list.length > 0);
   const checkpoints = await Promise.all(
     parts.map(async ({ root, list }) => {

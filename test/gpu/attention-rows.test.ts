@@ -1,5 +1,5 @@
 // Attention in rows on a real GPU against the reference: lengths around its blocks of keys and queries, both orders of heads, shared
-// key heads, every configuration; as machine code and, forced, from compute_80 PTX.
+// key heads, every configuration, by warpgroups all shapes of many tokens; as machine code and, forced, from compute_80 PTX.
 import { beforeAll, describe, it } from 'vitest';
 import { attentionRows } from '../../lib/compiler/kernels/attention-rows.js';
 import { layoutTarget } from '../../lib/compiler/targets.js';
@@ -17,7 +17,7 @@ const base: AttentionShape = {
   ropeBase: 10000,
 };
 const shapes: readonly AttentionShape[] = [
-  ...[16, 17, 50, 63, 64, 65, 128, 130, 512].map((seq) => ({ ...base, seq })),
+  ...[16, 17, 50, 63, 64, 65, 128, 130, 255, 321, 512].map((seq) => ({ ...base, seq })),
   ...[33, 200].flatMap((seq) => [
     { ...base, seq, order: 'interleaved' as const },
     { ...base, seq, kvHeads: 2 },
@@ -30,10 +30,10 @@ const shapes: readonly AttentionShape[] = [
 const cases = shapes.flatMap((shape): OperatorCase[] => {
   const program = attentionProgram(shape);
   const match = attentionRows.accepts(program, layoutTarget);
-  // Of all shapes the default; of two every configuration.
+  // Of all shapes the default and warpgroups; of two every configuration.
   const tunings = attentionRows
     .configurations(match, layoutTarget)
-    .slice(0, [50, 130].includes(shape.seq) && shape.batch === 3 ? undefined : 1);
+    .filter((tuning, i) => i === 0 || tuning['groups'] !== undefined || ([50, 130].includes(shape.seq) && shape.batch === 3));
   return tunings.map((tuning, i) => ({
     name: `${shape.order}_${shape.batch}x${shape.seq}_kv${shape.kvHeads}_d${shape.headDim}_${i}`,
     operator: program,

@@ -1,5 +1,5 @@
 // Depthwise convolutions on a real GPU against the reference: frames and images, strides, padding, runs that end past a line, channels
-// that fill no warp; as machine code and, forced, from compute_80 PTX.
+// that fill no warp, tiles that end past a line and taps of every number of bands; as machine code and, forced, from compute_80 PTX.
 import { beforeAll, describe, it } from 'vitest';
 import { depthwise } from '../../lib/compiler/kernels/depthwise.js';
 import { layoutTarget } from '../../lib/compiler/targets.js';
@@ -9,6 +9,16 @@ import { missingForOperators, type OperatorCase, verifyOperators } from './opera
 const square = { kernelY: 3, kernelX: 3, paddingY: 1, paddingX: 1 };
 const shapes: readonly ConvShape[] = [
   { channels: 512, groups: 512, batch: 2, height: 512, kernelY: 31, paddingY: 15, bias: true, after: ['silu'] },
+  { channels: 512, groups: 512, batch: 40, height: 130, kernelY: 31, paddingY: 15, bias: true, after: ['silu'] },
+  ...[1, 2, 3, 9, 10, 17, 18, 25, 26, 33].map((kernelY) => ({
+    channels: 64,
+    groups: 64,
+    batch: 3,
+    height: 141,
+    kernelY,
+    paddingY: kernelY % 4,
+    bias: kernelY % 2 === 0,
+  })),
   { channels: 66, groups: 66, batch: 3, height: 37, kernelY: 31, paddingY: 15, bias: true },
   { channels: 64, groups: 64, batch: 2, height: 50, kernelY: 5 },
   ...[1, 2].flatMap((stride) => [
@@ -23,7 +33,7 @@ const cases = shapes.flatMap((shape, i): OperatorCase[] => {
   const match = depthwise.accepts(program, layoutTarget);
   return depthwise
     .configurations(match, layoutTarget)
-    .map((tuning) => ({ name: `depthwise_${i}_${tuning['run']}`, operator: program, tuning, among: [depthwise] }));
+    .map((tuning) => ({ name: `depthwise_${i}_${tuning['run'] ?? 'banded'}`, operator: program, tuning, among: [depthwise] }));
 });
 
 let missing: string | null = null;

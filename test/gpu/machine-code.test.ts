@@ -1,5 +1,5 @@
-// What nvcc says of every kernel of the twelve checkpoints of 4096 tokens, and of one of each template, format, batch and target of the 24
-// networks: nothing spilled, no product of a warpgroup serialised (C75xx), none empty, as those of wgmma are where there is none. Needs
+// What nvcc says of every kernel of the twelve checkpoints of 4096 tokens, of one of each template, format, batch and target of the 24
+// networks, and of all choices that the tuner has for their attention and depthwise convolutions: nothing spilled, no product of a warpgroup serialised (C75xx), none empty, as those of wgmma are where there is none. Needs
 // nvcc and the cores of a GPU box; no GPU works here.
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -8,9 +8,12 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkpointPlace } from '../../lib/artifact/names.js';
-import { type CheckpointRequest, designStored } from '../../lib/compiler/design.js';
+import { type CheckpointRequest, designCheckpoint, designStored } from '../../lib/compiler/design.js';
 import { findNvcc, kernelsFolder } from '../../lib/compiler/emit/compile.js';
 import { figure8Requests } from '../../lib/compiler/figure8.js';
+import { attentionRows } from '../../lib/compiler/kernels/attention-rows.js';
+import { depthwise } from '../../lib/compiler/kernels/depthwise.js';
+import type { Family } from '../../lib/compiler/kernels/family.js';
 import type { KernelPlan } from '../../lib/compiler/kernels/plan.js';
 import { buildTargets, nvccFlags } from '../../lib/compiler/targets.js';
 import { models } from '../../lib/models/index.js';
@@ -42,6 +45,30 @@ async function units(
           source: textOf(own),
           target,
         });
+      }
+    }
+  }
+  return [...all.values()];
+}
+
+/** Families of few configurations, which are the tuner's to choose from. */
+const kChosen: readonly Family[] = [attentionRows, depthwise];
+
+/** Every configuration of those families, once per target and kernel. */
+function choices(requests: readonly CheckpointRequest[]): readonly Unit[] {
+  const all = new Map<string, Unit>();
+  for (const request of requests) {
+    for (const { family, match, node } of designCheckpoint(request, null).model.operators) {
+      if (!kChosen.includes(family)) continue;
+      for (const target of buildTargets.filter(({ capability }) => capability !== null)) {
+        for (const tuning of family.configurations(match, target)) {
+          const source = textOf(family.plan(match, 'kernel', tuning, { target, next: null }));
+          all.set(`${target.id} ${source}`, {
+            name: `${checkpointPlace(request)} ${node} ${JSON.stringify(tuning)} ${target.id}`,
+            source,
+            target,
+          });
+        }
       }
     }
   }
@@ -100,6 +127,7 @@ const kSets: readonly (readonly [string, () => Promise<readonly Unit[]>])[] = [
         kindOf,
       ),
   ],
+  ['networks, choices of the tuner', async () => choices(figure8Requests().filter(({ model }) => models.get(model).kind === 'network'))],
 ];
 
 describe('machine code', { timeout: 600_000 }, () => {

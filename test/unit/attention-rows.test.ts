@@ -6,7 +6,7 @@ import { Refusal } from '../../lib/compiler/kernels/family.js';
 import { selectOrThrow } from '../../lib/compiler/kernels/index.js';
 import { panelLayout } from '../../lib/compiler/kernels/panels.js';
 import type { KernelPlan, Tuning } from '../../lib/compiler/kernels/plan.js';
-import { buildTargets, layoutTarget } from '../../lib/compiler/targets.js';
+import { buildTargets, layoutTarget, type Target } from '../../lib/compiler/targets.js';
 import type { Program } from '../../lib/operators/program.js';
 import { type AttentionShape, attentionProgram } from '../fixtures/programs.js';
 import { compileKernels, hasNvcc } from '../fixtures/nvcc.js';
@@ -23,11 +23,13 @@ const vit: AttentionShape = {
 };
 const conformer: AttentionShape = { ...vit, seq: 512, heads: 8, kvHeads: 8 };
 
-function planOf(shape: AttentionShape, name = 'f', tuning: Tuning = {}): KernelPlan {
-  const { family, match } = selectOrThrow(attentionProgram(shape), layoutTarget);
+function planOf(shape: AttentionShape, name = 'f', tuning: Tuning = {}, target: Target = layoutTarget): KernelPlan {
+  const { family, match } = selectOrThrow(attentionProgram(shape), target);
   expect(family).toBe(attentionRows);
-  return attentionRows.plan(match, name, tuning, { target: layoutTarget, next: null });
+  return attentionRows.plan(match, name, tuning, { target, next: null });
 }
+const groups: Tuning = { groups: 4, keys: 64, resident: 1 };
+const isGroups = (tuning: Tuning): boolean => tuning['groups'] !== undefined;
 
 describe('plans', () => {
   it.each<[string, AttentionShape, number, number, number]>([
@@ -55,8 +57,31 @@ describe('plans', () => {
   });
 
   it('refuses tunings that no kernel has', () => {
-    for (const tuning of [{ warps: 3 }, { warps: 16 }, { tiles: 0 }, { tiles: 3 }])
+    for (const tuning of [{ warps: 3 }, { warps: 16 }, { tiles: 0 }, { tiles: 3 }, { groups: 4 }, { ...groups, groups: 3 }])
       expect(() => planOf(vit, 'f', tuning)).toThrow(expect.objectContaining({ code: 'BAD_ARGUMENT' }));
+  });
+
+  it.each<[Tuning, number, number, number]>([
+    [groups, 132, 512, 14 * (16384 + 16)],
+    [{ groups: 2, keys: 64, resident: 2 }, 264, 256, 7 * (16384 + 16)],
+    [{ groups: 2, keys: 128, resident: 1 }, 132, 256, 7 * (32768 + 16)],
+  ])('loops over tiles where warpgroups multiply: %o', (tuning, blocks, threads, bytes) => {
+    const { includes, launches } = planOf(conformer, 'f', tuning);
+    expect(includes).toEqual(['attention/rows_groups.cuh']);
+    expect(launches).toMatchObject([{ grid: [blocks, 1, 1], block: [threads, 1, 1], dynamicSharedBytes: bytes }]);
+    expect(planOf({ ...conformer, batch: 2 }, 'f', tuning).launches).toMatchObject([{ grid: [(2 * 8 * 8 * 128) / threads, 1, 1] }]);
+  });
+
+  it('has warpgroups among its configurations on sm_90a alone, last, for heads of 64 and many tokens', () => {
+    const all = (shape: AttentionShape, target = layoutTarget): readonly Tuning[] =>
+      attentionRows.configurations(attentionRows.accepts(attentionProgram(shape), target), target);
+    expect(all(conformer).map(isGroups).indexOf(true)).toBe(all(conformer).length - 3);
+    const [portable] = buildTargets;
+    for (const none of [all(vit), all({ ...conformer, headDim: 128 }), all(conformer, portable)]) expect(none.some(isGroups)).toBe(false);
+    // A tuning of sm_90a serves targets that have none of their own.
+    expect(planOf(conformer, 'f', groups, portable)).toEqual(planOf(conformer, 'f', {}, portable));
+    const wide = { ...conformer, headDim: 128 };
+    expect(planOf(wide, 'f', groups)).toEqual(planOf(wide));
   });
 
   it('has the default among its configurations, once', () => {
@@ -98,6 +123,7 @@ describe('compilation', () => {
     conformer,
     { ...conformer, batch: 1, seq: 500 },
     { ...conformer, headDim: 128 },
+    { ...conformer, batch: 3, seq: 200, kvHeads: 2 },
   ];
 
   it.skipIf(!hasNvcc).each(buildTargets.filter(({ capability }) => capability !== null))(
@@ -105,11 +131,12 @@ describe('compilation', () => {
     { timeout: 600_000 },
     (target) => {
       const plans = shapes.flatMap((shape, i) => {
-        const match = attentionRows.accepts(attentionProgram(shape), layoutTarget);
+        const match = attentionRows.accepts(attentionProgram(shape), target);
+        // Of two all, of the others the default and warpgroups.
         return attentionRows
-          .configurations(match, layoutTarget)
-          .slice(0, i === 0 || i === 3 ? undefined : 1)
-          .map((tuning, j) => planOf(shape, `f_${i}_${j}`, tuning));
+          .configurations(match, target)
+          .filter((tuning, j) => i === 0 || i === 3 || j === 0 || isGroups(tuning))
+          .map((tuning, j) => planOf(shape, `f_${i}_${j}`, tuning, target));
       });
       const { status, log, spills } = compileKernels(plans, target.gencode);
       expect(status, log).toBe(0);

@@ -54,8 +54,35 @@ describe('plans', () => {
     );
   });
 
-  it('refuse a run that there is not', () => {
-    expect(() => planOf(frames, 'f', { run: 5 })).toThrow(expect.objectContaining({ code: 'BAD_ARGUMENT' }));
+  it('give tensor cores tiles of 128 frames and 64 channels by choice, in as many blocks as run at once', () => {
+    const { includes, launches, definitions } = planOf(frames, 'f', { banded: 1 });
+    expect(includes).toEqual(['conv/depthwise_frames.cuh']);
+    expect(launches).toMatchObject([{ grid: [8 * 33, 1, 1], block: [256, 1, 1], dynamicSharedBytes: 4 * 160 * 128 + 128 }]);
+    expect(definitions).toContain('value = ladder::divideNear(value, (1.0f + ladder::expNear((-value))));');
+    expect(planOf({ ...frames, batch: 2, kernelY: 7, paddingY: 3 }, 'f', { banded: 1 }).launches).toMatchObject([
+      { grid: [8 * 2 * 4, 1, 1], dynamicSharedBytes: 4 * 136 * 128 + 128 },
+    ]);
+  });
+
+  it('have tensor cores last among the configurations of frames that they take', () => {
+    const all = (shape: ConvShape): readonly Tuning[] => storedProgram(convProgram(shape)).configurations();
+    expect(all(frames)).toEqual([{ run: 16 }, { run: 4 }, { run: 8 }, { banded: 1 }]);
+    for (const other of [
+      images,
+      { ...frames, channels: 96, groups: 96 },
+      { ...frames, kernelY: 35, paddingY: 17 },
+      { ...frames, stride: 2 },
+    ])
+      expect(all(other)).toHaveLength(3);
+  });
+
+  it('refuse a run that there is not, and tensor cores where they do not fit', () => {
+    for (const [shape, tuning] of [
+      [frames, { run: 5 }],
+      [frames, { banded: 2 }],
+      [images, { banded: 1 }],
+    ] as const)
+      expect(() => planOf(shape, 'f', tuning)).toThrow(expect.objectContaining({ code: 'BAD_ARGUMENT' }));
   });
 
   it('say what they are tuned by', () => {
@@ -106,7 +133,16 @@ describe('compilation', () => {
     'for $id, without spills and warnings (needs nvcc)',
     { timeout: 600_000 },
     (target) => {
-      const plans = shapes.flatMap((shape, i) => [4, 8, 16].map((run) => planOf(shape, `f_${i}_${run}`, { run })));
+      const banded: readonly ConvShape[] = [
+        frames,
+        { ...frames, channels: 128, groups: 128, batch: 3, height: 200, kernelY: 7, paddingY: 3, bias: false, after: [] },
+        { ...frames, kernelY: 33, paddingY: 0 },
+        { ...frames, channels: 64, groups: 64, batch: 3, height: 141 },
+      ];
+      const plans = [
+        ...shapes.flatMap((shape, i) => [4, 8, 16].map((run) => planOf(shape, `f_${i}_${run}`, { run }))),
+        ...banded.map((shape, i) => planOf(shape, `f_banded_${i}`, { banded: 1 })),
+      ];
       const { status, log, spills } = compileKernels(plans, target.gencode);
       expect(status, log).toBe(0);
       expect(log).not.toMatch(/warning/i);

@@ -8,11 +8,13 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
 import { buildCheckpoint } from '../../lib/compiler/build.js';
 import { type CheckpointRequest, designCheckpoint } from '../../lib/compiler/design.js';
+import type { Tuning } from '../../lib/compiler/kernels/plan.js';
+import { layoutTarget } from '../../lib/compiler/targets.js';
 import { figure8Requests } from '../../lib/compiler/figure8.js';
 import { parseRequest, type RequestWords } from '../../lib/compiler/request.js';
 import { models } from '../../lib/models/index.js';
 // @ts-expect-error plain JavaScript
-import { checkpointsOf, judge, kDefaults } from '../../bench/sanitize.mjs';
+import { checkpointsOf, judge, kChoices, kDefaults } from '../../bench/sanitize.mjs';
 
 const script = fileURLToPath(new URL('../../bench/sanitize.mjs', import.meta.url));
 const empty = mkdtempSync(join(tmpdir(), 'ladder-sanitize-test-'));
@@ -44,6 +46,15 @@ describe('the small networks', () => {
     expect(networks).toHaveLength(24);
     const run = headersOf(small());
     expect([...headersOf(networks)].filter((header) => !run.has(header))).toEqual([]);
+  });
+
+  it('run those, too, that are choices of the tuner', () => {
+    const { model, parameters } = kChoices as { model: string; parameters: Record<string, Tuning> };
+    const { operators } = designCheckpoint(parseRequest({ model, batch: 1, seq: 1, weight: 'fp16' }), null).model;
+    const headers = operators.flatMap(({ family, match }) =>
+      family.id in parameters ? family.plan(match, 'f', parameters[family.id]!, { target: layoutTarget, next: null }).includes : [],
+    );
+    expect(new Set(headers)).toEqual(new Set(['attention/rows_groups.cuh', 'conv/depthwise_frames.cuh']));
   });
 });
 

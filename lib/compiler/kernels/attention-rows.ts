@@ -1,11 +1,14 @@
 /**
- * Attention without positions that reads and writes rows, as networks have it: native/kernels/attention/rows.cuh.
+ * Attention without positions that reads and writes rows, as networks have it: native/kernels/attention/rows.cuh, and on sm_90a by choice
+ * rows_groups.cuh.
  */
 import { LadderError } from '../../errors.js';
 import type { Program } from '../../operators/program.js';
+import type { Target } from '../targets.js';
 import { type AttentionMatch, attentionConstants, attentionKey, matchAttentionInRows } from './attention.js';
-import { defineFamily, Refusal } from './family.js';
+import { defineFamily, type PlanContext, Refusal } from './family.js';
 import { parameters, singleLaunch } from './launch.js';
+import { kReservedBytes } from './matmul/tile-kernel.js';
 import type { KernelPlan, Tuning } from './plan.js';
 
 const kHeadDims: readonly number[] = [64, 128];
@@ -16,11 +19,30 @@ const kKeys = 64;
 /** Blocks that occupy every multiprocessor of an A100 or H100 several times over. */
 const kManyBlocks = 512;
 
+/** Multiprocessors that blocks of warpgroups loop on. */
+const kProcessors = 132;
+
 /** Warps of a block, and tiles of 16 queries that each of them takes. */
 interface Blocks {
   readonly warps: number;
   readonly tiles: number;
 }
+
+/** Of rows_groups.cuh: warpgroups of a block, which take 64 queries each, keys of a stage, blocks on a multiprocessor. */
+interface Groups {
+  readonly groups: number;
+  readonly keys: number;
+  readonly resident: number;
+}
+
+/** Those whose registers suffice, likeliest first; not the default until they are measured. */
+const kGroups: readonly Groups[] = [
+  { groups: 4, keys: 64, resident: 1 },
+  { groups: 2, keys: 64, resident: 2 },
+  { groups: 2, keys: 128, resident: 1 },
+];
+/** Fewer tokens leave their tiles half empty. */
+const kLeastGroupSeq = 128;
 
 function accepts(program: Program): AttentionMatch | Refusal {
   const match = matchAttentionInRows(program);
@@ -50,17 +72,61 @@ function sharedBytes({ seq, headDim }: AttentionMatch): number {
   return (seq > kKeys ? 2 : 1) * 2 * kKeys * headDim * 2;
 }
 
+/** Whether rows_groups.cuh is a choice: on sm_90a, heads of 64. */
+function hasGroups({ headDim }: AttentionMatch, { capability }: Target): boolean {
+  return headDim === 64 && capability?.[0] === 9;
+}
+
 /** Configurations whose registers suffice, the default first: two tiles leave none for what two warps fetch, or for heads of 128. */
-function configurations(match: AttentionMatch): readonly Tuning[] {
+function configurations(match: AttentionMatch, target: Target): readonly Tuning[] {
   const first = defaultBlocks(match);
   const others = [2, 4, 8]
     .flatMap((warps) => [1, 2].map((tiles): Blocks => ({ warps, tiles })))
     .filter(({ warps, tiles }) => tiles === 1 || (warps > 2 && match.headDim === 64))
     .filter(({ warps, tiles }) => warps !== first.warps || tiles !== first.tiles);
-  return [first, ...others].map((one) => ({ ...one }));
+  const groups = match.seq >= kLeastGroupSeq && hasGroups(match, target) ? kGroups : [];
+  return [first, ...others, ...groups].map((one) => ({ ...one }));
 }
 
-function plan(match: AttentionMatch, name: string, tuning: Tuning): KernelPlan {
+/** As many stages of keys and values as there is shared memory for, and their barriers: AttentionGroups in attention/rows_groups.cuh. */
+function groupsSharedBytes({ headDim }: AttentionMatch, { keys, resident }: Groups): number {
+  const stage = 2 * keys * headDim * 2;
+  const limit = (228 * 1024) / resident - kReservedBytes;
+  const barriers = 16;
+  return Math.floor(limit / (stage + barriers)) * (stage + barriers);
+}
+
+function planGroups(match: AttentionMatch, name: string, tuning: Tuning): KernelPlan {
+  const own = kGroups.find(
+    ({ groups, keys, resident }) => groups === tuning['groups'] && keys === tuning['keys'] && resident === tuning['resident'],
+  );
+  if (!own)
+    throw new LadderError(
+      'BAD_ARGUMENT',
+      `expected one of ${kGroups.map((one) => JSON.stringify(one)).join(', ')} for tuning \`groups\`, \`keys\` and \`resident\` but received ${JSON.stringify(tuning)}`,
+      { ...tuning },
+    );
+  const { groups, keys, resident } = own;
+  const { batch, seq, heads } = match;
+  const threads = 128 * groups;
+  const blocks = Math.min(batch * heads * Math.ceil(seq / (64 * groups)), kProcessors * resident);
+  const dynamicSharedBytes = groupsSharedBytes(match, own);
+  const definitions = `struct ${name}_config {
+${attentionConstants(match, { kGroups: groups, kKeys: keys, kResident: resident })}
+};
+static_assert(ladder::AttentionGroups<${name}_config>::kBlocks == ${blocks} && ladder::AttentionGroups<${name}_config>::kSharedBytes == ${dynamicSharedBytes});
+extern "C" __global__ void __launch_bounds__(${threads}, ${resident}) ${name}(${parameters(['qkv'], ['y'])}) {
+  ladder::attentionGroupsKernel<${name}_config>(qkv, y);
+}
+`;
+  return singleLaunch('attention/rows_groups.cuh', definitions, { name, blocks, threads, dynamicSharedBytes, inputs: 1, outputs: 1 });
+}
+
+/** A tuning by warpgroups is none for a target or a head without them, which has its default. */
+function plan(match: AttentionMatch, name: string, given: Tuning, { target }: PlanContext): KernelPlan {
+  const byGroups = given['groups'] !== undefined;
+  if (byGroups && hasGroups(match, target)) return planGroups(match, name, given);
+  const tuning = byGroups ? {} : given;
   const { warps, tiles } = { ...defaultBlocks(match), ...tuning };
   if (![2, 4, 8].includes(warps) || ![1, 2].includes(tiles))
     throw new LadderError(

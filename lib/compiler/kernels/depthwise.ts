@@ -1,10 +1,11 @@
 /**
- * Depthwise convolutions with a bias and elementwise steps after them: native/kernels/conv/depthwise.cuh.
+ * Depthwise convolutions with a bias and elementwise steps after them: native/kernels/conv/depthwise.cuh, and of frames by choice
+ * depthwise_frames.cuh, on tensor cores.
  */
 import { LadderError } from '../../errors.js';
 import type { ConvParameters } from '../../operators/conv-parameters.js';
 import { convolvedSize } from '../../operators/conv.js';
-import { expressionText, inputsOf } from '../../operators/expression.js';
+import { type Expression, expressionText, inputsOf } from '../../operators/expression.js';
 import { operators } from '../../operators/index.js';
 import { isSameLayout } from '../../operators/layout.js';
 import { isStraight, type Layout, type Node, type Program, tensorPositions } from '../../operators/program.js';
@@ -16,6 +17,10 @@ import type { KernelArgument, KernelPlan, Tuning } from './plan.js';
 const kMostTaps = 49;
 const kThreads = 128;
 const kRuns: readonly number[] = [4, 8, 16];
+/** Of depthwise_frames.cuh: taps that its bands have registers for; channels and results of a tile; threads, blocks, stages. */
+const kBanded = { mostTaps: 33, channels: 64, results: 128, threads: 256, resident: 2, stages: 4, processors: 132 } as const;
+/** What its functions are called, which approximate as closely as float16 results need (their errors stand there). */
+const kNearFunctions = { exp: 'ladder::expNear', div: 'ladder::divideNear' } as const;
 /** Threads that occupy every multiprocessor of an A100 or H100 several times over. */
 const kManyThreads = 132 * 1024;
 
@@ -28,7 +33,7 @@ interface DepthwiseMatch {
   readonly outer: Along;
   /** Kinds of the steps after the bias, and how a number goes through them. */
   readonly after: readonly string[];
-  readonly steps: readonly string[];
+  readonly steps: readonly Expression[];
   /** The weight's value and its order. */
   readonly weight: number;
   readonly layout: Layout;
@@ -45,10 +50,17 @@ interface Along {
   readonly results: number;
 }
 
-/** A step with one operand, as text of `value`; null for another. */
-function stepOf({ kind, inputs }: Node): string | null {
+/** A step with one operand; null for another. */
+function stepOf({ kind, inputs }: Node): Expression | null {
   const expression = operators.get(kind).expression;
-  return expression && inputs.length === 1 && inputsOf(expression)[0] === 1 ? expressionText(expression, () => 'value') : null;
+  return expression && inputs.length === 1 && inputsOf(expression)[0] === 1 ? expression : null;
+}
+
+/** Member of a configuration: how a number goes through the steps. */
+function applyText(steps: readonly Expression[], functions: Readonly<Record<string, string>>): string {
+  return `  __device__ __forceinline__ static float apply(float value) {
+${steps.map((step) => `    value = ${expressionText(step, () => 'value', functions)};\n`).join('')}    return value;
+  }`;
 }
 
 function accepts(program: Program): DepthwiseMatch | Refusal {
@@ -95,7 +107,7 @@ function accepts(program: Program): DepthwiseMatch | Refusal {
     walk: frames ? vertical : horizontal,
     outer: frames ? horizontal : vertical,
     after: after.map(({ kind }) => kind),
-    steps: steps as string[],
+    steps: steps as Expression[],
     weight,
     layout: { digits },
     x: tensor(x),
@@ -113,34 +125,73 @@ function defaultRun(match: DepthwiseMatch): number {
   return kRuns.findLast((run) => threadsOf(match, run) >= kManyThreads && run < 2 * match.walk.results) ?? kRuns[0]!;
 }
 
+/** Whether the walk is over frames that depthwise_frames.cuh takes. */
+function isBanded({ channels, stride, walk, outer }: DepthwiseMatch): boolean {
+  const frames = outer.extent === 1 && outer.taps === 1 && outer.padding === 0;
+  return frames && stride === 1 && channels % kBanded.channels === 0 && walk.taps <= kBanded.mostTaps;
+}
+
+/** A configuration's text, a kernel's parameters and arguments: what both kernels have alike. */
+function kernelText({ x, w, bias }: DepthwiseMatch): {
+  readonly parameters: string;
+  readonly given: string;
+  readonly args: readonly KernelArgument[];
+} {
+  return {
+    parameters: ['const void* x', 'const void* w', ...(bias ? ['const void* bias'] : []), 'void* y'].join(', '),
+    given: `x, w, ${bias ? 'bias' : 'nullptr'}, y`,
+    args: [x, w, ...(bias ? [bias] : []), { kind: 'output', index: 0 }],
+  };
+}
+
+/** By tensor cores: DepthwiseFrames in conv/depthwise_frames.cuh. */
+function planBanded(match: DepthwiseMatch, name: string): KernelPlan {
+  const { batch, channels, walk, steps } = match;
+  const { threads, resident, results, stages, processors } = kBanded;
+  const chunks = channels / kBanded.channels;
+  const blocks = chunks * Math.min(batch * Math.ceil(walk.results / results), Math.ceil((processors * resident) / chunks));
+  const rows = results - 8 + 8 * Math.floor((walk.taps + 14) / 8);
+  const dynamicSharedBytes = stages * rows * 128 + 2 * kBanded.channels;
+  const config = `${name}_config`;
+  const { parameters, given, args } = kernelText(match);
+  const definitions = `struct ${config} {
+  static constexpr int kBatch = ${batch}, kChannels = ${channels};
+  static constexpr int kWalk = ${walk.extent}, kWalkOut = ${walk.results}, kWalkTaps = ${walk.taps}, kWalkPadding = ${walk.padding};
+${applyText(steps, kNearFunctions)}
+};
+static_assert(ladder::DepthwiseFrames<${config}>::kBlocks == ${blocks} && ladder::DepthwiseFrames<${config}>::kSharedBytes == ${dynamicSharedBytes});
+extern "C" __global__ void __launch_bounds__(${threads}, ${resident}) ${name}(${parameters}) {
+  ladder::depthwiseFramesKernel<${config}>(${given});
+}
+`;
+  return launchOf('conv/depthwise_frames.cuh', definitions, { name, blocks, threads, dynamicSharedBytes, arguments: args });
+}
+
 function plan(match: DepthwiseMatch, name: string, tuning: Tuning): KernelPlan {
-  const { batch, channels, stride, walk, outer, steps, x, w, bias } = match;
+  const { batch, channels, stride, walk, outer, steps } = match;
+  if (tuning['banded'] === 1 && isBanded(match)) return planBanded(match, name);
   const run = tuning['run'] ?? defaultRun(match);
-  if (!kRuns.includes(run))
-    throw new LadderError('BAD_ARGUMENT', `expected ${kRuns.join(', ')} for tuning \`run\` but received ${run}`, { run });
+  if (!kRuns.includes(run) || (tuning['banded'] ?? 0) !== 0)
+    throw new LadderError(
+      'BAD_ARGUMENT',
+      `expected ${kRuns.join(', ')} for tuning \`run\`, or 1 for \`banded\` where channels are a multiple of ${kBanded.channels} and taps at most ${kBanded.mostTaps} frames, but received ${JSON.stringify(tuning)}`,
+      { ...tuning },
+    );
   const blocks = Math.ceil(threadsOf(match, run) / kThreads);
   const config = `${name}_config`;
-  const parameters = ['const void* x', 'const void* w', ...(bias ? ['const void* bias'] : []), 'void* y'].join(', ');
+  const { parameters, given, args } = kernelText(match);
   const definitions = `struct ${config} {
   static constexpr int kBatch = ${batch}, kChannels = ${channels}, kStride = ${stride}, kRun = ${run}, kThreads = ${kThreads};
   static constexpr int kOuter = ${outer.extent}, kOuterOut = ${outer.results}, kOuterTaps = ${outer.taps}, kOuterPadding = ${outer.padding};
   static constexpr int kWalk = ${walk.extent}, kWalkOut = ${walk.results}, kWalkTaps = ${walk.taps}, kWalkPadding = ${walk.padding};
-  __device__ __forceinline__ static float apply(float value) {
-${steps.map((step) => `    value = ${step};\n`).join('')}    return value;
-  }
+${applyText(steps, {})}
 };
 static_assert(ladder::Depthwise<${config}>::kBlocks == ${blocks});
 extern "C" __global__ void __launch_bounds__(${kThreads}) ${name}(${parameters}) {
-  ladder::depthwiseKernel<${config}>(x, w, ${bias ? 'bias' : 'nullptr'}, y);
+  ladder::depthwiseKernel<${config}>(${given});
 }
 `;
-  return launchOf('conv/depthwise.cuh', definitions, {
-    name,
-    blocks,
-    threads: kThreads,
-    dynamicSharedBytes: 0,
-    arguments: [x, w, ...(bias ? [bias] : []), { kind: 'output', index: 0 }],
-  });
+  return launchOf('conv/depthwise.cuh', definitions, { name, blocks, threads: kThreads, dynamicSharedBytes: 0, arguments: args });
 }
 
 export const depthwise = defineFamily<DepthwiseMatch>({
@@ -150,7 +201,8 @@ export const depthwise = defineFamily<DepthwiseMatch>({
   storage: ({ weight, layout }) => new Map<number, Storage>([[weight, { layout }]]),
   configurations: (match) => {
     const first = defaultRun(match);
-    return [first, ...kRuns.filter((run) => run !== first)].map((run) => ({ run }));
+    const runs = [first, ...kRuns.filter((run) => run !== first)].map((run): Tuning => ({ run }));
+    return isBanded(match) ? [...runs, { banded: 1 }] : runs;
   },
   key({ batch, channels, stride, walk, outer, bias, after }) {
     const along = ({ extent, taps, padding }: Along): string => `${extent}/${taps}${padding > 0 ? `+${padding}` : ''}`;
