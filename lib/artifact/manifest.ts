@@ -4,8 +4,10 @@
  */
 import { z } from 'zod';
 import { LadderError } from '../errors.js';
+import type { Group } from '../formats/index.js';
 import { modelConfigSchema } from '../models/config-schema.js';
-import type { ModelConfig } from '../models/config-types.js';
+import type { ModelConfig } from '../models/config.js';
+import type { Role } from '../operators/graph.js';
 import { kMasks, type Mask } from '../operators/mask.js';
 import { programSchema } from '../operators/check.js';
 import type { Program } from '../operators/program.js';
@@ -43,13 +45,13 @@ export interface Manifest {
   format: {
     weight: string;
     activation: string;
-    group: -1 | 32 | 64 | 128;
+    group: Group;
     /** As the paper writes it: `W_INT4 A_FP16`. */
     label: string;
   };
   seed: number;
   /** Every `null` node of the graph, by name. */
-  tensors: Record<string, { role: 'input' | 'weight' | 'scale' | 'gain' | 'beta' | 'bias' | 'embedding' | 'calibration'; fill: Fill }>;
+  tensors: Record<string, { role: Role; fill: Fill }>;
   /** Every `tvm_op` node of the graph, in order. */
   operators: {
     node: string;

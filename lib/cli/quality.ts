@@ -27,8 +27,8 @@ interface QualityOptions {
 
 const percent = (error: number): string => (error === 0 ? '0' : `${formatSignificant(100 * error)} %`);
 
-/** A report for people. @param latencies ms by label @param subject label of the format whose matrices are listed */
-export function renderQuality(report: QualityReport, latencies: ReadonlyMap<string, number>, subject: string): string {
+/** A report for people. @param latencies ms by label */
+function renderQuality(report: QualityReport, latencies: ReadonlyMap<string, number>): string {
   const worstOf = ({ tensors }: FormatQuality): string => {
     const worst = tensors.reduce((a, b) => (b.worst.error > a.worst.error ? b : a));
     return worst.worst.error === 0 ? '—' : `${percent(worst.worst.error)}, row ${worst.worst.row} of ${worst.name}`;
@@ -51,7 +51,7 @@ export function renderQuality(report: QualityReport, latencies: ReadonlyMap<stri
       formatMs(latencies.get(one.label) ?? null),
     ]),
   );
-  const own = report.formats.find(({ label }) => label === subject);
+  const own = report.formats.find(({ label }) => label === report.subject);
   const matrices = own
     ? renderTable(
         [
@@ -107,7 +107,7 @@ export const qualityCommand: Command = {
           io.out(JSON.stringify({ ...report, gpu: found.gpu, latencyMs: Object.fromEntries(found.latencies), files }));
           return;
         }
-        io.out(renderQuality(report, found.latencies, report.subject));
+        io.out(renderQuality(report, found.latencies));
         const fed = `${report.inputs} ${inputs === undefined ? 'random' : 'given'} ${report.inputs === 1 ? 'input' : 'inputs'}`;
         io.note(`${weights === undefined ? 'random weights' : weights}; ${fed}; ms: ${found.gpu ?? 'no record of these checkpoints'}`);
         if (files.length > 0) io.out(`\n${files.join('\n')}`);

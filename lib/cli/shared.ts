@@ -4,6 +4,7 @@
 import { InvalidArgumentError, Option, type Command as Program } from 'commander';
 import { checkpointName } from '../artifact/names.js';
 import { LadderError } from '../errors.js';
+import { kScaleChoices } from '../formats/index.js';
 import { figure8Models } from '../models/index.js';
 import { selectDevice } from '../run/device.js';
 import { resolveCheckpoint } from '../run/package.js';
@@ -129,7 +130,7 @@ export function scaleOption(): Option {
   return new Option(
     '--scale <how>',
     "scales of real weights: 'absmax', by the largest magnitude; 'mse', by the least squared error (default: what is better for the format)",
-  ).choices(['absmax', 'mse']);
+  ).choices(kScaleChoices);
 }
 
 /** `--shard`, of commands whose work a queue's job array may share out. */

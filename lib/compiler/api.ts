@@ -8,7 +8,7 @@ import { readManifest } from '../artifact/checkpoint.js';
 import { locateCheckpoint } from '../artifact/locate.js';
 import type { Manifest } from '../artifact/manifest.js';
 import { LadderError } from '../errors.js';
-import { type Group, isMx, type WeightFormat, weightFormat, weightFormats } from '../formats/index.js';
+import { type Group, isMx, kScaleChoices, type WeightFormat, weightFormat, weightFormats } from '../formats/index.js';
 import { digitSchema } from '../operators/check.js';
 import { rowMajor } from '../operators/layout.js';
 import { flag, integer, parseOptions, taskShape } from '../run/option-checks.js';
@@ -40,7 +40,7 @@ import { formatQualities } from './quality.js';
 import { writeDescription } from './write.js';
 
 const text = z.string({ error: 'a string' });
-const scaleChoice = z.enum(['absmax', 'mse'], { error: "'absmax' or 'mse'" });
+const scaleChoice = z.enum(kScaleChoices, { error: "'absmax' or 'mse'" });
 const whole = z.number({ error: 'a number' });
 const buildSchema = z.strictObject({
   ...taskShape,

@@ -3,23 +3,20 @@
  * computes with them against the same model in FP16, by the reference operators on the CPU. The other half of the paper's trade-off,
  * latency, is in saved records.
  */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { checkpointName } from '../artifact/names.js';
 import { LadderError } from '../errors.js';
 import { bitsPerWeight, caseLabel, kPlainFormat, type ScaleChoice, weightFormat, weightFormats } from '../formats/index.js';
-import { findModel, type FormatPair, settingName } from '../models/index.js';
+import { findModel, settingName } from '../models/index.js';
 import { throwIfAborted, type TaskOptions } from '../run/options.js';
-import { Prebuilt } from '../run/prebuilt.js';
 import type { FormatQuality, ModelFormat, QualityReport, TensorQuality } from './types.js';
 import { type CheckpointDesign, type CheckpointRequest, designCheckpoint } from './design.js';
 import { readInputs } from './pack/inputs.js';
 import { randomWeights } from './pack/random-weights.js';
 import type { WeightFile } from './pack/safetensors.js';
 import { joined } from './pack/source.js';
-import { isPublished, packOptionsOf, packPublished } from './pack/weights.js';
-import { writeDescription } from './write.js';
+import { type Pack, runPacked } from './pack/run-packed.js';
+import { isPublished, packOptionsOf, packPublished, publishedTensors } from './pack/weights.js';
+import { groupOf } from './request.js';
 
 export interface QualityOptions extends TaskOptions {
   /** Formats besides FP16. Default: all that there are for the model. */
@@ -52,7 +49,10 @@ export async function formatQualities(request: CheckpointRequest, options: Quali
   const fed = given ? { batch: isLayer ? 1 : given.length, seq: isLayer ? given.length : 1 } : { batch: 1, seq: plain.request.seq };
   const feed = given && joined(given);
   const weights = options.weights ?? randomOf(plain);
-  const wanted = options.formats ?? [...everyFormat(), ...(model.figure8?.formats ?? []).map(plainly)];
+  const wanted = options.formats ?? [
+    ...everyFormat(),
+    ...(model.figure8?.formats ?? []).map((pair) => ({ ...pair, group: groupOf(pair.weight, pair.activation, -1) })),
+  ];
   const formats: FormatQuality[] = [];
   const remarks: string[] = [];
   let reference: { x: Float32Array; y: Float32Array } | null = null;
@@ -95,18 +95,11 @@ function everyFormat(): ModelFormat[] {
   );
 }
 
-/** A pair of formats with the group that it has where none is said. */
-function plainly(pair: FormatPair): ModelFormat {
-  const { groups } = weightFormat(pair.weight).weight;
-  return { ...pair, group: groups.includes(-1) ? -1 : groups[0]! };
-}
-
 const isSame = (a: ModelFormat, b: ModelFormat): boolean => a.weight === b.weight && a.activation === b.activation && a.group === b.group;
 
-function randomOf({ model: { tensors }, request }: CheckpointDesign): () => WeightFile {
-  const model = findModel(request)!;
-  const parameters = tensors.filter(({ role }) => role !== 'input' && role !== 'scale' && role !== 'calibration');
-  const made = isPublished(model) ? randomWeights(model, parameters, request.seed) : null;
+function randomOf(design: CheckpointDesign): () => WeightFile {
+  const model = findModel(design.request)!;
+  const made = isPublished(model) ? randomWeights(model, publishedTensors(design), design.request.seed) : null;
   if (!made)
     throw new LadderError('UNSUPPORTED', `random weights are made for decoder layers alone: give a file of weights for ${model.id}`);
   return () => made;
@@ -118,32 +111,24 @@ interface Found {
   readonly y: Float32Array;
 }
 
-/** Packs and runs one checkpoint, in a folder that is removed. */
+/** Packs and runs one checkpoint. */
 async function qualityOf(
   design: CheckpointDesign,
   weights: NonNullable<QualityOptions['weights']>,
   feed: Float32Array | null,
   { signal, onProgress, first, scale, inputs }: QualityOptions,
 ): Promise<Found> {
-  const folder = await mkdtemp(join(tmpdir(), 'ladder-quality-'));
-  try {
-    const squares = new Map<string, Float64Array>();
-    const calibrated = design.model.tensors.some(({ role }) => role === 'calibration');
-    const hash = await packPublished(
-      weights,
-      design,
-      folder,
-      { signal, onProgress },
-      {
-        first,
-        choice: scale,
-        calibration: calibrated ? inputs : undefined,
-        onMatrix: (name, values) => squares.set(name, values),
-      },
-    );
-    await writeDescription(folder, design, hash);
-    await using prebuilt = await Prebuilt.load(folder, { device: 'cpu', ...(signal && { signal }) });
-    const { name } = design.model.tensors.find(({ role }) => role === 'input')!;
+  const squares = new Map<string, Float64Array>();
+  const { tensors } = design.model;
+  const how = {
+    first,
+    choice: scale,
+    calibration: tensors.some(({ role }) => role === 'calibration') ? inputs : undefined,
+    onMatrix: (name: string, values: Float64Array) => squares.set(name, values),
+  };
+  const pack: Pack = (one, folder) => packPublished(weights, one, folder, { signal, onProgress }, how);
+  return runPacked(design, pack, { signal }, async (prebuilt) => {
+    const { name } = tensors.find(({ role }) => role === 'input')!;
     if (feed) await prebuilt.setInput(name, feed);
     await prebuilt.run();
     return {
@@ -151,9 +136,7 @@ async function qualityOf(
       x: await prebuilt.getInput(name, { as: 'float32' }),
       y: await prebuilt.getOutput(0, { as: 'float32' }),
     };
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
+  });
 }
 
 function weightQuality(

@@ -76,7 +76,8 @@ function withKind(word: string, kind: string | undefined): string {
   return (kind === undefined ? ids.find((id) => id.startsWith(`${word}_`)) : `${word}_${kind}`) ?? word;
 }
 
-function groupOf(weightId: string, activationId: string, group: number): Group {
+/** The group of a pair of formats; −1 where none is said. @throws LadderError `BAD_ARGUMENT` */
+export function groupOf(weightId: string, activationId: string, group: number): Group {
   const weight = weightFormat(weightId);
   const { groups, pairedWith } = weight.weight;
   // MX prescribes its group, which need not be said.

@@ -12,7 +12,8 @@ export type Group = -1 | 32 | 64 | 128;
  * How scales of weights are chosen: so that the largest magnitude becomes the largest code (of one bit: by the mean magnitude), or, of
  * scales from there down to half of it, by the least squared error of the numbers that share it.
  */
-export type ScaleChoice = 'absmax' | 'mse';
+export const kScaleChoices = ['absmax', 'mse'] as const;
+export type ScaleChoice = (typeof kScaleChoices)[number];
 
 /** Scales of weights: float16, or E8M0 for MX. */
 export interface WeightScale {

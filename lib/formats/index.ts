@@ -23,7 +23,7 @@ export type FormatWord<F extends string> = F | (F extends `${infer Name}_${strin
 /** Kinds of formats that have them. */
 export type FormatKind = WeightFormat extends infer F ? (F extends `${string}_${infer Kind}` ? Kind : never) : never;
 
-export type { ScaleChoice } from './format.js';
+export { kScaleChoices, type ScaleChoice } from './format.js';
 
 export type WeightFormatOf = Format & { readonly weight: WeightFormatRecord };
 export type ActivationFormatOf = Format & { readonly activation: ActivationFormatRecord };

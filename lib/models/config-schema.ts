@@ -1,6 +1,6 @@
 /** The schema of a user's own model in checkpoint.json (config.ts). */
 import { z } from 'zod';
-import type { ModelConfig } from './config-types.js';
+import type { ModelConfig } from './config.js';
 
 const count = z
   .number()

@@ -1,8 +1,9 @@
-/** The record of a user's own model. */
-import { bloomModel } from './bloom.js';
-import { llamaModel } from './llama.js';
-import type { ModelConfig } from './config-types.js';
+/** A user's own model: a family of decoder layers and its sizes, as checkpoint.json keeps them (config-schema.ts). */
+import { type BloomConfig, bloomModel } from './bloom.js';
+import { type LlamaConfig, llamaModel } from './llama.js';
 import type { Model } from './model.js';
+
+export type ModelConfig = ({ readonly family: 'llama' } & LlamaConfig) | ({ readonly family: 'bloom' } & BloomConfig);
 
 /** The model of that name and those sizes. */
 export function configuredModel(id: string, config: ModelConfig): Model {

@@ -3,7 +3,7 @@
  * known to have no effect on a layer's numbers, or refused by name.
  */
 import { LadderError } from '../errors.js';
-import type { ModelConfig } from './config-types.js';
+import type { ModelConfig } from './config.js';
 import type { RopeScaling } from './llama.js';
 
 /** How a folder's weights are stored where they are quantised already. */

@@ -5,7 +5,7 @@
 import { LadderError } from '../errors.js';
 import { Registry } from '../registry.js';
 import { bloom176b, bloomTiny } from './bloom.js';
-import type { ModelConfig } from './config-types.js';
+import type { ModelConfig } from './config.js';
 import { configuredModel } from './config.js';
 import { conformer12, conformerTiny } from './conformer.js';
 import { llama2_70b, llama2Tiny } from './llama.js';
@@ -99,5 +99,5 @@ export function modelOfText(text: string): Model | null {
 }
 
 export { type FormatPair, type Model, type NodeFormats, type Setting, parseSetting, settingName } from './model.js';
-export type { ModelConfig } from './config-types.js';
+export type { ModelConfig } from './config.js';
 export { type ConfiguredLayers, readModelConfig, type StoredQuantisation } from './huggingface.js';

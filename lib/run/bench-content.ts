@@ -79,8 +79,7 @@ export function rivalContentOf(version: string, device: DeviceInfo | null, optio
   return { code: hashOfFiles(files), system: version, ...deviceContent(device), options: sha256(JSON.stringify(given.sort())) };
 }
 
-/** A device, and its driver, among what a record is of. */
-export function deviceContent(device: DeviceInfo | null): { readonly device: string | null; readonly driver: string | null } {
+function deviceContent(device: DeviceInfo | null): { readonly device: string | null; readonly driver: string | null } {
   if (device === null) return { device: null, driver: null };
   const { driverVersion, ...hardware } = device;
   return { device: sha256(JSON.stringify(hardware)), driver: driverVersion };

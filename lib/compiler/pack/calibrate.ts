@@ -2,20 +2,13 @@
  * Static scales of activations: the largest magnitude that each tensor has over a batch of inputs, which the model computes at FP16 on the
  * host, with the weights that are packed.
  */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { LadderError } from '../../errors.js';
 import { kPlainFormat } from '../../formats/index.js';
 import { type Quantised, recordOf } from '../../operators/program.js';
 import type { TaskOptions } from '../../run/options.js';
-import { Prebuilt } from '../../run/prebuilt.js';
 import { type CheckpointDesign, designGraph, plainGraph, quantisedGraph } from '../design.js';
-import { writeDescription } from '../write.js';
 import { readInputs } from './inputs.js';
-
-/** Packs a design's parameters into a folder, and says their hash. */
-type Pack = (design: CheckpointDesign, folder: string) => Promise<string>;
+import { type Pack, runPacked } from './run-packed.js';
 
 /**
  * @param file safetensors with the model's input, [any number, …] F16, BF16 or F32; undefined: one that is random, as the model's input is filled
@@ -26,7 +19,7 @@ export async function calibrate(
   { request, model }: CheckpointDesign,
   pack: Pack,
   file: string | undefined,
-  { signal }: TaskOptions = {},
+  task: TaskOptions = {},
 ): Promise<ReadonlyMap<string, number>> {
   const input = model.tensors.find(({ role }) => role === 'input')!;
   const inputs = file === undefined ? [null] : await readInputs(file, input.name, input.shape.slice(1));
@@ -39,20 +32,15 @@ export async function calibrate(
   );
   const outputs = [...new Set(scaled.map(({ x }) => x))];
   const largest = outputs.map(() => 0);
-  const folder = await mkdtemp(join(tmpdir(), 'ladder-calibrate-'));
-  try {
-    const plain = designGraph(of, { ...plainGraph(of), outputs }, null);
-    await writeDescription(folder, plain, await pack(plain, folder));
-    await using network = await Prebuilt.load(folder, { device: 'cpu', ...(signal && { signal }) });
+  const plain = designGraph(of, { ...plainGraph(of), outputs }, null);
+  await runPacked(plain, pack, task, async (network) => {
     for (const values of inputs) {
       if (values) await network.setInput(input.name, values);
       await network.run();
       for (const i of outputs.keys())
         for (const value of await network.getOutput(i, { as: 'float32' })) largest[i] = Math.max(largest[i]!, Math.abs(value));
     }
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
+  });
   return new Map(
     scaled.map(({ x, name, type }) => {
       const { fit } = recordOf(type as Quantised).format.activation!.scale!;

@@ -84,9 +84,7 @@ export async function packPublished(
   const isCalibrated = design.model.tensors.some(({ role }) => role === 'calibration');
   if (calibration !== undefined && !isCalibrated)
     throw new LadderError('BAD_ARGUMENT', `nothing of ${model.id} has a scale that inputs decide: leave \`calibrate\` out`);
-  const tensors = design.model.tensors
-    .filter(({ role }) => role !== 'input' && role !== 'scale' && role !== 'calibration')
-    .map(({ name }) => name);
+  const tensors = publishedTensors(design).map(({ name }) => name);
   const file = typeof from === 'string' ? new Safetensors(from) : from();
   try {
     const weights = new PublishedWeights(file, model, tensors, { layers: design.request.layers, first });
@@ -104,6 +102,11 @@ export async function packPublished(
   } finally {
     file.close();
   }
+}
+
+/** What public weights are packed into: scales follow from them. */
+export function publishedTensors({ model }: CheckpointDesign): readonly LoweredTensor[] {
+  return model.tensors.filter(({ role }) => role !== 'input' && role !== 'scale' && role !== 'calibration');
 }
 
 export const isPublished = (model: Model): model is PublishedModel => model.source !== undefined;
