@@ -20,6 +20,9 @@ import { finishBench } from '../../lib/figure8/finish.js';
 import { underLibrary } from '../../lib/figure8/ceilings.js';
 import { makeRecord } from './figure8-records.js';
 
+// Words and SVG are what is read here; a report's PNG and PDF, most of its time, are tested in figure8-picture.test.ts.
+vi.mock('../../lib/figure8/output.js', async () => ({ writePicture: (await import('../fixtures/pictures.js')).writeSvg }));
+
 let folder: string;
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'ladder-ceilings-'));

@@ -25,6 +25,9 @@ import { parseRecord } from '../../lib/run/record.js';
 import { recordOf, type RunResult } from '../../lib/run/run-prebuilt.js';
 import { makeRecord } from './figure8-records.js';
 
+// Words and SVG are what is read here; a report's PNG and PDF, most of its time, are tested in figure8-picture.test.ts.
+vi.mock('../../lib/figure8/output.js', async () => ({ writePicture: (await import('../fixtures/pictures.js')).writeSvg }));
+
 const kL2Bytes = 50e6;
 const state = (throttleReasons: string[] = []) => ({
   smClockMHz: 1900,

@@ -24,9 +24,10 @@ interface KernelFile {
   readonly includes: readonly string[];
 }
 
-/** The kernel files below one folder, each read once. */
+/** The kernel files below one folder, each read once, and each set of them hashed once: many sources include the same. */
 export class KernelFiles {
   private readonly files = new Map<string, KernelFile>();
+  private readonly hashes = new Map<string, string>();
 
   constructor(private readonly folder: string) {}
 
@@ -42,9 +43,15 @@ export class KernelFiles {
       this.read(path).includes.forEach(visit);
     };
     includesOf(text).forEach(visit);
+    const paths = [...reached].sort();
+    const key = paths.join('\0');
+    const known = this.hashes.get(key);
+    if (known !== undefined) return known;
     const hash = createHash('sha256');
-    for (const path of [...reached].sort()) hash.update(path).update('\0').update(this.read(path).text).update('\0');
-    return hash.digest('hex');
+    for (const path of paths) hash.update(path).update('\0').update(this.read(path).text).update('\0');
+    const digest = hash.digest('hex');
+    this.hashes.set(key, digest);
+    return digest;
   }
 
   private read(path: string): KernelFile {
@@ -69,14 +76,9 @@ function includesOf(text: string): readonly string[] {
 
 const packageKernels = new KernelFiles(kernelsFolder);
 
-/** Generates the sources of a model.so and puts their hash into them. */
-export function hashSources(
-  model: LoweredModel,
-  planned: readonly PlannedOperator[],
-  kernels: KernelFiles = packageKernels,
-): HashedSources {
-  const draft = generateSources(model, planned, '');
-  const hash = createHash('sha256')
+/** The hash of sources that do not carry it yet. @param kernels where the files lie that they include */
+export function hashOfSources(draft: ModuleSources, kernels: KernelFiles): string {
+  return createHash('sha256')
     .update(
       [
         ...draft.kernels.flatMap((text, i) => [text, kernels.hashIncludes(text), draft.kernelTargets[i]!.join()]),
@@ -87,5 +89,10 @@ export function hashSources(
       ].join('\0'),
     )
     .digest('hex');
+}
+
+/** Generates the sources of a model.so and puts their hash into them. */
+export function hashSources(model: LoweredModel, planned: readonly PlannedOperator[]): HashedSources {
+  const hash = hashOfSources(generateSources(model, planned, ''), packageKernels);
   return { sources: generateSources(model, planned, hash), hash };
 }
