@@ -1,6 +1,6 @@
 /** `ladder baselines`, `compare` and `plot` as they are typed: output, exit status, JSON. */
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -119,7 +119,15 @@ test('plot: the files, and what cannot be drawn', { timeout: 120_000 }, async ()
   // A format that the figure has not is in the tables alone.
   const other = makeRecord({ format: 'W_INT4 A_FP16 g128', latencyMs: 0.17, date: '2099-01-01T00:00:00Z' });
   await writeFile(join(scratch, 'records.json'), JSON.stringify([...measuredCases(), other]));
-  const { out } = await ladder('plot', '--reproduce', '--results', join(scratch, 'records.json'), '--out', join(scratch, 'out'), '--json');
+  // Broken ones are passed over, with a word, whether alone in a file or among others.
+  const broken = join(scratch, 'broken');
+  await mkdir(broken);
+  await writeFile(join(broken, 'cut.json'), JSON.stringify(other).slice(0, 300));
+  await writeFile(join(broken, 'older.json'), '{"schema":"ladder-record/1","system":"x"}');
+  const results = [join(scratch, 'records.json'), broken];
+  const { out, notes } = await ladder('plot', '--reproduce', '--results', ...results, '--out', join(scratch, 'out'), '--json');
+  expect(notes).toMatch(/passed over: .*cut\.json is not JSON/);
+  expect(notes).toMatch(/passed over: .*older\.json: systemVersion/);
   const { files } = JSON.parse(out) as { files: string[] };
   for (const name of ['end2end_a100', 'end2end_h100'])
     for (const kind of ['svg', 'png', 'pdf']) expect(files).toContain(join(scratch, 'out', kind, `${name}.${kind}`));

@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { makeAxis, position, type Segment } from '../../lib/figure8/axis.js';
 import { drawEnd2End } from '../../lib/figure8/end2end.js';
 import { entryOfRecord, loadSet } from '../../lib/figure8/entries.js';
@@ -13,11 +13,15 @@ import { finishBench } from '../../lib/figure8/finish.js';
 import { gpuSlug } from '../../lib/figure8/names.js';
 import { drawIntensity } from '../../lib/figure8/intensity-chart.js';
 import { drawOperators, parseProfile } from '../../lib/figure8/operators-chart.js';
+import { writePicture } from '../../lib/figure8/output.js';
 import { fillOf } from '../../lib/figure8/palette.js';
 import { escapeHtml } from '../../lib/figure8/report.js';
 import { formatLabel, layoutText, plainText, textWidth } from '../../lib/figure8/text.js';
+import { writeSvg } from '../fixtures/pictures.js';
 import { makeRecord } from './figure8-records.js';
 import { measuredCases } from './figure8-records.js';
+
+vi.mock('../../lib/figure8/output.js', { spy: true });
 
 interface DrawnBar {
   readonly data: Readonly<Record<string, string>>;
@@ -316,6 +320,8 @@ test('the end of a bench: files, report and comparison, without records and with
       join(scratch, 'evil.json'),
       JSON.stringify(makeRecord({ status: 'failed', latencyMs: null, reason: '<script>alert(1)</script>', format: 'W_NF4 A_FP16' })),
     );
+    // figure8-cli.test.ts has these as PNG and PDF.
+    vi.mocked(writePicture).mockImplementation(writeSvg);
     const measured = await finishBench({
       out: join(scratch, 'b'),
       results: [join(scratch, 'records.json'), join(scratch, 'evil.json')],
@@ -324,6 +330,7 @@ test('the end of a bench: files, report and comparison, without records and with
     expect(measured.reproduced).toBe('end2end_h100');
     expect(measured.text).toContain('NVIDIA H100 80GB HBM3');
     const page = await readFile(measured.html, 'utf8');
+    expect(page).toContain('&lt;script&gt;alert');
     expect(page).not.toContain('<script>alert');
     expect(page).toContain('records.json');
     await expect(finishBench({ out: join(scratch, 'c'), results: [], gpu: 'b200' })).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
