@@ -140,7 +140,9 @@ export async function packMatrix(
   const { group, rowOffsets, columnOffsets, scaleRows, scaleGroups, weightBytes, scaleBytes } = storageOf(n, format, options);
   const packed = { weight: new Uint8Array(weightBytes), scale: new Uint8Array(scaleBytes) };
   const stretches = [...stretchesOf(parts, k)];
-  const rooms = [0, 1].map(() => new Uint8Array(matrix instanceof Float32Array ? 0 : Math.max(kStretchBytes, 4 * k)));
+  // As large as the matrix needs: clearing more would take longer than packing a small one.
+  const roomBytes = matrix instanceof Float32Array ? 0 : Math.max(...stretches.map(({ bytes }) => bytes));
+  const rooms = [roomBytes, stretches.length > 1 ? roomBytes : 0].map((bytes) => new Uint8Array(bytes));
   let numbers = await stretches[0]!.read(rooms[0]!);
   for (const [i, { type, first, rows }] of stretches.entries()) {
     throwIfAborted(signal);
@@ -190,16 +192,18 @@ interface Stretch {
   readonly type: MatrixRows['type'];
   readonly first: number;
   readonly rows: number;
+  readonly bytes: number;
   readonly read: (room: Uint8Array) => Promise<Uint8Array>;
 }
 
 function* stretchesOf(parts: readonly MatrixRows[], k: number): Generator<Stretch> {
   let before = 0;
   for (const part of parts) {
-    const each = Math.max(1, Math.floor(kStretchBytes / (k * (part.type === 'F32' ? 4 : 2))));
+    const rowBytes = k * (part.type === 'F32' ? 4 : 2);
+    const each = Math.max(1, Math.floor(kStretchBytes / rowBytes));
     for (let first = 0; first < part.rows; first += each) {
       const rows = Math.min(each, part.rows - first);
-      yield { type: part.type, first: before + first, rows, read: (room) => part.read(first, rows, room) };
+      yield { type: part.type, first: before + first, rows, bytes: rows * rowBytes, read: (room) => part.read(first, rows, room) };
     }
     before += part.rows;
   }
