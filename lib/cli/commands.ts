@@ -1,39 +1,25 @@
-/** The commands of `ladder`, in the order in which help lists them. */
-import { benchCaseCommand } from './bench-case.js';
-import { benchServeCommand } from './bench-serve.js';
-import { benchCommand } from './bench.js';
-import { baselinesCommand } from './baselines.js';
-import { buildCommand } from './build.js';
+/**
+ * The commands of `ladder`, in the order in which help lists them. Each is loaded when it is asked for: a command needs a part of
+ * this package, and a bench starts a process for every case.
+ */
 import type { Command } from './command.js';
-import { compareCommand } from './compare.js';
-import { doctorCommand } from './doctor.js';
-import { inspectCommand } from './inspect.js';
-import { listCommand } from './list.js';
-import { paramsCommand } from './params.js';
-import { plotCommand } from './plot.js';
-import { profileCommand } from './profile.js';
-import { qualityCommand } from './quality.js';
-import { runCommand } from './run.js';
-import { tuneLaneCommand } from './tune-lane.js';
-import { tuneCommand } from './tune.js';
-import { verifyCommand } from './verify.js';
 
-export const commands: readonly Command[] = [
-  listCommand,
-  inspectCommand,
-  runCommand,
-  profileCommand,
-  verifyCommand,
-  paramsCommand,
-  benchCommand,
-  baselinesCommand,
-  compareCommand,
-  plotCommand,
-  buildCommand,
-  qualityCommand,
-  tuneCommand,
-  doctorCommand,
-  benchCaseCommand,
-  benchServeCommand,
-  tuneLaneCommand,
-];
+export const commands: Readonly<Record<string, () => Promise<Command>>> = {
+  list: async () => (await import('./list.js')).listCommand,
+  inspect: async () => (await import('./inspect.js')).inspectCommand,
+  run: async () => (await import('./run.js')).runCommand,
+  profile: async () => (await import('./profile.js')).profileCommand,
+  verify: async () => (await import('./verify.js')).verifyCommand,
+  params: async () => (await import('./params.js')).paramsCommand,
+  bench: async () => (await import('./bench.js')).benchCommand,
+  baselines: async () => (await import('./baselines.js')).baselinesCommand,
+  compare: async () => (await import('./compare.js')).compareCommand,
+  plot: async () => (await import('./plot.js')).plotCommand,
+  build: async () => (await import('./build.js')).buildCommand,
+  quality: async () => (await import('./quality.js')).qualityCommand,
+  tune: async () => (await import('./tune.js')).tuneCommand,
+  doctor: async () => (await import('./doctor.js')).doctorCommand,
+  'bench-case': async () => (await import('./bench-case.js')).benchCaseCommand,
+  'bench-serve': async () => (await import('./bench-serve.js')).benchServeCommand,
+  'tune-lane': async () => (await import('./tune-lane.js')).tuneLaneCommand,
+};

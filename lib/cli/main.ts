@@ -14,15 +14,16 @@ import { exitCodes, type CliIo, type ExitCode } from './command.js';
 import { commands } from './commands.js';
 import { makeIo, type OutputStream, type ProcessIo } from './io.js';
 
-/** The whole command line as a commander program, writing through `io`. */
-export function makeProgram(io: CliIo): Program {
+/** The command line as a commander program, writing through `io`: of all commands, or of the one that `args` begin with. */
+async function makeProgram(io: CliIo, args: readonly string[]): Promise<Program> {
   const program = new Program('ladder');
   program
     .description('Runs, times, verifies and builds prebuilt Ladder checkpoints, without TVM or Python')
     .version(packageVersion())
     .exitOverride()
     .configureOutput({ writeOut: (text) => io.out(text.trimEnd()), writeErr: (text) => io.note(text.trimEnd()) });
-  for (const command of commands) command.register(program, io);
+  const asked = Object.keys(commands).filter((name) => name === args[0]);
+  for (const name of asked.length > 0 ? asked : Object.keys(commands)) (await commands[name]!()).register(program, io);
   const names = program
     .createHelp()
     .visibleCommands(program)
@@ -54,7 +55,8 @@ export async function runCli(args: readonly string[], stdout: OutputStream, stde
   const io: ProcessIo = makeIo(stdout, stderr, signal);
   const json = args.includes('--json');
   try {
-    await makeProgram(io).parseAsync([...rewriteAuthorsCall(args)], { from: 'user' });
+    const rewritten = rewriteAuthorsCall(args);
+    await (await makeProgram(io, rewritten)).parseAsync([...rewritten], { from: 'user' });
     io.endProgress();
     return signal.aborted ? exitCodes.aborted : io.exitCode;
   } catch (error) {
