@@ -160,7 +160,8 @@ const description = {
   attention: 'cudnn',
 };
 const prefill: BaselineCase = { model: 'llama2-70b', setting: 'bs1_seq4096' };
-const quick = { minSamples: 4, maxSamples: 8, maxMs: 60 };
+/** Pauses are slept: short ones. */
+const quick = { minSamples: 4, maxSamples: 8, maxMs: 60, recoveryMs: 5 };
 
 /** The adapter of FP8 with full-precision sums, as its record has it, on this pretended machine. */
 function adapter(here: Partial<VendorSurroundings> = {}): VendorAdapter {

@@ -157,7 +157,7 @@ describe('child processes', () => {
     );
     const start = performance.now();
     try {
-      expect(await runChild(path, [], { timeoutMs: 50_000 })).toMatchObject({ status: 0, ended: null, stdout: 'answer\n' });
+      expect(await runChild(path, [], { timeoutMs: 50_000, graceMs: 300 })).toMatchObject({ status: 0, ended: null, stdout: 'answer\n' });
       expect(performance.now() - start).toBeLessThan(20_000);
     } finally {
       const pid = Number(readFileSync(pidFile, 'utf8'));
@@ -169,7 +169,7 @@ describe('child processes', () => {
     const path = program('stubborn', 'process.on("SIGTERM", () => {}); console.error("up"); setInterval(() => {}, 1000);');
     await expect(runChild(path, [], { timeoutMs: 60_000, signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' });
     const abort = new AbortController();
-    const running = runChild(path, [], { timeoutMs: 60_000, signal: abort.signal, onErrorLine: () => abort.abort() });
+    const running = runChild(path, [], { timeoutMs: 60_000, graceMs: 300, signal: abort.signal, onErrorLine: () => abort.abort() });
     await expect(running).rejects.toMatchObject({ code: 'ABORTED' });
   });
 

@@ -10,7 +10,6 @@ import { throwIfAborted } from '../../run/options.js';
 
 /** Kept of each stream's end: enough for a traceback and for any answer of bench/baselines. */
 const kKeptBytes = 4 * 2 ** 20;
-/** Between the request to end and the order; also how long the streams of an ended child are waited for. */
 const kGraceMs = 3000;
 
 export interface ChildOptions {
@@ -23,6 +22,8 @@ export interface ChildOptions {
   /** Given the child's stdin, which is closed at once otherwise. */
   readonly onInput?: ((stdin: Writable) => void) | undefined;
   readonly cwd?: string | undefined;
+  /** Between the request to end and the order; also how long the streams of an ended child are waited for. Default: 3 s. */
+  readonly graceMs?: number | undefined;
 }
 
 /** How a child ended. Failing to start, a signal and a time-out are results, too. */
@@ -74,6 +75,7 @@ class Tail {
  */
 export async function runChild(program: string, args: readonly string[], options: ChildOptions): Promise<ChildResult> {
   throwIfAborted(options.signal);
+  const { graceMs = kGraceMs } = options;
   const child = spawn(program, args, { detached: true, stdio: ['pipe', 'pipe', 'pipe'], cwd: options.cwd });
   // A child that is gone reads nothing: its end says why.
   child.stdin.on('error', () => undefined);
@@ -94,7 +96,7 @@ export async function runChild(program: string, args: readonly string[], options
     if (ended !== null) return;
     ended = why;
     killGroup('SIGTERM');
-    forced = setTimeout(() => killGroup('SIGKILL'), kGraceMs);
+    forced = setTimeout(() => killGroup('SIGKILL'), graceMs);
   };
   const onAbort = (): void => end('aborted');
   const onExit = (): void => killGroup('SIGKILL');
@@ -131,7 +133,7 @@ export async function runChild(program: string, args: readonly string[], options
           child.stdout.destroy();
           child.stderr.destroy();
           finish();
-        }, kGraceMs);
+        }, graceMs);
       });
     }).then((result) => {
       if (ended === 'aborted') throw new LadderError('ABORTED', `${program} was ended by the AbortSignal`, { program });
