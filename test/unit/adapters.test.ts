@@ -14,6 +14,7 @@ import { systems } from '../../lib/baselines/systems/index.js';
 import { sealRecord } from '../../lib/run/bench-content.js';
 import type { BenchRecord } from '../../lib/run/record-types.js';
 import { parseRecord } from '../../lib/run/record.js';
+import { isRunning } from '../fixtures/processes.js';
 
 let folder: string;
 beforeEach(() => {
@@ -139,7 +140,7 @@ describe('child processes', () => {
     expect(result.ended).toBe('stopped after its time limit of 2 s');
     expect(performance.now() - start).toBeLessThan(15_000);
     const pid = Number(readFileSync(pidFile, 'utf8'));
-    await vi.waitFor(() => expect(running(pid)).toBe(false), 5000);
+    await vi.waitFor(() => expect(isRunning(pid)).toBe(false), 5000);
   });
 
   it.each([
@@ -161,7 +162,7 @@ describe('child processes', () => {
       expect(performance.now() - start).toBeLessThan(20_000);
     } finally {
       const pid = Number(readFileSync(pidFile, 'utf8'));
-      if (running(pid)) process.kill(pid);
+      if (isRunning(pid)) process.kill(pid);
     }
   });
 
@@ -187,15 +188,6 @@ describe('child processes', () => {
     expect([findProgram('findable'), findProgram('sh')]).toEqual([path, null]);
   });
 });
-
-function running(pid: number): boolean {
-  try {
-    // A zombie that nobody waits for has ended, too.
-    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  } catch {
-    return false;
-  }
-}
 
 describe('pytorch', () => {
   it('asks for the case and fills a record that its own parser accepts', async () => {

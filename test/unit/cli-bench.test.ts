@@ -1,17 +1,20 @@
-// `ladder` as a process: the bench survives SIGKILL and crashes, resumes, and aborts in order; exit statuses of real runs.
+// `ladder` as a process: the bench survives SIGKILL and crashes, resumes, and aborts in order; exit statuses of real runs. What a process
+// of its own adds nothing to runs in this one; a bench's cases have theirs all the same.
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
+import { runCli } from '../../lib/cli/main.js';
 import { buildCheckpoints } from '../../lib/compiler/build.js';
 import { parseRequest } from '../../lib/compiler/request.js';
 import { packWeights } from '../../lib/index.js';
 import { sealRecord } from '../../lib/run/bench-content.js';
 import type { BenchRecord } from '../../lib/run/record-types.js';
 import { parseRecord } from '../../lib/run/record.js';
+import { isRunning } from '../fixtures/processes.js';
 
 const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const root = await mkdtemp(join(tmpdir(), 'ladder-bench-'));
@@ -31,10 +34,29 @@ const quick = ['--no-figures', ...timing];
 // Many processes on what may be a busy machine.
 vi.setConfig({ testTimeout: 240_000 });
 
-const ladder = (...args: string[]): ReturnType<typeof ladderIn> => ladderIn(env, ...args);
+interface Said {
+  readonly status: number | null;
+  readonly out: string;
+  readonly err: string;
+}
 
-async function ladderIn(environment: NodeJS.ProcessEnv, ...args: string[]): Promise<{ status: number | null; out: string; err: string }> {
-  const child = spawn(process.execPath, [cli, ...args], { env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
+/** The command line in this process. */
+async function here(...args: string[]): Promise<Said> {
+  vi.stubEnv('LADDER_COMMIT', env.LADDER_COMMIT);
+  let [out, err] = ['', ''];
+  const status = await runCli(
+    args,
+    { write: (text: string) => void (out += text) },
+    { write: (text: string) => void (err += text) },
+    new AbortController().signal,
+  );
+  return { status, out, err };
+}
+afterEach(() => vi.unstubAllEnvs());
+
+/** In a process of its own. */
+async function ladder(...args: string[]): Promise<Said> {
+  const child = spawn(process.execPath, [cli, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
   let out = '';
   let err = '';
   child.stdout.on('data', (chunk: Buffer) => {
@@ -104,11 +126,11 @@ describe('ladder bench', () => {
     for (const record of records)
       expect(record).toMatchObject({ status: 'ok', clock: 'cpu-host', commit: 'test', samples: { count: 2 }, device: { kind: 'cpu' } });
 
-    const again = await ladder('bench', '--checkpoints', checkpoints, '--results', results, ...quick);
+    const again = await here('bench', '--checkpoints', checkpoints, '--results', results, ...quick);
     expect(again.out.match(/ok \(earlier\)$/gm)).toHaveLength(4);
     const dates = readRecords(results).map(({ date }) => date);
     expect(dates).toEqual(records.map(({ date }) => date));
-    await ladder('bench', '--checkpoints', checkpoints, '--results', results, ...quick, '--fresh');
+    await here('bench', '--checkpoints', checkpoints, '--results', results, ...quick, '--fresh');
     expect(
       readRecords(results)
         .map(({ date }) => date)
@@ -121,7 +143,7 @@ describe('ladder bench', () => {
     for (const name of ['a', 'b', 'c']) cpSync(built[0]!.folder, join(mixed, name), { recursive: true });
     rmSync(join(mixed, 'b', 'checkpoint.json'));
     spawnSync('mkfifo', [join(mixed, 'b', 'checkpoint.json')]);
-    const { status, out } = await ladder('bench', '--checkpoints', mixed, '--results', join(root, 'of-mixed'), ...quick);
+    const { status, out } = await here('bench', '--checkpoints', mixed, '--results', join(root, 'of-mixed'), ...quick);
     expect(status).toBe(1);
     for (const name of ['a', 'c']) expect(out).toMatch(new RegExp(`^mixed/${name} .*\\bok$`, 'm'));
     expect(out).toMatch(/^mixed\/b: failed: IO: .*checkpoint\.json is no regular file/m);
@@ -129,22 +151,24 @@ describe('ladder bench', () => {
 
   it('shards share the cases out, at once and in one folder', async () => {
     const results = join(root, 'shards');
-    const shard = (part: string): ReturnType<typeof ladder> =>
-      ladder('bench', '--checkpoints', checkpoints, '--results', results, '--shard', part, '--json', ...quick);
-    const parts = await Promise.all(['1/2', '2/2'].map(shard));
+    const shard = (part: string): string[] => [
+      ...['bench', '--checkpoints', checkpoints, '--results', results, '--shard', part, '--json'],
+      ...quick,
+    ];
+    const parts = await Promise.all(['1/2', '2/2'].map((part) => ladder(...shard(part))));
     expect(parts.map(({ status }) => status)).toEqual([0, 0]);
     const names = parts.map(({ out }) => (JSON.parse(out) as BenchRecord[]).map(({ checkpoint }) => checkpoint));
     expect(names.map(({ length }) => length)).toEqual([2, 2]);
     expect(names.flat().sort()).toEqual(built.map(({ folder }) => basename(folder)).sort());
     expect(readRecords(results)).toHaveLength(4);
     for (const wrong of ['0/2', '3/2', '1', 'a/b'])
-      expect(await shard(wrong)).toMatchObject({ status: 2, err: expect.stringContaining('expected i/n') as string });
+      expect(await here(...shard(wrong))).toMatchObject({ status: 2, err: expect.stringContaining('expected i/n') as string });
   });
 
   it('takes more samples than its cases ask for, and the paper’s rule instead', async () => {
     const results = join(root, 'asked');
-    const bench = (...more: string[]): ReturnType<typeof ladder> =>
-      ladder('bench', built[0]!.folder, '--results', results, '--device', 'cpu', '--no-figures', ...more);
+    const bench = (...more: string[]): Promise<Said> =>
+      here('bench', built[0]!.folder, '--results', results, '--device', 'cpu', '--no-figures', ...more);
     expect((await bench('--min-samples', '30')).status).toBe(0);
     expect(readRecords(results)).toMatchObject([{ samples: { count: 30 } }]);
     expect((await bench('--mode', 'paper', '--min-repeat-ms', '1', '--fresh')).status).toBe(0);
@@ -158,7 +182,7 @@ describe('ladder bench', () => {
     await packWeights(folder, (_, shape) => new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(0.25));
     const results = join(root, 'resumed-results');
     const again = async (...more: string[]): Promise<string> => {
-      const { status, out, err } = await ladder('bench', folder, '--results', results, ...quick, ...more);
+      const { status, out, err } = await here('bench', folder, '--results', results, ...quick, ...more);
       expect(status).toBe(0);
       return /ok \(earlier\)$/m.test(out) ? 'earlier' : (/ is measured again: (.*)$/m.exec(err)?.[1] ?? 'measured');
     };
@@ -213,25 +237,13 @@ describe('ladder bench', () => {
 
   it('killed by SIGKILL at any moment it loses nothing, leaves no process, and completes the rest', async () => {
     const results = join(root, 'killed');
-    const args = [
-      'bench',
-      '--checkpoints',
-      checkpoints,
-      '--results',
-      results,
-      '--device',
-      'cpu',
-      '--no-figures',
-      '--min-samples',
-      '2',
-      '--max-samples',
-      '200',
-      '--max-ms',
-      '300',
-    ];
+    const bench = ['bench', '--checkpoints', checkpoints, '--results', results, '--device', 'cpu', '--no-figures', '--warmup-ms', '0'];
+    const args = [...bench, '--min-samples', '2', '--max-samples', '200', '--max-ms', '50'];
+    // Its case does not end by itself while anybody waits.
+    const forever = [...bench, '--min-samples', '1000000', '--max-samples', '1000000'];
     // Killed once while the first case runs, and once after each record that appears.
     for (const records of [0, 1, 2]) {
-      const child = spawn(process.execPath, [cli, ...args], { env, stdio: 'ignore' });
+      const child = spawn(process.execPath, [cli, ...(records === 0 ? forever : args)], { env, stdio: 'ignore' });
       await until(
         () => recordFiles(results).length >= records && childrenOf(child.pid!).length > 0,
         `record ${records} and a case that runs`,
@@ -240,7 +252,7 @@ describe('ladder bench', () => {
       const kept = recordFiles(results).map((path) => [path, readFileSync(path, 'utf8')] as const);
       child.kill('SIGKILL');
       expect((await ended(child)).signal).toBe('SIGKILL');
-      await until(() => below.every((pid) => !existsSync(`/proc/${pid}`)), 'the case to end with its bench');
+      await until(() => below.every((pid) => !isRunning(pid)), 'the case to end with its bench');
       for (const [path, text] of kept) expect(readFileSync(path, 'utf8')).toBe(text);
       // Whatever is there is whole.
       readRecords(results);
@@ -310,7 +322,7 @@ describe('ladder bench', () => {
         '--max-samples',
         '100000',
         '--case-timeout',
-        '3',
+        '1',
       ],
       { env, stdio: ['ignore', 'pipe', 'ignore'] },
     );
@@ -327,16 +339,16 @@ describe('ladder bench', () => {
       ['failed', null],
     ]);
     expect(out).toMatch(/failed: INTERNAL: the measuring process was ended by SIGSEGV/);
-    expect(out).toMatch(/failed: INTERNAL: the measuring process took longer than 3 s/);
+    expect(out).toMatch(/failed: INTERNAL: the measuring process took longer than 1 s/);
   });
 
   it.each([['--force_tune'], ['--force-tune']])(
     '%s with --reproduce says what is missing of every system that was asked for',
     async (flag) => {
       const results = join(root, `reproduced${flag}`);
-      const without = { ...env, LADDER_PYTHON: join(root, 'no-python'), LADDER_AMOS_HOME: '', LADDER_TENSORIR_HOME: '' };
-      const { status, out } = await ladderIn(
-        without,
+      vi.stubEnv('LADDER_PYTHON', join(root, 'no-python'));
+      for (const name of ['LADDER_AMOS_HOME', 'LADDER_TENSORIR_HOME']) vi.stubEnv(name, '');
+      const { status, out } = await here(
         'bench',
         built[0]!.folder,
         '--results',
@@ -353,7 +365,7 @@ describe('ladder bench', () => {
       expect(out).toMatch(/^tensorir: not run: LADDER_TENSORIR_HOME is not set/m);
       expect(out).toMatch(/^cublaslt: not run: it multiplies on a GPU/m);
       expect(out).not.toMatch(/^(pytorch-inductor|tensorrt|onnxruntime): /m);
-      const alone = await ladderIn(without, 'bench', built[0]!.folder, '--results', results, ...quick, flag);
+      const alone = await here('bench', built[0]!.folder, '--results', results, ...quick, flag);
       expect(alone.out.match(/^\S+: not run: /gm)).toEqual(['amos: not run: ', 'tensorir: not run: ']);
     },
   );
@@ -372,12 +384,12 @@ describe('ladder bench', () => {
     ],
   ])('%s %s is refused before anything is measured', async (option, list, message) => {
     const results = join(root, 'refused');
-    expect(await ladder('bench', built[0]!.folder, '--results', results, ...quick, '--reproduce', option, list)).toMatchObject({
+    expect(await here('bench', built[0]!.folder, '--results', results, ...quick, '--reproduce', option, list)).toMatchObject({
       status: 2,
       out: '',
       err: expect.stringMatching(message),
     });
-    expect(await ladder('bench', built[0]!.folder, '--results', results, ...quick, option, list)).toMatchObject({
+    expect(await here('bench', built[0]!.folder, '--results', results, ...quick, option, list)).toMatchObject({
       status: 2,
       err: expect.stringMatching(/add --reproduce/),
     });
@@ -390,7 +402,7 @@ describe('ladder bench', () => {
     spawnSync('mkdir', ['-p', folder]);
     writeFileSync(join(folder, 'graph.json'), '{"nodes": 1}');
     const results = join(root, 'broken-results');
-    const { status, out } = await ladder('bench', folder, '--results', results, ...quick);
+    const { status, out } = await here('bench', folder, '--results', results, ...quick);
     expect([status, readRecords(results)[0]!.reason]).toEqual([1, expect.stringMatching(/^BAD_GRAPH: /)]);
     expect(out).toMatch(/failed: BAD_GRAPH/);
   });
@@ -404,14 +416,14 @@ describe('other commands as processes', () => {
     expect(status).toBe(0);
     expect(out).toMatch(/W_INT4 A_FP16, 5 operators, seeded weights/);
     expect(out).toMatch(/reference operators on the CPU, host clock/);
-    expect(parseRecord((await ladder('run', folder, ...timing, '--json')).out, 'stdout')).toMatchObject({
+    expect(parseRecord((await here('run', folder, ...timing, '--json')).out, 'stdout')).toMatchObject({
       status: 'ok',
       format: 'W_INT4 A_FP16',
     });
   });
 
   it("--prebuilt_path alone prints the authors' summary and operators", async () => {
-    const { status, out } = await ladder('--prebuilt_path', folder, '--device', 'cpu', '--min-repeat-ms', '5');
+    const { status, out } = await here('--prebuilt_path', folder, '--device', 'cpu', '--min-repeat-ms', '5');
     expect(status).toBe(0);
     expect(out).toMatch(/^Running from prebuilt model: .*\nExecution time summary:\n +mean \(ms\)/);
     expect(out.match(/^Op #\d \S+:\nIteration: 0: \S+ us\/iter$/gm)).toHaveLength(5);
@@ -423,7 +435,7 @@ describe('other commands as processes', () => {
     spawnSync('mkdir', ['-p', join(root, 'mismatch', 'm')]);
     spawnSync('cp', ['-r', folder, copy]);
     writeFileSync(join(copy, 'graph.json'), `${readFileSync(join(copy, 'graph.json'), 'utf8')}\n\n`);
-    const { status, out } = await ladder('verify', copy, '--device', 'cpu');
+    const { status, out } = await here('verify', copy, '--device', 'cpu');
     expect([status, /\nMISMATCH\n$/.test(out)]).toEqual([3, true]);
   });
 

@@ -16,6 +16,7 @@ import { parseRecord } from '../../lib/run/record.js';
 import { fatbin, cubinEntry, ptxEntry } from '../fixtures/artifact/fatbin.js';
 import { buildFakeCuda } from '../fixtures/native/fake-cuda-run.js';
 import { Workshop } from '../fixtures/native/objects.js';
+import { isRunning } from '../fixtures/processes.js';
 
 const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const workshop = new Workshop();
@@ -167,7 +168,7 @@ describe('ladder bench --device cuda:all', () => {
     const below = (readdirSync('/proc') as string[]).filter((pid) => /^\d+$/.test(pid) && parentOf(pid) === child.pid);
     child.kill('SIGINT');
     expect(await ended).toMatchObject({ status: 130, err: expect.stringMatching(/ladder: aborted/) });
-    await until(() => below.every((pid) => !existsSync(`/proc/${pid}`)), 'the cases to end with the bench');
+    await until(() => below.every((pid) => !isRunning(pid)), 'the cases to end with the bench');
     for (const [name, text] of kept) expect(readFileSync(join(results, name), 'utf8')).toBe(text);
     const finished = recordsIn(results).length;
     expect(finished).toBeLessThan(names.length);
@@ -278,7 +279,7 @@ describe('ladder tune', async () => {
     child.kill('SIGINT');
     const { status, out, err } = await ended;
     expect([status, err]).toEqual([130, expect.stringMatching(/ladder: aborted/)]);
-    await until(() => below.every((pid) => !existsSync(`/proc/${pid}`)), 'the searches to end with the command');
+    await until(() => below.every((pid) => !isRunning(pid)), 'the searches to end with the command');
     expect(folders.filter(isTuned).length).toBeLessThan(folders.length);
     for (const { checkpoint } of tunedOf(out)) expect(isTuned(checkpoint)).toBe(true);
   });

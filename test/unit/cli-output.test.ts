@@ -12,6 +12,7 @@ import { parseRequest } from '../../lib/compiler/request.js';
 import { sealRecord } from '../../lib/run/bench-content.js';
 import type { BenchRecord } from '../../lib/run/record-types.js';
 import { parseRecord } from '../../lib/run/record.js';
+import { isRunning } from '../fixtures/processes.js';
 
 const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const root = await mkdtemp(join(tmpdir(), 'ladder-output-'));
@@ -291,7 +292,7 @@ describe('compilers', () => {
     await until(() => started().length > 0 && started()[0]! > 0, 'nvcc to start');
     child.kill('SIGKILL');
     await ended(child);
-    await until(() => started().every((pid) => !existsSync(`/proc/${pid}`)), 'nvcc to end with its parent');
+    await until(() => started().every((pid) => !isRunning(pid)), 'nvcc to end with its parent');
     const left = readdirSync(scratch);
     expect(left).toEqual([expect.stringMatching(new RegExp(`^ladder-build-${child.pid}-`))]);
     writeFileSync(nvcc, '#!/bin/sh\nexit 1\n');
