@@ -120,7 +120,7 @@ function readOptions() {
   };
 }
 
-/** Kernels that are choices of the tuner and nobody's default, by family: the small network that has them runs with them, too. */
+/** Kernels that are the default where there is work for every multiprocessor, by family: the small network that has them runs with them, too. */
 export const kChoices = {
   model: 'conformer-tiny',
   parameters: { 'attention/rows': { groups: 4, keys: 64, resident: 1 }, 'conv/depthwise': { banded: 1 } },

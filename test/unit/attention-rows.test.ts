@@ -35,7 +35,8 @@ describe('plans', () => {
   it.each<[string, AttentionShape, number, number, number]>([
     ['a block per image and head', vit, 768, 128, 16384],
     ['and for one image', { ...vit, batch: 1 }, 6, 128, 16384],
-    ['128 queries to a block of many', conformer, 128 * 8 * 4, 128, 32768],
+    ['64 queries to a block of many, where heads are too wide for warpgroups', { ...conformer, headDim: 128 }, 128 * 8 * 8, 128, 65536],
+    ['256 to one of warpgroups', conformer, 132, 512, 14 * (16384 + 16)],
     ['32 of few', { ...conformer, batch: 1 }, 8 * 16, 64, 32768],
     ['blocks of a head of 128', { ...conformer, batch: 4, headDim: 128 }, 4 * 8 * 8, 128, 65536],
   ])('%s', (_, shape, blocks, threads, bytes) => {
@@ -72,10 +73,12 @@ describe('plans', () => {
     expect(planOf({ ...conformer, batch: 2 }, 'f', tuning).launches).toMatchObject([{ grid: [(2 * 8 * 8 * 128) / threads, 1, 1] }]);
   });
 
-  it('has warpgroups among its configurations on sm_90a alone, last, for heads of 64 and many tokens', () => {
+  it('has warpgroups among its configurations on sm_90a alone, for heads of 64 and many tokens: first where all multiprocessors have some', () => {
     const all = (shape: AttentionShape, target = layoutTarget): readonly Tuning[] =>
       attentionRows.configurations(attentionRows.accepts(attentionProgram(shape), target), target);
-    expect(all(conformer).map(isGroups).indexOf(true)).toBe(all(conformer).length - 3);
+    expect(all(conformer).map(isGroups).indexOf(true)).toBe(0);
+    const few = { ...conformer, batch: 1 };
+    expect(all(few).map(isGroups).indexOf(true)).toBe(all(few).length - 3);
     const [portable] = buildTargets;
     for (const none of [all(vit), all({ ...conformer, headDim: 128 }), all(conformer, portable)]) expect(none.some(isGroups)).toBe(false);
     // A tuning of sm_90a serves targets that have none of their own.

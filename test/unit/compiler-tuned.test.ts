@@ -24,9 +24,9 @@ const cases = figure8Requests().map((request) => [checkpointPlace(request), requ
 
 describe('committed tunings', () => {
   const files = cases.filter(([name]) => existsSync(join(kRoot, name, 'tuned')));
-  it('are of 47 checkpoints; the others have the defaults', () => {
+  it('are of 49 checkpoints; the others have the defaults', () => {
     expect(files.map(([name]) => readdirSync(join(kRoot, name, 'tuned')))).toEqual(files.map(() => ['sm_90a.json']));
-    expect(files).toHaveLength(47);
+    expect(files).toHaveLength(49);
   });
 
   it.each(files)('%s: each is found by an operator, and each product finds one', async (name, request) => {

@@ -35,7 +35,7 @@ interface Groups {
   readonly resident: number;
 }
 
-/** Those whose registers suffice, likeliest first; not the default until they are measured. */
+/** Those whose registers suffice, the quickest first. */
 const kGroups: readonly Groups[] = [
   { groups: 4, keys: 64, resident: 1 },
   { groups: 2, keys: 64, resident: 2 },
@@ -77,6 +77,12 @@ function hasGroups({ headDim }: AttentionMatch, { capability }: Target): boolean
   return headDim === 64 && capability?.[0] === 9;
 }
 
+/** Whether rows_groups.cuh is the default: where every multiprocessor has queries for four warpgroups. */
+function isByGroups(match: AttentionMatch, target: Target): boolean {
+  const { batch, heads, seq } = match;
+  return hasGroups(match, target) && seq >= kLeastGroupSeq && batch * heads * Math.ceil(seq / (64 * kGroups[0]!.groups)) >= kProcessors;
+}
+
 /** Configurations whose registers suffice, the default first: two tiles leave none for what two warps fetch, or for heads of 128. */
 function configurations(match: AttentionMatch, target: Target): readonly Tuning[] {
   const first = defaultBlocks(match);
@@ -85,7 +91,8 @@ function configurations(match: AttentionMatch, target: Target): readonly Tuning[
     .filter(({ warps, tiles }) => tiles === 1 || (warps > 2 && match.headDim === 64))
     .filter(({ warps, tiles }) => warps !== first.warps || tiles !== first.tiles);
   const groups = match.seq >= kLeastGroupSeq && hasGroups(match, target) ? kGroups : [];
-  return [first, ...others, ...groups].map((one) => ({ ...one }));
+  const rows = [first, ...others];
+  return (isByGroups(match, target) ? [...groups, ...rows] : [...rows, ...groups]).map((one) => ({ ...one }));
 }
 
 /** As many stages of keys and values as there is shared memory for, and their barriers: AttentionGroups in attention/rows_groups.cuh. */
@@ -124,9 +131,10 @@ extern "C" __global__ void __launch_bounds__(${threads}, ${resident}) ${name}(${
 
 /** A tuning by warpgroups is none for a target or a head without them, which has its default. */
 function plan(match: AttentionMatch, name: string, given: Tuning, { target }: PlanContext): KernelPlan {
-  const byGroups = given['groups'] !== undefined;
-  if (byGroups && hasGroups(match, target)) return planGroups(match, name, given);
-  const tuning = byGroups ? {} : given;
+  const chosen = Object.keys(given).length === 0 && isByGroups(match, target) ? { ...kGroups[0]! } : given;
+  const byGroups = chosen['groups'] !== undefined;
+  if (byGroups && hasGroups(match, target)) return planGroups(match, name, chosen);
+  const tuning = byGroups ? {} : chosen;
   const { warps, tiles } = { ...defaultBlocks(match), ...tuning };
   if (![2, 4, 8].includes(warps) || ![1, 2].includes(tiles))
     throw new LadderError(

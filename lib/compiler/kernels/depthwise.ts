@@ -131,6 +131,12 @@ function isBanded({ channels, stride, walk, outer }: DepthwiseMatch): boolean {
   return frames && stride === 1 && channels % kBanded.channels === 0 && walk.taps <= kBanded.mostTaps;
 }
 
+/** Whether tensor cores are the default: where every multiprocessor has tiles for its blocks. */
+function isByTensorCores(match: DepthwiseMatch): boolean {
+  const tiles = (match.channels / kBanded.channels) * match.batch * Math.ceil(match.walk.results / kBanded.results);
+  return isBanded(match) && tiles >= kBanded.processors * kBanded.resident;
+}
+
 /** A configuration's text, a kernel's parameters and arguments: what both kernels have alike. */
 function kernelText({ x, w, bias }: DepthwiseMatch): {
   readonly parameters: string;
@@ -169,7 +175,8 @@ extern "C" __global__ void __launch_bounds__(${threads}, ${resident}) ${name}(${
 
 function plan(match: DepthwiseMatch, name: string, tuning: Tuning): KernelPlan {
   const { batch, channels, stride, walk, outer, steps } = match;
-  if (tuning['banded'] === 1 && isBanded(match)) return planBanded(match, name);
+  const byDefault = Object.keys(tuning).length === 0 && isByTensorCores(match);
+  if (byDefault || (tuning['banded'] === 1 && isBanded(match))) return planBanded(match, name);
   const run = tuning['run'] ?? defaultRun(match);
   if (!kRuns.includes(run) || (tuning['banded'] ?? 0) !== 0)
     throw new LadderError(
@@ -202,7 +209,8 @@ export const depthwise = defineFamily<DepthwiseMatch>({
   configurations: (match) => {
     const first = defaultRun(match);
     const runs = [first, ...kRuns.filter((run) => run !== first)].map((run): Tuning => ({ run }));
-    return isBanded(match) ? [...runs, { banded: 1 }] : runs;
+    if (!isBanded(match)) return runs;
+    return isByTensorCores(match) ? [{ banded: 1 }, ...runs] : [...runs, { banded: 1 }];
   },
   key({ batch, channels, stride, walk, outer, bias, after }) {
     const along = ({ extent, taps, padding }: Along): string => `${extent}/${taps}${padding > 0 ? `+${padding}` : ''}`;
