@@ -12,7 +12,7 @@ import { cubinEntry, fatbin, ptxEntry } from '../fixtures/artifact/fatbin.js';
 import { buildFakeCuda } from '../fixtures/native/fake-cuda-run.js';
 import { Workshop } from '../fixtures/native/objects.js';
 
-const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const workshop = new Workshop();
 let library: string;
 beforeAll(() => {
@@ -51,12 +51,32 @@ function objectWith(name: string, ...binaries: readonly Buffer[]): string {
   return workshop.compile('with_fatbin.c', ['-ldl', `-DFATBIN="${data}"`], name);
 }
 
-function ladder(command: string, folder: string, environment: NodeJS.ProcessEnv = {}): { status: number | null; text: string } {
-  const options = command === 'run' ? ['--min-samples', '2', '--max-samples', '2', '--warmup-ms', '0'] : [];
-  const env = { ...process.env, LD_LIBRARY_PATH: dirname(library), ...environment };
-  const { status, stdout, stderr } = spawnSync(process.execPath, [cli, command, folder, ...options], { encoding: 'utf8', env });
-  return { status, text: `${stdout}${stderr}` };
+interface Said {
+  readonly command: string;
+  readonly status: number;
+  readonly text: string;
 }
+
+/** Runs commands of `ladder` on a folder one after another, in one process that has the stand-in for the driver. */
+function ladder(commands: readonly string[], folder: string, environment: NodeJS.ProcessEnv = {}): readonly Said[] {
+  const script = `
+    import { runCli } from ${JSON.stringify(main)};
+    const said = [];
+    for (const command of ${JSON.stringify(commands)}) {
+      const options = command === 'run' ? ['--min-samples', '2', '--max-samples', '2', '--warmup-ms', '0'] : [];
+      let text = '';
+      const stream = { write: (part) => (text += part) };
+      const status = await runCli([command, ${JSON.stringify(folder)}, ...options], stream, stream, new AbortController().signal);
+      said.push({ command, status, text });
+    }
+    console.log(JSON.stringify(said));`;
+  const env = { ...process.env, LD_LIBRARY_PATH: dirname(library), ...environment };
+  const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8', env });
+  expect(stderr).toBe('');
+  return JSON.parse(stdout) as readonly Said[];
+}
+
+const kAll = ['inspect', 'run', 'verify'];
 
 describe('code for another GPU', () => {
   const stub = fatbin(cubinEntry(75, { payload: '.nv.info' }));
@@ -71,9 +91,8 @@ describe('code for another GPU', () => {
     ['another GPU’s own features', [fatbin(cubinEntry(100, { flags: 0x100011 }))], /sm_100a/],
   ])('%s is refused by inspect, run and verify', (what, binaries, named) => {
     const folder = checkpoint(what.replaceAll(/\W/g, '-'), objectWith(what.replaceAll(/\W/g, '_'), ...binaries), ['embedded_add_one']);
-    for (const command of ['inspect', 'run', 'verify']) {
-      const { status, text } = ladder(command, folder);
-      expect(text).toMatch(/WRONG_ARCHITECTURE|no code for this GPU/);
+    for (const { command, status, text } of ladder(kAll, folder)) {
+      expect(text, command).toMatch(/WRONG_ARCHITECTURE|no code for this GPU/);
       expect(text).toMatch(named);
       expect(status).toBe(1);
     }
@@ -95,9 +114,9 @@ describe('code for another GPU', () => {
       const bytes = [...blobOf(architecture)];
       writeFileSync(source, `const unsigned char __tvm_dev_mblob[${bytes.length}] = {${bytes.join(',')}};\n`);
       const object = workshop.compile('embedded_launches.c', ['-ldl', source], `carried${architecture}`);
-      const result = ladder('inspect', checkpoint(`carried ${architecture}`, object, ['embedded_add_one']));
-      expect(result.status).toBe(status);
-      if (status === 1) expect(result.text).toMatch(/WRONG_ARCHITECTURE.*1 of its 1 images.*sm_120/);
+      const [result] = ladder(['inspect'], checkpoint(`carried ${architecture}`, object, ['embedded_add_one']));
+      expect(result!.status).toBe(status);
+      if (status === 1) expect(result!.text).toMatch(/WRONG_ARCHITECTURE.*1 of its 1 images.*sm_120/);
     }
   });
   test('code for this GPU, and PTX of an earlier one, run', () => {
@@ -106,25 +125,25 @@ describe('code for another GPU', () => {
       ['earlier', ptxEntry(80)],
     ] as const) {
       const folder = checkpoint(name, objectWith(`object_${name}`, stub, fatbin(entry)), ['embedded_add_one', 'embedded_add_one']);
-      for (const command of ['inspect', 'run', 'verify']) expect(ladder(command, folder)).toMatchObject({ status: 0 });
-      const { text } = ladder('inspect', folder);
+      const said = ladder(kAll, folder);
+      expect(said.map(({ status }) => status)).toEqual([0, 0, 0]);
+      const { text } = said[0]!;
       expect(text).toMatch(name === 'own' ? /route 1.*sm_90/ : /route 1.*compute_80/);
       expect(text).not.toContain('sm_75');
     }
-    const forced = ladder('run', join(workshop.folder, 'own'), { CUDA_FORCE_PTX_JIT: '1' });
+    const [forced] = ladder(['run'], join(workshop.folder, 'own'), { CUDA_FORCE_PTX_JIT: '1' });
     expect(forced).toMatchObject({ status: 1, text: expect.stringContaining('no code for this GPU') });
-    expect(ladder('run', join(workshop.folder, 'earlier'), { CUDA_DISABLE_PTX_JIT: '1' }).status).toBe(1);
+    expect(ladder(['run'], join(workshop.folder, 'earlier'), { CUDA_DISABLE_PTX_JIT: '1' })).toMatchObject([{ status: 1 }]);
   });
   test('what only the launch tells is found in the first run', () => {
     const folder = checkpoint('launch', objectWith('object_launch', fatbin(cubinEntry(90))), ['embedded_add_one', 'embedded_add_one']);
-    for (const command of ['run', 'verify']) {
-      const { status, text } = ladder(command, folder, { FAKE_LAST_ERROR: '209' });
-      expect(text).toMatch(/WRONG_ARCHITECTURE|embedded_add_one.*launching its kernel failed/);
+    for (const { command, status, text } of ladder(['run', 'verify'], folder, { FAKE_LAST_ERROR: '209' })) {
+      expect(text, command).toMatch(/WRONG_ARCHITECTURE|embedded_add_one.*launching its kernel failed/);
       expect(status).toBe(1);
     }
     const nothing = checkpoint('nothing', objectWith('object_nothing', fatbin(cubinEntry(90))), ['embedded_add_one', 'embedded_nothing']);
-    for (const command of ['run', 'verify'])
-      expect(ladder(command, nothing)).toMatchObject({ status: 1, text: expect.stringMatching(/embedded_nothing.*launched nothing/) });
+    const refused = { status: 1, text: expect.stringMatching(/embedded_nothing.*launched nothing/) as string };
+    expect(ladder(['run', 'verify'], nothing)).toMatchObject([refused, refused]);
   });
 });
 
@@ -136,9 +155,8 @@ describe('storage that destroys live data', () => {
   ])('%s: refused by inspect, run and verify', (what, storage, named) => {
     const object = objectWith(`clobber_${what.replaceAll(/\W/g, '_')}`, fatbin(cubinEntry(90)));
     const folder = checkpoint(`clobber ${what}`, object, ['embedded_add_one', 'embedded_add_one'], storage);
-    for (const command of ['inspect', 'run', 'verify']) {
-      const { status, text } = ladder(command, folder);
-      expect(text).toMatch(named);
+    for (const { command, status, text } of ladder(kAll, folder)) {
+      expect(text, command).toMatch(named);
       expect(status).toBe(1);
     }
   });

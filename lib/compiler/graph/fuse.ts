@@ -111,14 +111,14 @@ class Fusion {
 
   /** The wider group, where the same family takes it or one that ranks before it. */
   private tryGroup(nodes: readonly number[], anchor: number, before: Selection): Group | null {
-    const { program, values } = extract(this.graph, nodes, anchor);
+    const { program, values } = extract(this.graph, this.readers, nodes, anchor);
     const selection = select(program, this.target);
     if (!selection || families.rank(selection.family) > families.rank(before.family)) return null;
     return { nodes, head: this.graph.nodes[anchor]!, program, values, selection };
   }
 
   private groupOf(nodes: readonly number[], anchor: number): Group {
-    const { program, values } = extract(this.graph, nodes, anchor);
+    const { program, values } = extract(this.graph, this.readers, nodes, anchor);
     return { nodes, head: this.graph.nodes[anchor]!, program, values, selection: selectOrThrow(program, this.target) };
   }
 }
@@ -127,9 +127,11 @@ class Fusion {
  * Some nodes of a graph as a program of their own. Its inputs: what the anchor reads (the source of the steps before it standing
  * for its first operand), then what the others read, in order. Values between nodes are real numbers where the graph's are
  * float16, except on the way to what reads them several times, such as an anchor: kernels round them; a quantisation takes them as they are.
+ * @param readers of each value of the graph
  */
-export function extract(
+function extract(
   graph: Graph,
+  readers: readonly number[],
   nodes: readonly number[],
   anchor: number,
 ): { readonly program: Program; readonly values: readonly number[] } {
@@ -142,11 +144,9 @@ export function extract(
       return node === anchor || maker < anchor ? sources(maker).slice(0, 1) : [];
     });
   const inputs = [...new Set([anchor, ...nodes.filter((node) => node !== anchor)].flatMap(sources))];
-  const read = new Set(nodes.flatMap((node) => graph.nodes[node]!.inputs));
-  const outputs = [...inside].filter(
-    (value) =>
-      graph.outputs.includes(value) || !read.has(value) || graph.nodes.some((node, i) => !nodes.includes(i) && node.inputs.includes(value)),
-  );
+  const reads = new Map<number, number>();
+  for (const node of nodes) for (const value of graph.nodes[node]!.inputs) reads.set(value, (reads.get(value) ?? 0) + 1);
+  const outputs = [...inside].filter((value) => !reads.has(value) || readers[value]! > reads.get(value)!);
   const order = [...inputs, ...nodes.flatMap((node) => graph.nodes[node]!.outputs)];
   const at = new Map(order.map((value, i) => [value, i]));
   const strip = ({ axes, type, layout, scaleLayout }: Value): Value => ({
