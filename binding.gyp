@@ -14,8 +14,9 @@
       "ldflags": ["-Wl,-z,nodelete", "-Wl,--version-script=<(module_root_dir)/native/exports.map"],
       "libraries": ["-ldl", "-lpthread"],
       "conditions": [
+        # Line numbers are all that a stack trace needs.
         ["sanitize=='true'", {
-          "cflags_cc": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g", "-O1"],
+          "cflags_cc": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g1", "-O1"],
           "ldflags": ["-fsanitize=address,undefined"]
         }],
         # For g++. As a system's folder, node-addon-api is not warned of.
