@@ -22,8 +22,8 @@ async function makeProgram(io: CliIo, args: readonly string[]): Promise<Program>
     .version(packageVersion())
     .exitOverride()
     .configureOutput({ writeOut: (text) => io.out(text.trimEnd()), writeErr: (text) => io.note(text.trimEnd()) });
-  const asked = Object.keys(commands).filter((name) => name === args[0]);
-  for (const name of asked.length > 0 ? asked : Object.keys(commands)) (await commands[name]!()).register(program, io);
+  const [name = ''] = args;
+  for (const load of Object.hasOwn(commands, name) ? [commands[name]!] : Object.values(commands)) (await load()).register(program, io);
   const names = program
     .createHelp()
     .visibleCommands(program)

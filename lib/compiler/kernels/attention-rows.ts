@@ -1,5 +1,5 @@
 /**
- * Attention without positions that reads and writes rows, as networks have it: native/kernels/attention/rows.cuh, and on sm_90a by choice
+ * Attention without positions that reads and writes rows, as networks have it: native/kernels/attention/rows.cuh, and of many tokens on sm_90a
  * rows_groups.cuh.
  */
 import { LadderError } from '../../errors.js';

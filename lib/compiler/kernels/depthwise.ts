@@ -1,5 +1,5 @@
 /**
- * Depthwise convolutions with a bias and elementwise steps after them: native/kernels/conv/depthwise.cuh, and of frames by choice
+ * Depthwise convolutions with a bias and elementwise steps after them: native/kernels/conv/depthwise.cuh, and of many frames
  * depthwise_frames.cuh, on tensor cores.
  */
 import { LadderError } from '../../errors.js';
