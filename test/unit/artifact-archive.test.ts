@@ -10,8 +10,8 @@ import { serialiseGraph } from '../../lib/artifact/graph-writer.js';
 import { inspectPrebuilt } from '../../lib/artifact/inspect.js';
 import { findCheckpoints, likeliest, locateCheckpoint, nameOfFolder } from '../../lib/artifact/locate.js';
 import { caseOfName, parseCheckpointName } from '../../lib/artifact/names.js';
-import { runCli } from '../../lib/cli/main.js';
 import { listCheckpoints, resolveCheckpoint } from '../../lib/run/package.js';
+import { ladderHere } from '../fixtures/cli.js';
 
 const root = await mkdtemp(join(tmpdir(), 'ladder-archive-'));
 afterAll(() => rm(root, { recursive: true, force: true }));
@@ -35,13 +35,6 @@ beforeAll(async () => {
     await writeFile(join(folder, name, 'graph.json'), graph);
   }
 });
-
-async function ladder(...args: string[]): Promise<{ status: number; out: string; err: string }> {
-  const parts = { out: '', err: '' };
-  const stream = (key: 'out' | 'err') => ({ write: (text: string) => (parts[key] += text) });
-  const status = await runCli(args, stream('out'), stream('err'), new AbortController().signal);
-  return { status, ...parts };
-}
 
 describe('the layout', () => {
   it.each([
@@ -75,7 +68,7 @@ describe('the layout', () => {
   });
 
   it('list names model, setting and format of each', async () => {
-    const { status, out } = await ladder('list', folder, '--json');
+    const { status, out } = await ladderHere('list', folder, '--json');
     expect(status).toBe(0);
     const listed = JSON.parse(out) as { name: string; model: string; setting: string; format: string }[];
     expect(listed.filter(({ name }) => networks.includes(name)).map(({ model, setting, format }) => [model, setting, format])).toEqual([
@@ -88,7 +81,7 @@ describe('the layout', () => {
       setting: 'bs1_seq1',
       format: 'W_INT4 A_FP16',
     });
-    expect((await ladder('list', folder)).out).toMatch(/^resnet-50-b1 +bs1 +W_FP16 A_FP16 +resnet-50/m);
+    expect((await ladderHere('list', folder)).out).toMatch(/^resnet-50-b1 +bs1 +W_FP16 A_FP16 +resnet-50/m);
   });
 
   it('inspect names a network, though it lies in no folder of its model', async () => {
@@ -96,7 +89,7 @@ describe('the layout', () => {
       model: 'conformer',
       parsedName: { model: 'conformer', weight: 'int4', activation: 'int8' },
     });
-    expect((await ladder('inspect', join(folder, networks[0]!))).out).toMatch(/by its name +W_INT4 A_INT8, batch 1/);
+    expect((await ladderHere('inspect', join(folder, networks[0]!))).out).toMatch(/by its name +W_INT4 A_INT8, batch 1/);
     // One of another make is its own model, not that of the folder of all.
     const other = await mkdtemp(join(root, 'other-'));
     const path = join(other, 'ladder', 'checkpoints', "a net's 100 %");

@@ -7,13 +7,13 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
-import { runCli } from '../../lib/cli/main.js';
 import { buildCheckpoints } from '../../lib/compiler/build.js';
 import { parseRequest } from '../../lib/compiler/request.js';
 import { packWeights } from '../../lib/index.js';
 import { sealRecord } from '../../lib/run/bench-content.js';
 import type { BenchRecord } from '../../lib/run/record-types.js';
 import { parseRecord } from '../../lib/run/record.js';
+import { ladderHere } from '../fixtures/cli.js';
 import { isRunning } from '../fixtures/processes.js';
 
 const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
@@ -41,16 +41,9 @@ interface Said {
 }
 
 /** The command line in this process. */
-async function here(...args: string[]): Promise<Said> {
+function here(...args: string[]): Promise<Said> {
   vi.stubEnv('LADDER_COMMIT', env.LADDER_COMMIT);
-  let [out, err] = ['', ''];
-  const status = await runCli(
-    args,
-    { write: (text: string) => void (out += text) },
-    { write: (text: string) => void (err += text) },
-    new AbortController().signal,
-  );
-  return { status, out, err };
+  return ladderHere(...args);
 }
 afterEach(() => vi.unstubAllEnvs());
 

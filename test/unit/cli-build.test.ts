@@ -6,32 +6,14 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { type Manifest, parseManifest } from '../../lib/artifact/manifest.js';
-import { runCli } from '../../lib/cli/main.js';
 import { requestOf } from '../../lib/compiler/design.js';
 import type { Value } from '../../lib/operators/program.js';
+import { ladderHere } from '../fixtures/cli.js';
 
 const root = await mkdtemp(join(tmpdir(), 'ladder-cli-build-'));
 afterAll(() => rm(root, { recursive: true, force: true }));
 
-async function build(...args: string[]): Promise<{ status: number; out: string; err: string }> {
-  let out = '';
-  let err = '';
-  const status = await runCli(
-    ['build', ...args, '--out', root],
-    {
-      write: (text: string) => {
-        out += text;
-      },
-    },
-    {
-      write: (text: string) => {
-        err += text;
-      },
-    },
-    new AbortController().signal,
-  );
-  return { status, out, err };
-}
+const build = (...args: string[]) => ladderHere('build', ...args, '--out', root);
 
 const kFormats: readonly (readonly [string, string, string])[] = [
   ['--weight fp16', 'llama2_bs1_seq1_async', 'W_FP16 A_FP16'],

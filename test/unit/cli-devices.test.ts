@@ -8,7 +8,6 @@ import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { parseDataType } from '../../lib/artifact/dtype.js';
 import { serialiseGraph } from '../../lib/artifact/graph-writer.js';
 import { encodeModuleBlob } from '../../lib/artifact/module-blob.js';
-import { runCli } from '../../lib/cli/main.js';
 import { buildCheckpoints } from '../../lib/compiler/build.js';
 import { parseRequest } from '../../lib/compiler/request.js';
 import type { Tuned } from '../../lib/compiler/types.js';
@@ -17,6 +16,7 @@ import { parseRecord } from '../../lib/run/record.js';
 import { fatbin, cubinEntry, ptxEntry } from '../fixtures/artifact/fatbin.js';
 import { buildFakeCuda } from '../fixtures/native/fake-cuda-run.js';
 import { Workshop } from '../fixtures/native/objects.js';
+import { ladderHere } from '../fixtures/cli.js';
 import { isRunning } from '../fixtures/processes.js';
 
 const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
@@ -60,17 +60,8 @@ function start(args: readonly string[], more: NodeJS.ProcessEnv = {}): { readonl
 
 const ladder = (args: readonly string[], more?: NodeJS.ProcessEnv): Promise<Ended> => start(args, more).ended;
 
-/** The command line in this process, which knows no stand-in for GPUs: for what is refused before one is looked for. */
-async function here(...args: readonly string[]): Promise<Ended> {
-  let [out, err] = ['', ''];
-  const status = await runCli(
-    args,
-    { write: (text: string) => void (out += text) },
-    { write: (text: string) => void (err += text) },
-    new AbortController().signal,
-  );
-  return { status, out, err };
-}
+/** In this process, which knows no stand-in for GPUs: for what is refused before one is looked for. */
+const here = ladderHere;
 
 async function until(condition: () => boolean, what: string): Promise<void> {
   const deadline = performance.now() + 100_000;

@@ -15,37 +15,14 @@ import { native } from '../../lib/native.js';
 import type { ProfileReport } from '../../lib/run/profile.js';
 import type { RunResult } from '../../lib/run/run-prebuilt.js';
 import { summarisePaper } from '../../lib/run/statistics.js';
+import { ladderHere } from '../fixtures/cli.js';
 
 const root = await mkdtemp(join(tmpdir(), 'ladder-cli-'));
 afterAll(() => rm(root, { recursive: true, force: true }));
 const [tiny] = await buildCheckpoints([parseRequest({ model: 'llama2-tiny', batch: 1, seq: 1, weight: 'int4' })], { root, compile: false });
 const folder = tiny!.folder;
 
-interface Ran {
-  readonly status: number;
-  readonly out: string;
-  readonly err: string;
-}
-
-async function ladder(...args: string[]): Promise<Ran> {
-  let out = '';
-  let err = '';
-  const status = await runCli(
-    args,
-    {
-      write: (text: string) => {
-        out += text;
-      },
-    },
-    {
-      write: (text: string) => {
-        err += text;
-      },
-    },
-    new AbortController().signal,
-  );
-  return { status, out, err };
-}
+const ladder = ladderHere;
 
 describe('--force-ptx', () => {
   it.each(['run', 'verify', 'profile', 'params'])('of %s tells the driver before it starts; on the CPU it is an error', async (command) => {

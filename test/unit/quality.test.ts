@@ -4,7 +4,6 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { runCli } from '../../lib/cli/main.js';
 import { designCheckpoint } from '../../lib/compiler/design.js';
 import { packMatrix, type PackOptions, unpackMatrix } from '../../lib/compiler/pack/pack.js';
 import type { QualityReport } from '../../lib/compiler/types.js';
@@ -18,6 +17,7 @@ import { outputOf } from '../fixtures/outputs.js';
 import { safetensors } from '../fixtures/safetensors.js';
 import { makeRecord } from './figure8-records.js';
 import { Random, rowMajor } from './reference-naive.js';
+import { ladderHere } from '../fixtures/cli.js';
 
 const [hidden, kv, intermediate] = [512, 256, 1024];
 const kShapes: Readonly<Record<string, readonly number[]>> = {
@@ -148,16 +148,7 @@ describe('checkpointQuality', () => {
 });
 
 describe('ladder quality', () => {
-  const run = async (...args: string[]): Promise<{ status: number; out: string; err: string }> => {
-    let [out, err] = ['', ''];
-    const status = await runCli(
-      ['quality', ...args],
-      { write: (text: string) => void (out += text) },
-      { write: (text: string) => void (err += text) },
-      new AbortController().signal,
-    );
-    return { status, out, err };
-  };
+  const run = (...args: string[]) => ladderHere('quality', ...args);
 
   it('prints both tables, with the latencies that records have, and draws the trade-off', async () => {
     const results = join(root, 'results');
