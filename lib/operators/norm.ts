@@ -9,6 +9,7 @@ export const norm = definePrimitive({
   id: 'norm',
   params: z.strictObject({ kind: z.enum(['rms', 'layer']), eps: z.number().positive().max(1) }),
   anchor: false,
+  rereads: true,
   operands: [{ role: 'x' }, { role: 'gain' }, { role: 'beta', optional: true }],
   infer({ kind }, [x, gain, beta]) {
     ensure(x !== undefined && x.axes.length > 0, 'norm', 'x', 'a value with axes', 'none');

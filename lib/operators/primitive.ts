@@ -52,8 +52,11 @@ export interface Primitive<P extends Parameters = Parameters> {
   error(params: P, inputs: readonly Value[], errors: readonly ErrorTerms[], output: Value): ErrorTerms;
   /** Work that fusion starts from; others are taken in by it where a kernel family has them. */
   readonly anchor: boolean;
-  /** Whether it reads a number several times, so that a kernel in which it is not the first step keeps them, as float16. Anchors do. */
-  readonly rereads?: boolean;
+  /**
+   * Whether it reads a number several times, so that a kernel in which it is not the first step keeps them, as float16. Anchors do.
+   * Some do so by their parameters, how many operands they have, and the kind of operation that made the first of them.
+   */
+  readonly rereads?: boolean | ((params: P, inputs: number, maker: string) => boolean);
   /** Elementwise operators: the whole of what they compute. Others have C++ of their own in native/reference. */
   readonly expression?: Expression;
   /** How names of graph nodes call it; default: its id. */

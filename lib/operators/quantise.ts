@@ -76,6 +76,8 @@ export const quantise = definePrimitive({
   id: 'quantise',
   params: z.strictObject({ format: z.string() }),
   anchor: false,
+  // A row's scale comes before its codes; a norm's kernel still has the row's numbers then.
+  rereads: ({ format }, inputs, maker) => inputs === 1 && maker !== 'norm' && (formats.get(format).activation?.group ?? -1) <= 0,
   operands: [{ role: 'x' }, { role: 'scale', optional: true }],
   infer({ format }, [x, scale]) {
     ensure(x !== undefined && !isQuantised(x.type), 'quantise', 'x', 'numbers', 'codes');

@@ -174,10 +174,11 @@ function extract(
 function edge(graph: Graph, value: number, nodes: readonly number[]): Value {
   const { axes, type } = graph.values[value]!;
   if (isQuantised(type)) return { axes, type };
+  const maker = nodes.find((node) => graph.nodes[node]!.outputs.includes(value))!;
   const isRounded = nodes.some((node) => {
-    const { kind, inputs } = graph.nodes[node]!;
+    const { kind, params, inputs } = graph.nodes[node]!;
     const { anchor, rereads = anchor } = operators.get(kind);
-    return rereads && inputs.includes(value);
+    return inputs.includes(value) && (typeof rereads === 'boolean' ? rereads : rereads(params, inputs.length, graph.nodes[maker]!.kind));
   });
   return { axes, type: isRounded ? 'f16' : 'f32' };
 }

@@ -11,6 +11,7 @@ import { attentionRows } from './attention-rows.js';
 import { depthwise } from './depthwise.js';
 import { type Family, Refusal } from './family.js';
 import { flash } from './flash.js';
+import { chain } from './matmul/chain.js';
 import { rows } from './matmul/rows.js';
 import { thin } from './matmul/thin.js';
 import { tile } from './matmul/tile.js';
@@ -26,6 +27,7 @@ import { tokens } from './tokens.js';
 class RankedFamilies {
   private readonly specific: Family[] = [
     separable,
+    chain,
     rows,
     tile,
     vector,

@@ -217,6 +217,35 @@ interface TileExtras {
   readonly arguments?: string;
 }
 
+/** Text of a configuration, as native/kernels/matmul/tile/tile_block.cuh reads one. @param constants further members */
+export function configurationText(
+  shape: TileShape,
+  name: string,
+  tuning: Omit<TileTuning, 'resident'>,
+  blocks: number,
+  constants: readonly string[] = [],
+): string {
+  const { images, height, width, channels, kernelY, kernelX, strideY, strideX, paddingY, paddingX, outHeight, outWidth } = shape;
+  return [
+    `struct ${name} {`,
+    `  static constexpr ladder::WeightFormat kWeight = ladder::WeightFormat::${formats.get(shape.weight).weight!.enumerator!};`,
+    `  static constexpr int kImages = ${images}, kHeight = ${height}, kWidth = ${width}, kChannels = ${channels}, kN = ${shape.n};`,
+    `  static constexpr int kKernelY = ${kernelY}, kKernelX = ${kernelX}, kStrideY = ${strideY}, kStrideX = ${strideX};`,
+    `  static constexpr int kPaddingY = ${paddingY}, kPaddingX = ${paddingX}, kOutHeight = ${outHeight}, kOutWidth = ${outWidth};`,
+    `  static constexpr bool kScaled = ${isScaled(shape.weight)}, kRowScales = ${shape.xScale === 'row'}, kOneScale = ${shape.xScale === 'one'};`,
+    `  static constexpr bool kBias = ${shape.bias}, kPairs = ${shape.pairs}, kResidual = ${shape.residual}, kWgmma = ${tuning.wgmma === 1};`,
+    `  static constexpr int kTileRows = ${tuning.rows}, kTileOutputs = ${tuning.outputs}, kWarpRows = ${tuning.warpRows}, kWarpOutputs = ${tuning.warpOutputs};`,
+    `  static constexpr int kStages = ${tuning.stages}, kSplit = ${tuning.split}, kBlocks = ${blocks};`,
+    ...constants.map((line) => `  ${line}`),
+    `  ${resultsText(shape)}`,
+    '  __device__ __forceinline__ static float apply(float value, float paired, float residual) {',
+    ...shape.steps.map((step) => `    value = ${step};`),
+    '    return value;',
+    '  }',
+    '};',
+  ].join('\n');
+}
+
 /** Text of a configuration and its kernel. */
 export function instantiate(
   shape: TileShape,
@@ -227,35 +256,18 @@ export function instantiate(
 ): TileKernel {
   const { header, kernel, type, blocks, threads, sharedBytes } = template;
   const mx = isMx(weightFormat(shape.weight));
-  const scaled = isScaled(shape.weight);
   const members = [
     'x',
     ...(extras.members ?? (shape.xScale !== 'none' || mx ? ['xScale'] : [])),
     'weight',
-    ...(scaled || mx ? ['scale'] : []),
+    ...(isScaled(shape.weight) || mx ? ['scale'] : []),
     ...(shape.bias ? ['bias'] : []),
     ...(shape.residual ? ['residual'] : []),
   ];
   const results = resultMembers(shape);
   const parameters = [...members.map((member) => [member, kMemberTypes[member]!] as const), ...results];
-  const { images, height, width, channels, kernelY, kernelX, strideY, strideX, paddingY, paddingX, outHeight, outWidth } = shape;
   const text = [
-    `struct ${name}_config {`,
-    `  static constexpr ladder::WeightFormat kWeight = ladder::WeightFormat::${formats.get(shape.weight).weight!.enumerator!};`,
-    `  static constexpr int kImages = ${images}, kHeight = ${height}, kWidth = ${width}, kChannels = ${channels}, kN = ${shape.n};`,
-    `  static constexpr int kKernelY = ${kernelY}, kKernelX = ${kernelX}, kStrideY = ${strideY}, kStrideX = ${strideX};`,
-    `  static constexpr int kPaddingY = ${paddingY}, kPaddingX = ${paddingX}, kOutHeight = ${outHeight}, kOutWidth = ${outWidth};`,
-    `  static constexpr bool kScaled = ${scaled}, kRowScales = ${shape.xScale === 'row'}, kOneScale = ${shape.xScale === 'one'};`,
-    `  static constexpr bool kBias = ${shape.bias}, kPairs = ${shape.pairs}, kResidual = ${shape.residual}, kWgmma = ${tuning.wgmma === 1};`,
-    `  static constexpr int kTileRows = ${tuning.rows}, kTileOutputs = ${tuning.outputs}, kWarpRows = ${tuning.warpRows}, kWarpOutputs = ${tuning.warpOutputs};`,
-    `  static constexpr int kStages = ${tuning.stages}, kSplit = ${tuning.split}, kBlocks = ${blocks};`,
-    ...(extras.constants ?? []).map((line) => `  ${line}`),
-    `  ${resultsText(shape)}`,
-    '  __device__ __forceinline__ static float apply(float value, float paired, float residual) {',
-    ...shape.steps.map((step) => `    value = ${step};`),
-    '    return value;',
-    '  }',
-    '};',
+    configurationText(shape, `${name}_config`, tuning, blocks, extras.constants),
     `extern "C" __global__ void ${tuning.split > 1 ? `LADDER_TILE_CLUSTER(${tuning.split}) ` : ''}__launch_bounds__(${threads}, ${tuning.resident}) ${name}(${parameters.map(([member, type]) => `${type} ${member}`).join(', ')}) {`,
     `  ladder::${extras.arguments ?? 'TileArguments'} p{};`,
     ...members.map((member) => `  p.${member} = ${member};`),

@@ -82,6 +82,13 @@ struct TileStore {
   /// 8 outputs of a row.
   __device__ __forceinline__ void finish(int row, int channel, const Sum (&sums)[kParts][8], const Terms& terms,
                                          const RowTerms8& ofRow) const {
+    float results[8];
+    apply(sums, terms, ofRow, results);
+    if (L::kM % C::kTileRows == 0 || row < L::kM) Results<C>::template store<L::kOutputs>(p.result, row, channel, results, inverse);
+  }
+
+  __device__ __forceinline__ static void apply(const Sum (&sums)[kParts][8], const Terms& terms, const RowTerms8& ofRow,
+                                               float (&results)[8]) {
     float values[kParts][8], residual[8];
 #pragma unroll
     for (int i = 0; i < kParts; ++i) {
@@ -97,10 +104,8 @@ struct TileStore {
       }
     }
     unpackHalves(ofRow.residual, residual);
-    float results[8];
 #pragma unroll
     for (int e = 0; e < 8; ++e) results[e] = C::apply(values[0][e], values[kParts - 1][e], residual[e]);
-    if (L::kM % C::kTileRows == 0 || row < L::kM) Results<C>::template store<L::kOutputs>(p.result, row, channel, results, inverse);
   }
 
   // ---- Of a block -----------------------------------------------------------------------------------------------------------
@@ -140,10 +145,11 @@ struct TileStore {
   /// Vectors of 8 outputs in a row that the warp turns; each lane has one column of them.
   static constexpr int kRowVectors = L::kRowVectors, kTurnRows = L::kTurnRows, kLaneVectors = kTurnRows * kRowVectors / 32;
   static constexpr int kLaneStep = 32 / kRowVectors, kTurnBlocks = L::kTurnOutputs / 8;
-  static_assert(32 % kRowVectors == 0 && kLaneVectors > 0);
+  static_assert(32 % kRowVectors == 0);
 
   /// @param turn the warp's own place; @param row, weightRow of the warp's first sum
   __device__ __forceinline__ void run(const Sums& sums, uint32_t turn, int row, int weightRow, int lane) const {
+    static_assert(kLaneVectors > 0);
 #pragma unroll
     for (int group = 0; group < L::kOutBlocks / kTurnBlocks; ++group) {
       const int column = lane % kRowVectors, channel = (weightRow + group * L::kTurnOutputs) / kParts + column * 8;
@@ -257,6 +263,21 @@ struct TileStore {
   }
 #endif
 
+  __device__ __forceinline__ static Sum value(uint32_t bits) {
+    if constexpr (L::kInteger) return static_cast<int32_t>(bits);
+    else return __uint_as_float(bits);
+  }
+
+  /// Eight lanes read 16 bytes each at once, 32 · kParts apart: every other group of those that share banks has its upper half first.
+  __device__ __forceinline__ static void read8(uint32_t from, Sum (&sums)[8]) {
+    const bool swap = threadIdx.x / (4 / kParts) % 2;
+    const uint4 first = loadShared16(from + swap * 16), second = loadShared16(from + 16 - swap * 16);
+    const uint4 low = swap ? second : first, high = swap ? first : second;
+    const uint32_t words[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+#pragma unroll
+    for (int e = 0; e < 8; ++e) sums[e] = value(words[e]);
+  }
+
  private:
   /// Of a vector of the tile's.
   __device__ __forceinline__ RowTerms8 rowTermsOf(int vector, int row, int weightRow) const {
@@ -268,17 +289,6 @@ struct TileStore {
     if constexpr (L::kInteger) return static_cast<uint32_t>(sum);
     else return __float_as_uint(sum);
   }
-  __device__ __forceinline__ static Sum value(uint32_t bits) {
-    if constexpr (L::kInteger) return static_cast<int32_t>(bits);
-    else return __uint_as_float(bits);
-  }
-  __device__ __forceinline__ static void read8(uint32_t from, Sum (&sums)[8]) {
-    const uint4 low = loadShared16(from), high = loadShared16(from + 16);
-    const uint32_t words[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-#pragma unroll
-    for (int e = 0; e < 8; ++e) sums[e] = value(words[e]);
-  }
-
   /// Eight numbers of a row of `columns`, zeros past its end.
   __device__ __forceinline__ static uint4 load8(const __half* from, int row, int column, int columns) {
     uint4 eight = {};

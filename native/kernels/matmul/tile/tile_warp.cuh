@@ -25,6 +25,11 @@ struct TileWarp {
     rows += lane % 16 * 128 + ((lane / 16 ^ lane % 8) * 16 ^ step * 32);
 #pragma unroll
     for (int i = 0; i < L::kRowBlocks; ++i) loadMatrices(rows + i * 2048, operands.a[i]);
+    loadWeights<kChunkStride>(weights, step, lane, operands);
+  }
+
+  template <int kChunkStride>
+  __device__ __forceinline__ static void loadWeights(uint32_t weights, int step, int lane, Operands& operands) {
     if constexpr (T::kIsNibble) {
 #pragma unroll
       for (int j = 0; j < L::kOutBlocks; ++j) operands.b[j][0] = loadShared4(weights + j * kChunkStride + step * 128 + lane * 4);

@@ -1,0 +1,106 @@
+/**
+ * Programs cut into parts: stretches of nodes that are programs of their own, and plans that launch one part's kernels after the
+ * other's, with what passes between them in the workspace.
+ */
+import { LadderError } from '../../errors.js';
+import { type Node, type Program, type Value, valueBytes } from '../../operators/program.js';
+import { tensorPositions, tensorsOf } from '../../operators/program.js';
+import type { Target } from '../targets.js';
+import { type Family, Refusal } from './family.js';
+import type { KernelArgument, KernelLaunch, KernelPlan } from './plan.js';
+
+/** Some nodes of a program. */
+export interface Part {
+  readonly program: Program;
+  /** The whole program's values behind the part's. */
+  readonly values: readonly number[];
+}
+
+/** Nodes that follow each other, as a program. What other nodes read, or the whole gives back, are its outputs. */
+export function partOf({ values, nodes: all, outputs: given }: Program, nodes: readonly Node[]): Part {
+  const made = nodes.flatMap(({ outputs }) => outputs);
+  const inputs = [...new Set(nodes.flatMap((node) => node.inputs))].filter((value) => !made.includes(value));
+  const isReadOutside = (value: number): boolean => all.some((node) => !nodes.includes(node) && node.inputs.includes(value));
+  const order = [...inputs, ...made];
+  const at = (value: number): number => order.indexOf(value);
+  return {
+    values: order,
+    program: {
+      values: order.map((value): Value => values[value]!),
+      nodes: nodes.map((node) => ({ ...node, inputs: node.inputs.map(at), outputs: node.outputs.map(at) })),
+      inputs: inputs.map(at),
+      outputs: made.filter((value) => given.includes(value) || isReadOutside(value)).map(at),
+    },
+  };
+}
+
+/** Where each tensor of a program's inputs and outputs is, by value and part of the value. */
+function argumentsOf(program: Program): (value: number, tensor: number) => KernelArgument | null {
+  const inputs = tensorPositions(program);
+  const outputs = tensorPositions({ ...program, inputs: program.outputs });
+  return (value, tensor) => {
+    const [input, output] = [inputs.get(value), outputs.get(value)];
+    if (input !== undefined) return { kind: 'input', index: input + tensor };
+    return output === undefined ? null : { kind: 'output', index: output + tensor };
+  };
+}
+
+/** An argument of a part's kernel as one of the whole's. @param part what the part's tensors are, inputs or outputs, in order */
+export function argumentOf(whole: Program, { program, values }: Part, argument: Exclude<KernelArgument, { kind: 'workspace' }>): KernelArgument | null {
+  const tensors = (argument.kind === 'input' ? program.inputs : program.outputs).flatMap((value) =>
+    tensorsOf(program.values[value]!).map((_, tensor) => ({ value: values[value]!, tensor })),
+  );
+  const { value, tensor } = tensors[argument.index]!;
+  return argumentsOf(whole)(value, tensor);
+}
+
+/** Of places in the workspace. */
+const kAlignBytes = 256;
+
+/**
+ * One part after the other, each by the first of `families` that takes it, with its default tuning.
+ * @throws LadderError `UNSUPPORTED` for a part that none of them takes
+ */
+export function planSequence(whole: Program, parts: readonly Part[], families: readonly Family[], name: string, target: Target): KernelPlan {
+  const includes = new Set<string>();
+  const definitions: string[] = [];
+  const launches: KernelLaunch[] = [];
+  const places = new Map<number, number>();
+  let bytes = 0;
+  const take = (size: number): number => {
+    const at = bytes;
+    bytes += Math.ceil(size / kAlignBytes) * kAlignBytes;
+    return at;
+  };
+  // Parts' own workspaces take turns behind what passes between parts.
+  for (const { program, values } of parts)
+    for (const output of program.outputs) {
+      const value = values[output]!;
+      if (!whole.outputs.includes(value)) places.set(value, take(valueBytes(whole.values[value]!)));
+    }
+  const shared = bytes;
+  let workspaceBytes = shared;
+  parts.forEach((part, i) => {
+    const plan = planPart(part.program, families, `${name}_${i}`, target);
+    for (const header of plan.includes) includes.add(header);
+    definitions.push(plan.definitions);
+    workspaceBytes = Math.max(workspaceBytes, shared + plan.workspaceBytes);
+    const move = (argument: KernelArgument): KernelArgument => {
+      if (argument.kind === 'workspace') return { kind: 'workspace', offsetBytes: shared + argument.offsetBytes };
+      const inputs = argument.kind === 'input' ? part.program.inputs : part.program.outputs;
+      return argumentOf(whole, part, argument) ?? { kind: 'workspace', offsetBytes: places.get(part.values[inputs[argument.index]!]!)! };
+    };
+    for (const launch of plan.launches) launches.push({ ...launch, arguments: launch.arguments.map(move) });
+  });
+  return { includes: [...includes], definitions: definitions.join('\n'), launches, workspaceBytes };
+}
+
+function planPart(program: Program, families: readonly Family[], name: string, target: Target): KernelPlan {
+  for (const family of families) {
+    const match = family.accepts(program, target);
+    if (!(match instanceof Refusal)) return family.plan(match, name, {}, { target, next: null });
+  }
+  throw new LadderError('UNSUPPORTED', `no kernel for ${program.nodes.map(({ kind }) => kind).join(', ')} on ${target.id}`, {
+    target: target.id,
+  });
+}
