@@ -6,7 +6,7 @@
 // kernel's and those before and after that make a word's address even; there the weights, which every block lays out anew as B, are zero:
 //
 //   k of step s, half h:  runs (2s + h) · 8 / kRun …, run i of kernel row i / channels, channel i % channels
-//   shared memory:        | lines of a tile, of the next one | B: [steps][pairs of 8 outputs][lane][4 words] | places where warps turn | biases |
+//   shared memory:        | lines of a tile, of the next | B: [steps][pairs of 8 outputs][lane][4 words] | places where warps turn | biases |
 //
 // With kPool, of the results only the largest numbers of 3 × 3 windows at every second place are stored (padding 1). Results lie where
 // warps turn otherwise, in rows of kWarpOutputs float16 per place, in pieces of 16 bytes. A tile has
@@ -16,7 +16,7 @@
 //
 // Needs an even stride along x, width % 8 = 0, padding + its evenness ≤ 8, kernel columns + padding % 2 ≤ 8, output rows that tiles of
 // kTileRows / kOutWidth of them divide, n ≤ 64. Configuration: as tile.cuh, kTileOutputs = kWarpOutputs = 16, 32 or 64; where that is less
-// than n, neighbouring blocks share out the outputs.
+// than n, neighbouring blocks share out the outputs. Tests: test/gpu/tile-kernels.test.ts, test/gpu/image-kernels.test.ts.
 #pragma once
 #include "matmul/tile/tile_store.cuh"
 
@@ -37,7 +37,7 @@ struct Stem {
   static constexpr bool kWhole = C::kPool && kRows == 3;
   static constexpr int kRowStep = kWhole ? 2 : kRows, kLines = ((kRows - 1) * C::kStrideY + C::kKernelY) * C::kChannels;
   static_assert(C::kTileRows % C::kOutWidth == 0 && C::kOutHeight % kRowStep == 0);
-  static_assert(!C::kPool || ((kWhole || kRows == 2) && C::kOutWidth % 16 == 0));
+  static_assert(!C::kPool || (C::kOutWidth % 16 == 0 && (kWhole ? C::kWarpRows == 48 : kRows == 2)));
   static constexpr int kImageTiles = C::kOutHeight / kRowStep;
   /// A line has 16 bytes of zeros before and after; runs past the kernel's rows read what comes next, against weights of zero.
   static constexpr int kLineBytes = C::kWidth * 2 + 32, kSpareLines = kSteps * kStepRuns - kRuns;
@@ -239,15 +239,14 @@ struct Stem {
 
   /// Zeros before and after the lines, and past the last one.
   __device__ __forceinline__ static void clear(uint32_t base) {
-    constexpr int kAllLines = kLines + kSpareLines, kSparePieces = kSpareLines * kLineBytes / 16;
+    for (uint32_t patch = base; patch < base + kPatches * kPatchBytes; patch += kPatchBytes) {
 #pragma unroll 1
-    for (int i = threadIdx.x; i < kPatches * 2 * kAllLines; i += kBlockThreads) {
-      const int line = i / 2 % kAllLines, patch = i / 2 / kAllLines;
-      storeShared16(base + patch * kPatchBytes + line * kLineBytes + i % 2 * (kLineBytes - 16), make_uint4(0, 0, 0, 0));
+      for (int i = threadIdx.x; i < 2 * kLines; i += kBlockThreads)
+        storeShared16(patch + i / 2 * kLineBytes + i % 2 * (kLineBytes - 16), make_uint4(0, 0, 0, 0));
+#pragma unroll 1
+      for (int i = threadIdx.x; i < kSpareLines * kLineBytes / 16; i += kBlockThreads)
+        storeShared16(patch + kLines * kLineBytes + i * 16, make_uint4(0, 0, 0, 0));
     }
-#pragma unroll 1
-    for (int i = threadIdx.x; i < kPatches * kSparePieces; i += kBlockThreads)
-      storeShared16(base + i / kSparePieces * kPatchBytes + kLines * kLineBytes + i % kSparePieces * 16, make_uint4(0, 0, 0, 0));
   }
 
   /// A thread's part of the weights on their way to B: pieces of 8 outputs at both columns of a word, which make a word for each of 8 lanes.
