@@ -96,6 +96,12 @@ __global__ void pack(Device d, const void* plain, const uint8_t* plainScale, uin
     const int n = d.post == kGlu ? chunk % 2 * (d.n / 2) + chunk / 2 * 8 + r : stored;
     const bool there = n < d.n && kk < k;
     const size_t from = size_t(n) * k + kk, at = size_t(chunk) * panels + panel;
+    if (d.planes) {
+      if (kk < k)
+        reinterpret_cast<__half*>(weight)[size_t(kk) * chunks * 8 + stored] =
+            there ? static_cast<const __half*>(plain)[from] : __half(1.0f);
+      continue;
+    }
     if (d.format == kFp16) {
       reinterpret_cast<__half*>(weight)[at * 512 + in / 8 * 64 + r * 8 + in % 8] =
           there ? static_cast<const __half*>(plain)[from] : __half(1.0f);
@@ -258,7 +264,7 @@ int main(int argc, char** argv) {
     const void* scaleUsed = c.mx() ? static_cast<const void*>(mxScale) : scale;
     std::vector<void*> arguments = {&x};
     if (c.xScale != kNone || c.mx()) arguments.push_back(&xScale);
-    arguments.push_back(c.planes ? &plain : &weight);
+    arguments.push_back(&weight);
     if (c.format != kFp16) arguments.push_back(&scaleUsed);
     arguments.push_back(&bias);
     if (c.post == kResidual || c.post == kResidualRelu) arguments.push_back(&residual);

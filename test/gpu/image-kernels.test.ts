@@ -28,9 +28,18 @@ const pools = [
   ...poolOperators(2, 12, 64, 'int4'),
   ...poolOperators(2, 12, 64, 'mxfp8_e5m2'),
   ...stemOperators(3, 64, 7, 64),
+  // Stems with windows: blocks of a row of them, with 16 and 32 outputs; bands of one tile and of several, with ends.
   ...stemOperators(2, 32, 3, 24),
+  ...stemOperators(2, 32, 7, 64, 'mxfp8_e5m2'),
+  ...stemOperators(1, 224, 7, 64),
   ...stemOperators(1, 224, 7, 64, 'int4'),
+  ...stemOperators(1, 224, 3, 24),
   ...stemOperators(2, 224, 3, 24, 'fp8_e5m2'),
+  ...stemOperators(2, 224, 7, 64, 'fp8_e5m2'),
+  ...stemOperators(3, 224, 7, 64),
+  ...stemOperators(45, 32, 7, 64, 'int4'),
+  ...stemOperators(128, 32, 7, 64),
+  ...stemOperators(128, 32, 3, 24, 'fp8_e5m2'),
 ].map((operator, i): OperatorCase => ({ name: `pool_${i}`, operator }));
 const tokens = [...tokenOperators(3, 48, 16), ...tokenOperators(1, 40, 8)].map(
   (operator, i): OperatorCase => ({ name: `tokens_${i}`, operator }),

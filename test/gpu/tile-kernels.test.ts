@@ -54,6 +54,8 @@ describe('kernels in tiles', { timeout: 600_000 }, () => {
         caseOf('resnet', { m: 2, c: 3, n: 64, image: [32, 32, 7, 2], planes: true, steps: ['bias', 'relu'] }),
         caseOf('shufflenet', { m: 3, c: 3, n: 24, image: [32, 64, 3, 2], planes: true, steps: ['bias', 'relu'] }),
         caseOf('codes', { m: 2, c: 3, n: 64, image: [32, 32, 7, 2], planes: true, steps: ['bias', 'relu'], codes: 'int4', both: true }),
+        caseOf('one', { m: 1, c: 3, n: 64, image: [224, 224, 7, 2], planes: true, steps: ['bias', 'relu'] }),
+        caseOf('many', { m: 128, c: 3, n: 24, image: [32, 32, 3, 2], planes: true, steps: ['bias', 'relu'] }),
         caseOf('gray', { m: 1, c: 1, n: 13, image: [64, 32, 5, 2], planes: true }),
       ],
       [target],

@@ -11,7 +11,7 @@ import { quantiseGraph } from '../../lib/compiler/graph/quantise.js';
 import { lower } from '../../lib/compiler/graph/lower.js';
 import { Refusal } from '../../lib/compiler/kernels/family.js';
 import { families, select } from '../../lib/compiler/kernels/index.js';
-import { stemKernel, stemSizes } from '../../lib/compiler/kernels/matmul/stem-kernel.js';
+import { stemKernel, stemLayout, stemSizes, stemTuning } from '../../lib/compiler/kernels/matmul/stem-kernel.js';
 import { tileLayouts } from '../../lib/compiler/kernels/matmul/tile-kernel.js';
 import type { TileMatch } from '../../lib/compiler/kernels/matmul/tile-shape.js';
 import { tileCandidates } from '../../lib/compiler/kernels/matmul/tile-tunings.js';
@@ -178,17 +178,65 @@ describe('the stem', () => {
     ...over,
   });
   it('takes images of few channels whose rows fill warps', () => {
-    expect(stemSizes(stem())).toMatchObject({ rows: 224, warpOutputs: 64 });
+    expect(stemSizes(stem())).toEqual({ rows: 2, pooled: false });
     const planes = matchOf(chain({ m: 2, image: [224, 224, 7, 2], c: 3, n: 64, planes: true, steps: ['bias', 'relu'] }));
-    expect([planes.stem, planes.after, tile.storage(planes).size]).toEqual([stemSizes(stem()), ['add', 'relu'], 0]);
+    expect([planes.stem, planes.after]).toEqual([stemSizes(stem()), ['add', 'relu']]);
     expect(refusal(tileProgram(chain({ m: 2, image: [225, 225, 7, 2], c: 3, planes: true }))).dimension).toBe('x');
-    expect(stemKernel(stem(), 'stem', stemSizes(stem())!, 132)).toMatchObject({ blocks: 112, threads: 224 });
     expect([
       stemSizes(stem({ channels: 8 })),
       stemSizes(stem({ width: 225 })),
       stemSizes(stem({ n: 128 })),
       stemSizes(stem({ strideX: 1 })),
-    ]).toEqual([null, null, null, null]);
+      stemSizes(stem({ residual: true }), true),
+      // A row of 32 fills a warp by itself.
+      stemSizes(stem({ outWidth: 32, width: 64 }), true),
+    ]).toEqual([null, null, null, null, null, null]);
+  });
+  it('stores weights with outputs side by side, in eights', () => {
+    const match = matchOf(chain({ m: 1, image: [32, 32, 3, 2], c: 3, n: 13, planes: true }));
+    const digits = stemLayout(match.shape);
+    checkLayout(digits, [
+      { name: 'n', extent: 13 },
+      { name: 'k', extent: 27 },
+    ]);
+    expect([...tile.storage(match)]).toEqual([[match.weight, { layout: { digits } }]]);
+    expect(digits.map(({ axis, size }) => [axis, size])).toEqual([
+      ['k', 27],
+      ['n', 16],
+    ]);
+  });
+  it('shares out its work by how much there is', () => {
+    const tuned = (over: Partial<TileMatch['shape']>, pooled = true, processors = 132) => {
+      const { rows, outputs, blocks } = stemTuning(stem(over), stemSizes(stem(over), pooled)!, processors);
+      return [rows / 112, outputs, blocks];
+    };
+    // Windows' rows × halves of the outputs; as many as run at once; bands.
+    expect([1, 2, 3, 128].map((images) => tuned({ images }))).toEqual([
+      [3, 32, 112],
+      [3, 32, 224],
+      [2, 64, 168],
+      [2, 64, 256],
+    ]);
+    expect([1, 2, 5, 128].map((images) => tuned({ images, n: 24 }))).toEqual([
+      [3, 16, 112],
+      [3, 32, 112],
+      [2, 32, 140],
+      [2, 32, 256],
+    ]);
+    // Without windows, or with fewer multiprocessors.
+    expect([tuned({ images: 1 }, false), tuned({ images: 128 }, false), tuned({ images: 1, n: 24 }, true, 108)]).toEqual([
+      [2, 32, 112],
+      [2, 64, 264],
+      [3, 32, 56],
+    ]);
+    // Codes that share a scale stay together.
+    expect(tuned({ images: 1, n: 32 })[1]).toBe(16);
+    expect(tuned({ images: 1, n: 32, codes: 'mxfp8_e5m2' })[1]).toBe(32);
+    expect(stemKernel(stem({ images: 1 }), 'stem', stemSizes(stem(), true)!, 132)).toMatchObject({
+      blocks: 112,
+      threads: 224,
+      sharedBytes: 49216,
+    });
   });
 });
 

@@ -7,7 +7,7 @@ import { defineFamily, Refusal, type Storage } from '../family.js';
 import type { KernelPlan, Tuning } from '../plan.js';
 import { resultsKey } from '../results.js';
 import { withStorage } from './layouts.js';
-import { stemKernel } from './stem-kernel.js';
+import { stemKernel, stemLayout } from './stem-kernel.js';
 import { contractedOf, rowsOf, type TileShape, type TileTuning, tileKernel, tileLayouts, tilePlan } from './tile-kernel.js';
 import { matchTile, type TileMatch } from './tile-shape.js';
 import { defaultTuning, tileCandidates } from './tile-tunings.js';
@@ -18,7 +18,7 @@ const kLeastRows = 33;
 const kMostWeights = 2 ** 21;
 
 function storageOf({ shape, weight, stem }: TileMatch): ReadonlyMap<number, Storage> {
-  if (stem) return new Map();
+  if (stem) return new Map([[weight, { layout: { digits: stemLayout(shape) } }]]);
   const { weightLayout, scaleLayout } = tileLayouts({ ...shape, k: contractedOf(shape) });
   return new Map([[weight, { layout: { digits: weightLayout }, ...(scaleLayout && { scaleLayout: { digits: scaleLayout } }) }]]);
 }
