@@ -249,6 +249,7 @@ function shareOf(channels: number, cluster: number): number {
   return Math.ceil(Math.ceil(channels / 8) / cluster);
 }
 
+/** Of the barrier that a cluster's block has, with room after it. */
 const kBarrierBytes = 16;
 
 /** What of a block follows from its tuning. */
@@ -336,19 +337,21 @@ function clusterCostOf(match: SeparableMatch, tuning: SeparableTuning): number {
 const kExchangeCycles = 500;
 /** Clusters that a GPU holds at once, by their blocks (bench/NOTES.md). */
 const kMostClusters: Readonly<Record<number, number>> = { 2: 66, 4: 30, 8: 15 };
-/** Steps of 32 of k whose weights a warp keeps in registers, of each product. */
+/** Steps of 32 of k whose weights a warp keeps in registers: of one product, and of both where 16 warps share them. */
 const kMostSteps = 8;
+const kMostStepsOfMany = 12;
 
 /** Clusters for images of which there are so few that each has its place, where channels are few enough as well. */
-function clusterTunings(match: SeparableMatch): readonly SeparableTuning[] {
-  const [input, middle, output] = match.channels;
-  if (Math.ceil(Math.max(match.expand ? input : 0, middle) / 32) > kMostSteps) return [];
-  const [height] = convolvedSize(match.conv);
-  return [1, 2, 4]
+function clusterTunings({ conv, expand, channels: [input, middle, output] }: SeparableMatch): readonly SeparableTuning[] {
+  const steps = [expand ? input : 0, middle].map((k) => Math.ceil(k / 32));
+  if (Math.max(...steps) > kMostSteps) return [];
+  const [height] = convolvedSize(conv);
+  return [1, 2]
     .filter((rows) => rows <= height)
     .flatMap((rows) => [2, 4, 8].map((cluster) => ({ rows, cluster })))
-    .filter(({ rows, cluster }) => match.conv.batch * Math.ceil(height / rows) <= kMostClusters[cluster]!)
+    .filter(({ rows, cluster }) => conv.batch * Math.ceil(height / rows) <= kMostClusters[cluster]!)
     .flatMap(({ rows, cluster }) => [8, 16].map((warps): SeparableTuning => ({ rows, warps, blocksM: 1, blocksN: 1, cluster })))
+    .filter(({ warps }) => warps === 8 || steps[0]! + steps[1]! <= kMostStepsOfMany)
     .filter(({ warps, cluster }) => Math.max(shareOf(middle, cluster), shareOf(output, cluster)) <= warps);
 }
 

@@ -15,7 +15,7 @@
 #include <type_traits>
 
 #include "conv/separable_unit.cuh"
-#include "core/copy_async.cuh"
+#include "core/ptx.cuh"
 
 namespace ladder {
 
@@ -72,20 +72,25 @@ struct SeparableCluster {
     Product<C::kMid, C::kOut, kPlaces, kOutShare> last;
     last.load(p.project, p.projectScale, p.projectBias, out);
     const float xScale = C::kExpand ? scaleOf(p.xScale) : 1.0f, midScale = scaleOf(p.midScale);
+    float xInverse = __frcp_rn(xScale), midInverse = __frcp_rn(midScale);
     const typename U::Projected results{p, band.firstPlace(), band.places(), Results<C>::inverse(p.result)};
+    workOut(xInverse);
+    workOut(midInverse);
+    depthwise.workOut();
     launchDependents();
     clearPads();
     // Every block's barrier exists before another one writes to it.
+    __syncthreads();
     clusterBarrier();
     waitForPrerequisites();
 
-    copyPixels(xScale);
+    const Pixels pixels(*this);
     uint32_t other[last.kTasks][2];
     last.forTasks([&](int task, int row, int n) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) other[task][i] = n < C::kOut ? results.ahead(row + i * 8, n) : 0;
     });
-    waitForCopies<0>();
+    pixels.store(base, xInverse);
     __syncthreads();
     if constexpr (C::kExpand) {
       first.forTasks([&](int, int row, int) {
@@ -101,7 +106,7 @@ struct SeparableCluster {
       });
       __syncthreads();
     }
-    depthwise.run(*this, midScale);
+    depthwise.run(*this, midInverse);
     barrierWaitCluster(barrier, 0);
     last.forTasks([&](int task, int row, int n) {
       float sums[4];
@@ -115,7 +120,8 @@ struct SeparableCluster {
 
   // ---- Memory -------------------------------------------------------------------------------------------------------------
 
-  // Loads of parameters stay where they are written: before the wait.
+  // What depends on no other kernel is to be done before the wait, where compilers move what is only needed later: loads of parameters,
+  // and values that are worked out.
   __device__ __forceinline__ static uint32_t early4(const void* from) {
     uint32_t v;
     asm volatile("ld.global.nc.u32 %0, [%1];" : "=r"(v) : "l"(from));
@@ -131,6 +137,7 @@ struct SeparableCluster {
     asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from));
     return v;
   }
+  __device__ __forceinline__ static void workOut(float& value) { asm volatile("" : "+f"(value)); }
   __device__ __forceinline__ static __half2 pairOf(uint32_t word) { return *reinterpret_cast<const __half2*>(&word); }
   __device__ __forceinline__ static float scaleOf(const float* from) { return kFp8 ? __uint_as_float(early4(from)) : 1.0f; }
 
@@ -148,49 +155,68 @@ struct SeparableCluster {
     }
   }
 
+  // ---- Pixels ---------------------------------------------------------------------------------------------------------------
+
   __host__ __device__ static constexpr int powerOfTwo(int atLeast) { return atLeast > 1 ? 2 * powerOfTwo((atLeast + 1) / 2) : 1; }
 
-  /// x of the pixels inside of the image to shared memory, codes by its scale where there are any; without kExpand the block's channels.
-  /// The caller waits for copies.
-  __device__ __forceinline__ void copyPixels(float xScale) const {
-    constexpr int kBits = C::kXPitch * 2 | C::kXFirst * 2 | C::kIn * 2 | 16, kUnit = kBits & -kBits;
-    // Threads of a row: a power of two, so that a thread has the same bytes of every row that it copies.
-    constexpr int kRowUnits = (C::kExpand ? C::kIn * 2 : kMPitch) / kUnit, kRowThreads = powerOfTwo(kRowUnits);
-    constexpr int kTurns = (kPixels * kRowThreads + kThreads - 1) / kThreads;
-    const int firstByte = C::kExpand ? 0 : mid.first * 16, bytes = C::kExpand ? C::kIn * 2 : min(mid.count * 16, C::kIn * 2 - firstByte);
-    const auto* const first =
-        reinterpret_cast<const uint8_t*>(p.x + static_cast<int64_t>(band.firstPixel()) * C::kXPitch + C::kXFirst) + firstByte;
-    const auto forUnits = [&](auto f) {
+  /// A thread's part of x, or without kExpand of the block's channels of it. Through registers: on Hopper cp.async costs more instructions
+  /// than a load and a store.
+  struct Pixels {
+    static constexpr int kBits = C::kXPitch * 2 | C::kXFirst * 2 | C::kIn * 2 | 16, kUnit = kBits & -kBits;
+    using Unit = std::conditional_t<kUnit == 16, uint4, std::conditional_t<kUnit == 8, uint2, uint32_t>>;
+    /// Threads of a row: a power of two, so that a thread has the same bytes of every row that it copies.
+    static constexpr int kRowThreads = powerOfTwo((C::kExpand ? C::kIn * 2 : kMPitch) / kUnit), kAtOnce = kThreads / kRowThreads;
+    static constexpr int kTurns = (kPixels + kAtOnce - 1) / kAtOnce;
+    static_assert(kAtOnce > 0);
+    Unit units[kTurns];
+    const int row = threadIdx.x / kRowThreads, byte = threadIdx.x % kRowThreads * kUnit;
+    bool isThere;
+
+    __device__ __forceinline__ explicit Pixels(const SeparableCluster& block) {
+      constexpr int kImagePixels = C::kHeight * C::kWidth;
+      const int firstByte = C::kExpand ? 0 : block.mid.first * 16;
+      isThere = byte < (C::kExpand ? C::kIn * 2 : min(block.mid.count * 16, C::kIn * 2 - firstByte));
+      const auto* const image =
+          reinterpret_cast<const uint8_t*>(block.p.x + static_cast<int64_t>(block.band.image) * (kImagePixels * C::kXPitch) + C::kXFirst) +
+          firstByte + (isThere ? byte : 0);
 #pragma unroll
       for (int turn = 0; turn < kTurns; ++turn) {
-        const int i = turn * kThreads + threadIdx.x, pixel = i / kRowThreads, byte = i % kRowThreads * kUnit;
-        if (pixel < kPixels && byte < bytes && band.isInside(pixel / C::kWidth))
-          f(turn, first + pixel * (C::kXPitch * 2) + byte,
-            base + (C::kExpand ? U::at(pixel, byte, kXPitch) : kMAt + pixel * kMPitch + byte));
+        // What is not in the image is read elsewhere in it, and never looked at.
+        const int pixel = min(max(block.band.top * C::kWidth + turn * kAtOnce + row, 0), kImagePixels - 1);
+        units[turn] = __ldcg(reinterpret_cast<const Unit*>(image + pixel * (C::kXPitch * 2)));
       }
-    };
-    if constexpr (kFp8 && C::kExpand) {
-      using Unit = std::conditional_t<kUnit == 16, uint4, std::conditional_t<kUnit == 8, uint2, uint32_t>>;
-      Unit units[kTurns];
-      forUnits([&](int turn, const uint8_t* from, uint32_t) { units[turn] = __ldcg(reinterpret_cast<const Unit*>(from)); });
-      const float inverse = __frcp_rn(xScale);
-      forUnits([&](int turn, const uint8_t*, uint32_t to) { storeCodes(to, units[turn], inverse); });
-    } else {
-      forUnits([&](int, const uint8_t* from, uint32_t to) { copyOrZero<kUnit>(to, from, true); });
-      commitCopies();
     }
-  }
 
-  __device__ __forceinline__ static uint32_t code(uint32_t word, float inverse) {
-    return U::rounded(__half22float2(pairOf(word)), inverse);
-  }
-  __device__ __forceinline__ static void storeCodes(uint32_t to, uint32_t unit, float inverse) { U::storeWord(to, code(unit, inverse)); }
-  __device__ __forceinline__ static void storeCodes(uint32_t to, uint2 unit, float inverse) {
-    U::storeTwo(to, make_uint2(code(unit.x, inverse), code(unit.y, inverse)));
-  }
-  __device__ __forceinline__ static void storeCodes(uint32_t to, uint4 unit, float inverse) {
-    storeShared16(to, make_uint4(code(unit.x, inverse), code(unit.y, inverse), code(unit.z, inverse), code(unit.w, inverse)));
-  }
+    /// As codes, where the first product has any. @param inverse of x's scale
+    __device__ __forceinline__ void store(uint32_t base, float inverse) const {
+      if (!isThere) return;
+#pragma unroll
+      for (int turn = 0; turn < kTurns; ++turn) {
+        // Eight rows further a row has the same order of pieces.
+        constexpr int kEight = 8;
+        const int first = turn * kAtOnce / kEight * kEight, near = row + turn * kAtOnce % kEight;
+        if ((turn + 1) * kAtOnce > kPixels && first + near >= kPixels) continue;
+        const uint32_t to =
+            C::kExpand ? base + first * kXPitch + U::at(near, byte, kXPitch) : base + kMAt + (first + near) * kMPitch + byte;
+        storeUnit(to, units[turn],
+                  [&](uint32_t word) { return kFp8 && C::kExpand ? U::rounded(__half22float2(pairOf(word)), inverse) : word; });
+      }
+    }
+
+   private:
+    template <class F>
+    __device__ __forceinline__ static void storeUnit(uint32_t to, uint32_t unit, F f) {
+      U::storeWord(to, f(unit));
+    }
+    template <class F>
+    __device__ __forceinline__ static void storeUnit(uint32_t to, uint2 unit, F f) {
+      U::storeTwo(to, make_uint2(f(unit.x), f(unit.y)));
+    }
+    template <class F>
+    __device__ __forceinline__ static void storeUnit(uint32_t to, uint4 unit, F f) {
+      storeShared16(to, make_uint4(f(unit.x), f(unit.y), f(unit.z), f(unit.w)));
+    }
+  };
 
   // ---- Products -------------------------------------------------------------------------------------------------------------
 
@@ -261,22 +287,25 @@ struct SeparableCluster {
   /// A thread's two channels, of every kTeams-th place.
   struct Depthwise {
     static constexpr int kPairs = kMidShare * 4, kTeams = kThreads / kPairs;
-    uint32_t taps[9], bias;
+    float2 taps[9], bias;
 
     __device__ __forceinline__ void load(const SeparableArguments& p, const Share& share) {
       const int channel = share.first * 8 + threadIdx.x % kPairs * 2;
       const bool exists = channel < C::kMid;
 #pragma unroll
-      for (int tap = 0; tap < 9; ++tap) taps[tap] = exists ? early4(p.depth + tap * C::kMid + channel) : 0;
-      bias = exists ? early4(p.depthBias + channel) : 0;
+      for (int tap = 0; tap < 9; ++tap) taps[tap] = __half22float2(pairOf(exists ? early4(p.depth + tap * C::kMid + channel) : 0));
+      bias = __half22float2(pairOf(exists ? early4(p.depthBias + channel) : 0));
+    }
+    __device__ __forceinline__ void workOut() {
+#pragma unroll
+      for (int tap = 0; tap < 9; ++tap) SeparableCluster::workOut(taps[tap].x), SeparableCluster::workOut(taps[tap].y);
     }
 
-    /// d of the block's channels, zeros past the last one, to all blocks of the cluster.
-    __device__ __forceinline__ void run(const SeparableCluster& block, float midScale) const {
+    /// d of the block's channels, zeros past the last one, to all blocks of the cluster. @param inverse of d's scale
+    __device__ __forceinline__ void run(const SeparableCluster& block, float inverse) const {
       const int pair = threadIdx.x % kPairs, team = threadIdx.x / kPairs, lane = threadIdx.x % 32;
       const bool isThere = team < kTeams && pair / 4 < block.mid.count;
       const bool exists = block.mid.first * 8 + pair * 2 < C::kMid;
-      const float inverse = __frcp_rn(midScale);
       // Four lanes have an eight of a place, and share out the blocks that it goes to.
       constexpr int kPeers = (C::kCluster + 3) / 4;
       uint32_t peers[kPeers];
@@ -293,11 +322,11 @@ struct SeparableCluster {
           const bool isInside = isThere && place < kPlaces && block.band.isInside(y) && static_cast<uint32_t>(x) < C::kWidth;
           under[tap] = isInside ? loadShared4(block.base + kMAt + (y * C::kWidth + x) * kMPitch + pair * 4) : 0;
         }
-        float2 sum = __half22float2(pairOf(bias));
+        float2 sum = bias;
 #pragma unroll
         for (int tap = 0; tap < 9; ++tap) {
-          const float2 value = __half22float2(pairOf(under[tap])), weight = __half22float2(pairOf(taps[tap]));
-          sum.x = fmaf(value.x, weight.x, sum.x), sum.y = fmaf(value.y, weight.y, sum.y);
+          const float2 value = __half22float2(pairOf(under[tap]));
+          sum.x = fmaf(value.x, taps[tap].x, sum.x), sum.y = fmaf(value.y, taps[tap].y, sum.y);
         }
         sum = make_float2(C::middle(sum.x), C::middle(sum.y));
         const uint32_t own = exists ? kFp8 ? U::rounded(sum, inverse) : U::bits(__floats2half2_rn(sum.x, sum.y)) : 0;
