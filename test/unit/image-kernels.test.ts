@@ -71,7 +71,7 @@ describe('units of separable convolutions', () => {
     const plan = one.plan('f', { rows: 1, warps: 8, blocksM: 1, blocksN: 1, cluster: 4 });
     expect(plan.includes).toEqual(['conv/separable_cluster.cuh']);
     expect(plan.launches[0]).toMatchObject({ grid: [112, 1, 1], block: [256, 1, 1], programmatic: true });
-    expect(plan.definitions).toContain('__cluster_dims__(4, 1, 1) __launch_bounds__(256, 2) f(');
+    expect(plan.definitions).toContain('__cluster_dims__(4, 1, 1) __launch_bounds__(256, 3) f(');
     expect(plan.definitions).toContain('kRows = 1, kWarps = 8, kCluster = 4;');
     expect(one.plan('f').definitions).toContain('__cluster_dims__');
     // Elsewhere the best of what there is; a tuning from before there were clusters is one without.
@@ -129,6 +129,8 @@ describe.skipIf(!hasNvcc)('compiled', () => {
       few,
       { ...few, size: 14, channels: [232, 232, 232], stride: 2, turns: false } as const,
       { ...few, size: 7, channels: [232, 232, 232], weight: 'fp8_e5m2' } as const,
+      { ...few, size: 14, channels: [116, 116, 116] } as const,
+      { ...few, size: 14, channels: [116, 116, 116], weight: 'fp8_e5m2' } as const,
       { ...few, size: 14, channels: [116, 116, 116], expand: false } as const,
     ]
       .flatMap((given) => unitOperators(given))

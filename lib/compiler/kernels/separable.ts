@@ -335,11 +335,33 @@ function clusterCostOf(match: SeparableMatch, tuning: SeparableTuning): number {
 
 /** Until what all blocks of a cluster wrote to each other is there. */
 const kExchangeCycles = 500;
-/** Clusters that a GPU holds at once, by their blocks (bench/NOTES.md). */
+/** Clusters that an H100 holds at once, a block per multiprocessor, by their blocks. */
 const kMostClusters: Readonly<Record<number, number>> = { 2: 66, 4: 30, 8: 15 };
 /** Steps of 32 of k whose weights a warp keeps in registers: of one product, and of both where 16 warps share them. */
 const kMostSteps = 8;
 const kMostStepsOfMany = 12;
+
+/**
+ * Blocks of clusters on a multiprocessor: three of eight warps, or two where a thread holds many words of weights and x. So those of the
+ * next two kernels bring their weights while this one's work.
+ */
+function residentOf({ conv, expand, x, channels: [input, middle] }: SeparableMatch, { rows, warps, cluster }: SeparableTuning): number {
+  if (warps > 8) return 1;
+  const steps = [expand ? input : 0, middle].map((k) => Math.ceil(k / 32));
+  const unit = commonFactor(8, x.pitch, x.first, input);
+  const rowUnits = (expand ? input : shareOf(middle, cluster) * 8) / unit;
+  const turns = ((((rows - 1) * conv.stride + 3) * conv.width) / (32 * warps)) * 2 ** Math.ceil(Math.log2(rowUnits));
+  return 4 * (steps[0]! + steps[1]!) + (Math.ceil(turns) * unit) / 2 <= kMostWords ? 3 : 2;
+}
+
+/** Words of weights and x that leave a thread of 80 registers enough for the rest. */
+const kMostWords = 44;
+
+/** The largest power of two that divides all. */
+function commonFactor(...numbers: readonly number[]): number {
+  const bits = numbers.reduce((all, number) => all | number);
+  return bits & -bits;
+}
 
 /** Clusters for images of which there are so few that each has its place, where channels are few enough as well. */
 function clusterTunings({ conv, expand, channels: [input, middle, output] }: SeparableMatch): readonly SeparableTuning[] {
@@ -408,8 +430,7 @@ function plan(match: SeparableMatch, name: string, given: Tuning, target: Target
   const members = [...own, ...made];
   const { rows, warps, blocksM, blocksN, cluster } = chosen;
   const isCluster = cluster > 1;
-  // A cluster's blocks that leave half of the multiprocessors to the next kernel's need not share theirs with them.
-  const resident = isCluster && 2 * blocks <= kProcessors ? 1 : (kResident * 8) / warps;
+  const resident = isCluster ? residentOf(match, chosen) : (kResident * 8) / warps;
   const config = `${name}_config`;
   const kernel = `ladder::${isCluster ? 'SeparableCluster' : 'Separable'}`;
   const step = (which: string, texts: readonly string[]): string =>

@@ -19,8 +19,8 @@
 //
 // C: kWeight (kFp16, kFp8E5m2, kFp8E4m3), kImages, kHeight, kWidth, kOutHeight, kOutWidth, kStride, kExpand, kXPitch, kXFirst, kIn, kMid, kOut,
 // kPlace (−1: alone), kOtherPitch, kOtherFirst, first(), middle(), last(), and what formats/results.cuh asks for (float16 or codes by one
-// scale); tuning: kRows, kWarps, kMBlocks, kNBlocks (of 16 and 8, of a
-// warp's sums), kRun (results of a thread along a row). Padding 1. Channels are even. Architectures: sm_80 and up. Tests: test/gpu/image-kernels.test.ts.
+// scale); tuning: kRows, kWarps, kMBlocks, kNBlocks (of 16 and 8, of a warp's sums), kRun (results of a thread along a row). Padding 1.
+// Channels are even. Architectures: sm_80 and up. Few images: separable_cluster.cuh. Tests: test/gpu/image-kernels.test.ts.
 #pragma once
 #include "conv/separable_unit.cuh"
 #include "core/copy_async.cuh"

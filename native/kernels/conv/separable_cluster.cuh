@@ -3,9 +3,9 @@
 //
 //   x of the band → m of the block's channels of the middle → d of these, to all blocks → results of the block's output channels
 //
-// The first product's rows (eight weight rows, all of k) are one warp's for all its 16 pixels at a time, as are the second's. d goes to
-// the others' shared memory by st.async, 16 bytes at a time, and each block's barrier counts the bytes of all: no block ends before it
-// has all, so that nobody writes to one that has ended.
+// A warp has eight weight rows of each product, all of k, and multiplies them by 16 pixels or places at a time. d goes to the others' shared
+// memory by st.async, 16 bytes at a time, and each block's barrier counts the bytes of all: no block ends before it has all, so that nobody
+// writes to one that has ended.
 //
 // Shared memory: | x, [pixels][k] as in separable.cuh | d, [places][c] as there | m, [pixels][the block's channels] | barrier |
 // Without kExpand m is x of the block's channels.
@@ -66,17 +66,19 @@ struct SeparableCluster {
     }
     // Parameters, which no kernel writes.
     Product<C::kIn, C::kMid, kPixels, kMidShare> first;
-    if constexpr (C::kExpand) first.load(p.expand, p.expandScale, p.expandBias, mid);
+    if constexpr (C::kExpand) {
+      first.load(p.expand, mid);
+      first.loadTerms(p.expandScale, p.expandBias);
+    }
     Depthwise depthwise;
     depthwise.load(p, mid);
     Product<C::kMid, C::kOut, kPlaces, kOutShare> last;
-    last.load(p.project, p.projectScale, p.projectBias, out);
+    last.load(p.project, out);
     const float xScale = C::kExpand ? scaleOf(p.xScale) : 1.0f, midScale = scaleOf(p.midScale);
     float xInverse = __frcp_rn(xScale), midInverse = __frcp_rn(midScale);
     const typename U::Projected results{p, band.firstPlace(), band.places(), Results<C>::inverse(p.result)};
     workOut(xInverse);
     workOut(midInverse);
-    depthwise.workOut();
     launchDependents();
     clearPads();
     // Every block's barrier exists before another one writes to it.
@@ -85,11 +87,6 @@ struct SeparableCluster {
     waitForPrerequisites();
 
     const Pixels pixels(*this);
-    uint32_t other[last.kTasks][2];
-    last.forTasks([&](int task, int row, int n) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i) other[task][i] = n < C::kOut ? results.ahead(row + i * 8, n) : 0;
-    });
     pixels.store(base, xInverse);
     __syncthreads();
     if constexpr (C::kExpand) {
@@ -107,6 +104,13 @@ struct SeparableCluster {
       __syncthreads();
     }
     depthwise.run(*this, midInverse);
+    // These come while d does.
+    last.loadTerms(p.projectScale, p.projectBias);
+    uint32_t other[last.kTasks][2];
+    last.forTasks([&](int task, int row, int n) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) other[task][i] = n < C::kOut ? results.ahead(row + i * 8, n) : 0;
+    });
     barrierWaitCluster(barrier, 0);
     last.forTasks([&](int task, int row, int n) {
       float sums[4];
@@ -224,32 +228,34 @@ struct SeparableCluster {
   template <int kK, int kN, int kRowCount, int kShare>
   struct Product {
     static constexpr int kSteps = U::steps(kK), kGroups = C::kWarps / kShare, kTasks = (padded(kRowCount) / 16 + kGroups - 1) / kGroups;
-    uint4 weights[kSteps];
+    std::conditional_t<kFp8, uint2, uint4> weights[kSteps];
     typename U::Terms terms;
     /// The warp's eight of the block's, and the first result of the lane's.
     int eight, n;
     bool isThere;
 
-    __device__ __forceinline__ void load(const uint8_t* from, const __half* scale, const __half* bias, const Share& share) {
+    __device__ __forceinline__ void load(const uint8_t* from, const Share& share) {
       const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
       eight = warp % kShare;
       isThere = warp / kShare < kGroups && eight < share.count;
       const int row = min(share.first + eight, (kN + 7) / 8 - 1);
+      n = row * 8 + lane % 4 * 2;
 #pragma unroll
       for (int step = 0; step < kSteps; ++step) {
         const int at = (row * kSteps + step) * 32 + lane;
-        if constexpr (kFp8) {
-          const uint2 codes = early8(from + at * 8);
-          weights[step] = make_uint4(U::decoded(codes.x), U::decoded(codes.x >> 16), U::decoded(codes.y), U::decoded(codes.y >> 16));
-        } else {
-          weights[step] = early16(from + at * 16);
-        }
+        if constexpr (kFp8) weights[step] = early8(from + at * 8);
+        else weights[step] = early16(from + at * 16);
       }
-      n = row * 8 + lane % 4 * 2;
+    }
+    __device__ __forceinline__ void loadTerms(const __half* scale, const __half* bias) {
       terms = typename U::Terms{};
       if (n >= kN) return;
       if constexpr (kFp8) terms.scale = pairOf(early4(scale + n));
       terms.bias = pairOf(early4(bias + n));
+    }
+    __device__ __forceinline__ static uint4 halves(uint4 weights) { return weights; }
+    __device__ __forceinline__ static uint4 halves(uint2 codes) {
+      return make_uint4(U::decoded(codes.x), U::decoded(codes.x >> 16), U::decoded(codes.y), U::decoded(codes.y >> 16));
     }
 
     /// Calls f(task, first of the lane's rows, first of its results); the other row is 8 further.
@@ -271,8 +277,9 @@ struct SeparableCluster {
         const int byte = step * 64 + threadIdx.x % 4 * 16;
         const uint4 low = loadShared16(x + U::at(row, byte, U::pitch(kK))), high = loadShared16(x + U::at(row + 8, byte, U::pitch(kK)));
         const uint32_t a[2][4] = {{low.x, high.x, low.y, high.y}, {low.z, high.z, low.w, high.w}};
-        mmaFp16(parts[step * 2 % kParts], a[0], weights[step].x, weights[step].y);
-        mmaFp16(parts[step * 2 % kParts + 1], a[1], weights[step].z, weights[step].w);
+        const uint4 b = halves(weights[step]);
+        mmaFp16(parts[step * 2 % kParts], a[0], b.x, b.y);
+        mmaFp16(parts[step * 2 % kParts + 1], a[1], b.z, b.w);
       }
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
@@ -287,18 +294,14 @@ struct SeparableCluster {
   /// A thread's two channels, of every kTeams-th place.
   struct Depthwise {
     static constexpr int kPairs = kMidShare * 4, kTeams = kThreads / kPairs;
-    float2 taps[9], bias;
+    uint32_t taps[9], bias;
 
     __device__ __forceinline__ void load(const SeparableArguments& p, const Share& share) {
       const int channel = share.first * 8 + threadIdx.x % kPairs * 2;
       const bool exists = channel < C::kMid;
 #pragma unroll
-      for (int tap = 0; tap < 9; ++tap) taps[tap] = __half22float2(pairOf(exists ? early4(p.depth + tap * C::kMid + channel) : 0));
-      bias = __half22float2(pairOf(exists ? early4(p.depthBias + channel) : 0));
-    }
-    __device__ __forceinline__ void workOut() {
-#pragma unroll
-      for (int tap = 0; tap < 9; ++tap) SeparableCluster::workOut(taps[tap].x), SeparableCluster::workOut(taps[tap].y);
+      for (int tap = 0; tap < 9; ++tap) taps[tap] = exists ? early4(p.depth + tap * C::kMid + channel) : 0;
+      bias = exists ? early4(p.depthBias + channel) : 0;
     }
 
     /// d of the block's channels, zeros past the last one, to all blocks of the cluster. @param inverse of d's scale
@@ -322,11 +325,11 @@ struct SeparableCluster {
           const bool isInside = isThere && place < kPlaces && block.band.isInside(y) && static_cast<uint32_t>(x) < C::kWidth;
           under[tap] = isInside ? loadShared4(block.base + kMAt + (y * C::kWidth + x) * kMPitch + pair * 4) : 0;
         }
-        float2 sum = bias;
+        float2 sum = __half22float2(pairOf(bias));
 #pragma unroll
         for (int tap = 0; tap < 9; ++tap) {
-          const float2 value = __half22float2(pairOf(under[tap]));
-          sum.x = fmaf(value.x, taps[tap].x, sum.x), sum.y = fmaf(value.y, taps[tap].y, sum.y);
+          const float2 value = __half22float2(pairOf(under[tap])), weight = __half22float2(pairOf(taps[tap]));
+          sum.x = fmaf(value.x, weight.x, sum.x), sum.y = fmaf(value.y, weight.y, sum.y);
         }
         sum = make_float2(C::middle(sum.x), C::middle(sum.y));
         const uint32_t own = exists ? kFp8 ? U::rounded(sum, inverse) : U::bits(__floats2half2_rn(sum.x, sum.y)) : 0;

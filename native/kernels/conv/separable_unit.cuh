@@ -1,5 +1,5 @@
-// What kernels of separable.cuh's units have in common, whatever a block's share of one is: operands, places in shared memory, codes, what
-// follows a product's sums, and how results are stored.
+// What separable.cuh and separable_cluster.cuh have in common, whatever a block's share of a unit is: operands, bands, places in shared
+// memory, codes, what follows a product's sums, and how results are stored. separable.cuh has the formula and C.
 #pragma once
 #include "core/ptx.cuh"
 #include "formats/results.cuh"
@@ -34,7 +34,7 @@ struct SeparableUnit {
   /// kRows output rows of an image, or what is left of them: the first one, and the first pixel row under it.
   struct Band {
     const int image, firstRow, top;
-    __device__ __forceinline__ explicit Band(int number)
+    __device__ __forceinline__ explicit Band(uint32_t number)
         : image(number / kBands), firstRow(number % kBands * C::kRows), top(firstRow * C::kStride - 1) {}
     __device__ __forceinline__ int firstPixel() const { return (image * C::kHeight + top) * C::kWidth; }
     __device__ __forceinline__ int firstPlace() const { return (image * C::kOutHeight + firstRow) * C::kOutWidth; }
