@@ -1,5 +1,5 @@
 // Kernels of networks of images on a real GPU against the reference: units of separable convolutions with and without a product before,
-// slices and turns, strides, rows that bands do not divide, FP8, every tuning; pooling, alone and in stems, with codes and means; patches and
+// slices and turns, strides, rows that bands do not divide, FP8, every tuning with and without clusters; pooling, alone and in stems, with codes and means; patches and
 // tokens; as machine code and, forced, from compute_80 PTX.
 import { beforeAll, describe, it } from 'vitest';
 import { separable } from '../../lib/compiler/kernels/separable.js';
@@ -14,6 +14,9 @@ const units: readonly Unit[] = [
   { batch: 1, size: 12, channels: [24, 58, 58], stride: 2 },
   { batch: 2, size: 9, channels: [24, 24, 58], stride: 2, expand: false },
   { batch: 2, size: 5, channels: [10, 18, 22] },
+  { batch: 1, size: 28, channels: [58, 58, 58], turns: true },
+  { batch: 1, size: 14, channels: [232, 232, 232], stride: 2 },
+  { batch: 1, size: 14, channels: [232, 232, 232], stride: 2, expand: false },
 ];
 const cases = ['fp16', 'fp8_e5m2', 'fp8_e4m3'].flatMap((weight) =>
   units.flatMap((unit, i): OperatorCase[] => {

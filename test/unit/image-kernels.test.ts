@@ -6,7 +6,8 @@ import { maxPool, meanRows } from '../../lib/compiler/kernels/pool.js';
 import { separable } from '../../lib/compiler/kernels/separable.js';
 import { tile } from '../../lib/compiler/kernels/matmul/tile.js';
 import { select } from '../../lib/compiler/kernels/index.js';
-import { buildTargets, layoutTarget } from '../../lib/compiler/targets.js';
+import type { Tuning } from '../../lib/compiler/kernels/plan.js';
+import { buildTargets, layoutTarget, type Target } from '../../lib/compiler/targets.js';
 import { checkProgram } from '../../lib/operators/check.js';
 import { checkLayout } from '../../lib/operators/layout.js';
 import { stepsText } from '../../lib/operators/program.js';
@@ -54,8 +55,39 @@ describe('units of separable convolutions', () => {
       }
     }
     expect(() => stored.plan('f', { rows: 3 })).toThrow(expect.objectContaining({ code: 'BAD_ARGUMENT' }));
-    // One image has few rows: each is a block's.
-    expect(storedProgram(unitOperators({ ...unit, batch: 1 })[0]!, [separable]).plan('f').launches[0]!.grid[0]).toBe(28);
+  });
+
+  it('share out channels in clusters where images are few, on GPUs that have clusters', () => {
+    const storedFor = (batch: number) => storedProgram(unitOperators({ ...unit, batch })[0]!, [separable]);
+    const [one, many] = [storedFor(1), storedFor(128)];
+    const isCluster = ({ cluster }: Tuning): boolean => cluster! > 1;
+    const configurationsOn = (stored: typeof one, target: Target) => {
+      const match = separable.accepts(stored.program, target);
+      if (match instanceof Refusal) throw new Error(match.message);
+      return separable.configurations(match, target);
+    };
+    expect(buildTargets.map((target) => configurationsOn(one, target).some(isCluster))).toEqual([false, false, true]);
+    expect(configurationsOn(many, layoutTarget).some(isCluster)).toBe(false);
+    const plan = one.plan('f', { rows: 1, warps: 8, blocksM: 1, blocksN: 1, cluster: 4 });
+    expect(plan.includes).toEqual(['conv/separable_cluster.cuh']);
+    expect(plan.launches[0]).toMatchObject({ grid: [112, 1, 1], block: [256, 1, 1], programmatic: true });
+    expect(plan.definitions).toContain('__cluster_dims__(4, 1, 1) __launch_bounds__(256, 3) f(');
+    expect(plan.definitions).toContain('kRows = 1, kWarps = 8, kCluster = 4;');
+    expect(one.plan('f').definitions).toContain('__cluster_dims__');
+    // Elsewhere the best of what there is; a tuning from before there were clusters is one without.
+    for (const target of buildTargets.filter(({ capability }) => capability?.[0] !== 9)) {
+      for (const tuning of [{}, { rows: 1, warps: 8, blocksM: 1, blocksN: 1, cluster: 4 }])
+        expect(one.plan('f', tuning, null, target).definitions).not.toMatch(/cluster/i);
+    }
+    const earlier = one.plan('f', { rows: 1, warps: 8, blocksM: 1, blocksN: 2 });
+    expect([earlier.includes, earlier.launches[0]!.grid[0]]).toEqual([['conv/separable.cuh'], 28]);
+    // Three blocks, more clusters than a GPU holds, shares of more eights than warps.
+    for (const misfit of [
+      { rows: 1, warps: 8, blocksM: 1, blocksN: 1, cluster: 3 },
+      { rows: 1, warps: 8, blocksM: 1, blocksN: 1, cluster: 8 },
+      { rows: 1, warps: 4, blocksM: 1, blocksN: 1, cluster: 2 },
+    ])
+      expect(() => one.plan('f', misfit)).toThrow(expect.objectContaining({ code: 'BAD_ARGUMENT' }));
   });
 });
 
@@ -89,7 +121,18 @@ if (!hasNvcc) console.log('skipped: compiling kernels needs nvcc');
 
 describe.skipIf(!hasNvcc)('compiled', () => {
   it.each(buildTargets.filter(({ capability }) => capability !== null))('for $id, without spills', { timeout: 300_000 }, (target) => {
-    const programs = [unit, { ...unit, weight: 'fp8_e4m3' }, { ...unit, expand: false, turns: false }]
+    const few = { ...unit, batch: 1 };
+    const programs = [
+      unit,
+      { ...unit, weight: 'fp8_e4m3' },
+      { ...unit, expand: false, turns: false },
+      few,
+      { ...few, size: 14, channels: [232, 232, 232], stride: 2, turns: false } as const,
+      { ...few, size: 7, channels: [232, 232, 232], weight: 'fp8_e5m2' } as const,
+      { ...few, size: 14, channels: [116, 116, 116] } as const,
+      { ...few, size: 14, channels: [116, 116, 116], weight: 'fp8_e5m2' } as const,
+      { ...few, size: 14, channels: [116, 116, 116], expand: false } as const,
+    ]
       .flatMap((given) => unitOperators(given))
       .concat(poolOperators(2, 12, 64, 'int4'), poolOperators(2, 12, 64), stemOperators(2, 64, 7, 64, 'int4'))
       .concat([1, 2, 128].flatMap((batch) => [...stemOperators(batch, 224, 7, 64, 'int4'), ...stemOperators(batch, 224, 3, 24)]));

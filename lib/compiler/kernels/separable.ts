@@ -217,9 +217,11 @@ interface SeparableTuning {
   /** Rows of an image that a block makes. */
   readonly rows: number;
   readonly warps: number;
-  /** Of 16 rows and of 8 results, of a warp's sums. */
+  /** Of 16 rows and of 8 results, of a warp's sums; one of each in a cluster. */
   readonly blocksM: number;
   readonly blocksN: number;
+  /** Blocks that share out a band's channels. */
+  readonly cluster: number;
 }
 
 /** Results along a row that a thread may compute at once. */
@@ -242,8 +244,16 @@ function depthwiseOf({ conv, channels: [, middle] }: SeparableMatch, { rows, war
   return all.reduce((best, one) => (one.latency < best.latency ? one : best));
 }
 
+/** Most eights of some channels that a block of a cluster has. */
+function shareOf(channels: number, cluster: number): number {
+  return Math.ceil(Math.ceil(channels / 8) / cluster);
+}
+
+/** Of the barrier that a cluster's block has, with room after it. */
+const kBarrierBytes = 16;
+
 /** What of a block follows from its tuning. */
-function sizesOf({ conv, expand, channels }: SeparableMatch, { rows, blocksM }: SeparableTuning) {
+function sizesOf({ conv, expand, channels }: SeparableMatch, { rows, blocksM, cluster }: SeparableTuning) {
   const [input, middle] = channels;
   const [height, width] = convolvedSize(conv);
   const padded = (count: number): number => Math.ceil(count / (16 * blocksM)) * 16 * blocksM;
@@ -251,11 +261,13 @@ function sizesOf({ conv, expand, channels }: SeparableMatch, { rows, blocksM }: 
   const pixels = ((rows - 1) * conv.stride + 3) * conv.width;
   const places = rows * width;
   const [x, d] = [padded(pixels) * pitch(input), padded(places) * pitch(middle)];
+  const ofCluster = (expand ? x : 0) + d + pixels * shareOf(middle, cluster) * 16 + kBarrierBytes;
+  const ofBlock = expand ? Math.max(x, d) + padded(pixels) * pitch(middle) : x + d;
   return {
     pixels,
     places,
-    sharedBytes: expand ? Math.max(x, d) + padded(pixels) * pitch(middle) : x + d,
-    blocks: conv.batch * Math.ceil(height / rows),
+    sharedBytes: cluster > 1 ? ofCluster : ofBlock,
+    blocks: conv.batch * Math.ceil(height / rows) * cluster,
   };
 }
 
@@ -270,6 +282,7 @@ const kPortableSharedBytes = 163 * 1024;
  * their instructions, whichever is more.
  */
 function costOf(match: SeparableMatch, tuning: SeparableTuning): number {
+  if (tuning.cluster > 1) return clusterCostOf(match, tuning);
   const { channels, expand } = match;
   const { warps, blocksM, blocksN } = tuning;
   const [input, middle, output] = channels;
@@ -294,20 +307,92 @@ function costOf(match: SeparableMatch, tuning: SeparableTuning): number {
   return Math.max(Math.ceil(perProcessor / resident) * latency, perProcessor * work + latency);
 }
 
+/**
+ * The same of a cluster's block, alone on its multiprocessor: one latency after the other, the first without that of weights, which are
+ * there; products by their warps' tasks or by what they read of shared memory, whichever takes longer.
+ */
+function clusterCostOf(match: SeparableMatch, tuning: SeparableTuning): number {
+  const { channels, expand } = match;
+  const { warps, cluster } = tuning;
+  const [input, middle, output] = channels;
+  const { pixels, places } = sizesOf(match, tuning);
+  const product = (m: number, k: number, n: number): number => {
+    const share = shareOf(n, cluster);
+    const [blocks, steps] = [Math.ceil(m / 16), Math.ceil(k / 32)];
+    return 60 + Math.max(Math.ceil(blocks / Math.floor(warps / share)) * (60 + steps * 40), blocks * share * steps * 8);
+  };
+  const copied = expand ? input : shareOf(input, cluster) * 8;
+  const teams = Math.floor((8 * warps) / shareOf(middle, cluster));
+  return [
+    // Warps beyond eight make barriers slower, and leave no registers to blocks of the next kernel, which would bring their weights.
+    1400 + 20 * warps + (10 * pixels * copied) / (4 * 128),
+    ...(expand ? [product(pixels, input, middle)] : []),
+    50 + Math.ceil(places / teams) * 200,
+    kExchangeCycles,
+    product(places, middle, output),
+  ].reduce((sum, one) => sum + one);
+}
+
+/** Until what all blocks of a cluster wrote to each other is there. */
+const kExchangeCycles = 500;
+/** Clusters that an H100 holds at once, a block per multiprocessor, by their blocks. */
+const kMostClusters: Readonly<Record<number, number>> = { 2: 66, 4: 30, 8: 15 };
+/** Steps of 32 of k whose weights a warp keeps in registers: of one product, and of both where 16 warps share them. */
+const kMostSteps = 8;
+const kMostStepsOfMany = 12;
+
+/**
+ * Blocks of clusters on a multiprocessor: three of eight warps, or two where a thread holds many words of weights and x. So those of the
+ * next two kernels bring their weights while this one's work.
+ */
+function residentOf({ conv, expand, x, channels: [input, middle] }: SeparableMatch, { rows, warps, cluster }: SeparableTuning): number {
+  if (warps > 8) return 1;
+  const steps = [expand ? input : 0, middle].map((k) => Math.ceil(k / 32));
+  const unit = commonFactor(8, x.pitch, x.first, input);
+  const rowUnits = (expand ? input : shareOf(middle, cluster) * 8) / unit;
+  const turns = ((((rows - 1) * conv.stride + 3) * conv.width) / (32 * warps)) * 2 ** Math.ceil(Math.log2(rowUnits));
+  return 4 * (steps[0]! + steps[1]!) + (Math.ceil(turns) * unit) / 2 <= kMostWords ? 3 : 2;
+}
+
+/** Words of weights and x that leave a thread of 80 registers enough for the rest. */
+const kMostWords = 44;
+
+/** The largest power of two that divides all. */
+function commonFactor(...numbers: readonly number[]): number {
+  const bits = numbers.reduce((all, number) => all | number);
+  return bits & -bits;
+}
+
+/** Clusters for images of which there are so few that each has its place, where channels are few enough as well. */
+function clusterTunings({ conv, expand, channels: [input, middle, output] }: SeparableMatch): readonly SeparableTuning[] {
+  const steps = [expand ? input : 0, middle].map((k) => Math.ceil(k / 32));
+  if (Math.max(...steps) > kMostSteps) return [];
+  const [height] = convolvedSize(conv);
+  return [1, 2]
+    .filter((rows) => rows <= height)
+    .flatMap((rows) => [2, 4, 8].map((cluster) => ({ rows, cluster })))
+    .filter(({ rows, cluster }) => conv.batch * Math.ceil(height / rows) <= kMostClusters[cluster]!)
+    .flatMap(({ rows, cluster }) => [8, 16].map((warps): SeparableTuning => ({ rows, warps, blocksM: 1, blocksN: 1, cluster })))
+    .filter(({ warps }) => warps === 8 || steps[0]! + steps[1]! <= kMostStepsOfMany)
+    .filter(({ warps, cluster }) => Math.max(shareOf(middle, cluster), shareOf(output, cluster)) <= warps);
+}
+
 /** Tunings that fit, the best first. */
 function candidates(match: SeparableMatch, { capability }: Target): readonly SeparableTuning[] {
   const [height] = convolvedSize(match.conv);
-  const limit = capability?.[0] === 9 ? kSharedLimitBytes : kPortableSharedBytes;
-  const all = [1, 2, 4, 7, 14].flatMap((rows): SeparableTuning[] =>
+  const isHopper = capability?.[0] === 9;
+  const limit = isHopper ? kSharedLimitBytes : kPortableSharedBytes;
+  const single = [1, 2, 4, 7, 14].flatMap((rows): SeparableTuning[] =>
     rows <= height
       ? [
-          { rows, warps: 8, blocksM: 2, blocksN: 4 },
-          { rows, warps: 8, blocksM: 2, blocksN: 2 },
-          { rows, warps: 16, blocksM: 2, blocksN: 2 },
-          { rows, warps: 8, blocksM: 1, blocksN: 2 },
+          { rows, warps: 8, blocksM: 2, blocksN: 4, cluster: 1 },
+          { rows, warps: 8, blocksM: 2, blocksN: 2, cluster: 1 },
+          { rows, warps: 16, blocksM: 2, blocksN: 2, cluster: 1 },
+          { rows, warps: 8, blocksM: 1, blocksN: 2, cluster: 1 },
         ]
       : [],
   );
+  const all = isHopper ? [...single, ...clusterTunings(match)] : single;
   return all.filter((tuning) => sizesOf(match, tuning).sharedBytes <= limit).sort((a, b) => costOf(match, a) - costOf(match, b));
 }
 
@@ -329,7 +414,8 @@ const kMemberTypes: readonly (readonly [member: string, type: string])[] = [
 function plan(match: SeparableMatch, name: string, given: Tuning, target: Target): KernelPlan {
   const fitting = candidates(match, target);
   const all = candidates(match, layoutTarget);
-  const tuning = { ...all[0]!, ...given };
+  // Tunings from before there were clusters have none.
+  const tuning = { ...all[0]!, ...(Object.keys(given).length > 0 && { cluster: 1 }), ...given };
   const isSame = (one: SeparableTuning): boolean => JSON.stringify(one) === JSON.stringify(tuning);
   if (!all.some(isSame))
     throw new LadderError('BAD_ARGUMENT', `expected one of ${JSON.stringify(all)} for the tuning but received ${JSON.stringify(tuning)}`);
@@ -342,7 +428,11 @@ function plan(match: SeparableMatch, name: string, given: Tuning, target: Target
   const own = kMemberTypes.filter(([member]) => operands[member]);
   const made = resultMembers(results);
   const members = [...own, ...made];
+  const { rows, warps, blocksM, blocksN, cluster } = chosen;
+  const isCluster = cluster > 1;
+  const resident = isCluster ? residentOf(match, chosen) : (kResident * 8) / warps;
   const config = `${name}_config`;
+  const kernel = `ladder::${isCluster ? 'SeparableCluster' : 'Separable'}`;
   const step = (which: string, texts: readonly string[]): string =>
     `  __device__ __forceinline__ static float ${which}(float value) {\n${texts.map((text) => `    value = ${text};\n`).join('')}    return value;\n  }\n`;
   const definitions = `struct ${config} {
@@ -351,16 +441,16 @@ function plan(match: SeparableMatch, name: string, given: Tuning, target: Target
   static constexpr bool kExpand = ${expand};
   static constexpr int kXPitch = ${x.pitch}, kXFirst = ${x.first}, kIn = ${channels[0]}, kMid = ${channels[1]}, kOut = ${channels[2]};
   static constexpr int kPlace = ${other?.place ?? -1}, kOtherPitch = ${other?.pitch ?? 0}, kOtherFirst = ${other?.first ?? 0};
-  static constexpr int kRows = ${chosen.rows}, kWarps = ${chosen.warps}, kMBlocks = ${chosen.blocksM}, kNBlocks = ${chosen.blocksN}, kRun = ${depthwiseOf(match, chosen).run};
+  static constexpr int kRows = ${rows}, kWarps = ${warps}, ${isCluster ? `kCluster = ${cluster}` : `kMBlocks = ${blocksM}, kNBlocks = ${blocksN}, kRun = ${depthwiseOf(match, chosen).run}`};
   ${resultsText(results)}
 ${step('first', steps[0])}${step('middle', steps[1])}${step('last', steps[2])}};
-static_assert(ladder::Separable<${config}>::kBlocks == ${blocks} && ladder::Separable<${config}>::kSharedBytes == ${sharedBytes});
-extern "C" __global__ void __launch_bounds__(${threads}, ${(kResident * 8) / chosen.warps}) ${name}(${members.map(([member, type]) => `${type} ${member}`).join(', ')}) {
+static_assert(${kernel}<${config}>::kBlocks == ${blocks} && ${kernel}<${config}>::kSharedBytes == ${sharedBytes});
+extern "C" __global__ void ${isCluster ? `__cluster_dims__(${cluster}, 1, 1) ` : ''}__launch_bounds__(${threads}, ${resident}) ${name}(${members.map(([member, type]) => `${type} ${member}`).join(', ')}) {
   ladder::SeparableArguments p{};
-${own.map(([member]) => `  p.${member} = ${member};\n`).join('')}${made.map(([member]) => `  p.result.${member} = ${member};\n`).join('')}  ladder::separableConvolution<${config}>(p);
+${own.map(([member]) => `  p.${member} = ${member};\n`).join('')}${made.map(([member]) => `  p.result.${member} = ${member};\n`).join('')}  ladder::${isCluster ? 'separableClusterConvolution' : 'separableConvolution'}<${config}>(p);
 }
 `;
-  return launchOf('conv/separable.cuh', definitions, {
+  return launchOf(isCluster ? 'conv/separable_cluster.cuh' : 'conv/separable.cuh', definitions, {
     name,
     blocks,
     threads,

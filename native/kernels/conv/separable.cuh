@@ -19,69 +19,49 @@
 //
 // C: kWeight (kFp16, kFp8E5m2, kFp8E4m3), kImages, kHeight, kWidth, kOutHeight, kOutWidth, kStride, kExpand, kXPitch, kXFirst, kIn, kMid, kOut,
 // kPlace (−1: alone), kOtherPitch, kOtherFirst, first(), middle(), last(), and what formats/results.cuh asks for (float16 or codes by one
-// scale); tuning: kRows, kWarps, kMBlocks, kNBlocks (of 16 and 8, of a
-// warp's sums), kRun (results of a thread along a row). Padding 1. Channels are even. Architectures: sm_80 and up. Tests: test/gpu/image-kernels.test.ts.
+// scale); tuning: kRows, kWarps, kMBlocks, kNBlocks (of 16 and 8, of a warp's sums), kRun (results of a thread along a row). Padding 1.
+// Channels are even. Architectures: sm_80 and up. Few images: separable_cluster.cuh. Tests: test/gpu/image-kernels.test.ts.
 #pragma once
+#include "conv/separable_unit.cuh"
 #include "core/copy_async.cuh"
-#include "formats/results.cuh"
 
 namespace ladder {
 
-/// Absent operands are null.
-struct SeparableArguments {
-  const __half* x;
-  const float* xScale;  ///< by which x becomes codes
-  const uint8_t* expand;
-  const __half *expandScale, *expandBias, *depth, *depthBias;
-  const float* midScale;  ///< by which d does
-  const uint8_t* project;
-  const __half *projectScale, *projectBias, *other;
-  ResultArguments result;
-};
-
 template <class C>
 struct Separable {
-  static constexpr bool kFp8 = C::kWeight != WeightFormat::kFp16;
-  static constexpr __nv_fp8_interpretation_t kKind = C::kWeight == WeightFormat::kFp8E4m3 ? __NV_E4M3 : __NV_E5M2;
-  static constexpr int kThreads = C::kWarps * 32;
-  static_assert(C::kIn % 2 == 0 && C::kMid % 2 == 0 && C::kOut % 2 == 0 && C::kXPitch % 2 == 0 && C::kXFirst % 2 == 0);
-  static_assert(C::kExpand || C::kIn == C::kMid);
+  using U = SeparableUnit<C>;
+  static constexpr bool kFp8 = U::kFp8;
+  static constexpr int kThreads = C::kWarps * 32, kPixels = U::kPixels, kPlaces = U::kPlaces, kBlocks = C::kImages * U::kBands;
 
-  // Pixels that kRows output rows read, and their places; matrices in shared memory, with rows of zeros and rows that nobody reads.
-  static constexpr int kInRows = (C::kRows - 1) * C::kStride + 3, kPixels = kInRows * C::kWidth, kPlaces = C::kRows * C::kOutWidth;
-  __host__ __device__ static constexpr int steps(int k) { return (k + 31) / 32; }
-  __host__ __device__ static constexpr int pitch(int k) { return (steps(k) + 1) / 2 * 128; }
+  // Matrices in shared memory, with rows of zeros and rows that nobody reads.
   __host__ __device__ static constexpr int padded(int rows) {
     return (rows + 16 * C::kMBlocks - 1) / (16 * C::kMBlocks) * (16 * C::kMBlocks);
   }
-  static constexpr int kXBytes = padded(kPixels) * pitch(C::kIn), kMBytes = C::kExpand ? padded(kPixels) * pitch(C::kMid) : 0;
-  static constexpr int kDBytes = padded(kPlaces) * pitch(C::kMid);
+  static constexpr int kXBytes = padded(kPixels) * U::pitch(C::kIn), kMBytes = C::kExpand ? padded(kPixels) * U::pitch(C::kMid) : 0;
+  static constexpr int kDBytes = padded(kPlaces) * U::pitch(C::kMid);
   /// d takes x's place where m has one of its own.
   static constexpr int kDAt = C::kExpand ? 0 : kXBytes, kMAt = C::kExpand ? (kXBytes > kDBytes ? kXBytes : kDBytes) : 0;
   static constexpr int kSharedBytes = C::kExpand ? kMAt + kMBytes : kXBytes + kDBytes;
-  static constexpr int kBands = (C::kOutHeight + C::kRows - 1) / C::kRows, kBlocks = C::kImages * kBands;
 
   const SeparableArguments& p;
   const uint32_t base;
-  /// The image, its first output row here, the first pixel row under it.
-  const int image, firstRow, top;
+  const typename U::Band band;
 
   __device__ static void run(const SeparableArguments& p) {
     extern __shared__ __align__(1024) uint8_t shared[];
-    const int image = blockIdx.x / kBands, firstRow = blockIdx.x % kBands * C::kRows;
-    Separable{p, sharedAddress(shared), image, firstRow, firstRow * C::kStride - 1}.compute();
+    Separable{p, sharedAddress(shared), typename U::Band(blockIdx.x)}.compute();
   }
 
  private:
   __device__ __forceinline__ void compute() const {
     constexpr int kWeightBytes = kFp8 ? 1 : 2;
     if constexpr (C::kExpand) {
-      bringNear(p.expand, (C::kMid + 7) / 8 * steps(C::kIn) * 256 * kWeightBytes);
+      bringNear(p.expand, (C::kMid + 7) / 8 * U::steps(C::kIn) * 256 * kWeightBytes);
       bringNear(p.expandBias, C::kMid * 2);
     }
     bringNear(p.depth, C::kMid * 18);
     bringNear(p.depthBias, C::kMid * 2);
-    bringNear(p.project, (C::kOut + 7) / 8 * steps(C::kMid) * 256 * kWeightBytes);
+    bringNear(p.project, (C::kOut + 7) / 8 * U::steps(C::kMid) * 256 * kWeightBytes);
     bringNear(p.projectBias, C::kOut * 2);
     launchDependents();
     waitForPrerequisites();
@@ -99,8 +79,7 @@ struct Separable {
     depthwise();
     __syncthreads();
     product<C::kMid, C::kOut, kPlaces>(base + kDAt, p.project,
-                                       Projected{p, (image * C::kOutHeight + firstRow) * C::kOutWidth,
-                                                 min(C::kRows, C::kOutHeight - firstRow) * C::kOutWidth, Results<C>::inverse(p.result)});
+                                       typename U::Projected{p, band.firstPlace(), band.places(), Results<C>::inverse(p.result)});
     Results<C>::storeScale(p.result);
   }
 
@@ -114,131 +93,59 @@ struct Separable {
     }
   }
 
-  /// Byte of a row in shared memory.
-  __device__ __forceinline__ static uint32_t at(int row, int byte, int pitch) {
-    const int swizzle = (row & 1) << 2 | row >> 1 & 3;
-    return row * pitch + ((byte / 16 ^ swizzle) * 16 | byte % 16);
-  }
-
   /// x of the pixels, zeros outside of the image and past its channels.
   __device__ __forceinline__ void copyPixels() const {
     constexpr int kBits = C::kXPitch * 2 | C::kXFirst * 2 | C::kIn * 2 | 16, kUnit = kBits & -kBits;
-    constexpr int kUnits = steps(C::kIn) * 64 / kUnit;
-    const int first = (image * C::kHeight + top) * C::kWidth;
+    constexpr int kUnits = U::steps(C::kIn) * 64 / kUnit;
+    const int first = band.firstPixel();
     for (int i = threadIdx.x; i < kPixels * kUnits; i += kThreads) {
       const int pixel = i / kUnits, unit = i % kUnits;
-      const bool isThere = unit * kUnit < C::kIn * 2 && isInside(pixel / C::kWidth);
+      const bool isThere = unit * kUnit < C::kIn * 2 && band.isInside(pixel / C::kWidth);
       const __half* const from = p.x + static_cast<int64_t>(first + pixel) * C::kXPitch + C::kXFirst + unit * (kUnit / 2);
-      copyOrZero<kUnit>(base + at(pixel, unit * kUnit, pitch(C::kIn)), isThere ? from : p.x, isThere);
+      copyOrZero<kUnit>(base + U::at(pixel, unit * kUnit, U::pitch(C::kIn)), isThere ? from : p.x, isThere);
     }
     commitCopies();
   }
 
-  __device__ __forceinline__ bool isInside(int row) const { return static_cast<uint32_t>(top + row) < C::kHeight; }
-
-  __device__ __forceinline__ static void storeWord(uint32_t address, uint32_t word) {
-    asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(word) : "memory");
-  }
-  __device__ __forceinline__ static uint32_t bits(__half2 pair) { return *reinterpret_cast<const uint32_t*>(&pair); }
-
   // ---- Codes --------------------------------------------------------------------------------------------------------------
-
-  /// The codes that two numbers become, as float16.
-  __device__ __forceinline__ static uint32_t rounded(float2 pair, float inverse) {
-    const __nv_fp8x2_storage_t codes = __nv_cvt_float2_to_fp8x2(make_float2(pair.x * inverse, pair.y * inverse), __NV_SATFINITE, kKind);
-    return decoded(codes);
-  }
-  __device__ __forceinline__ static uint32_t decoded(uint32_t codes) {
-    const __half2_raw pair = __nv_cvt_fp8x2_to_halfraw2(static_cast<__nv_fp8x2_storage_t>(codes & 0xffff), kKind);
-    return pair.x | static_cast<uint32_t>(pair.y) << 16;
-  }
 
   __device__ __forceinline__ void quantisePixels() const {
     const float inverse = __frcp_rn(*p.xScale);
-    constexpr int kPieces = steps(C::kIn) * 4;
+    constexpr int kPieces = U::steps(C::kIn) * 4;
     for (int i = threadIdx.x; i < kPixels * kPieces; i += kThreads) {
-      const uint32_t piece = base + at(i / kPieces, i % kPieces * 16, pitch(C::kIn));
+      const uint32_t piece = base + U::at(i / kPieces, i % kPieces * 16, U::pitch(C::kIn));
       const uint4 v = loadShared16(piece);
-      const auto code = [&](uint32_t word) { return rounded(__half22float2(*reinterpret_cast<const __half2*>(&word)), inverse); };
+      const auto code = [&](uint32_t word) { return U::rounded(__half22float2(*reinterpret_cast<const __half2*>(&word)), inverse); };
       storeShared16(piece, make_uint4(code(v.x), code(v.y), code(v.z), code(v.w)));
     }
   }
 
   // ---- Products -------------------------------------------------------------------------------------------------------------
 
-  /// Two neighbouring results' scales and biases.
-  struct Terms { __half2 scale, bias; };
-  __device__ __forceinline__ static Terms termsOf(const __half* scale, const __half* bias, int n) {
-    Terms terms{};
-    if constexpr (kFp8) terms.scale = *reinterpret_cast<const __half2*>(scale + n);
-    terms.bias = *reinterpret_cast<const __half2*>(bias + n);
-    return terms;
-  }
-  __device__ __forceinline__ static float2 resultsOf(const float* sums, const Terms& terms, float xScale) {
-    const float2 bias = __half22float2(terms.bias);
-    if constexpr (!kFp8) return make_float2(sums[0] + bias.x, sums[1] + bias.y);
-    const float2 scale = __half22float2(terms.scale);
-    return make_float2(sums[0] * (scale.x * xScale) + bias.x, sums[1] * (scale.y * xScale) + bias.y);
-  }
-
   /// m, to shared memory, and zeros past its last channel where that is in four of them.
   struct Expanded {
     static constexpr int kColumns = (C::kMid + 3) / 4 * 4;
     const SeparableArguments& p;
     const uint32_t to;
-    __device__ __forceinline__ Terms terms(int n) const { return termsOf(p.expandScale, p.expandBias, n); }
+    __device__ __forceinline__ typename U::Terms terms(int n) const { return U::termsOf(p.expandScale, p.expandBias, n); }
     __device__ __forceinline__ float xScale() const { return kFp8 ? *p.xScale : 1.0f; }
     __device__ __forceinline__ uint32_t ahead(int, int) const { return 0; }
     __device__ __forceinline__ void finish(int row, int n, float2 value, uint32_t) const {
       const bool exists = n < C::kMid;
-      storeWord(to + at(row, n * 2, pitch(C::kMid)), exists ? bits(__floats2half2_rn(C::first(value.x), C::first(value.y))) : 0);
-    }
-  };
-
-  /// The results, to rows from `first` on, of which there are `rows`.
-  struct Projected {
-    static constexpr int kColumns = C::kOut;
-    const SeparableArguments& p;
-    const int first, rows;
-    /// Of the results' scale.
-    const float inverse;
-    __device__ __forceinline__ Terms terms(int n) const { return termsOf(p.projectScale, p.projectBias, n); }
-    __device__ __forceinline__ float xScale() const { return kFp8 ? *p.midScale : 1.0f; }
-    __device__ __forceinline__ uint32_t ahead(int row, int n) const {
-      if (C::kPlace < 0 || row >= rows) return 0;
-      return *reinterpret_cast<const uint32_t*>(p.other + static_cast<int64_t>(first + row) * C::kOtherPitch + C::kOtherFirst + n);
-    }
-    __device__ __forceinline__ void finish(int row, int n, float2 value, uint32_t word) const {
-      if (row >= rows) return;
-      const float2 own = make_float2(C::last(value.x), C::last(value.y));
-      const int64_t at = static_cast<int64_t>(first + row) * C::kOut + n;
-      if constexpr (C::kPlace < 0) {
-        if constexpr (C::kHalves) *reinterpret_cast<__half2*>(p.result.y + at) = __floats2half2_rn(own.x, own.y);
-        if constexpr (Results<C>::kQuantised) *reinterpret_cast<uint16_t*>(p.result.codes + at) = Results<C>::encode(own, inverse);
-      } else {
-        const float2 other = __half22float2(*reinterpret_cast<const __half2*>(&word));
-        const float2 even = C::kPlace == 0 ? own : other, odd = C::kPlace == 0 ? other : own;
-        if constexpr (C::kHalves) {
-          *reinterpret_cast<uint2*>(p.result.y + 2 * at) =
-              make_uint2(bits(__floats2half2_rn(even.x, odd.x)), bits(__floats2half2_rn(even.y, odd.y)));
-        }
-        if constexpr (Results<C>::kQuantised) {
-          *reinterpret_cast<uint32_t*>(p.result.codes + 2 * at) =
-              Results<C>::encode(make_float2(even.x, odd.x), inverse) | Results<C>::encode(make_float2(even.y, odd.y), inverse) << 16;
-        }
-      }
+      U::storeWord(to + U::at(row, n * 2, U::pitch(C::kMid)),
+                   exists ? U::bits(__floats2half2_rn(C::first(value.x), C::first(value.y))) : 0);
     }
   };
 
   /// kN results of rows in shared memory.
   template <int kK, int kN, int kRowCount, class Finish>
   __device__ __forceinline__ static void product(uint32_t x, const uint8_t* weights, const Finish& finish) {
-    constexpr int kSteps = steps(kK), kBlocksN = (kN + 7) / 8;
+    constexpr int kSteps = U::steps(kK), kBlocksN = (kN + 7) / 8;
     constexpr int kGroupsN = (kBlocksN + C::kNBlocks - 1) / C::kNBlocks, kGroupsM = padded(kRowCount) / (16 * C::kMBlocks);
     const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     for (int task = threadIdx.x / 32; task < kGroupsM * kGroupsN; task += C::kWarps) {
       const int firstRow = task % kGroupsM * (16 * C::kMBlocks) + g, firstBlock = task / kGroupsM * C::kNBlocks;
-      Terms terms[C::kNBlocks] = {};
+      typename U::Terms terms[C::kNBlocks] = {};
       uint32_t ahead[C::kMBlocks][2][C::kNBlocks];
 #pragma unroll
       for (int j = 0; j < C::kNBlocks; ++j) {
@@ -260,8 +167,8 @@ struct Separable {
         }
 #pragma unroll
         for (int i = 0; i < C::kMBlocks; ++i) {
-          const uint4 low = loadShared16(x + at(firstRow + i * 16, step * 64 + t * 16, pitch(kK)));
-          const uint4 high = loadShared16(x + at(firstRow + i * 16 + 8, step * 64 + t * 16, pitch(kK)));
+          const uint4 low = loadShared16(x + U::at(firstRow + i * 16, step * 64 + t * 16, U::pitch(kK)));
+          const uint4 high = loadShared16(x + U::at(firstRow + i * 16 + 8, step * 64 + t * 16, U::pitch(kK)));
           const uint32_t a[2][4] = {{low.x, high.x, low.y, high.y}, {low.z, high.z, low.w, high.w}};
 #pragma unroll
           for (int j = 0; j < C::kNBlocks; ++j) {
@@ -277,7 +184,7 @@ struct Separable {
         if (n >= Finish::kColumns) continue;
 #pragma unroll
         for (int i = 0; i < 2 * C::kMBlocks; ++i)
-          finish.finish(firstRow + i * 8, n, resultsOf(sums[i / 2][j] + i % 2 * 2, terms[j], xScale), ahead[i / 2][i % 2][j]);
+          finish.finish(firstRow + i * 8, n, U::resultsOf(sums[i / 2][j] + i % 2 * 2, terms[j], xScale), ahead[i / 2][i % 2][j]);
       }
     }
   }
@@ -286,7 +193,7 @@ struct Separable {
   __device__ __forceinline__ static uint4 weightsOf(const uint8_t* weights, int eight) {
     if constexpr (kFp8) {
       const uint2 codes = __ldg(reinterpret_cast<const uint2*>(weights) + eight);
-      return make_uint4(decoded(codes.x), decoded(codes.x >> 16), decoded(codes.y), decoded(codes.y >> 16));
+      return make_uint4(U::decoded(codes.x), U::decoded(codes.x >> 16), U::decoded(codes.y), U::decoded(codes.y >> 16));
     } else {
       return __ldg(reinterpret_cast<const uint4*>(weights) + eight);
     }
@@ -298,12 +205,12 @@ struct Separable {
   /// at once.
   __device__ __forceinline__ void depthwise() const {
     constexpr int kFours = (C::kMid + 3) / 4, kTeams = kThreads / kFours, kRuns = (C::kOutWidth + C::kRun - 1) / C::kRun;
-    constexpr int kLoads = (C::kRun - 1) * C::kStride + 3, kPitch = pitch(C::kMid), kPads = steps(C::kMid) * 8 - kFours;
+    constexpr int kLoads = (C::kRun - 1) * C::kStride + 3, kPitch = U::pitch(C::kMid), kPads = U::steps(C::kMid) * 8 - kFours;
     static_assert(kTeams > 0);
     const uint32_t from = base + kMAt, to = base + kDAt;
     if constexpr (kPads > 0) {
       for (int i = threadIdx.x; i < kPlaces * kPads; i += kThreads)
-        storeTwo(to + at(i / kPads, (kFours + i % kPads) * 8, kPitch), make_uint2(0, 0));
+        U::storeTwo(to + U::at(i / kPads, (kFours + i % kPads) * 8, kPitch), make_uint2(0, 0));
     }
     const int four = threadIdx.x % kFours, team = threadIdx.x / kFours;
     if (team >= kTeams) return;
@@ -324,11 +231,11 @@ struct Separable {
 #pragma unroll
       for (int ky = 0; ky < 3; ++ky) {
         const int under = row * C::kStride + ky;
-        if (!isInside(under)) continue;
+        if (!band.isInside(under)) continue;
 #pragma unroll
         for (int i = 0; i < kLoads; ++i) {
           if (static_cast<uint32_t>(left + i) >= C::kWidth) continue;
-          const uint2 words = loadShared8(from + at(under * C::kWidth + left + i, four * 8, kPitch));
+          const uint2 words = loadShared8(from + U::at(under * C::kWidth + left + i, four * 8, kPitch));
           const float2 low = __half22float2(*reinterpret_cast<const __half2*>(&words.x)),
                        high = __half22float2(*reinterpret_cast<const __half2*>(&words.y));
           const float values[4] = {low.x, low.y, high.x, high.y};
@@ -347,15 +254,11 @@ struct Separable {
         const auto pair = [&](int c) -> uint32_t {
           if (four * 4 + c >= C::kMid) return 0;
           const float2 two = make_float2(C::middle(sums[r][c]), C::middle(sums[r][c + 1]));
-          return kFp8 ? rounded(two, inverse) : bits(__floats2half2_rn(two.x, two.y));
+          return kFp8 ? U::rounded(two, inverse) : U::bits(__floats2half2_rn(two.x, two.y));
         };
-        storeTwo(to + at(row * C::kOutWidth + first + r, four * 8, kPitch), make_uint2(pair(0), pair(2)));
+        U::storeTwo(to + U::at(row * C::kOutWidth + first + r, four * 8, kPitch), make_uint2(pair(0), pair(2)));
       }
     }
-  }
-
-  __device__ __forceinline__ static void storeTwo(uint32_t address, uint2 words) {
-    asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(address), "r"(words.x), "r"(words.y) : "memory");
   }
 
   /// Four channels of a vector, zeros past its end.
