@@ -34,24 +34,23 @@ export function partOf({ values, nodes: all, outputs: given }: Program, nodes: r
   };
 }
 
-/** Where each tensor of a program's inputs and outputs is, by value and part of the value. */
-function argumentsOf(program: Program): (value: number, tensor: number) => KernelArgument | null {
-  const inputs = tensorPositions(program);
-  const outputs = tensorPositions({ ...program, inputs: program.outputs });
-  return (value, tensor) => {
-    const [input, output] = [inputs.get(value), outputs.get(value)];
-    if (input !== undefined) return { kind: 'input', index: input + tensor };
-    return output === undefined ? null : { kind: 'output', index: output + tensor };
-  };
-}
+type TensorArgument = Exclude<KernelArgument, { kind: 'workspace' }>;
 
-/** An argument of a part's kernel as one of the whole's. @param part what the part's tensors are, inputs or outputs, in order */
-export function argumentOf(whole: Program, { program, values }: Part, argument: Exclude<KernelArgument, { kind: 'workspace' }>): KernelArgument | null {
-  const tensors = (argument.kind === 'input' ? program.inputs : program.outputs).flatMap((value) =>
+/** The whole program's value that a part's kernel has as an argument, and which of its tensors. */
+function tensorOf({ program, values }: Part, { kind, index }: TensorArgument): { readonly value: number; readonly tensor: number } {
+  const all = (kind === 'input' ? program.inputs : program.outputs).flatMap((value) =>
     tensorsOf(program.values[value]!).map((_, tensor) => ({ value: values[value]!, tensor })),
   );
-  const { value, tensor } = tensors[argument.index]!;
-  return argumentsOf(whole)(value, tensor);
+  return all[index]!;
+}
+
+/** An argument of a part's kernel as one of the whole's; null: it is neither an input nor an output there. */
+export function argumentOf(whole: Program, part: Part, argument: TensorArgument): TensorArgument | null {
+  const { value, tensor } = tensorOf(part, argument);
+  const input = tensorPositions(whole).get(value);
+  if (input !== undefined) return { kind: 'input', index: input + tensor };
+  const output = tensorPositions({ ...whole, inputs: whole.outputs }).get(value);
+  return output === undefined ? null : { kind: 'output', index: output + tensor };
 }
 
 /** Of places in the workspace. */
@@ -87,8 +86,7 @@ export function planSequence(whole: Program, parts: readonly Part[], families: r
     workspaceBytes = Math.max(workspaceBytes, shared + plan.workspaceBytes);
     const move = (argument: KernelArgument): KernelArgument => {
       if (argument.kind === 'workspace') return { kind: 'workspace', offsetBytes: shared + argument.offsetBytes };
-      const inputs = argument.kind === 'input' ? part.program.inputs : part.program.outputs;
-      return argumentOf(whole, part, argument) ?? { kind: 'workspace', offsetBytes: places.get(part.values[inputs[argument.index]!]!)! };
+      return argumentOf(whole, part, argument) ?? { kind: 'workspace', offsetBytes: places.get(tensorOf(part, argument).value)! };
     };
     for (const launch of plan.launches) launches.push({ ...launch, arguments: launch.arguments.map(move) });
   });
