@@ -4,7 +4,7 @@
  */
 import { LadderError } from '../../../errors.js';
 import { formats } from '../../../formats/index.js';
-import { isQuantised, lastAxis, type Node, type Program } from '../../../operators/program.js';
+import { isQuantised, lastAxis, type Node, type Program, tensorPositions } from '../../../operators/program.js';
 import { activation } from '../activation.js';
 import type { Target } from '../../targets.js';
 import { defineFamily, type Family, kOtherKind, type PlanContext, Refusal, type Storage } from '../family.js';
@@ -36,7 +36,7 @@ const kClusterBlocks = 8;
 const kClusters = 15;
 /** Rows from which on the decoding products, which stream weights, are the slower ones; and up to which all clusters run at once. */
 const kLeastRows = 33;
-const kMostRows = 640;
+const kMostRows = 128;
 /** Weights of a product from which on memory decides. */
 const kMostWeights = 2 ** 21;
 /** What a warp norms in registers. */
@@ -120,10 +120,8 @@ function accepts(program: Program): ChainMatch | Refusal {
   /** Values that blocks of a cluster hold. */
   let [stream, hidden]: [number | null, number | null] = [null, null];
   const [streamed, passed]: [Set<number>, Set<number>] = [new Set(), new Set()];
-  const argument = (value: number): KernelArgument => {
-    const whole: Part = { program, values: values.map((_, i) => i) };
-    return argumentOf(program, whole, { kind: 'input', index: inputs.indexOf(value) })!;
-  };
+  const positions = tensorPositions(program);
+  const argument = (value: number): KernelArgument => ({ kind: 'input', index: positions.get(value)! });
   for (const [i, { outer, nodes }] of cuts.entries()) {
     const norm = nodes[0]!.kind === 'norm' ? nodes[0]! : null;
     const quantise = nodes[norm ? 1 : 0]!.kind === 'quantise' ? nodes[norm ? 1 : 0]! : null;
