@@ -6,6 +6,7 @@ import { LadderError } from '../../../errors.js';
 import { formats } from '../../../formats/index.js';
 import { isQuantised, lastAxis, type Node, type Program, tensorPositions } from '../../../operators/program.js';
 import { activation } from '../activation.js';
+import { attentionRows } from '../attention-rows.js';
 import type { Target } from '../../targets.js';
 import { defineFamily, type Family, kOtherKind, type PlanContext, Refusal, type Storage } from '../family.js';
 import { floatLiteral, kNormNames, launchOf } from '../launch.js';
@@ -44,6 +45,8 @@ const kMostK = 2048;
 const kMostStages = 12;
 /** Weight rows of a warp's products: two chunks. */
 const kPairRows = 16;
+/** Channels of a head, where attention comes first. */
+const kHeadDim = 64;
 /** Steps of the tensor cores along a panel. */
 const kPanelSteps = 4;
 /** Two, in shared memory. */
@@ -51,7 +54,7 @@ const kBarrierBytes = 16;
 /** Of a slot in a warp's ring, at most. */
 const kUnitBytes = 2048;
 
-type From = 'kInput' | 'kStream' | 'kHidden';
+type From = 'kInput' | 'kAttention' | 'kStream' | 'kHidden';
 type To = 'kNowhere' | 'kStream' | 'kHidden';
 
 interface NormOf {
@@ -81,6 +84,8 @@ interface ChainMatch {
   readonly program: Program;
   readonly stages: readonly Stage[];
   readonly x: KernelArgument;
+  /** Of the attention that makes the first product's source; 0: there is none. */
+  readonly heads: number;
   /** Channels of the stream, and of float16 that one product makes and the next multiplies. */
   readonly width: number;
   readonly hidden: number;
@@ -94,7 +99,7 @@ interface Cut {
 }
 
 /** Cuts before whatever leads to the next product. */
-function cut({ nodes }: Program): readonly Cut[] | null {
+function cut(nodes: readonly Node[]): readonly Cut[] | null {
   const stages: Node[][] = [];
   for (const node of nodes) {
     const current = stages.at(-1);
@@ -112,9 +117,26 @@ function normOf(node: Node | null): NormOf {
   return node ? { kind: node.params['kind'] as 'rms' | 'layer', eps: Number(node.params['eps']) } : kNoNorm;
 }
 
+/** The attention that a program begins with. */
+function attentionOf({ nodes }: Program): Node | null {
+  return nodes[0]?.kind === 'attention' ? nodes[0] : null;
+}
+
+/** Why a block does not have a head of an attention, or null. */
+function refuseAttention({ params }: Node): Refusal | null {
+  const { batch, heads, kvHeads, headDim, order, position, mask = 'none' } = params;
+  const plain = batch === 1 && heads === kvHeads && Number(heads) <= kClusterBlocks && headDim === kHeadDim;
+  return plain && order === 'concatenated' && position === 'none' && mask === 'none'
+    ? null
+    : new Refusal('heads', `expected one sequence of at most ${kClusterBlocks} heads of ${kHeadDim}, without positions or mask`);
+}
+
 function accepts(program: Program): ChainMatch | Refusal {
-  const cuts = cut(program);
+  const attention = attentionOf(program);
+  const cuts = cut(attention ? program.nodes.slice(1) : program.nodes);
   if (!cuts || cuts.length < 2 || cuts.length > kMostStages || (program.hints?.length ?? 0) > 0) return kOtherKind;
+  const refused = attention && refuseAttention(attention);
+  if (refused) return refused;
   const { values, inputs, outputs } = program;
   const stages: Stage[] = [];
   /** Values that blocks of a cluster hold. */
@@ -135,6 +157,7 @@ function accepts(program: Program): ChainMatch | Refusal {
     const source = (outer ?? nodes[0]!).inputs[0]!;
     if (values[source]!.type !== 'f16') return new Refusal('x', 'expected float16 in rows');
     const from = ((): From | null => {
+      if (i === 0 && attention) return source === attention.outputs[0] && !outer && !norm ? 'kAttention' : null;
       if (i === 0) return inputs.includes(source) && !outer ? 'kInput' : null;
       if (source === stream) return 'kStream';
       return source === hidden && !outer && !norm ? 'kHidden' : null;
@@ -190,7 +213,8 @@ function accepts(program: Program): ChainMatch | Refusal {
   const match: ChainMatch = {
     program,
     stages,
-    x: argument((cuts[0]!.outer ?? cuts[0]!.nodes[0]!).inputs[0]!),
+    x: argument((attention ?? cuts[0]!.nodes[0]!).inputs[0]!),
+    heads: attention ? Number(attention.params['heads']) : 0,
     width: width[0] ?? 0,
     hidden: isCoded(stages[0]!.shape) ? 0 : (between[0] ?? 0),
   };
@@ -266,21 +290,31 @@ function splitOf({ shape }: Stage, { rows, warps }: Pick<ChainTuning, 'rows' | '
   return best;
 }
 
+/** Of an attention's queries, keys, values, weights and scores: chain_attention.cuh. */
+function attentionBytes(tokens: number, rows: number): number {
+  const keys = Math.ceil(tokens / 32) * 32;
+  return (rows + 2 * keys) * (kHeadDim * 2 + 16) + rows * (keys * 2 + 16 + keys * 4 + 16);
+}
+
 /** Bytes of shared memory, mirrored from the kernel; null where warps cannot share out a stage. */
-function sharedBytes({ stages, width, hidden }: ChainMatch, tuning: ChainTuning): number | null {
+function sharedBytes({ stages, heads, width, hidden }: ChainMatch, tuning: ChainTuning): number | null {
   const { rows, warps, slots } = tuning;
   const splits = stages.map((stage) => splitOf(stage, tuning));
   if (splits.some((split) => split === null)) return null;
   const align = (bytes: number, unit: number): number => Math.ceil(bytes / unit) * unit;
-  const hiddenBytes = rows * hidden * 2;
+  const first = stages[0]!.shape;
+  const attention = heads > 0 ? attentionBytes(rowsOf(first), rows) : 0;
+  const hiddenBytes = Math.max(rows * hidden * 2, isCoded(first) ? 0 : attention);
   const operand = Math.max(
     ...stages.map(({ shape, from }) => (from === 'kHidden' && !isCoded(shape) ? 0 : panelsOf(shape) * rows * kPanelBytes)),
     ...stages.map(({ to }, i) => splits[i]!.sumsBytes - (to === 'kHidden' ? 0 : hiddenBytes)),
+    attention - hiddenBytes,
   );
   const partials = Math.max(
-    ...stages.map(({ shape, norm, outer }) =>
-      norm.kind !== 'none' || outer.kind !== 'none' || isCoded(shape) ? (rows * contractedOf(shape)) / kClusterBlocks : 0,
-    ),
+    ...stages.map(({ shape, norm, outer, from }) => {
+      const isKnown = norm.kind !== 'none' || outer.kind !== 'none' || isCoded(shape);
+      return isKnown ? rows * (from === 'kAttention' ? kHeadDim : contractedOf(shape) / kClusterBlocks) : 0;
+    }),
   );
   const parameters = stages.reduce((sum, { shape, norm, outer }) => {
     const terms = ((isScaled(shape.weight) ? 1 : 0) + (shape.bias ? 1 : 0)) * (shape.n / kClusterBlocks) * 2;
@@ -347,7 +381,7 @@ function stageText(stage: Stage, name: string, tuning: ChainTuning): string {
 }
 
 function plan(match: ChainMatch, name: string, given: Tuning, { target }: PlanContext): KernelPlan {
-  const { program, stages, x, width, hidden } = match;
+  const { program, stages, x, heads, width, hidden } = match;
   if (target.capability?.[0] !== 9) return planSequence(program, partsOf(program, target), kOthers, name, target);
   const all = candidates(match);
   const tuning: ChainTuning = { ...all[0]!, ...given };
@@ -363,7 +397,7 @@ function plan(match: ChainMatch, name: string, given: Tuning, { target }: PlanCo
   const definitions = [
     `struct ${name}_config {`,
     `  static constexpr int kM = ${rowsOf(stages[0]!.shape)}, kRows = ${rows}, kWarps = ${warps}, kBlocks = ${kClusterBlocks};`,
-    `  static constexpr int kWidth = ${width}, kHidden = ${hidden}, kSlots = ${slots};`,
+    `  static constexpr int kHeads = ${heads}, kWidth = ${width}, kHidden = ${hidden}, kSlots = ${slots};`,
     '};',
     ...stages.map((stage, i) => stageText(stage, `${name}_stage${i}`, tuning)),
     `using ${name}_chain = ladder::Chain<${configurations}>;`,
@@ -385,11 +419,12 @@ function plan(match: ChainMatch, name: string, given: Tuning, { target }: PlanCo
 }
 
 /** What the products are elsewhere. */
-const kOthers: readonly Family[] = [rowsFamily, tile, activation, ...simpleFamilies];
+const kOthers: readonly Family[] = [rowsFamily, tile, activation, attentionRows, ...simpleFamilies];
 
 /** A kernel each: norms before norms, and products with what belongs to them; their norms as well where no product's kernel does that. */
 function partsOf(program: Program, target: Target): readonly Part[] {
-  return cut(program)!.flatMap(({ outer, nodes }) => {
+  const attention = attentionOf(program);
+  const products = cut(attention ? program.nodes.slice(1) : program.nodes)!.flatMap(({ outer, nodes }) => {
     const product = partOf(program, nodes);
     const isTaken = kOthers.some((family) => !(family.accepts(product.program, target) instanceof Refusal));
     return [
@@ -397,6 +432,7 @@ function partsOf(program: Program, target: Target): readonly Part[] {
       ...(isTaken ? [product] : [partOf(program, nodes.slice(0, 1)), partOf(program, nodes.slice(1))]),
     ];
   });
+  return [...(attention ? [partOf(program, [attention])] : []), ...products];
 }
 
 export const chain = defineFamily<ChainMatch>({
@@ -405,8 +441,8 @@ export const chain = defineFamily<ChainMatch>({
   accepts,
   storage: storageOf,
   configurations: (match, { capability }) => (capability?.[0] === 9 ? candidates(match).map((tuning) => ({ ...tuning })) : [{}]),
-  key: ({ stages }) =>
-    `m=${rowsOf(stages[0]!.shape)} ${stages
+  key: ({ stages, heads }) =>
+    `m=${rowsOf(stages[0]!.shape)} ${heads > 0 ? `heads=${heads} ` : ''}${stages
       .map(({ shape, norm, outer, from, to, after }) =>
         [
           ...(outer.kind === 'none' ? [] : [outer.kind]),

@@ -24,13 +24,16 @@
 //
 // Operands, stored weights and rounding are those of tile.cuh; norms and codes those of norm/activation.cuh.
 //
-// G: kM, kRows of a cluster, kWarps of a block, kBlocks of a cluster, kWidth of the stream, kHidden (float16 that is multiplied at once), kSlots.
+// Where the first source is attention, its heads are shares: each of the first kHeads blocks has one (chain_attention.cuh).
+//
+// G: kHeads (0: no attention), kM, kRows of a cluster, kWarps of a block, kBlocks of a cluster, kWidth of the stream, kHidden (float16 that is multiplied at once), kSlots.
 // C, a stage: as tile.cuh's dense product of kTileRows = kWarpRows = kRows and kTileOutputs = kN / kBlocks, kWarpOutputs = 16; kKWarps that
 // share out k, kUnitSteps; kFrom, kTo, kResidualFrom, kNorm, kEps, kOuterNorm, kOuterEps, kActivation, kStores (r), kStoresOuter.
 // Architectures: sm_90a. Tests: test/gpu/chain-kernels.test.ts.
 #pragma once
 #include <tuple>
 
+#include "matmul/chain/chain_attention.cuh"
 #include "matmul/tile/tile_store.cuh"
 #include "matmul/tile/tile_warp.cuh"
 #include "norm/warp.cuh"
@@ -50,7 +53,7 @@ __device__ __forceinline__ void storeRemote4(uint32_t remote, float a, uint32_t 
 #endif
 
 /// What a stage reads: the kernel's x, or what an earlier stage wrote.
-enum class ChainFrom { kInput, kStream, kHidden };
+enum class ChainFrom { kInput, kAttention, kStream, kHidden };
 enum class ChainTo { kNowhere, kStream, kHidden };
 /// What its last step adds: nothing, a matrix of the kernel's arguments, the stream as it was.
 enum class ChainResidual { kNone, kGiven, kStream };
@@ -66,7 +69,7 @@ struct ChainStageArguments {
 
 template <int kCount>
 struct ChainArguments {
-  const __half* x;  ///< [m, k of the first stage]
+  const __half* x;  ///< [m, k of the first stage], or q, k and v of all heads
   ChainStageArguments stages[kCount];
 };
 
@@ -95,7 +98,10 @@ struct ChainStage {
   static constexpr int kParts = TileStore<C>::kParts, kInEights = L::kK / 8 / G::kBlocks, kOutEights = C::kTileOutputs / 8 / kParts;
   static constexpr int threadEights(int ofRow) { return (G::kRows * ofRow + G::kWarps * 32 - 1) / (G::kWarps * 32); }
   static constexpr int kInOfThread = threadEights(kInEights), kOutOfThread = threadEights(kOutEights);
-  static constexpr int kPartialBytes = kNormed || kOuter || kQuantised ? G::kRows * kInEights * 8 : 0;
+  /// A head's share is wider than another's.
+  static constexpr int kShareEights = C::kFrom == ChainFrom::kAttention ? 8 : kInEights, kSources = C::kFrom == ChainFrom::kAttention ? G::kHeads : G::kBlocks;
+  static constexpr int kShareOfThread = threadEights(kShareEights);
+  static constexpr int kPartialBytes = kNormed || kOuter || kQuantised ? G::kRows * kShareEights * 8 : 0;
 
   static constexpr int kOperandBytes = kDirect ? 0 : L::kPanels * G::kRows * 128, kSumsBytes = C::kKWarps * L::kSumBytes;
   static constexpr int kTermBytes = (L::kTermBytes + 15) / 16 * 16, kVectorBytes = kInEights * 16;
@@ -119,9 +125,13 @@ struct Chain {
     for (const int number : numbers) most = number > most ? number : most;
     return most;
   }
-  static constexpr int kHiddenBytes = G::kRows * G::kHidden * 2, kOperandAt = kHiddenBytes;
+  using Attention = ChainAttention<G>;
+  /// Attention is made where nothing comes before all blocks have theirs: hidden's place, or, of codes, which come an exchange later, the operand's.
+  static constexpr int kHiddenBytes = largest({G::kRows * G::kHidden * 2, G::kHeads > 0 && !Stage<0>::kQuantised ? Attention::kBytes : 0});
+  static constexpr int kOperandAt = kHiddenBytes;
   static constexpr int kOperandBytes = largest(
-      {ChainStage<G, C>::kOperandBytes..., ChainStage<G, C>::kSumsBytes - (C::kTo == ChainTo::kHidden ? 0 : kHiddenBytes)...});
+      {ChainStage<G, C>::kOperandBytes..., ChainStage<G, C>::kSumsBytes - (C::kTo == ChainTo::kHidden ? 0 : kHiddenBytes)...,
+       G::kHeads > 0 ? Attention::kBytes - kHiddenBytes : 0});
   static constexpr int kPartialsAt = kOperandAt + (kOperandBytes + 15) / 16 * 16, kPartialBytes = largest({ChainStage<G, C>::kPartialBytes...});
   static constexpr int kKnownAt = kPartialsAt + 2 * kPartialBytes, kKnownBytes = G::kRows * G::kBlocks * 8;
   static constexpr int kScalesAt = kKnownAt + 2 * kKnownBytes, kStreamAt = kScalesAt + G::kRows * 4;
@@ -179,6 +189,15 @@ struct Chain {
       for (int i = threadIdx.x; i < G::kRows * kEights; i += kBlockThreads)
         storeShared16(placeOf(kOperandAt, i / kEights, i % kEights), loadRow8(p.x, i / kEights, i % kEights, kEights));
       __syncthreads();
+    } else if constexpr (G::kHeads > 0) {
+      using S = Stage<0>;
+      Eights<S::kShareOfThread> values;
+      if (rank < G::kHeads) {
+        Attention::run(p.x, base, row, rank);
+        forEach<S::kShareEights, S::kShareOfThread>(
+            [&](int i, int ofCluster, int eight) { unpackHalves(loadShared16(Attention::placeOf(base, ofCluster, eight)), values[i]); });
+      }
+      give<0>(values);
     } else {
       using S = Stage<0>;
       Eights<S::kInOfThread> values;
@@ -343,7 +362,12 @@ struct Chain {
       });
     }
     if constexpr (S::kNormed) norm<s, Cs::kNorm>(values, Cs::kEps, base + parametersAt<s>() + kNormAt);
-    if constexpr (S::kQuantised) giveCodes<s>(values);
+    give<s>(values);
+  }
+
+  template <int s>
+  __device__ __forceinline__ void give(Eights<Stage<s>::kShareOfThread>& values) {
+    if constexpr (Stage<s>::kQuantised) giveCodes<s>(values);
     else giveHalves<s>(values);
   }
 
@@ -408,46 +432,59 @@ struct Chain {
   }
 
   template <int s>
-  __device__ __forceinline__ void giveHalves(const Eights<Stage<s>::kInOfThread>& values) {
+  __device__ __forceinline__ void giveHalves(const Eights<Stage<s>::kShareOfThread>& values) {
     using S = Stage<s>;
-    forEach<S::kInEights, S::kInOfThread>([&](int i, int ofCluster, int eight) {
-      const uint4 halves = packHalves(values[i]);
-      const uint32_t to = placeOf(S::kDirect ? 0 : kOperandAt, ofCluster, rank * S::kInEights + eight);
+    if (rank < S::kSources)
+      forEach<S::kShareEights, S::kShareOfThread>([&](int i, int ofCluster, int eight) {
+        const uint4 halves = packHalves(values[i]);
+        const uint32_t to = placeOf(S::kDirect ? 0 : kOperandAt, ofCluster, rank * S::kShareEights + eight);
 #pragma unroll
-      for (int block = 0; block < G::kBlocks; ++block) storeRemote16(remoteAddress(to, block), halves, remoteAddress(barrier(), block));
-    });
+        for (int block = 0; block < G::kBlocks; ++block) storeRemote16(remoteAddress(to, block), halves, remoteAddress(barrier(), block));
+      });
     await(G::kRows * S::L::kK * 2);
   }
 
   template <int s>
-  __device__ __forceinline__ void giveCodes(Eights<Stage<s>::kInOfThread>& values) {
+  __device__ __forceinline__ void giveCodes(Eights<Stage<s>::kShareOfThread>& values) {
     using S = Stage<s>;
     using Row = WarpRows<8, 1, NormKind::kNone, Config<s>::kActivation>;
-    forEach<S::kInEights, S::kInOfThread>([&](int i, int ofCluster, int eight) {
-      asm volatile("st.shared.f32 [%0], %1;" ::"r"(partialOf<1>(ofCluster, eight)), "f"(largestMagnitude(values[i])) : "memory");
-    });
-    tell<1>([&](int ofCluster, uint32_t to, uint32_t counted) {
-      float most = 0.0f;
+    constexpr int kEights = S::kShareEights, kOfThread = S::kShareOfThread;
+    if (rank < S::kSources) {
+      forEach<kEights, kOfThread>([&](int i, int ofCluster, int eight) {
+        asm volatile("st.shared.f32 [%0], %1;" ::"r"(partialOf<1>(ofCluster, eight)), "f"(largestMagnitude(values[i])) : "memory");
+      });
+      tell<1>([&](int ofCluster, uint32_t to, uint32_t counted) {
+        float most = 0.0f;
 #pragma unroll
-      for (int eight = 0; eight < S::kInEights; ++eight) most = fmaxf(most, __uint_as_float(loadShared4(partialOf<1>(ofCluster, eight))));
-      storeRemote4(to, most, counted);
-    });
+        for (int eight = 0; eight < kEights; ++eight) most = fmaxf(most, __uint_as_float(loadShared4(partialOf<1>(ofCluster, eight))));
+        storeRemote4(to, most, counted);
+      });
+    }
     const uint32_t known = knownOf<1>(0, 0);
-    await(kKnownBytes / 2);
-    forEach<S::kInEights, S::kInOfThread>([&](int i, int ofCluster, int eight) {
+    await(G::kRows * S::kSources * 4);
+    const auto scaleOf = [&](int ofCluster) {
       float most = 0.0f;
 #pragma unroll
-      for (int block = 0; block < G::kBlocks; ++block)
+      for (int block = 0; block < S::kSources; ++block)
         most = fmaxf(most, __uint_as_float(loadShared4(known + (block * G::kRows + ofCluster) * 4)));
-      const float scale = tokenScale<Config<s>::kActivation>(most);
-      if (eight == 0) asm volatile("st.shared.f32 [%0], %1;" ::"r"(base + kScalesAt + ofCluster * 4), "f"(scale) : "memory");
-      const uint2 codes = Row::encode(values[i], scale, __frcp_rn(scale));
-      const int ofRow = rank * S::kInEights + eight;
-      const uint32_t to = placeOf(kOperandAt, ofCluster, ofRow / 2) + ofRow % 2 * 8;
-#pragma unroll
-      for (int block = 0; block < G::kBlocks; ++block)
-        storeRemote8(remoteAddress(to, block), __uint_as_float(codes.x), __uint_as_float(codes.y), remoteAddress(barrier(), block));
-    });
+      return tokenScale<Config<s>::kActivation>(most);
+    };
+    if (threadIdx.x < G::kRows)
+      asm volatile("st.shared.f32 [%0], %1;" ::"r"(base + kScalesAt + threadIdx.x * 4), "f"(scaleOf(threadIdx.x)) : "memory");
+    if (rank < S::kSources) {
+      forEach<kEights, kOfThread>([&](int i, int ofCluster, int eight) {
+        const float scale = scaleOf(ofCluster);
+        const uint2 codes = Row::encode(values[i], scale, __frcp_rn(scale));
+        asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(partialOf<2>(ofCluster, eight)), "r"(codes.x), "r"(codes.y) : "memory");
+      });
+      __syncthreads();
+      for (int i = threadIdx.x; i < G::kRows * (kEights / 2) * G::kBlocks; i += kBlockThreads) {
+        const int ofCluster = i % G::kRows, piece = i / G::kRows % (kEights / 2), block = i / (G::kRows * (kEights / 2));
+        const uint2 low = loadShared8(partialOf<2>(ofCluster, piece * 2)), high = loadShared8(partialOf<2>(ofCluster, piece * 2 + 1));
+        storeRemote16(remoteAddress(placeOf(kOperandAt, ofCluster, rank * (kEights / 2) + piece), block), make_uint4(low.x, low.y, high.x, high.y),
+                      remoteAddress(barrier(), block));
+      }
+    }
     await(G::kRows * S::L::kK);
   }
 

@@ -1,0 +1,116 @@
+// Attention of few tokens of one sequence before the first product of chain.cuh: each block of the cluster has a head, for the queries of
+// the cluster's rows and the keys and values of all tokens. softmax(q · kᵀ / 8) · v, by mma.sync, in four steps between which all threads
+// wait: the block is given q, k and v by its threads, warps have eight keys each, then rows, then eight channels each.
+//
+//   shared memory:  | q: kRows rows | k, v: kKeys rows each | weights: kRows rows | scores |      rows of float16 of kPitch bytes
+//   (results take q's place; past the last token keys are zeros, and weigh nothing)
+//
+// G: kM tokens, kRows, kWarps, kHeads. Heads of 64, no positions, no mask.
+#pragma once
+#include "core/ptx.cuh"
+#include "core/reduce.cuh"
+
+namespace ladder {
+
+template <class G>
+struct ChainAttention {
+  static constexpr int kDim = 64, kPieces = kDim / 8, kKeys = (G::kM + 31) / 32 * 32, kRowEights = 3 * G::kHeads * kPieces;
+  static constexpr int kPitch = kDim * 2 + 16, kWeightPitch = kKeys * 2 + 16, kScorePitch = kKeys * 4 + 16;
+  static constexpr int kKeysAt = G::kRows * kPitch, kValuesAt = kKeysAt + kKeys * kPitch, kWeightsAt = kValuesAt + kKeys * kPitch;
+  static constexpr int kScoresAt = kWeightsAt + G::kRows * kWeightPitch, kBytes = kScoresAt + G::kRows * kScorePitch;
+
+  /// Where eight channels of a row of the results are.
+  __device__ __forceinline__ static uint32_t placeOf(uint32_t base, int ofCluster, int eight) { return base + ofCluster * kPitch + eight * 16; }
+
+  /// @param qkv rows of all heads' q, then k, then v; @param row the cluster's first
+  __device__ __forceinline__ static void run(const __half* qkv, uint32_t base, int row, int head) {
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    copy<G::kRows>(qkv, base, row, head), copy<kKeys>(qkv, base + kKeysAt, 0, G::kHeads + head);
+    copy<kKeys>(qkv, base + kValuesAt, 0, 2 * G::kHeads + head);
+    __syncthreads();
+    for (int task = warp; task < G::kRows / 16 * (kKeys / 8); task += G::kWarps) {
+      const int rows = task % (G::kRows / 16) * 16, keys = task / (G::kRows / 16) * 8;
+      float sums[4] = {};
+      uint32_t b[2][4];
+#pragma unroll
+      for (int half = 0; half < 2; ++half) loadMatrices(base + kKeysAt + (keys + lane % 8) * kPitch + (half * 4 + lane / 8) * 16, b[half]);
+#pragma unroll
+      for (int step = 0; step < kDim / 16; ++step) {
+        uint32_t a[4];
+        loadMatrices(base + (rows + lane % 16) * kPitch + (step * 2 + lane / 16) * 16, a);
+        mmaFp16(sums, a, b[step / 2][step % 2 * 2], b[step / 2][step % 2 * 2 + 1]);
+      }
+      const uint32_t to = base + kScoresAt + (rows + lane / 4) * kScorePitch + (keys + lane % 4 * 2) * 4;
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+        asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to + half * 8 * kScorePitch), "f"(sums[half * 2]), "f"(sums[half * 2 + 1]) : "memory");
+    }
+    __syncthreads();
+    weigh(base, warp, lane);
+    __syncthreads();
+    for (int task = warp; task < G::kRows / 16 * kPieces; task += G::kWarps) {
+      const int rows = task % (G::kRows / 16) * 16, piece = task / (G::kRows / 16);
+      float sums[4] = {};
+#pragma unroll
+      for (int step = 0; step < kKeys / 16; ++step) {
+        uint32_t a[4], b[2];
+        loadMatrices(base + kWeightsAt + (rows + lane % 16) * kWeightPitch + (step * 2 + lane / 16) * 16, a);
+        asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
+                     : "=r"(b[0]), "=r"(b[1])
+                     : "r"(base + kValuesAt + (step * 16 + lane % 16) * kPitch + piece * 16));
+        mmaFp16(sums, a, b[0], b[1]);
+      }
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const __half2 pair = __floats2half2_rn(sums[half * 2], sums[half * 2 + 1]);
+        asm volatile("st.shared.u32 [%0], %1;" ::"r"(placeOf(base, rows + lane / 4 + half * 8, piece) + lane % 4 * 4),
+                     "r"(*reinterpret_cast<const uint32_t*>(&pair))
+                     : "memory");
+      }
+    }
+    __syncthreads();
+  }
+
+ private:
+  /// Rows from `row` on of a head's q, k or v, zeros past the last token.
+  template <int kCount>
+  __device__ __forceinline__ static void copy(const __half* qkv, uint32_t to, int row, int column) {
+    constexpr int kThreads = G::kWarps * 32;
+#pragma unroll
+    for (int i = 0; i < (kCount * kPieces + kThreads - 1) / kThreads; ++i) {
+      const int piece = threadIdx.x + i * kThreads, token = row + piece / kPieces;
+      if (kCount * kPieces % kThreads != 0 && piece >= kCount * kPieces) break;
+      const uint4* const from = reinterpret_cast<const uint4*>(qkv) + static_cast<size_t>(token) * kRowEights + column * kPieces + piece % kPieces;
+      storeShared16(to + piece / kPieces * kPitch + piece % kPieces * 16, token < G::kM ? __ldcg(from) : make_uint4(0, 0, 0, 0));
+    }
+  }
+
+  /// Scores to weights that add up to one.
+  __device__ __forceinline__ static void weigh(uint32_t base, int warp, int lane) {
+    constexpr int kOfLane = kKeys / 32;
+    constexpr float kScale = 1.4426950408889634f / 8;  // log2(e) / √64
+    for (int row = warp; row < G::kRows; row += G::kWarps) {
+      float weights[kOfLane], most = -INFINITY, sum = 0.0f;
+#pragma unroll
+      for (int i = 0; i < kOfLane; ++i) {
+        const int key = lane + i * 32;
+        weights[i] = key < G::kM ? __uint_as_float(loadShared4(base + kScoresAt + row * kScorePitch + key * 4)) * kScale : -INFINITY;
+        most = fmaxf(most, weights[i]);
+      }
+      most = warpReduce(most, Max{});
+#pragma unroll
+      for (int i = 0; i < kOfLane; ++i) {
+        asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(weights[i]) : "f"(weights[i] - most));
+        sum += weights[i];
+      }
+      const float inverse = __fdividef(1.0f, warpReduce(sum, Add{}));
+#pragma unroll
+      for (int i = 0; i < kOfLane; ++i)
+        asm volatile("st.shared.u16 [%0], %1;" ::"r"(base + kWeightsAt + row * kWeightPitch + (lane + i * 32) * 2),
+                     "h"(__half_as_ushort(__float2half_rn(weights[i] * inverse)))
+                     : "memory");
+    }
+  }
+};
+
+}  // namespace ladder
