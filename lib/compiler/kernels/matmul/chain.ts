@@ -40,7 +40,8 @@ const kLeastRows = 33;
 const kMostRows = 128;
 /** Weights of a product from which on memory decides. */
 const kMostWeights = 2 ** 21;
-/** What a warp norms in registers. */
+/** What half a warp norms in registers, and what is multiplied at all. */
+const kMostNormed = 1024;
 const kMostK = 2048;
 const kMostStages = 12;
 /** Weight rows of a warp's products: two chunks. */
@@ -156,6 +157,8 @@ function accepts(program: Program): ChainMatch | Refusal {
     if (matched.stem || reason) return reason ?? kOtherKind;
     const source = (outer ?? nodes[0]!).inputs[0]!;
     if (values[source]!.type !== 'f16') return new Refusal('x', 'expected float16 in rows');
+    if ((outer || norm || i === 0) && !attention && contractedOf(shape) > kMostNormed)
+      return new Refusal('k', `expected at most ${kMostNormed} that are normed but received ${contractedOf(shape)}`);
     const from = ((): From | null => {
       if (i === 0 && attention) return source === attention.outputs[0] && !outer && !norm ? 'kAttention' : null;
       if (i === 0) return inputs.includes(source) && !outer ? 'kInput' : null;
@@ -172,6 +175,8 @@ function accepts(program: Program): ChainMatch | Refusal {
     const straight = readers.filter((node) => node.inputs[0] === result && ['quantise', 'dense'].includes(node.kind));
     if (straight.length > 0 && straight.length < readers.length) return new Refusal('x', 'expected results that are normed, or multiplied');
     const to: To = readers.length === 0 ? 'kNowhere' : straight.length > 0 ? 'kHidden' : 'kStream';
+    // Blocks may still norm what the stream was before, unless they have exchanged something since.
+    if (to === 'kStream' && from === 'kStream') return new Refusal('x', 'expected a result that is multiplied between two that are normed');
     if (to === 'kStream') streamed.add((stream = result));
     if (to === 'kHidden') passed.add((hidden = result));
     const own = (member: string): Partial<Record<string, KernelArgument>> => {
@@ -311,18 +316,19 @@ function sharedBytes({ stages, heads, width, hidden }: ChainMatch, tuning: Chain
     attention - hiddenBytes,
   );
   const partials = Math.max(
-    ...stages.map(({ shape, norm, outer, from }) => {
-      const isKnown = norm.kind !== 'none' || outer.kind !== 'none' || isCoded(shape);
-      return isKnown ? rows * (from === 'kAttention' ? kHeadDim : contractedOf(shape) / kClusterBlocks) : 0;
+    ...stages.map(({ shape, from }) => {
+      if (!isCoded(shape) || from === 'kInput' || from === 'kStream') return 0;
+      return rows * (from === 'kAttention' ? kHeadDim : contractedOf(shape) / kClusterBlocks);
     }),
   );
   const parameters = stages.reduce((sum, { shape, norm, outer }) => {
     const terms = ((isScaled(shape.weight) ? 1 : 0) + (shape.bias ? 1 : 0)) * (shape.n / kClusterBlocks) * 2;
     const vectors = [norm, outer].reduce((count, { kind }) => count + { none: 0, rms: 1, layer: 2 }[kind], 0);
-    return sum + align(terms, 16) + (vectors * contractedOf(shape) * 2) / kClusterBlocks;
+    return sum + align(terms, 16) + vectors * contractedOf(shape) * 2;
   }, 0);
-  const known = 2 * (partials + rows * kClusterBlocks * 8) + rows * 4;
-  const before = hiddenBytes + align(operand, 16) + known + (rows * width * 2) / kClusterBlocks + parameters;
+  const stream = rows * (width + width / kClusterBlocks) * 2;
+  const known = 2 * (partials + rows * kClusterBlocks * 4) + rows * 4;
+  const before = hiddenBytes + align(operand, 16) + stream + known + parameters;
   return align(before + kBarrierBytes, 128) + warps * slots * Math.max(...splits.map((split) => split!.unitBytes));
 }
 
@@ -334,7 +340,7 @@ function candidates(match: ChainMatch): readonly ChainTuning[] {
   const least = kRows.find((rows) => Math.ceil(m / rows) <= kClusters);
   return kRows
     .filter((rows) => rows === least || (least !== undefined && rows > least && Math.ceil(m / rows) > kClusters / 2))
-    .flatMap((rows) => [12, 8, 16, 4].flatMap((warps) => [4, 6, 3, 2, 8].map((slots): ChainTuning => ({ rows, warps, slots }))))
+    .flatMap((rows) => [12, 8, 16, 4].flatMap((warps) => [8, 6, 4, 3, 2].map((slots): ChainTuning => ({ rows, warps, slots }))))
     .filter((tuning) => (sharedBytes(match, tuning) ?? Infinity) + kReservedBytes <= kSharedLimitBytes);
 }
 

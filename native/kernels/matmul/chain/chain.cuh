@@ -4,23 +4,24 @@
 //
 //   each stage   r = apply(q(norm(outer(source))) · dequantise(W)ᵀ, residual)
 //
-// norm, q and outer may be absent. A block has its share of the channels, of all rows of the cluster: it computes the outputs of its share
-// of W's rows, and norms and quantises its share of them, eight numbers a thread. For that blocks tell each other what they know of each
-// row (sums of squares around means, then the largest magnitude), and give each other what they made: all of it is multiplied by all.
+// norm, q and outer may be absent. A block computes the outputs of its share of W's rows, for all rows of the cluster. What is normed then
+// it gives to all, and each norms all rows anew, which is less than another exchange; what is multiplied at once it gives to all as the
+// next product has it: float16, or codes, once blocks have told each other the largest magnitudes of their shares.
 //
-//   an exchange   every block writes to all blocks by st.async, 128 bytes or more in a row; a barrier in the receiver's memory counts them
+//   an exchange   every block writes to all blocks by st.async; a barrier in the receiver's memory counts the bytes
 //
-// No fence waits for anything else under way. A block that has all of an exchange knows that all others have sent it, and no longer read
-// what they read before: what an exchange overwrites was read, by all, before the exchange before it was sent. Two barriers and two places
-// for what is known of rows take turns; a product's results that are multiplied at once do not go where its own operand is.
-// A packet costs 5 cycles, whatever is in it: so what blocks know of rows is summed first, and operands are columns of 16 bytes.
+// It takes 300 cycles and 1 more per 20 bytes that a block sends or receives, with 16 bytes a lane; 8 cost as much. A cluster barrier that
+// orders what was written takes 1340: it waits for all that is under way, weights as well.
+// A block that has all of an exchange knows that all others have sent it, and no longer read what they read before they did. So two
+// barriers take turns, and what is written first after a product goes where no sums are: sums take the operand's place where the results
+// go to hidden's or are codes, which come an exchange later; else hidden's, and the operand's.
 //
 // In a product a warp has some outputs of some of k. It copies its weights itself, by cp.async, into a ring of its own, kSlots units ahead,
 // also those of later stages: they come while blocks wait for each other.
 //
-//   shared memory:  | hidden: columns of kRows × 16 bytes | operand: columns | what threads, then blocks know of rows, both twice |
-//                   | scales of rows | stream: the block's share | scales, biases, gains, shifts of its channels | barriers | rings |
-//   Sums of warps that share out k take the operand's place, and hidden's where nothing is written there.
+//   shared memory:  | hidden | operand | stream: all channels | the block's share of it | magnitudes that threads, then blocks know, both twice |
+//                   | scales of rows | scales, biases; gains, shifts | barriers | rings |
+//   hidden, operand, stream: columns of kRows pieces of 16 bytes, rows XOR the column's number % 8
 //
 // Operands, stored weights and rounding are those of tile.cuh; norms and codes those of norm/activation.cuh.
 //
@@ -41,12 +42,7 @@
 namespace ladder {
 
 #if __CUDA_ARCH__ >= 900
-/// As storeRemote16 of core/ptx.cuh, of 8 and 4 bytes.
-__device__ __forceinline__ void storeRemote8(uint32_t remote, float a, float b, uint32_t remoteBarrier) {
-  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];" ::"r"(remote), "f"(a), "f"(b),
-               "r"(remoteBarrier)
-               : "memory");
-}
+/// As storeRemote16 of core/ptx.cuh, of 4 bytes.
 __device__ __forceinline__ void storeRemote4(uint32_t remote, float a, uint32_t remoteBarrier) {
   asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.f32 [%0], %1, [%2];" ::"r"(remote), "f"(a), "r"(remoteBarrier) : "memory");
 }
@@ -82,9 +78,7 @@ struct ChainStage {
   static constexpr bool kNormed = C::kNorm != NormKind::kNone, kOuter = C::kOuterNorm != NormKind::kNone;
   static constexpr bool kQuantised = C::kActivation != ActivationFormat::kFp16;
   static_assert(L::kK % L::kPanelK == 0 && kQuantised == C::kRowScales && ActivationTraits<C::kActivation>::kIsInteger == L::kInteger);
-  /// Whether x is multiplied as it comes.
-  static constexpr bool kWhole = C::kFrom == ChainFrom::kInput && !kNormed && !kQuantised;
-  /// Whether results before it are.
+  /// Whether results are multiplied as they are.
   static constexpr bool kDirect = C::kFrom == ChainFrom::kHidden && !kQuantised;
 
   // A unit of a warp's ring: kUnitSteps steps of all its chunks of 8 weight rows.
@@ -94,17 +88,23 @@ struct ChainStage {
   static constexpr int kUnitPieces = 2 * kPairs * kChunkPieces;
   static_assert(G::kWarps % C::kKWarps == 0 && L::kWarpsN % kWarpsN == 0 && kSteps % C::kKWarps == 0 && kWarpSteps % C::kUnitSteps == 0);
 
-  // Of the block's share: eights of channels of a row, those of all rows, those of a thread.
+  // Of the block's share: eights of channels of a row, and of all rows those of a thread.
   static constexpr int kParts = TileStore<C>::kParts, kInEights = L::kK / 8 / G::kBlocks, kOutEights = C::kTileOutputs / 8 / kParts;
   static constexpr int threadEights(int ofRow) { return (G::kRows * ofRow + G::kWarps * 32 - 1) / (G::kWarps * 32); }
-  static constexpr int kInOfThread = threadEights(kInEights), kOutOfThread = threadEights(kOutEights);
+  static constexpr int kOutOfThread = threadEights(kOutEights);
   /// A head's share is wider than another's.
-  static constexpr int kShareEights = C::kFrom == ChainFrom::kAttention ? 8 : kInEights, kSources = C::kFrom == ChainFrom::kAttention ? G::kHeads : G::kBlocks;
+  static constexpr bool kByHeads = C::kFrom == ChainFrom::kAttention;
+  static constexpr int kShareEights = kByHeads ? 8 : kInEights, kSources = kByHeads ? G::kHeads : G::kBlocks;
   static constexpr int kShareOfThread = threadEights(kShareEights);
-  static constexpr int kPartialBytes = kNormed || kOuter || kQuantised ? G::kRows * kShareEights * 8 : 0;
+  /// Whether each block makes the operand of all rows for itself: of what comes from outside, and of what is normed.
+  static constexpr bool kWhole = C::kFrom == ChainFrom::kInput || C::kFrom == ChainFrom::kStream;
+  static constexpr int kPartialBytes = kQuantised && !kWhole ? G::kRows * kShareEights * 8 : 0;
+  /// Half a warp's lanes share a row.
+  static constexpr int kLaneEights = L::kK / 128;
+  static_assert(!kWhole || kLaneEights <= 8);
 
   static constexpr int kOperandBytes = kDirect ? 0 : L::kPanels * G::kRows * 128, kSumsBytes = C::kKWarps * L::kSumBytes;
-  static constexpr int kTermBytes = (L::kTermBytes + 15) / 16 * 16, kVectorBytes = kInEights * 16;
+  static constexpr int kTermBytes = (L::kTermBytes + 15) / 16 * 16, kVectorBytes = L::kK * 2;
   static constexpr int kNormBytes = kNormed ? (1 + (C::kNorm == NormKind::kLayer)) * kVectorBytes : 0;
   static constexpr int kOuterBytes = kOuter ? (1 + (C::kOuterNorm == NormKind::kLayer)) * kVectorBytes : 0;
   static constexpr int kParameterBytes = kTermBytes + kNormBytes + kOuterBytes;
@@ -132,10 +132,10 @@ struct Chain {
   static constexpr int kOperandBytes = largest(
       {ChainStage<G, C>::kOperandBytes..., ChainStage<G, C>::kSumsBytes - (C::kTo == ChainTo::kHidden ? 0 : kHiddenBytes)...,
        G::kHeads > 0 ? Attention::kBytes - kHiddenBytes : 0});
-  static constexpr int kPartialsAt = kOperandAt + (kOperandBytes + 15) / 16 * 16, kPartialBytes = largest({ChainStage<G, C>::kPartialBytes...});
-  static constexpr int kKnownAt = kPartialsAt + 2 * kPartialBytes, kKnownBytes = G::kRows * G::kBlocks * 8;
-  static constexpr int kScalesAt = kKnownAt + 2 * kKnownBytes, kStreamAt = kScalesAt + G::kRows * 4;
-  static constexpr int kParametersAt = kStreamAt + G::kRows * (G::kWidth / G::kBlocks) * 2;
+  static constexpr int kStreamAt = kOperandAt + (kOperandBytes + 15) / 16 * 16, kShareAt = kStreamAt + G::kRows * G::kWidth * 2;
+  static constexpr int kPartialsAt = kShareAt + G::kRows * (G::kWidth / G::kBlocks) * 2, kPartialBytes = largest({ChainStage<G, C>::kPartialBytes...});
+  static constexpr int kKnownAt = kPartialsAt + 2 * kPartialBytes, kKnownBytes = G::kRows * G::kBlocks * 4;
+  static constexpr int kScalesAt = kKnownAt + 2 * kKnownBytes, kParametersAt = kScalesAt + G::kRows * 4;
   template <int s>
   __host__ __device__ static constexpr int parametersAt() {
     if constexpr (s == 0) return kParametersAt;
@@ -184,12 +184,7 @@ struct Chain {
     waitForCopies<G::kSlots>();
     __syncthreads();
     waitForPrerequisites();
-    if constexpr (Stage<0>::kWhole) {
-      constexpr int kEights = Stage<0>::L::kK / 8;
-      for (int i = threadIdx.x; i < G::kRows * kEights; i += kBlockThreads)
-        storeShared16(placeOf(kOperandAt, i / kEights, i % kEights), loadRow8(p.x, i / kEights, i % kEights, kEights));
-      __syncthreads();
-    } else if constexpr (G::kHeads > 0) {
+    if constexpr (Stage<0>::kByHeads) {
       using S = Stage<0>;
       Eights<S::kShareOfThread> values;
       if (rank < G::kHeads) {
@@ -199,12 +194,8 @@ struct Chain {
       }
       give<0>(values);
     } else {
-      using S = Stage<0>;
-      Eights<S::kInOfThread> values;
-      forEach<S::kInEights, S::kInOfThread>([&](int i, int ofCluster, int eight) {
-        unpackHalves(loadRow8(p.x, ofCluster, rank * S::kInEights + eight, S::kInEights * G::kBlocks), values[i]);
-      });
-      distribute<0>(values);
+      prepareRows<0>([&](int ofCluster, int eight) { return loadRow8(p.x, ofCluster, eight, Stage<0>::L::kK / 8); });
+      __syncthreads();
     }
     runStage<0>();
   }
@@ -229,7 +220,13 @@ struct Chain {
     Eights<S::kOutOfThread> values;
     finish<s>(laid, residual, values);
     if constexpr (s + 1 < kStages) {
-      distribute<s + 1>(values);
+      if constexpr (Stage<s + 1>::kWhole) {
+        giveHalves<S::kOutEights, G::kBlocks>(values, kStreamAt);
+        prepareRows<s + 1>([&](int ofCluster, int eight) { return loadShared16(placeOf(kStreamAt, ofCluster, eight)); });
+        __syncthreads();
+      } else {
+        give<s + 1>(values);
+      }
       runStage<s + 1>();
     }
   }
@@ -245,7 +242,7 @@ struct Chain {
     S::L::template copyTerms<kBlockThreads>(terms, base + parametersAt<s>(), rank * Config<s>::kTileOutputs);
     uint32_t to = base + parametersAt<s>() + S::kTermBytes;
     const auto copyChannels = [&](const __half* channels) {
-      for (int i = threadIdx.x; i < S::kInEights; i += kBlockThreads) copyAsync16(to + i * 16, channels + (rank * S::kInEights + i) * 8);
+      for (int i = threadIdx.x; i < S::L::kK / 8; i += kBlockThreads) copyAsync16(to + i * 16, channels + i * 8);
       to += S::kVectorBytes;
     };
     if constexpr (S::kNormed) copyChannels(from.gain);
@@ -304,14 +301,91 @@ struct Chain {
     if (exists(ofCluster)) reinterpret_cast<uint4*>(to)[static_cast<size_t>(row + ofCluster) * rowEights + eight] = halves;
   }
 
-  /// Where 16 bytes of a row of an operand lie.
-  __device__ __forceinline__ uint32_t placeOf(int operand, int ofCluster, int piece) const {
-    return base + operand + (piece * G::kRows + ofCluster) * 16;
+  /// Where 16 bytes of a row lie.
+  __device__ __forceinline__ uint32_t placeOf(int columns, int ofCluster, int piece) const {
+    return base + columns + (piece * G::kRows + (ofCluster ^ piece % 8)) * 16;
   }
 
-  /// Where a thread keeps eight numbers of the stream.
-  __device__ __forceinline__ uint32_t streamPlace(int ofCluster, int eight) const {
-    return base + kStreamAt + (eight * G::kRows + ofCluster) * 16;
+  /// Where a thread keeps eight numbers of the block's share of the stream.
+  __device__ __forceinline__ uint32_t sharePlace(int ofCluster, int eight) const {
+    return base + kShareAt + (eight * G::kRows + ofCluster) * 16;
+  }
+
+  /// The operand of stage s, of all rows. @param load eight numbers of a row
+  template <int s, class Load>
+  __device__ __forceinline__ void prepareRows(Load load) const {
+    using S = Stage<s>;
+    using Cs = Config<s>;
+    using Row = WarpRows<8, 1, NormKind::kNone, Cs::kActivation>;
+    constexpr int kEights = S::kLaneEights, kNormAt = S::kTermBytes, kOuterAt = kNormAt + S::kNormBytes;
+    const int column = lane % 16;
+    for (int ofCluster = warp * 2 + lane / 16; ofCluster < G::kRows; ofCluster += G::kWarps * 2) {
+      Eights<kEights> values;
+#pragma unroll
+      for (int i = 0; i < kEights; ++i) unpackHalves(load(ofCluster, column + i * 16), values[i]);
+      if constexpr (S::kOuter) {
+        norm<kEights, Cs::kOuterNorm>(values, Cs::kOuterEps, base + parametersAt<s>() + kOuterAt);
+#pragma unroll
+        for (int i = 0; i < kEights; ++i) {
+          const uint4 halves = packHalves(values[i]);
+          unpackHalves(halves, values[i]);
+          const int ofShare = column + i * 16 - rank * S::kInEights;
+          if (ofShare < 0 || ofShare >= S::kInEights) continue;
+          storeShared16(sharePlace(ofCluster, ofShare), halves);
+          if constexpr (Cs::kStoresOuter) storeRow8(p.stages[s].outer, ofCluster, column + i * 16, S::L::kK / 8, halves);
+        }
+      }
+      if constexpr (S::kNormed) norm<kEights, Cs::kNorm>(values, Cs::kEps, base + parametersAt<s>() + kNormAt);
+      if constexpr (S::kQuantised) {
+        float most = 0.0f;
+#pragma unroll
+        for (int i = 0; i < kEights; ++i) most = fmaxf(most, largestMagnitude(values[i]));
+        const float scale = tokenScale<Cs::kActivation>(warpReduce<16>(most, Max{})), inverse = __frcp_rn(scale);
+        if (column == 0) asm volatile("st.shared.f32 [%0], %1;" ::"r"(base + kScalesAt + ofCluster * 4), "f"(scale) : "memory");
+#pragma unroll
+        for (int i = 0; i < kEights; ++i) {
+          const int eight = column + i * 16;
+          const uint2 codes = Row::encode(values[i], scale, inverse);
+          asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(placeOf(kOperandAt, ofCluster, eight / 2) + eight % 2 * 8), "r"(codes.x),
+                       "r"(codes.y)
+                       : "memory");
+        }
+      } else {
+#pragma unroll
+        for (int i = 0; i < kEights; ++i) storeShared16(placeOf(kOperandAt, ofCluster, column + i * 16), packHalves(values[i]));
+      }
+    }
+  }
+
+  /// Of a row that half a warp has: every 16th eight in a lane. @param parameters gains, then shifts
+  template <int kEights, NormKind kKind>
+  __device__ __forceinline__ void norm(Eights<kEights>& values, float eps, uint32_t parameters) const {
+    constexpr float kInverse = 1.0f / (kEights * 128);
+    constexpr bool kShifted = kKind == NormKind::kLayer;
+    float mean = 0.0f, squares = 0.0f;
+    if constexpr (kShifted) {
+#pragma unroll
+      for (int i = 0; i < kEights; ++i)
+#pragma unroll
+        for (int e = 0; e < 8; ++e) mean += values[i][e];
+      mean = warpReduce<16>(mean, Add{}) * kInverse;
+    }
+#pragma unroll
+    for (int i = 0; i < kEights; ++i)
+#pragma unroll
+      for (int e = 0; e < 8; ++e) {
+        values[i][e] -= mean;
+        squares = fmaf(values[i][e], values[i][e], squares);
+      }
+    const float inverse = rsqrtf(warpReduce<16>(squares, Add{}) * kInverse + eps);
+#pragma unroll
+    for (int i = 0; i < kEights; ++i) {
+      float gain[8], beta[8] = {};
+      unpackHalves(loadShared16(parameters + (lane % 16 + i * 16) * 16), gain);
+      if constexpr (kShifted) unpackHalves(loadShared16(parameters + kEights * 256 + (lane % 16 + i * 16) * 16), beta);
+#pragma unroll
+      for (int e = 0; e < 8; ++e) values[i][e] = fmaf(values[i][e] * inverse, gain[e], beta[e]);
+    }
   }
 
   // ---- Exchanges --------------------------------------------------------------------------------------------------------------
@@ -325,123 +399,32 @@ struct Chain {
     ++exchange;
   }
 
-  /// What a thread knows of its eight numbers of a row, and what a block knows of a row, of a number or two of them.
-  template <int kNumbers>
-  __device__ __forceinline__ uint32_t partialOf(int ofCluster, int eight) const {
-    return base + kPartialsAt + exchange % 2 * kPartialBytes + (eight * G::kRows + ofCluster) * (4 * kNumbers);
+  /// The largest magnitude that a thread knows of its eight numbers of a row, and a block of its share of a row.
+  __device__ __forceinline__ uint32_t partialOf(int ofCluster, int eight, int bytes) const {
+    return base + kPartialsAt + exchange % 2 * kPartialBytes + (eight * G::kRows + ofCluster) * bytes;
   }
-  template <int kNumbers>
   __device__ __forceinline__ uint32_t knownOf(int ofCluster, int block) const {
-    return base + kKnownAt + exchange % 2 * kKnownBytes + (block * G::kRows + ofCluster) * (4 * kNumbers);
-  }
-
-  /// Once all threads have said what they know: f(row, address of its place in a block, its barrier) for each row and block.
-  template <int kNumbers, class F>
-  __device__ __forceinline__ void tell(F f) const {
-    __syncthreads();
-    for (int i = threadIdx.x; i < G::kRows * G::kBlocks; i += kBlockThreads) {
-      const int ofCluster = i % G::kRows, block = i / G::kRows;
-      f(ofCluster, remoteAddress(knownOf<kNumbers>(ofCluster, rank), block), remoteAddress(barrier(), block));
-    }
+    return base + kKnownAt + exchange % 2 * kKnownBytes + (block * G::kRows + ofCluster) * 4;
   }
 
   /// Makes the operand of stage s, for all blocks, of the numbers that it is made of, of which each block has its share of channels.
   template <int s>
-  __device__ __forceinline__ void distribute(Eights<Stage<s>::kInOfThread>& values) {
-    using S = Stage<s>;
-    using Cs = Config<s>;
-    constexpr int kNormAt = S::kTermBytes, kOuterAt = kNormAt + S::kNormBytes;
-    if constexpr (S::kOuter) {
-      norm<s, Cs::kOuterNorm>(values, Cs::kOuterEps, base + parametersAt<s>() + kOuterAt);
-      forEach<S::kInEights, S::kInOfThread>([&](int i, int ofCluster, int eight) {
-        const uint4 halves = packHalves(values[i]);
-        unpackHalves(halves, values[i]);
-        storeShared16(streamPlace(ofCluster, eight), halves);
-        if constexpr (Cs::kStoresOuter)
-          storeRow8(p.stages[s].outer, ofCluster, rank * S::kInEights + eight, S::kInEights * G::kBlocks, halves);
-      });
-    }
-    if constexpr (S::kNormed) norm<s, Cs::kNorm>(values, Cs::kEps, base + parametersAt<s>() + kNormAt);
-    give<s>(values);
-  }
-
-  template <int s>
   __device__ __forceinline__ void give(Eights<Stage<s>::kShareOfThread>& values) {
     if constexpr (Stage<s>::kQuantised) giveCodes<s>(values);
-    else giveHalves<s>(values);
+    else giveHalves<Stage<s>::kShareEights, Stage<s>::kSources>(values, Stage<s>::kDirect ? 0 : kOperandAt);
   }
 
-  /// Of kCount numbers each: means, and sums of squares around them, as those of all (Chan, Golub, LeVeque 1979).
-  template <int kParts, int kCount, bool kShifted>
-  __device__ __forceinline__ static float2 join(const float2 (&parts)[kParts]) {
-    float mean = 0.0f, squares = 0.0f;
-#pragma unroll
-    for (const float2& part : parts) mean += part.x, squares += part.y;
-    mean *= 1.0f / kParts;
-    if constexpr (kShifted) {
-#pragma unroll
-      for (const float2& part : parts) squares = fmaf((part.x - mean) * kCount, part.x - mean, squares);
-    }
-    return make_float2(mean, squares);
-  }
-
-  __device__ __forceinline__ static float2 loadPair(uint32_t at) {
-    const uint2 pair = loadShared8(at);
-    return make_float2(__uint_as_float(pair.x), __uint_as_float(pair.y));
-  }
-
-  template <int s, NormKind kKind>
-  __device__ __forceinline__ void norm(Eights<Stage<s>::kInOfThread>& values, float eps, uint32_t parameters) {
-    using S = Stage<s>;
-    constexpr bool kShifted = kKind == NormKind::kLayer;
-    forEach<S::kInEights, S::kInOfThread>([&](int i, int ofCluster, int eight) {
-      float mean = 0.0f, squares = 0.0f;
-      if constexpr (kShifted) {
-#pragma unroll
-        for (int e = 0; e < 8; ++e) mean += values[i][e];
-        mean *= 1.0f / 8;
-      }
-#pragma unroll
-      for (int e = 0; e < 8; ++e) squares = fmaf(values[i][e] - mean, values[i][e] - mean, squares);
-      asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(partialOf<2>(ofCluster, eight)), "f"(mean), "f"(squares) : "memory");
-    });
-    tell<2>([&](int ofCluster, uint32_t to, uint32_t counted) {
-      float2 parts[S::kInEights];
-#pragma unroll
-      for (int eight = 0; eight < S::kInEights; ++eight) parts[eight] = loadPair(partialOf<2>(ofCluster, eight));
-      const float2 all = join<S::kInEights, 8, kShifted>(parts);
-      storeRemote8(to, all.x, all.y, counted);
-    });
-    const uint32_t known = knownOf<2>(0, 0);
-    await(kKnownBytes);
-    forEach<S::kInEights, S::kInOfThread>([&](int i, int ofCluster, int eight) {
-      float2 parts[G::kBlocks];
-#pragma unroll
-      for (int block = 0; block < G::kBlocks; ++block) parts[block] = loadPair(known + (block * G::kRows + ofCluster) * 8);
-      const float2 all = join<G::kBlocks, S::kInEights * 8, kShifted>(parts);
-      const float inverse = rsqrtf(all.y * (1.0f / S::L::kK) + eps);
-      float gain[8], beta[8] = {};
-      unpackHalves(loadShared16(parameters + eight * 16), gain);
-      if constexpr (kShifted) unpackHalves(loadShared16(parameters + S::kVectorBytes + eight * 16), beta);
-#pragma unroll
-      for (int e = 0; e < 8; ++e) {
-        values[i][e] = (values[i][e] - all.x) * inverse * gain[e];
-        if constexpr (kShifted) values[i][e] += beta[e];
-      }
-    });
-  }
-
-  template <int s>
-  __device__ __forceinline__ void giveHalves(const Eights<Stage<s>::kShareOfThread>& values) {
-    using S = Stage<s>;
-    if (rank < S::kSources)
-      forEach<S::kShareEights, S::kShareOfThread>([&](int i, int ofCluster, int eight) {
+  /// @param columns where they go; kEights in a row of each of the first kSources blocks
+  template <int kEights, int kSources, int kOfThread>
+  __device__ __forceinline__ void giveHalves(const float (&values)[kOfThread][8], int columns) {
+    if (rank < kSources)
+      forEach<kEights, kOfThread>([&](int i, int ofCluster, int eight) {
         const uint4 halves = packHalves(values[i]);
-        const uint32_t to = placeOf(S::kDirect ? 0 : kOperandAt, ofCluster, rank * S::kShareEights + eight);
+        const uint32_t to = placeOf(columns, ofCluster, rank * kEights + eight);
 #pragma unroll
         for (int block = 0; block < G::kBlocks; ++block) storeRemote16(remoteAddress(to, block), halves, remoteAddress(barrier(), block));
       });
-    await(G::kRows * S::L::kK * 2);
+    await(G::kRows * kEights * kSources * 16);
   }
 
   template <int s>
@@ -451,16 +434,18 @@ struct Chain {
     constexpr int kEights = S::kShareEights, kOfThread = S::kShareOfThread;
     if (rank < S::kSources) {
       forEach<kEights, kOfThread>([&](int i, int ofCluster, int eight) {
-        asm volatile("st.shared.f32 [%0], %1;" ::"r"(partialOf<1>(ofCluster, eight)), "f"(largestMagnitude(values[i])) : "memory");
+        asm volatile("st.shared.f32 [%0], %1;" ::"r"(partialOf(ofCluster, eight, 4)), "f"(largestMagnitude(values[i])) : "memory");
       });
-      tell<1>([&](int ofCluster, uint32_t to, uint32_t counted) {
+      __syncthreads();
+      for (int i = threadIdx.x; i < G::kRows * G::kBlocks; i += kBlockThreads) {
+        const int ofCluster = i % G::kRows, block = i / G::kRows;
         float most = 0.0f;
 #pragma unroll
-        for (int eight = 0; eight < kEights; ++eight) most = fmaxf(most, __uint_as_float(loadShared4(partialOf<1>(ofCluster, eight))));
-        storeRemote4(to, most, counted);
-      });
+        for (int eight = 0; eight < kEights; ++eight) most = fmaxf(most, __uint_as_float(loadShared4(partialOf(ofCluster, eight, 4))));
+        storeRemote4(remoteAddress(knownOf(ofCluster, rank), block), most, remoteAddress(barrier(), block));
+      }
     }
-    const uint32_t known = knownOf<1>(0, 0);
+    const uint32_t known = knownOf(0, 0);
     await(G::kRows * S::kSources * 4);
     const auto scaleOf = [&](int ofCluster) {
       float most = 0.0f;
@@ -475,12 +460,12 @@ struct Chain {
       forEach<kEights, kOfThread>([&](int i, int ofCluster, int eight) {
         const float scale = scaleOf(ofCluster);
         const uint2 codes = Row::encode(values[i], scale, __frcp_rn(scale));
-        asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(partialOf<2>(ofCluster, eight)), "r"(codes.x), "r"(codes.y) : "memory");
+        asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(partialOf(ofCluster, eight, 8)), "r"(codes.x), "r"(codes.y) : "memory");
       });
       __syncthreads();
       for (int i = threadIdx.x; i < G::kRows * (kEights / 2) * G::kBlocks; i += kBlockThreads) {
         const int ofCluster = i % G::kRows, piece = i / G::kRows % (kEights / 2), block = i / (G::kRows * (kEights / 2));
-        const uint2 low = loadShared8(partialOf<2>(ofCluster, piece * 2)), high = loadShared8(partialOf<2>(ofCluster, piece * 2 + 1));
+        const uint2 low = loadShared8(partialOf(ofCluster, piece * 2, 8)), high = loadShared8(partialOf(ofCluster, piece * 2 + 1, 8));
         storeRemote16(remoteAddress(placeOf(kOperandAt, ofCluster, rank * (kEights / 2) + piece), block), make_uint4(low.x, low.y, high.x, high.y),
                       remoteAddress(barrier(), block));
       }
@@ -494,7 +479,6 @@ struct Chain {
   __device__ __forceinline__ void multiply(Sums& sums) {
     using S = Stage<s>;
     using Warp = TileWarp<Config<s>>;
-    const uint32_t rows = base + (S::kDirect ? 0 : kOperandAt);
 #pragma unroll
     for (int unit = 0; unit < S::kUnits; ++unit) {
       waitForCopies<G::kSlots - 1>();
@@ -505,7 +489,7 @@ struct Chain {
         typename Warp::Operands operands;
 #pragma unroll
         for (int block = 0; block < S::L::kRowBlocks; ++block)
-          loadMatrices(rows + ((2 * step + lane / 16) * G::kRows + block * 16 + lane % 16) * 16, operands.a[block]);
+          loadMatrices(placeOf(S::kDirect ? 0 : kOperandAt, block * 16 + lane % 16, 2 * step + lane / 16), operands.a[block]);
 #pragma unroll
         for (int pair = 0; pair < S::kPairs; ++pair) {
           constexpr int kChunkBytes = S::kChunkPieces * 16;
@@ -548,7 +532,7 @@ struct Chain {
     forEach<S::kOutEights, S::kOutOfThread>([&](int i, int ofCluster, int eight) {
       typename Store::RowTerms8 terms{};
       if constexpr (Cs::kResidualFrom == ChainResidual::kGiven) terms.residual = given[i];
-      if constexpr (Cs::kResidualFrom == ChainResidual::kStream) terms.residual = loadShared16(streamPlace(ofCluster, eight));
+      if constexpr (Cs::kResidualFrom == ChainResidual::kStream) terms.residual = loadShared16(sharePlace(ofCluster, eight));
       terms.xScale = L::kSumScale;
       if constexpr (Cs::kRowScales) terms.xScale *= __uint_as_float(loadShared4(base + kScalesAt + ofCluster * 4));
       typename L::Sum total[S::kParts][8] = {};
@@ -564,7 +548,7 @@ struct Chain {
       Store::apply(total, store.terms(eight * S::kParts * 8), terms, values[i]);
       const uint4 halves = packHalves(values[i]);
       unpackHalves(halves, values[i]);
-      if constexpr (Cs::kTo == ChainTo::kStream) storeShared16(streamPlace(ofCluster, eight), halves);
+      if constexpr (Cs::kTo == ChainTo::kStream) storeShared16(sharePlace(ofCluster, eight), halves);
       if constexpr (Cs::kStores)
         storeRow8(p.stages[s].y, ofCluster, rank * S::kOutEights + eight, S::kOutEights * G::kBlocks, halves);
     });

@@ -25,8 +25,7 @@ struct ChainAttention {
   /// @param qkv rows of all heads' q, then k, then v; @param row the cluster's first
   __device__ __forceinline__ static void run(const __half* qkv, uint32_t base, int row, int head) {
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    copy<G::kRows>(qkv, base, row, head), copy<kKeys>(qkv, base + kKeysAt, 0, G::kHeads + head);
-    copy<kKeys>(qkv, base + kValuesAt, 0, 2 * G::kHeads + head);
+    copy(qkv, base, row, head);
     __syncthreads();
     for (int task = warp; task < G::kRows / 16 * (kKeys / 8); task += G::kWarps) {
       const int rows = task % (G::kRows / 16) * 16, keys = task / (G::kRows / 16) * 8;
@@ -72,41 +71,48 @@ struct ChainAttention {
   }
 
  private:
-  /// Rows from `row` on of a head's q, k or v, zeros past the last token.
-  template <int kCount>
-  __device__ __forceinline__ static void copy(const __half* qkv, uint32_t to, int row, int column) {
-    constexpr int kThreads = G::kWarps * 32;
+  /// A head's q from `row` on, all of its k and v, zeros past the last token: all loads before the first store.
+  __device__ __forceinline__ static void copy(const __half* qkv, uint32_t to, int row, int head) {
+    constexpr int kThreads = G::kWarps * 32, kRows = G::kRows + 2 * kKeys, kOfThread = (kRows * kPieces + kThreads - 1) / kThreads;
+    uint4 pieces[kOfThread];
 #pragma unroll
-    for (int i = 0; i < (kCount * kPieces + kThreads - 1) / kThreads; ++i) {
-      const int piece = threadIdx.x + i * kThreads, token = row + piece / kPieces;
-      if (kCount * kPieces % kThreads != 0 && piece >= kCount * kPieces) break;
-      const uint4* const from = reinterpret_cast<const uint4*>(qkv) + static_cast<size_t>(token) * kRowEights + column * kPieces + piece % kPieces;
-      storeShared16(to + piece / kPieces * kPitch + piece % kPieces * 16, token < G::kM ? __ldcg(from) : make_uint4(0, 0, 0, 0));
+    for (int i = 0; i < kOfThread; ++i) {
+      const int line = (threadIdx.x + i * kThreads) / kPieces, which = line < G::kRows ? 0 : 1 + (line - G::kRows) / kKeys;
+      const int token = which == 0 ? row + line : (line - G::kRows) % kKeys;
+      const uint4* const from = reinterpret_cast<const uint4*>(qkv) + static_cast<size_t>(token) * kRowEights +
+                                (which * G::kHeads + head) * kPieces + threadIdx.x % kPieces;
+      pieces[i] = line < kRows && token < G::kM ? __ldcg(from) : make_uint4(0, 0, 0, 0);
+    }
+#pragma unroll
+    for (int i = 0; i < kOfThread; ++i) {
+      const int line = (threadIdx.x + i * kThreads) / kPieces;
+      if (kRows * kPieces % kThreads == 0 || line < kRows) storeShared16(to + line * kPitch + threadIdx.x % kPieces * 16, pieces[i]);
     }
   }
 
   /// Scores to weights that add up to one.
   __device__ __forceinline__ static void weigh(uint32_t base, int warp, int lane) {
-    constexpr int kOfLane = kKeys / 32;
+    constexpr int kOfLane = kKeys / 16;
     constexpr float kScale = 1.4426950408889634f / 8;  // log2(e) / √64
-    for (int row = warp; row < G::kRows; row += G::kWarps) {
+    // Half a warp for a row.
+    for (int row = warp * 2 + lane / 16; row < G::kRows; row += G::kWarps * 2) {
       float weights[kOfLane], most = -INFINITY, sum = 0.0f;
 #pragma unroll
       for (int i = 0; i < kOfLane; ++i) {
-        const int key = lane + i * 32;
+        const int key = lane % 16 + i * 16;
         weights[i] = key < G::kM ? __uint_as_float(loadShared4(base + kScoresAt + row * kScorePitch + key * 4)) * kScale : -INFINITY;
         most = fmaxf(most, weights[i]);
       }
-      most = warpReduce(most, Max{});
+      most = warpReduce<16>(most, Max{});
 #pragma unroll
       for (int i = 0; i < kOfLane; ++i) {
         asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(weights[i]) : "f"(weights[i] - most));
         sum += weights[i];
       }
-      const float inverse = __fdividef(1.0f, warpReduce(sum, Add{}));
+      const float inverse = __fdividef(1.0f, warpReduce<16>(sum, Add{}));
 #pragma unroll
       for (int i = 0; i < kOfLane; ++i)
-        asm volatile("st.shared.u16 [%0], %1;" ::"r"(base + kWeightsAt + row * kWeightPitch + (lane + i * 32) * 2),
+        asm volatile("st.shared.u16 [%0], %1;" ::"r"(base + kWeightsAt + row * kWeightPitch + (lane % 16 + i * 16) * 2),
                      "h"(__half_as_ushort(__float2half_rn(weights[i] * inverse)))
                      : "memory");
     }
