@@ -41,6 +41,15 @@ function unitsOf({ operator, plan, alternatives = [] }: PlannedOperator): readon
   ];
 }
 
+/** The units that become images: operators that compute the same share their kernels. */
+function imagesOf(planned: readonly PlannedOperator[]): readonly Unit[] {
+  const named = new Set<string>();
+  return planned.flatMap(unitsOf).filter(({ plan: { launches } }) => {
+    const { name } = launches[0]!;
+    return !named.has(name) && named.add(name);
+  });
+}
+
 /** What the compiler gets. */
 export interface ModuleSources {
   /** CUDA C++: kernels<i>.cu, compiled by nvcc into kernels<i>.fatbin. */
@@ -55,7 +64,7 @@ export interface ModuleSources {
 
 /** Generates the sources; `sourcesHash` goes into model.so as `__ladder_sources`. */
 export function generateSources(model: LoweredModel, planned: readonly PlannedOperator[], sourcesHash: string): ModuleSources {
-  const units = planned.flatMap(unitsOf);
+  const units = imagesOf(planned);
   return {
     kernels: units.map(kernelSource),
     kernelTargets: units.map(({ targets }) => targets),

@@ -264,6 +264,8 @@ interface ChainTuning {
   readonly warps: number;
   /** Of each warp's ring. */
   readonly slots: number;
+  /** What a byte of sums counts beside one of operands, where warps share out a product. */
+  readonly sumCost: number;
 }
 
 /** How a stage's warps share out its work. */
@@ -276,7 +278,7 @@ interface Split {
   readonly sumsBytes: number;
 }
 
-function splitOf({ shape }: Stage, { rows, warps }: Pick<ChainTuning, 'rows' | 'warps'>): Split | null {
+function splitOf({ shape }: Stage, { rows, warps, sumCost }: Omit<ChainTuning, 'slots'>): Split | null {
   const slice = shape.n / kClusterBlocks;
   const pairs = slice / kPairRows;
   const steps = panelsOf(shape) * kPanelSteps;
@@ -287,9 +289,9 @@ function splitOf({ shape }: Stage, { rows, warps }: Pick<ChainTuning, 'rows' | '
     if (warps % kWarps !== 0 || !Number.isInteger(own) || own === 0 || steps % kWarps !== 0) continue;
     const unit = [4, 3, 2, 1].find((count) => (steps / kWarps) % count === 0 && 2 * own * count * stepBytes <= kUnitBytes);
     if (unit === undefined) continue;
-    // Bytes that go through shared memory: operands of all warps' products, then their sums, twice.
+    // Bytes that go through shared memory: operands of all warps' products, then their sums, in whose place rings could be.
     const sumsBytes = kWarps * rows * (slice * 4 + kTurnPadBytes);
-    const cost = warps * (steps / kWarps) * (rows / 16 + own) * 512 + 2 * sumsBytes;
+    const cost = warps * (steps / kWarps) * (rows / 16 + own) * 512 + sumCost * sumsBytes;
     if (!best || cost < best.cost) best = { kWarps, steps: unit, unitBytes: 2 * own * unit * stepBytes, sumsBytes, cost };
   }
   return best;
@@ -332,16 +334,19 @@ function sharedBytes({ stages, heads, width, hidden }: ChainMatch, tuning: Chain
   return align(before + kBarrierBytes, 128) + warps * slots * Math.max(...splits.map((split) => split!.unitBytes));
 }
 
-const kRows = [16, 32, 48, 64];
+const kRows = [16, 32, 64];
 
-/** Tunings that fit, the default first: as few rows as all clusters at once allow, twelve or sixteen warps, deep rings. */
+/** Tunings that fit, the default first: as few rows as all clusters at once allow, twelve warps, deep rings. */
 function candidates(match: ChainMatch): readonly ChainTuning[] {
   const m = rowsOf(match.stages[0]!.shape);
   const least = kRows.find((rows) => Math.ceil(m / rows) <= kClusters);
-  return kRows
-    .filter((rows) => rows === least || (least !== undefined && rows > least && Math.ceil(m / rows) > kClusters / 2))
-    .flatMap((rows) => [12, 8, 16, 4].flatMap((warps) => [8, 6, 4, 3, 2].map((slots): ChainTuning => ({ rows, warps, slots }))))
-    .filter((tuning) => (sharedBytes(match, tuning) ?? Infinity) + kReservedBytes <= kSharedLimitBytes);
+  const all = kRows
+    .filter((rows) => least !== undefined && rows >= least)
+    .flatMap((rows) => [12, 8, 16, 4].flatMap((warps) => [6, 2, 20].map((sumCost) => ({ rows, warps, sumCost }))))
+    .flatMap((tuning) => [8, 6, 5, 4, 3].map((slots): ChainTuning => ({ ...tuning, slots })));
+  const text = (tuning: ChainTuning): string => JSON.stringify([tuning.rows, tuning.slots, match.stages.map((stage) => splitOf(stage, tuning))]);
+  const fits = all.filter((tuning) => (sharedBytes(match, tuning) ?? Infinity) + kReservedBytes <= kSharedLimitBytes);
+  return fits.filter((tuning, i) => fits.findIndex((other) => text(other) === text(tuning)) === i);
 }
 
 // ---- Plan -----------------------------------------------------------------------------------------------------------------------
@@ -391,7 +396,8 @@ function plan(match: ChainMatch, name: string, given: Tuning, { target }: PlanCo
   if (target.capability?.[0] !== 9) return planSequence(program, partsOf(program, target), kOthers, name, target);
   const all = candidates(match);
   const tuning: ChainTuning = { ...all[0]!, ...given };
-  if (!all.some((one) => JSON.stringify(one) === JSON.stringify(tuning)))
+  const isSame = (one: ChainTuning): boolean => (Object.keys(one) as (keyof ChainTuning)[]).every((key) => one[key] === tuning[key]);
+  if (!all.some(isSame))
     throw new LadderError('BAD_ARGUMENT', `expected one of ${JSON.stringify(all)} for the tuning but received ${JSON.stringify(tuning)}`);
   const { rows, warps, slots } = tuning;
   const threads = warps * 32;

@@ -1,6 +1,6 @@
 /**
  * The flat view that the dense families share: a product with what stands before and after it, and which value of the program
- * each operand is. One matcher for all: [norm] → [quantise] → dense → [bias] → [function] → [residual].
+ * each operand is. One matcher for all: [first row] → [norm] → [quantise] → dense → [bias] → [function] → [residual].
  */
 import { formats, type Group, weightFormat } from '../../../formats/index.js';
 import {
@@ -53,6 +53,8 @@ export interface DenseMatch {
 
 /** The nodes of a straight line through the product, by what they are for. */
 interface Line {
+  /** Of one image: its first row is where x begins. */
+  readonly first: Node | null;
   readonly norm: Node | null;
   readonly quantise: Node | null;
   readonly dense: Node;
@@ -86,6 +88,7 @@ const isKind =
 function lineOf({ values, nodes }: Program): Line | null {
   const axesOf = (node: Node, operand: number): number => values[node.inputs[operand]!]!.axes.length;
   const reader = new Reader(nodes);
+  const first = reader.next(({ kind, params }) => kind === 'first_rows' && params['batch'] === 1);
   const norm = reader.next(isKind('norm'));
   const quantise = reader.next(isKind('quantise'));
   const dense = reader.next(isKind('dense'));
@@ -93,7 +96,7 @@ function lineOf({ values, nodes }: Program): Line | null {
   const bias = reader.next((node) => isKind('add')(node) && axesOf(node, 1) === 1);
   const fn = reader.next(({ kind }) => kind in kFunctionNames);
   const residual = reader.next((node) => isKind('add')(node) && axesOf(node, 1) === 2);
-  return reader.done ? { norm, quantise, dense, bias, fn, residual } : null;
+  return reader.done ? { first, norm, quantise, dense, bias, fn, residual } : null;
 }
 
 /** Along which axes weights may share scales: a channel, or `group` of k. */
@@ -119,7 +122,7 @@ export function matchDense(program: Program): DenseMatch | Refusal {
   const { values, nodes, outputs, hints = [] } = program;
   const line = lineOf(program);
   if (!line) return kOtherKind;
-  const { norm, quantise, dense, bias, fn, residual } = line;
+  const { first, norm, quantise, dense, bias, fn, residual } = line;
   const output = outputs[0];
   if (
     !isStraight(program) ||
@@ -139,7 +142,7 @@ export function matchDense(program: Program): DenseMatch | Refusal {
     return new Refusal('x', 'expected activations that are float16, or quantised per token or per block of their format');
   const quantised = isQuantised(source.type);
   const shape: DenseShape = {
-    m: source.axes[0]!.extent,
+    m: first ? 1 : source.axes[0]!.extent,
     n: extentOf(w, 'n'),
     k: extentOf(w, 'k'),
     weight: isQuantised(w.type) ? w.type.format : 'fp16',

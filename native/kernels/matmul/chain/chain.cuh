@@ -242,6 +242,7 @@ struct Chain {
     S::L::template copyTerms<kBlockThreads>(terms, base + parametersAt<s>(), rank * Config<s>::kTileOutputs);
     uint32_t to = base + parametersAt<s>() + S::kTermBytes;
     const auto copyChannels = [&](const __half* channels) {
+#pragma unroll 1
       for (int i = threadIdx.x; i < S::L::kK / 8; i += kBlockThreads) copyAsync16(to + i * 16, channels + i * 8);
       to += S::kVectorBytes;
     };
@@ -399,6 +400,19 @@ struct Chain {
     ++exchange;
   }
 
+  /// 16 bytes for a block.
+  __device__ __forceinline__ void tell(uint32_t to, int block, uint4 v) const {
+    if (block == rank) storeShared16(to, v);
+    else storeRemote16(remoteAddress(to, block), v, remoteAddress(barrier(), block));
+  }
+
+  /// Until the shares of the first kSources blocks are there, `bytes` each.
+  template <int kSources>
+  __device__ __forceinline__ void awaitShares(int bytes) {
+    await(bytes * (kSources - (rank < kSources)));
+    __syncthreads();
+  }
+
   /// The largest magnitude that a thread knows of its eight numbers of a row, and a block of its share of a row.
   __device__ __forceinline__ uint32_t partialOf(int ofCluster, int eight, int bytes) const {
     return base + kPartialsAt + exchange % 2 * kPartialBytes + (eight * G::kRows + ofCluster) * bytes;
@@ -422,9 +436,9 @@ struct Chain {
         const uint4 halves = packHalves(values[i]);
         const uint32_t to = placeOf(columns, ofCluster, rank * kEights + eight);
 #pragma unroll
-        for (int block = 0; block < G::kBlocks; ++block) storeRemote16(remoteAddress(to, block), halves, remoteAddress(barrier(), block));
+        for (int block = 0; block < G::kBlocks; ++block) tell(to, block, halves);
       });
-    await(G::kRows * kEights * kSources * 16);
+    awaitShares<kSources>(G::kRows * kEights * 16);
   }
 
   template <int s>
@@ -437,6 +451,7 @@ struct Chain {
         asm volatile("st.shared.f32 [%0], %1;" ::"r"(partialOf(ofCluster, eight, 4)), "f"(largestMagnitude(values[i])) : "memory");
       });
       __syncthreads();
+#pragma unroll 1
       for (int i = threadIdx.x; i < G::kRows * G::kBlocks; i += kBlockThreads) {
         const int ofCluster = i % G::kRows, block = i / G::kRows;
         float most = 0.0f;
@@ -463,14 +478,14 @@ struct Chain {
         asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(partialOf(ofCluster, eight, 8)), "r"(codes.x), "r"(codes.y) : "memory");
       });
       __syncthreads();
+#pragma unroll 1
       for (int i = threadIdx.x; i < G::kRows * (kEights / 2) * G::kBlocks; i += kBlockThreads) {
         const int ofCluster = i % G::kRows, piece = i / G::kRows % (kEights / 2), block = i / (G::kRows * (kEights / 2));
         const uint2 low = loadShared8(partialOf(ofCluster, piece * 2, 8)), high = loadShared8(partialOf(ofCluster, piece * 2 + 1, 8));
-        storeRemote16(remoteAddress(placeOf(kOperandAt, ofCluster, rank * (kEights / 2) + piece), block), make_uint4(low.x, low.y, high.x, high.y),
-                      remoteAddress(barrier(), block));
+        tell(placeOf(kOperandAt, ofCluster, rank * (kEights / 2) + piece), block, make_uint4(low.x, low.y, high.x, high.y));
       }
     }
-    await(G::kRows * S::L::kK);
+    awaitShares<S::kSources>(G::kRows * kEights * 8);
   }
 
   // ---- Products ---------------------------------------------------------------------------------------------------------------
@@ -479,7 +494,8 @@ struct Chain {
   __device__ __forceinline__ void multiply(Sums& sums) {
     using S = Stage<s>;
     using Warp = TileWarp<Config<s>>;
-#pragma unroll
+    // No unrolling: instructions that are read once are no faster than the caches that they come from.
+#pragma unroll 1
     for (int unit = 0; unit < S::kUnits; ++unit) {
       waitForCopies<G::kSlots - 1>();
       __syncwarp();

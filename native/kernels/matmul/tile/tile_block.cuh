@@ -110,6 +110,7 @@ struct TileBlock {
   template <int kThreads>
   __device__ __forceinline__ static void copyHalves(const __half* from, uint32_t to, int first) {
     constexpr int kCopied = C::kN % 2 == 0 ? 2 : 1;
+#pragma unroll 1
     for (int i = threadIdx.x * kCopied; i < C::kTileOutputs; i += kThreads * kCopied) {
       const int stored = first + i, chunk = stored / 8;
       const int n = C::kPairs ? chunk % 2 * (C::kN / 2) + chunk / 2 * 8 + stored % 8 : stored;
