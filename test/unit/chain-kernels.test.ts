@@ -10,7 +10,7 @@ import { chain } from '../../lib/compiler/kernels/matmul/chain.js';
 import type { KernelLaunch } from '../../lib/compiler/kernels/plan.js';
 import { parseRequest } from '../../lib/compiler/request.js';
 import { buildTargets, layoutTarget } from '../../lib/compiler/targets.js';
-import { GraphBuilder } from '../../lib/operators/graph.js';
+import type { GraphBuilder } from '../../lib/operators/graph.js';
 import { isQuantised, type Program, programTensors } from '../../lib/operators/program.js';
 import {
   blockChain,
