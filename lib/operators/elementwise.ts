@@ -70,10 +70,11 @@ export function elementwise({ id, expression, operands, gain = 1, tails }: Eleme
     // __expf, tanh.approx and fast divisions: 2⁻¹⁰ at most.
     error: (_, __, errors): ErrorTerms => ({
       terms: [
-        ...errors.flatMap(({ terms }) => terms.map(([name, value]) => [name, gain * value] as const)),
+        ...errors.flatMap(({ terms }) => terms.map(([name, value, chained = value]) => [name, gain * value, gain * chained] as const)),
         ...(isApproximate(expression) ? [['function', 2 * kHalfUnit] as const] : []),
       ],
       tails: tails ?? Math.max(...errors.map((one) => one.tails)),
+      anew: gain * Math.hypot(...errors.map((one) => one.anew ?? 0)),
     }),
   });
 }

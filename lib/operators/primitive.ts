@@ -17,15 +17,25 @@ export const dimension = z
 /** Half a unit in the last place of FP16, relative. */
 export const kHalfUnit = 2 ** -11;
 
+/** A part of an error. `chained`: what it is where a product's results are multiplied again, if that differs. */
+export type ErrorTerm = readonly [name: string, value: number, chained?: number];
+
 /** What a value's relative L2 error may consist of. */
 export interface ErrorTerms {
   /** By name, in the order in which they arise. */
-  readonly terms: readonly (readonly [name: string, value: number])[];
+  readonly terms: readonly ErrorTerm[];
   /** Largest single error over rms error: normally distributed errors stay below 8 times their rms. */
   readonly tails: number;
+  /** The error of a row all of whose codes, since the first product, were rounded anew. */
+  readonly anew?: number;
 }
 
 export const kNoError: ErrorTerms = { terms: [], tails: 8 };
+
+/** Where products follow each other: errors that arise apart from each other, so that their squares add up. */
+export function chainedError({ terms }: Pick<ErrorTerms, 'terms'>): number {
+  return Math.hypot(...terms.map(([, value, chained = value]) => chained));
+}
 
 /** Operand of a kind, for messages and for what a parameter is filled with. */
 export interface OperandSpec {

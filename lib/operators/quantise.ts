@@ -7,7 +7,7 @@
 import { z } from 'zod';
 import { formats, type Group } from '../formats/index.js';
 import type { Codes } from '../native.js';
-import { definePrimitive, ensure, ensureVector } from './primitive.js';
+import { chainedError, definePrimitive, ensure, ensureVector, type ErrorTerms } from './primitive.js';
 import { isQuantised, lastAxis, type Quantised, type Value, type ValueType } from './program.js';
 
 /** A step of a floating-point code is relative to the element: 2^−mantissa at most; elements up to 4 rms count most. */
@@ -31,6 +31,20 @@ export function stepsPerRms(codes: Codes): number {
 export function requantisationNoise(codes: Codes): number {
   return Math.sqrt(2 / 12) * (codes.kind === 'float' ? 0.75 / 2 ** codes.mantissaBits : 1 / stepsPerRms(codes));
 }
+
+/**
+ * The error of codes of numbers that have an error e themselves, all relative: one that errs by δ, |δ| = t·d for steps d, moves by a step
+ * with probability t, or by whole steps and one more so that its mean is t. The mean square is at most E(|δ|·d) + E(δ²), and, as
+ * t ≤ t² + ¼, at most E(δ²) + E(d²)/4, whatever δ. E(|δ|) is 0.8·e for normal errors; a row's scale errs as its largest number does, of 4
+ * rms, which moves all others in proportion, by e/4 at most: together e. This is in place of what the numbers erred by.
+ */
+export function requantisedError(error: number, codes: Codes): number {
+  const step = Math.sqrt(6) * requantisationNoise(codes);
+  return Math.min(Math.sqrt(error * step + error ** 2), Math.hypot(error, step / 2));
+}
+
+/** Sums of a norm's squares, divisions: what an error is at least where anything was computed. */
+const kLeastError = 2 ** -21;
 
 /** Expected number of codes of a row that move by one step because a sum was done in another order; far above what occurs. */
 const kFlipsPerRow = 4;
@@ -93,8 +107,17 @@ export const quantise = definePrimitive({
   flops: (_, [x]) => 4 * x!.axes.reduce((product, { extent }) => product * extent, 1),
   // Where h/s lies within rounding error of a tie the code moves by one step: with codes of root mean square r steps, F flips in a
   // row of k move a product by √F / (r·√k) of its rms.
-  error: ({ format }, [x], [own]) => ({
-    ...own!,
-    terms: [...own!.terms, ['flips', Math.sqrt(kFlipsPerRow / lastAxis(x!).extent) / stepsPerRms(formats.get(format).element.codes)]],
-  }),
+  error: ({ format }, [x], [own]): ErrorTerms => {
+    const { codes } = formats.get(format).element;
+    const flips = Math.sqrt(kFlipsPerRow / lastAxis(x!).extent) / stepsPerRms(codes);
+    // The same float16 numbers have the same codes: all steps are those of IEEE 754.
+    if (own!.terms.length === 0 && x!.type === 'f16') return { ...own!, terms: [['flips', flips, 0]] };
+    const before = chainedError(own!);
+    const after = requantisedError(Math.max(before, kLeastError), codes);
+    return {
+      ...own!,
+      terms: [...own!.terms, ['flips', flips, Math.sqrt(Math.max(0, after ** 2 - before ** 2))]],
+      anew: Math.hypot(own!.anew ?? 0, requantisationNoise(codes)),
+    };
+  },
 });

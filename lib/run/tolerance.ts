@@ -14,14 +14,19 @@
  *   flips      activations quantised in the prologue: where h/s lies within rounding error of a tie the code moves by one
  *              step. With codes of root mean square r steps, F flips in a row of k move y by √F / (r·√k) of its rms.
  *              F = 4 is far above the expected number (k·|q|·2⁻²¹ < 1 for INT8, less for coarser steps).
+ *   ties, rows where an operator has several products, see below.
  *
  * Relative L2 is the sum of the terms that apply. A defect is far above it: one missed tile of 64 along k = 8192 gives 0.09.
+ * Where products follow each other in one operator, terms arise apart from each other, behind weights of random signs: their squares add
+ * up. In place of flips there is what an error makes of ties (requantisedError in lib/operators/quantise.ts), more with every product, up
+ * to codes that are all rounded anew; numbers that were read have none, as their codes are the reference's. Where errors are so small that
+ * ties are rare, one moves later codes of its row, and of no other: `rows` allows for some of them.
  * The largest single error is compared with the output's rms: normally distributed errors stay below 8 times their rms;
  * SiLU(gate)·up has heavy tails (a product of two normals), where the largest element is up to 40 rms.
  */
 import type { Codes, VerifyOutput } from '../native.js';
 import { operators as primitives } from '../operators/index.js';
-import { type ErrorTerms, kHalfUnit, kNoError } from '../operators/primitive.js';
+import { chainedError, type ErrorTerms, kHalfUnit, kNoError } from '../operators/primitive.js';
 import { isQuantised, type Program, recordOf, tensorsOf } from '../operators/program.js';
 import { requantisationNoise, stepsPerRms } from '../operators/quantise.js';
 
@@ -47,6 +52,35 @@ function numbers({ terms, tails }: ErrorTerms): Tolerance {
     differing: 0,
     terms: used.map(([name, value]) => `${name} ${value.toExponential(1)}`),
   };
+}
+
+/**
+ * Rows whose codes may all have been rounded anew since a chance flip. Sums in FP32 differ by some 2⁻²³; one of about 2¹¹ such falls to the
+ * other side of a tie of float16, by a unit, and one of some 2⁹ units moves an INT4 code, one of 2⁵ an INT8 code: of 50 rows of 384 less
+ * than one, which is then off by a part of what whole rows are. Two, however few there are, and one of 64.
+ */
+const [kFewRows, kRowsShare] = [2, 1 / 64];
+
+/** Of what products that follow each other make. */
+function chainedNumbers(own: ErrorTerms, rows: number): Tolerance {
+  const { anew = 0, terms, tails } = own;
+  const few = anew * Math.sqrt(Math.min(1, kFewRows / rows + kRowsShare));
+  const sum = numbers({ terms: [['output', kHalfUnit], ...terms], tails });
+  const used = [...terms, ['rows', few] as const].filter(([, value, chained = value]) => chained > 0);
+  return {
+    ...sum,
+    relativeL2: kHalfUnit + chainedError({ terms: used }),
+    maxOverRms: Math.max(sum.maxOverRms, tails * anew),
+    terms: [
+      `output ${kHalfUnit.toExponential(1)}`,
+      ...used.map(([name, value, chained = value]) => `${name === 'flips' ? 'ties' : name} ${chained.toExponential(1)}`),
+    ],
+  };
+}
+
+/** Whether products follow each other. */
+function isChained({ nodes }: Program): boolean {
+  return nodes.filter(({ kind }) => primitives.get(kind).operands.some(({ role }) => role === 'weight')).length > 1;
 }
 
 /**
@@ -102,8 +136,9 @@ export function toleranceOf(program: Program, output: number): Tolerance {
   const { value, part } = tensors[output]!;
   const { type } = program.values[value]!;
   if (!isQuantised(type)) {
-    const { terms, tails } = errorsOf(program).get(value) ?? kNoError;
-    return numbers({ terms: [['output', kHalfUnit], ...terms], tails });
+    const own = errorsOf(program).get(value) ?? kNoError;
+    if (isChained(program)) return chainedNumbers(own, program.values[value]!.axes[0]!.extent);
+    return numbers({ terms: [['output', kHalfUnit], ...own.terms], tails: own.tails });
   }
   if (part === 'codes') return codesOf(sourceError(program, value), recordOf(type).format.element.codes);
   return recordOf(type).fit?.kind === 'mx'

@@ -6,9 +6,12 @@ import { activationFormat, formats } from '../../lib/formats/index.js';
 import type { Fill, VerifyOutput } from '../../lib/native.js';
 import { fp8SumError } from '../../lib/operators/dense.js';
 import { kHalfUnit } from '../../lib/operators/primitive.js';
+import { requantisedError, stepsPerRms } from '../../lib/operators/quantise.js';
 import type { Program } from '../../lib/operators/program.js';
 import { endToEndTolerance, judge, toleranceOf } from '../../lib/run/tolerance.js';
+import { Block, type Defect, type DeviceErrors, differenceOf, kExact } from './reference-chain.js';
 import { Random } from './reference-naive.js';
+import { blockChain, chainProgram, kChainFormats } from '../fixtures/chains.js';
 import { denseShape, type DenseShapeV1, plainDense } from '../fixtures/programs.js';
 import { chain, tileProgram } from '../fixtures/tiles.js';
 
@@ -159,6 +162,90 @@ describe.each([
     expect(hopperError(57344, { draw: signed, span: 57344 })).toBeGreaterThan(1.5 * tolerance(57344));
     expect(hopperError(57344, { draw: positive, span: 57344 })).toBeGreaterThan(0.1);
     for (const k of [512, 8192, 57344]) expect(hopperError(k, { draw: signed, dropped: 32 })).toBeGreaterThan(5 * tolerance(k));
+  });
+});
+
+describe('codes of numbers that err', () => {
+  const random = new Random(11);
+  const normal = (): number => Math.sqrt(-2 * Math.log(1 - random.next())) * Math.cos(2 * Math.PI * random.next());
+  const rms = (numbers: readonly number[]): number => Math.sqrt(numbers.reduce((sum, value) => sum + value ** 2, 0) / numbers.length);
+
+  it.each(['int8', 'int4', 'fp8_e5m2', 'fp8_e4m3'])('err by no more than derived, %s', (format) => {
+    const { element, activation } = activationFormat(format);
+    const fit = activation.scale!.fit as { readonly top: number };
+    const codes = (row: readonly number[]): readonly number[] => {
+      const scale = row.reduce((most, value) => Math.max(most, Math.abs(value)), 0) / fit.top;
+      return row.map((value) => decode(element, encode(element, value / scale)) * scale);
+    };
+    // Smaller ones move a few codes or rows, by chance.
+    for (const error of [1e-3, 1e-2, 0.05, 0.2, 0.4]) {
+      const [wanted, got]: [number[], number[]] = [[], []];
+      for (let i = 0; i < 40; i += 1) {
+        const row = Array.from({ length: 1024 }, normal);
+        wanted.push(...codes(row));
+        got.push(...codes(row.map((value) => value + error * normal())));
+      }
+      const found = rms(got.map((value, i) => value - wanted[i]!)) / rms(wanted);
+      // Both are means: of 40960 numbers within a hundredth.
+      expect(found).toBeGreaterThan(requantisedError(error, element.codes) / 2);
+      expect(!(found <= 1.02 * requantisedError(error, element.codes))).toBe(false);
+    }
+  });
+});
+
+describe('tolerance of chains', () => {
+  const sizes = { rows: 50, width: 128, hidden: 512, last: 384 };
+  const tolerances = (format: readonly [string, string], of = sizes) => {
+    const program = chainProgram(blockChain(of), format);
+    return [0, 1].map((output) => toleranceOf(program, output));
+  };
+
+  it.each(kChainFormats)('holds honest kernels, at the bounds of each step as well, %s × %s', (...format) => {
+    const isFp8 = format[1].startsWith('fp8');
+    const bounds = tolerances(format);
+    for (const seed of [1, 2, 3]) {
+      const block = new Block(format[1], sizes, new Random(seed));
+      const wanted = block.run(kExact);
+      const honest: DeviceErrors = { sum: isFp8 ? 2.1e-4 : 2e-7, function: 1e-6, norm: 1e-7 };
+      const bound: DeviceErrors = { sum: isFp8 ? fp8SumError() : 512 * 2 ** -26, function: 2 ** -10, norm: 1e-6 };
+      for (const errors of [honest, bound])
+        block.run(errors).forEach((got, output) => {
+          const difference = differenceOf(got, wanted[output]!);
+          expect(!(difference.relativeL2 <= bounds[output]!.relativeL2)).toBe(false);
+          expect(!(difference.maxOverRms <= bounds[output]!.maxOverRms)).toBe(false);
+        });
+    }
+  });
+
+  it.each(kChainFormats)('shows what is missing, %s × %s', (...format) => {
+    const bounds = tolerances(format);
+    const block = new Block(format[1], sizes, new Random(4));
+    const wanted = block.run(kExact);
+    const defects: readonly Defect[] = ['proj', 'up', 'down', 'last', 'residual'];
+    for (const defect of defects) {
+      const exceeds = block.run(kExact, defect).map((got, i) => differenceOf(got, wanted[i]!).relativeL2 > bounds[i]!.relativeL2);
+      expect({ defect, exceeds: exceeds.some(Boolean) }).toEqual({ defect, exceeds: true });
+    }
+  });
+
+  it('is below the sum of its parts, and that of one product what it was', () => {
+    for (const format of kChainFormats) {
+      const { codes } = formats.get(format[1]).element;
+      const isCoded = format[1] !== 'fp16';
+      const flips = (k: number): number => Math.sqrt(4 / k) / stepsPerRms(codes);
+      const vit = { rows: 50, width: 384, hidden: 1536, last: 1152 };
+      // Steps of INT8 are so small that ties come of the function's error rather than by chance.
+      if (isCoded && format[1] !== 'int8') {
+        const [sum, last] = tolerances(format, vit);
+        expect(sum!.relativeL2).toBeLessThan(3 * flips(384) + flips(1536));
+        expect(last!.relativeL2).toBeLessThan(4 * flips(384) + flips(1536));
+      }
+      const one = tileProgram(
+        chain({ m: 50, n: 384, c: 384, weight: format[0], activation: format[1], before: isCoded ? ['quantise'] : [], steps: ['bias'] }),
+      );
+      const summed = format[1].startsWith('fp8') ? fp8SumError() : 384 * 2 ** -26;
+      expect(toleranceOf(one, 0).relativeL2).toBeCloseTo(kHalfUnit + summed + (isCoded ? flips(384) : 0), 12);
+    }
   });
 });
 

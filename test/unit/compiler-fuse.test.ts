@@ -1,0 +1,81 @@
+// Numbers between the nodes of one operator: where kernels keep them, as float16, and where they pass as they are.
+import { describe, expect, it } from 'vitest';
+import { fuse } from '../../lib/compiler/graph/fuse.js';
+import { quantiseGraph } from '../../lib/compiler/graph/quantise.js';
+import { layoutTarget } from '../../lib/compiler/targets.js';
+import { type Graph, GraphBuilder } from '../../lib/operators/graph.js';
+import { isQuantised, stepsText } from '../../lib/operators/program.js';
+import type { NodeFormats } from '../../lib/models/index.js';
+
+/** By the kinds of the node that makes a number and of one that reads it, within operators: how it passes. */
+function edges(graph: Graph): readonly string[] {
+  return fuse(graph, layoutTarget).flatMap(({ program: { values, nodes } }) =>
+    nodes.flatMap((maker) =>
+      nodes.flatMap((reader) => {
+        const value = reader.inputs.find((one) => maker.outputs.includes(one));
+        if (value === undefined || isQuantised(values[value]!.type)) return [];
+        return [`${maker.kind} ${reader.kind}: ${values[value]!.type}`];
+      }),
+    ),
+  );
+}
+
+/** [norm] dense relu, and a product of that. */
+function twoProducts(rows: number, formats: NodeFormats | null, normed = false): Graph {
+  const graph = new GraphBuilder();
+  const x = graph.input('x', [
+    { name: 'm', extent: rows },
+    { name: 'c', extent: 256 },
+  ]);
+  const first = graph.node('relu', 'relu', [graph.dense('first', normed ? graph.norm('norm', x, 'layer', 1e-5) : x, 256, true)]);
+  const plain = graph.finish([graph.dense('second', first, 256, true)]);
+  return quantiseGraph(plain, ({ kind }) => (kind === 'dense' ? formats : null), -1);
+}
+const steps = (graph: Graph): readonly string[] => fuse(graph, layoutTarget).map(({ program }) => stepsText(program));
+
+describe('numbers inside an operator', () => {
+  it('are rounded where a quantisation per row reads them: it looks for the largest first', () => {
+    for (const format of ['int8', 'int4', 'fp8_e5m2', 'fp8_e4m3']) {
+      const weight = format.startsWith('int') ? 'int4' : format;
+      const graph = twoProducts(50, { weight, input: format });
+      expect(steps(graph)).toEqual(['quantise, dense, add, relu, quantise, dense, add']);
+      expect(edges(graph)).toEqual(['dense add: f32', 'add relu: f32', 'relu quantise: f16', 'dense add: f32']);
+    }
+  });
+
+  it('are as they are on their way from a norm to a quantisation, and rounded on the way to a product', () => {
+    expect(edges(twoProducts(50, { weight: 'int4', input: 'int8' }, true))).toContain('norm quantise: f32');
+    expect(edges(twoProducts(50, null, true))).toEqual([
+      'norm dense: f16',
+      'dense add: f32',
+      'add relu: f32',
+      'relu dense: f16',
+      'dense add: f32',
+    ]);
+  });
+
+  it('are rounded where a norm reads them', () => {
+    const graph = new GraphBuilder();
+    const x = graph.input('x', [
+      { name: 'm', extent: 50 },
+      { name: 'c', extent: 256 },
+    ]);
+    const first = graph.norm('outer', graph.dense('first', x, 256, true), 'layer', 1e-5);
+    const finished = graph.finish([graph.dense('second', graph.norm('inner', first, 'layer', 1e-5), 256, false)]);
+    expect(steps(finished)).toEqual(['dense, add, norm, norm, dense']);
+    expect(edges(finished)).toEqual(['dense add: f32', 'add norm: f16', 'norm norm: f16', 'norm dense: f16']);
+  });
+
+  it('are as they are where the scale is known before, or of blocks', () => {
+    for (const formats of [
+      { weight: 'int4', input: 'int8', inputScale: 'tensor' },
+      { weight: 'fp8_e4m3', input: 'fp8_e4m3', inputScale: 'tensor' },
+      { weight: 'mxfp8_e4m3', input: 'mxfp8_e4m3' },
+    ] as const) {
+      const graph = twoProducts(256, formats);
+      expect(steps(graph)).toContain('dense, add, relu, quantise');
+      expect(edges(graph)).toContain('relu quantise: f32');
+      expect(edges(graph).filter((edge) => edge.endsWith('f16'))).toEqual([]);
+    }
+  });
+});
