@@ -3,8 +3,7 @@
  * other's, with what passes between them in the workspace.
  */
 import { LadderError } from '../../errors.js';
-import { type Node, type Program, type Value, valueBytes } from '../../operators/program.js';
-import { tensorPositions, tensorsOf } from '../../operators/program.js';
+import { kTensorBytes, type Node, type Program, tensorPositions, tensorsOf, type Value } from '../../operators/program.js';
 import type { Target } from '../targets.js';
 import { type Family, Refusal } from './family.js';
 import type { KernelArgument, KernelLaunch, KernelPlan } from './plan.js';
@@ -53,6 +52,10 @@ export function argumentOf(whole: Program, part: Part, argument: TensorArgument)
   return output === undefined ? null : { kind: 'output', index: output + tensor };
 }
 
+function placeKey({ value, tensor }: { readonly value: number; readonly tensor: number }): string {
+  return `${value} ${tensor}`;
+}
+
 /** Of places in the workspace. */
 const kAlignBytes = 256;
 
@@ -60,11 +63,18 @@ const kAlignBytes = 256;
  * One part after the other, each by the first of `families` that takes it, with its default tuning.
  * @throws LadderError `UNSUPPORTED` for a part that none of them takes
  */
-export function planSequence(whole: Program, parts: readonly Part[], families: readonly Family[], name: string, target: Target): KernelPlan {
+export function planSequence(
+  whole: Program,
+  parts: readonly Part[],
+  families: readonly Family[],
+  name: string,
+  target: Target,
+): KernelPlan {
   const includes = new Set<string>();
   const definitions: string[] = [];
   const launches: KernelLaunch[] = [];
-  const places = new Map<number, number>();
+  /** By value and tensor of it: where it is in the workspace. */
+  const places = new Map<string, number>();
   let bytes = 0;
   const take = (size: number): number => {
     const at = bytes;
@@ -75,7 +85,10 @@ export function planSequence(whole: Program, parts: readonly Part[], families: r
   for (const { program, values } of parts)
     for (const output of program.outputs) {
       const value = values[output]!;
-      if (!whole.outputs.includes(value)) places.set(value, take(valueBytes(whole.values[value]!)));
+      if (whole.outputs.includes(value)) continue;
+      tensorsOf(whole.values[value]!).forEach(({ dtype, elements }, tensor) =>
+        places.set(placeKey({ value, tensor }), take(elements * kTensorBytes[dtype])),
+      );
     }
   const shared = bytes;
   let workspaceBytes = shared;
@@ -86,7 +99,7 @@ export function planSequence(whole: Program, parts: readonly Part[], families: r
     workspaceBytes = Math.max(workspaceBytes, shared + plan.workspaceBytes);
     const move = (argument: KernelArgument): KernelArgument => {
       if (argument.kind === 'workspace') return { kind: 'workspace', offsetBytes: shared + argument.offsetBytes };
-      return argumentOf(whole, part, argument) ?? { kind: 'workspace', offsetBytes: places.get(tensorOf(part, argument).value)! };
+      return argumentOf(whole, part, argument) ?? { kind: 'workspace', offsetBytes: places.get(placeKey(tensorOf(part, argument)))! };
     };
     for (const launch of plan.launches) launches.push({ ...launch, arguments: launch.arguments.map(move) });
   });

@@ -136,6 +136,8 @@ function accepts(program: Program): ChainMatch | Refusal {
   const attention = attentionOf(program);
   const cuts = cut(attention ? program.nodes.slice(1) : program.nodes);
   if (!cuts || cuts.length < 2 || cuts.length > kMostStages || (program.hints?.length ?? 0) > 0) return kOtherKind;
+  // Without norms between them there is little that a launch each would not do as well (ResNet's last stages were no faster).
+  if (!program.nodes.some(({ kind }) => kind === 'norm')) return kOtherKind;
   const refused = attention && refuseAttention(attention);
   if (refused) return refused;
   const { values, inputs, outputs } = program;
@@ -171,14 +173,19 @@ function accepts(program: Program): ChainMatch | Refusal {
     if (residual !== null && !inputs.includes(residual) && (residual !== stream || outer))
       return new Refusal('residual', 'expected an operand, or what was normed last');
     const result = nodes.at(-1)!.outputs[0]!;
-    const readers = cuts.slice(i + 1).flatMap((later) => [...(later.outer ? [later.outer] : []), ...later.nodes]).filter((node) => node.inputs.includes(result));
+    const readers = cuts
+      .slice(i + 1)
+      .flatMap((later) => [...(later.outer ? [later.outer] : []), ...later.nodes])
+      .filter((node) => node.inputs.includes(result));
     const straight = readers.filter((node) => node.inputs[0] === result && ['quantise', 'dense'].includes(node.kind));
     if (straight.length > 0 && straight.length < readers.length) return new Refusal('x', 'expected results that are normed, or multiplied');
     const to: To = readers.length === 0 ? 'kNowhere' : straight.length > 0 ? 'kHidden' : 'kStream';
     // Blocks may still norm what the stream was before, unless they have exchanged something since.
     if (to === 'kStream' && from === 'kStream') return new Refusal('x', 'expected a result that is multiplied between two that are normed');
-    if (to === 'kStream') streamed.add((stream = result));
-    if (to === 'kHidden') passed.add((hidden = result));
+    if (to === 'kStream') streamed.add(result);
+    if (to === 'kHidden') passed.add(result);
+    stream = to === 'kStream' ? result : stream;
+    hidden = to === 'kHidden' ? result : hidden;
     const own = (member: string): Partial<Record<string, KernelArgument>> => {
       const of = matched.operands[member];
       return of && of.kind !== 'workspace' ? { [member]: argumentOf(program, part, of)! } : {};
@@ -231,7 +238,9 @@ function accepts(program: Program): ChainMatch | Refusal {
 
 function residualOf({ program, values }: Part, { residual }: TileShape): number | null {
   if (!residual) return null;
-  const adding = program.nodes.find(({ inputs }) => inputs.length === 2 && program.values[inputs[1]!]!.axes.length === 2 && !isWeight(program, inputs[1]!));
+  const adding = program.nodes.find(
+    ({ inputs }) => inputs.length === 2 && program.values[inputs[1]!]!.axes.length === 2 && !isWeight(program, inputs[1]!),
+  );
   return adding ? values[adding.inputs[1]!]! : null;
 }
 
@@ -244,7 +253,8 @@ function refuse(shape: TileShape, m: number): Refusal | null {
   if (rowsOf(shape) !== m || m < kLeastRows || m > kMostRows)
     return new Refusal('m', `expected ${kLeastRows} to ${kMostRows} rows but received ${m}`);
   if (k % unit !== 0 || k > kMostK) return new Refusal('k', `expected a multiple of ${unit}, at most ${kMostK}, but received ${k}`);
-  const outputs = kClusterBlocks * kPairRows;
+  // Whole warps have the eights of a block's outputs, in 16 rows.
+  const outputs = kClusterBlocks * kPairRows * (shape.pairs ? 2 : 1);
   if (shape.n % outputs !== 0) return new Refusal('n', `expected a multiple of ${outputs} but received ${shape.n}`);
   if (shape.n * k >= kMostWeights) return new Refusal('n', `expected fewer than ${kMostWeights} weights but received ${shape.n * k}`);
   if (isCoded(shape) !== (shape.xScale === 'row')) return new Refusal('scale', 'expected a scale per row');
@@ -344,7 +354,8 @@ function candidates(match: ChainMatch): readonly ChainTuning[] {
     .filter((rows) => least !== undefined && rows >= least)
     .flatMap((rows) => [12, 8, 16, 4].flatMap((warps) => [6, 2, 20].map((sumCost) => ({ rows, warps, sumCost }))))
     .flatMap((tuning) => [8, 6, 5, 4, 3].map((slots): ChainTuning => ({ ...tuning, slots })));
-  const text = (tuning: ChainTuning): string => JSON.stringify([tuning.rows, tuning.slots, match.stages.map((stage) => splitOf(stage, tuning))]);
+  const text = (tuning: ChainTuning): string =>
+    JSON.stringify([tuning.rows, tuning.slots, match.stages.map((stage) => splitOf(stage, tuning))]);
   const fits = all.filter((tuning) => (sharedBytes(match, tuning) ?? Infinity) + kReservedBytes <= kSharedLimitBytes);
   return fits.filter((tuning, i) => fits.findIndex((other) => text(other) === text(tuning)) === i);
 }

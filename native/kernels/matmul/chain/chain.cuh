@@ -44,7 +44,8 @@ namespace ladder {
 #if __CUDA_ARCH__ >= 900
 /// As storeRemote16 of core/ptx.cuh, of 4 bytes.
 __device__ __forceinline__ void storeRemote4(uint32_t remote, float a, uint32_t remoteBarrier) {
-  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.f32 [%0], %1, [%2];" ::"r"(remote), "f"(a), "r"(remoteBarrier) : "memory");
+  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.f32 [%0], %1, [%2];" ::"r"(remote), "f"(a), "r"(remoteBarrier)
+               : "memory");
 }
 #endif
 
@@ -57,10 +58,10 @@ enum class ChainResidual { kNone, kGiven, kStream };
 /// Absent operands are null. FP16 unless said otherwise.
 struct ChainStageArguments {
   const uint8_t* weight;
-  const __half *scale, *bias;                                  ///< [n]
-  const __half *gain, *beta, *outerGain, *outerBeta;           ///< [k]
-  const __half* residual;                                      ///< [m, outputs]
-  __half *outer, *y;                                           ///< results: [m, k], [m, outputs]
+  const __half *scale, *bias;  ///< [n]
+  const __half *gain, *beta, *outerGain, *outerBeta;  ///< [k]
+  const __half* residual;  ///< [m, outputs]
+  __half *outer, *y;  ///< results: [m, k], [m, outputs]
 };
 
 template <int kCount>
@@ -129,11 +130,12 @@ struct Chain {
   /// Attention is made where nothing comes before all blocks have theirs: hidden's place, or, of codes, which come an exchange later, the operand's.
   static constexpr int kHiddenBytes = largest({G::kRows * G::kHidden * 2, G::kHeads > 0 && !Stage<0>::kQuantised ? Attention::kBytes : 0});
   static constexpr int kOperandAt = kHiddenBytes;
-  static constexpr int kOperandBytes = largest(
-      {ChainStage<G, C>::kOperandBytes..., ChainStage<G, C>::kSumsBytes - (C::kTo == ChainTo::kHidden ? 0 : kHiddenBytes)...,
-       G::kHeads > 0 ? Attention::kBytes - kHiddenBytes : 0});
+  static constexpr int kOperandBytes =
+      largest({ChainStage<G, C>::kOperandBytes..., ChainStage<G, C>::kSumsBytes - (C::kTo == ChainTo::kHidden ? 0 : kHiddenBytes)...,
+               G::kHeads > 0 ? Attention::kBytes - kHiddenBytes : 0});
   static constexpr int kStreamAt = kOperandAt + (kOperandBytes + 15) / 16 * 16, kShareAt = kStreamAt + G::kRows * G::kWidth * 2;
-  static constexpr int kPartialsAt = kShareAt + G::kRows * (G::kWidth / G::kBlocks) * 2, kPartialBytes = largest({ChainStage<G, C>::kPartialBytes...});
+  static constexpr int kPartialsAt = kShareAt + G::kRows * (G::kWidth / G::kBlocks) * 2,
+                       kPartialBytes = largest({ChainStage<G, C>::kPartialBytes...});
   static constexpr int kKnownAt = kPartialsAt + 2 * kPartialBytes, kKnownBytes = G::kRows * G::kBlocks * 4;
   static constexpr int kScalesAt = kKnownAt + 2 * kKnownBytes, kParametersAt = kScalesAt + G::kRows * 4;
   template <int s>
@@ -260,7 +262,8 @@ struct Chain {
     if (index < S::kUnits) {
       const int part = warp / S::kWarpsN, chunk = rank * (Config<s>::kTileOutputs / 8) + warp % S::kWarpsN * (2 * S::kPairs);
       const uint8_t* const from =
-          p.stages[s].weight + (static_cast<size_t>(chunk) * S::kSteps + part * S::kWarpSteps + index * Config<s>::kUnitSteps) * S::kStepBytes;
+          p.stages[s].weight +
+          (static_cast<size_t>(chunk) * S::kSteps + part * S::kWarpSteps + index * Config<s>::kUnitSteps) * S::kStepBytes;
 #pragma unroll
       for (int i = 0; i < (S::kUnitPieces + 31) / 32; ++i) {
         const int piece = lane + i * 32;
@@ -273,9 +276,7 @@ struct Chain {
     }
   }
 
-  __device__ __forceinline__ uint32_t ringSlot(uint32_t index) const {
-    return base + kRingsAt + (warp * G::kSlots + index) * kSlotBytes;
-  }
+  __device__ __forceinline__ uint32_t ringSlot(uint32_t index) const { return base + kRingsAt + (warp * G::kSlots + index) * kSlotBytes; }
 
   // ---- Rows -------------------------------------------------------------------------------------------------------------------
 
@@ -565,8 +566,7 @@ struct Chain {
       const uint4 halves = packHalves(values[i]);
       unpackHalves(halves, values[i]);
       if constexpr (Cs::kTo == ChainTo::kStream) storeShared16(sharePlace(ofCluster, eight), halves);
-      if constexpr (Cs::kStores)
-        storeRow8(p.stages[s].y, ofCluster, rank * S::kOutEights + eight, S::kOutEights * G::kBlocks, halves);
+      if constexpr (Cs::kStores) storeRow8(p.stages[s].y, ofCluster, rank * S::kOutEights + eight, S::kOutEights * G::kBlocks, halves);
     });
   }
 #else

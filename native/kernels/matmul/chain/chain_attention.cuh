@@ -20,7 +20,9 @@ struct ChainAttention {
   static constexpr int kScoresAt = kWeightsAt + G::kRows * kWeightPitch, kBytes = kScoresAt + G::kRows * kScorePitch;
 
   /// Where eight channels of a row of the results are.
-  __device__ __forceinline__ static uint32_t placeOf(uint32_t base, int ofCluster, int eight) { return base + ofCluster * kPitch + eight * 16; }
+  __device__ __forceinline__ static uint32_t placeOf(uint32_t base, int ofCluster, int eight) {
+    return base + ofCluster * kPitch + eight * 16;
+  }
 
   /// @param qkv rows of all heads' q, then k, then v; @param row the cluster's first
   __device__ __forceinline__ static void run(const __half* qkv, uint32_t base, int row, int head) {
@@ -42,7 +44,8 @@ struct ChainAttention {
       const uint32_t to = base + kScoresAt + (rows + lane / 4) * kScorePitch + (keys + lane % 4 * 2) * 4;
 #pragma unroll
       for (int half = 0; half < 2; ++half)
-        asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to + half * 8 * kScorePitch), "f"(sums[half * 2]), "f"(sums[half * 2 + 1]) : "memory");
+        asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to + half * 8 * kScorePitch), "f"(sums[half * 2]), "f"(sums[half * 2 + 1])
+                     : "memory");
     }
     __syncthreads();
     weigh(base, warp, lane);

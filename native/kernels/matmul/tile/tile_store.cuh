@@ -174,7 +174,7 @@ struct TileStore {
           const uint32_t from = turn + (lane / kRowVectors + v * kLaneStep) * L::kTurnPitch + column * kParts * 32;
           Sum eight[kParts][8];
 #pragma unroll
-          for (int part = 0; part < kParts; ++part) read8(from + part * 32, eight[part]);
+          for (int part = 0; part < kParts; ++part) read8<true>(from + part * 32, eight[part]);
           finish(first + v * kLaneStep, channel, eight, ofChannels, now[v]);
         }
         __syncwarp();
@@ -268,9 +268,11 @@ struct TileStore {
     else return __uint_as_float(bits);
   }
 
-  /// Eight lanes read 16 bytes each at once, 32 · kParts apart: every other group of those that share banks has its upper half first.
+  /// Eight lanes read 16 bytes each at once: where neighbours' are 32 · kParts apart, every other group of those that share banks has its
+  /// upper half first, which is worth its instructions where there are many of them.
+  template <bool kSwaps = false>
   __device__ __forceinline__ static void read8(uint32_t from, Sum (&sums)[8]) {
-    const bool swap = threadIdx.x / (4 / kParts) % 2;
+    const bool swap = kSwaps && threadIdx.x / (4 / kParts) % 2;
     const uint4 first = loadShared16(from + swap * 16), second = loadShared16(from + 16 - swap * 16);
     const uint4 low = swap ? second : first, high = swap ? first : second;
     const uint32_t words[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
