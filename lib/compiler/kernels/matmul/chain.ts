@@ -278,6 +278,11 @@ interface ChainTuning {
   readonly sumCost: number;
 }
 
+/** Whether a product's operand stays in the blocks that made it, float16 as it is: they share out k then. */
+function isDirect({ from, shape }: Stage): boolean {
+  return from === 'kHidden' && !isCoded(shape);
+}
+
 /** How a stage's warps share out its work. */
 interface Split {
   /** That share out k. */
@@ -288,10 +293,12 @@ interface Split {
   readonly sumsBytes: number;
 }
 
-function splitOf({ shape }: Stage, { rows, warps, sumCost }: Omit<ChainTuning, 'slots'>): Split | null {
-  const slice = shape.n / kClusterBlocks;
+function splitOf(stage: Stage, { rows, warps, sumCost }: Omit<ChainTuning, 'slots'>): Split | null {
+  const { shape } = stage;
+  // Blocks share out outputs, or k.
+  const slice = isDirect(stage) ? shape.n : shape.n / kClusterBlocks;
   const pairs = slice / kPairRows;
-  const steps = panelsOf(shape) * kPanelSteps;
+  const steps = (panelsOf(shape) * kPanelSteps) / (isDirect(stage) ? kClusterBlocks : 1);
   const stepBytes = (2 * panelK(shape.weight) * weightBits(shape.weight)) / 8;
   let best: (Split & { readonly cost: number }) | null = null;
   for (let kWarps = 1; kWarps <= warps; ++kWarps) {
@@ -321,10 +328,11 @@ function sharedBytes({ stages, heads, width, hidden }: ChainMatch, tuning: Chain
   const align = (bytes: number, unit: number): number => Math.ceil(bytes / unit) * unit;
   const first = stages[0]!.shape;
   const attention = heads > 0 ? attentionBytes(rowsOf(first), rows) : 0;
-  const hiddenBytes = Math.max(rows * hidden * 2, isCoded(first) ? 0 : attention);
+  const received = Math.max(0, ...stages.filter(isDirect).map(({ shape }) => rows * (shape.n * 4 + kClusterBlocks * kTurnPadBytes)));
+  const hiddenBytes = Math.max((rows * hidden * 2) / kClusterBlocks + received, isCoded(first) ? 0 : attention);
   const operand = Math.max(
-    ...stages.map(({ shape, from }) => (from === 'kHidden' && !isCoded(shape) ? 0 : panelsOf(shape) * rows * kPanelBytes)),
-    ...stages.map(({ to }, i) => splits[i]!.sumsBytes - (to === 'kHidden' ? 0 : hiddenBytes)),
+    ...stages.map((stage) => (isDirect(stage) ? 0 : panelsOf(stage.shape) * rows * kPanelBytes)),
+    ...stages.map((stage, i) => splits[i]!.sumsBytes - (stage.to === 'kHidden' || isDirect(stage) ? 0 : hiddenBytes)),
     attention - hiddenBytes,
   );
   const partials = Math.max(

@@ -5,16 +5,17 @@
 //   each stage   r = apply(q(norm(outer(source))) · dequantise(W)ᵀ, residual)
 //
 // norm, q and outer may be absent. A block computes the outputs of its share of W's rows, for all rows of the cluster. What is normed then
-// it gives to all, and each norms all rows anew, which is less than another exchange; what is multiplied at once it gives to all as the
-// next product has it: float16, or codes, once blocks have told each other the largest magnitudes of their shares.
+// it gives to all, and each norms all rows anew, which is less than another exchange. What is multiplied at once, of float16, it keeps: it is
+// the block's share of k of the next product, whose sums blocks then give each other. Codes it gives to all, once blocks have told each other
+// the largest magnitudes of their shares.
 //
 //   an exchange   every block writes to all blocks by st.async; a barrier in the receiver's memory counts the bytes
 //
 // It takes 300 cycles and 1 more per 20 bytes that a block sends or receives, with 16 bytes a lane; 8 cost as much. A cluster barrier that
 // orders what was written takes 1340: it waits for all that is under way, weights as well.
 // A block that has all of an exchange knows that all others have sent it, and no longer read what they read before they did. So two
-// barriers take turns, and what is written first after a product goes where no sums are: sums take the operand's place where the results
-// go to hidden's or are codes, which come an exchange later; else hidden's, and the operand's.
+// barriers take turns, and what is written first after a product goes where no sums are: those of what goes to hidden, or comes from it,
+// take the operand's place; others hidden's, and the operand's.
 //
 // In a product a warp has some outputs of some of k. It copies its weights itself, by cp.async, into a ring of its own, kSlots units ahead,
 // also those of later stages: they come while blocks wait for each other.
@@ -79,15 +80,17 @@ struct ChainStage {
   static constexpr bool kNormed = C::kNorm != NormKind::kNone, kOuter = C::kOuterNorm != NormKind::kNone;
   static constexpr bool kQuantised = C::kActivation != ActivationFormat::kFp16;
   static_assert(L::kK % L::kPanelK == 0 && kQuantised == C::kRowScales && ActivationTraits<C::kActivation>::kIsInteger == L::kInteger);
-  /// Whether results are multiplied as they are.
+  /// Whether results are multiplied as they are: then a block keeps its share, and multiplies it with its share of k of all of W's rows.
   static constexpr bool kDirect = C::kFrom == ChainFrom::kHidden && !kQuantised;
 
   // A unit of a warp's ring: kUnitSteps steps of all its chunks of 8 weight rows.
   static constexpr int kSteps = L::kPanels * 4, kStepBytes = L::kChunkBytes / 4;
-  static constexpr int kWarpsN = G::kWarps / C::kKWarps, kPairs = L::kWarpsN / kWarpsN, kWarpSteps = kSteps / C::kKWarps;
+  static constexpr int kBlockSteps = kDirect ? kSteps / G::kBlocks : kSteps, kBlockOutputs = kDirect ? C::kN : C::kTileOutputs;
+  static constexpr int kWarpsN = G::kWarps / C::kKWarps, kPairs = kBlockOutputs / 16 / kWarpsN, kWarpSteps = kBlockSteps / C::kKWarps;
   static constexpr int kUnits = kWarpSteps / C::kUnitSteps, kChunkPieces = C::kUnitSteps * kStepBytes / 16;
   static constexpr int kUnitPieces = 2 * kPairs * kChunkPieces;
-  static_assert(G::kWarps % C::kKWarps == 0 && L::kWarpsN % kWarpsN == 0 && kSteps % C::kKWarps == 0 && kWarpSteps % C::kUnitSteps == 0);
+  static_assert(G::kWarps % C::kKWarps == 0 && kBlockOutputs / 16 % kWarpsN == 0 && kBlockSteps % C::kKWarps == 0 &&
+                kWarpSteps % C::kUnitSteps == 0);
 
   // Of the block's share: eights of channels of a row, and of all rows those of a thread.
   static constexpr int kParts = TileStore<C>::kParts, kInEights = L::kK / 8 / G::kBlocks, kOutEights = C::kTileOutputs / 8 / kParts;
@@ -104,7 +107,11 @@ struct ChainStage {
   static constexpr int kLaneEights = L::kK / 128;
   static_assert(!kWhole || kLaneEights <= 8);
 
-  static constexpr int kOperandBytes = kDirect ? 0 : L::kPanels * G::kRows * 128, kSumsBytes = C::kKWarps * L::kSumBytes;
+  static constexpr int kOperandBytes = kDirect ? 0 : L::kPanels * G::kRows * 128;
+  static constexpr int kSumPitch = kBlockOutputs * 4 + 32, kSumBytes = G::kRows * kSumPitch, kSumsBytes = C::kKWarps * kSumBytes;
+  static constexpr int kReceivedBytes = kDirect ? G::kBlocks * L::kSumBytes : 0;
+  /// Whether its sums leave hidden's place alone.
+  static constexpr bool kSumsApart = kDirect || C::kTo == ChainTo::kHidden;
   static constexpr int kTermBytes = (L::kTermBytes + 15) / 16 * 16, kVectorBytes = L::kK * 2;
   static constexpr int kNormBytes = kNormed ? (1 + (C::kNorm == NormKind::kLayer)) * kVectorBytes : 0;
   static constexpr int kOuterBytes = kOuter ? (1 + (C::kOuterNorm == NormKind::kLayer)) * kVectorBytes : 0;
@@ -127,11 +134,14 @@ struct Chain {
     return most;
   }
   using Attention = ChainAttention<G>;
-  /// Attention is made where nothing comes before all blocks have theirs: hidden's place, or, of codes, which come an exchange later, the operand's.
-  static constexpr int kHiddenBytes = largest({G::kRows * G::kHidden * 2, G::kHeads > 0 && !Stage<0>::kQuantised ? Attention::kBytes : 0});
+  /// A block's share, then what all blocks make of theirs. Attention is made where nothing comes before all blocks have theirs: here, or,
+  /// of codes, which come an exchange later, in the operand's place.
+  static constexpr int kReceivedAt = G::kRows * (G::kHidden / G::kBlocks) * 2;
+  static constexpr int kHiddenBytes = largest(
+      {kReceivedAt + largest({ChainStage<G, C>::kReceivedBytes...}), G::kHeads > 0 && !Stage<0>::kQuantised ? Attention::kBytes : 0});
   static constexpr int kOperandAt = kHiddenBytes;
   static constexpr int kOperandBytes =
-      largest({ChainStage<G, C>::kOperandBytes..., ChainStage<G, C>::kSumsBytes - (C::kTo == ChainTo::kHidden ? 0 : kHiddenBytes)...,
+      largest({ChainStage<G, C>::kOperandBytes..., ChainStage<G, C>::kSumsBytes - (ChainStage<G, C>::kSumsApart ? 0 : kHiddenBytes)...,
                G::kHeads > 0 ? Attention::kBytes - kHiddenBytes : 0});
   static constexpr int kStreamAt = kOperandAt + (kOperandBytes + 15) / 16 * 16, kShareAt = kStreamAt + G::kRows * G::kWidth * 2;
   static constexpr int kPartialsAt = kShareAt + G::kRows * (G::kWidth / G::kBlocks) * 2,
@@ -216,15 +226,20 @@ struct Chain {
     typename Warp::Sums sums[S::kPairs] = {};
     multiply<s>(sums);
     __syncthreads();
-    const uint32_t laid = base + (Cs::kTo == ChainTo::kHidden ? kOperandAt : 0);
+    const uint32_t laid = base + (S::kSumsApart ? kOperandAt : 0);
     lay<s>(sums, laid);
     __syncthreads();
     Eights<S::kOutOfThread> values;
-    finish<s>(laid, residual, values);
+    if constexpr (S::kDirect) giveSums<s>(laid);
+    finish<s>(S::kDirect ? base + kReceivedAt : laid, residual, values);
     if constexpr (s + 1 < kStages) {
       if constexpr (Stage<s + 1>::kWhole) {
         giveHalves<S::kOutEights, G::kBlocks>(values, kStreamAt);
         prepareRows<s + 1>([&](int ofCluster, int eight) { return loadShared16(placeOf(kStreamAt, ofCluster, eight)); });
+        __syncthreads();
+      } else if constexpr (Stage<s + 1>::kDirect) {
+        forEach<S::kOutEights, S::kOutOfThread>(
+            [&](int i, int ofCluster, int eight) { storeShared16(placeOf(0, ofCluster, eight), packHalves(values[i])); });
         __syncthreads();
       } else {
         give<s + 1>(values);
@@ -260,10 +275,9 @@ struct Chain {
   __device__ __forceinline__ void copyUnit(int index, uint32_t to) const {
     using S = Stage<s>;
     if (index < S::kUnits) {
-      const int part = warp / S::kWarpsN, chunk = rank * (Config<s>::kTileOutputs / 8) + warp % S::kWarpsN * (2 * S::kPairs);
-      const uint8_t* const from =
-          p.stages[s].weight +
-          (static_cast<size_t>(chunk) * S::kSteps + part * S::kWarpSteps + index * Config<s>::kUnitSteps) * S::kStepBytes;
+      const int chunk = (S::kDirect ? 0 : rank * (Config<s>::kTileOutputs / 8)) + warp % S::kWarpsN * (2 * S::kPairs);
+      const int step = (S::kDirect ? rank * S::kBlockSteps : 0) + warp / S::kWarpsN * S::kWarpSteps + index * Config<s>::kUnitSteps;
+      const uint8_t* const from = p.stages[s].weight + (static_cast<size_t>(chunk) * S::kSteps + step) * S::kStepBytes;
 #pragma unroll
       for (int i = 0; i < (S::kUnitPieces + 31) / 32; ++i) {
         const int piece = lane + i * 32;
@@ -426,7 +440,7 @@ struct Chain {
   template <int s>
   __device__ __forceinline__ void give(Eights<Stage<s>::kShareOfThread>& values) {
     if constexpr (Stage<s>::kQuantised) giveCodes<s>(values);
-    else giveHalves<Stage<s>::kShareEights, Stage<s>::kSources>(values, Stage<s>::kDirect ? 0 : kOperandAt);
+    else giveHalves<Stage<s>::kShareEights, Stage<s>::kSources>(values, kOperandAt);
   }
 
   /// @param columns where they go; kEights in a row of each of the first kSources blocks
@@ -533,10 +547,31 @@ struct Chain {
 #pragma unroll
       for (int i = 0; i < 2 * L::kRowBlocks; ++i)
         TileStore<Config<s>>::template lay<2>(sums[pair][i / 2], 0, i % 2,
-                                              to + part * L::kSumBytes + i * 8 * L::kSumPitch + (first + pair) * 64, L::kSumPitch, lane);
+                                              to + part * S::kSumBytes + i * 8 * S::kSumPitch + (first + pair) * 64, S::kSumPitch, lane);
   }
 
-  /// Results, as float16 has them. @param laid where all warps' sums are
+  /// Each block's sums of its share of k, to the blocks whose outputs they are.
+  template <int s>
+  __device__ __forceinline__ void giveSums(uint32_t laid) {
+    using S = Stage<s>;
+    constexpr int kOwn = Config<s>::kTileOutputs, kFours = Config<s>::kN / 4;
+#pragma unroll 1
+    for (int i = threadIdx.x; i < G::kRows * kFours; i += kBlockThreads) {
+      const int ofCluster = i / kFours, output = i % kFours * 4;
+      float total[4] = {};
+#pragma unroll
+      for (int part = 0; part < Config<s>::kKWarps; ++part) {
+        const uint4 four = loadShared16(laid + part * S::kSumBytes + ofCluster * S::kSumPitch + output * 4);
+        total[0] += __uint_as_float(four.x), total[1] += __uint_as_float(four.y);
+        total[2] += __uint_as_float(four.z), total[3] += __uint_as_float(four.w);
+      }
+      tell(base + kReceivedAt + rank * S::L::kSumBytes + ofCluster * S::L::kSumPitch + output % kOwn * 4, output / kOwn,
+           make_uint4(__float_as_uint(total[0]), __float_as_uint(total[1]), __float_as_uint(total[2]), __float_as_uint(total[3])));
+    }
+    awaitShares<G::kBlocks>(G::kRows * kOwn * 4);
+  }
+
+  /// Results, as float16 has them. @param laid where all sums are, of warps or blocks
   template <int s>
   __device__ __forceinline__ void finish(uint32_t laid, const uint4 (&given)[Stage<s>::kOutOfThread],
                                          Eights<Stage<s>::kOutOfThread>& values) const {
@@ -544,6 +579,7 @@ struct Chain {
     using Cs = Config<s>;
     using L = typename S::L;
     using Store = TileStore<Cs>;
+    constexpr int kSets = S::kDirect ? G::kBlocks : Cs::kKWarps;
     const TileArguments none{};
     const Store store{none, base + parametersAt<s>(), 0, 1.0f};
     forEach<S::kOutEights, S::kOutOfThread>([&](int i, int ofCluster, int eight) {
@@ -554,7 +590,7 @@ struct Chain {
       if constexpr (Cs::kRowScales) terms.xScale *= __uint_as_float(loadShared4(base + kScalesAt + ofCluster * 4));
       typename L::Sum total[S::kParts][8] = {};
 #pragma unroll
-      for (int part = 0; part < Cs::kKWarps; ++part)
+      for (int part = 0; part < kSets; ++part)
 #pragma unroll
         for (int half = 0; half < S::kParts; ++half) {
           typename L::Sum eightSums[8];
