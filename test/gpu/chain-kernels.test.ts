@@ -1,14 +1,17 @@
-// Products of few rows one after the other on a real GPU, each chain against the reference on the host: every format, what begins and ends
-// chains, ends of clusters' rows, every tuning; as machine code and, forced, from compute_80 PTX, where there is a kernel per product.
+// Products of few rows one after the other on a real GPU, each chain against the reference on the host: a vision transformer's in every
+// format, attention before it or not, and each other beginning, end and number of rows in two, every tuning of a small one; as machine
+// code and, forced, from compute_80 PTX, where there is a kernel per product.
 import { beforeAll, describe, it } from 'vitest';
 import { chain } from '../../lib/compiler/kernels/matmul/chain.js';
 import {
+  attentionChain,
   blockChain,
   chainProgram,
   conformerChain,
   gluChain,
   kChainFormats,
   kVit,
+  kVitHeads,
   normFirstChain,
   type Written,
 } from '../fixtures/chains.js';
@@ -29,34 +32,47 @@ function caseOf(name: string, written: Written, format: Format, tuning = {}): Op
 const kNarrow = { rows: 40, width: 128, hidden: 256, last: 384 };
 const kWide = { rows: 64, width: 256, hidden: 512, last: 768 };
 
-const chains = (format: Format): OperatorCase[] => [
-  caseOf('vit', blockChain(kVit), format),
-  caseOf('rms', blockChain({ ...kNarrow, rows: 33 }, 'rms'), format),
-  caseOf('many', blockChain({ ...kVit, rows: 128 }), format),
-  caseOf('norm_first', normFirstChain({ ...kWide, rows: 100 }), format),
-  caseOf('rms_first', normFirstChain(kVit, 'rms'), format),
-  caseOf('two_norms', conformerChain(kNarrow), format),
-  caseOf('two_norms_wide', conformerChain({ ...kWide, rows: 61 }), format),
-  caseOf('glu', gluChain(kWide), format),
-];
+/** In every format. */
+const kWhole: Readonly<Record<string, Written>> = { vit: attentionChain(kVit, kVitHeads) };
+/** In two formats each, which take turns. */
+const kOthers: Readonly<Record<string, Written>> = {
+  vit_products: blockChain(kVit),
+  rms: blockChain({ ...kNarrow, rows: 33 }, 'rms'),
+  many: blockChain({ ...kVit, rows: 128 }),
+  norm_first: normFirstChain({ ...kWide, rows: 100 }),
+  rms_first: normFirstChain(kVit, 'rms'),
+  two_norms: conformerChain(kNarrow),
+  two_norms_wide: conformerChain({ ...kWide, rows: 61 }),
+  glu: gluChain(kWide),
+  two_heads_33: attentionChain({ ...kNarrow, rows: 33 }, 2),
+  two_heads_64: attentionChain({ ...kNarrow, rows: 64 }, 2),
+  eight_heads_33: attentionChain({ ...kWide, rows: 33 }, 8),
+  eight_heads_64: attentionChain({ ...kWide, rows: 64 }, 8),
+};
+
+function chains(): OperatorCase[] {
+  const count = kChainFormats.length;
+  const formatsOf = (i: number): readonly Format[] => [kChainFormats[i % count]!, kChainFormats[(i + 2) % count]!];
+  return [
+    ...Object.entries(kWhole).flatMap(([name, written]) => kChainFormats.map((format) => caseOf(name, written, format))),
+    ...Object.entries(kOthers).flatMap(([name, written], i) => formatsOf(i).map((format) => caseOf(name, written, format))),
+  ];
+}
 
 describe('chains of products', { timeout: 600_000 }, () => {
   it.for(['sm_90a', 'compute_80'])('every format, %s', async (target, { skip }) => {
     if (missing) skip(missing);
-    await verifyOperators(kChainFormats.flatMap(chains), [target]);
+    await verifyOperators(chains(), [target]);
   });
 
   it('every tuning', async ({ skip }) => {
     if (missing) skip(missing);
+    const [written, format] = [attentionChain({ ...kNarrow, rows: 50 }, 2), ['int4', 'int4']] as const;
+    const stored = storedProgram(chainProgram(written, format), [chain]);
+    // Kernels, that is: different costs of sums may share out the products alike.
+    const kernels = new Map(stored.configurations().map((tuning) => [stored.plan('f', tuning).definitions, tuning]));
     await verifyOperators(
-      kChainFormats
-        .filter(([, activation]) => ['fp16', 'fp8_e5m2', 'int4'].includes(activation))
-        .flatMap((format) => {
-          const written = normFirstChain({ ...kWide, rows: 50 });
-          return storedProgram(chainProgram(written, format), [chain])
-            .configurations()
-            .map((tuning, i) => caseOf(`tuning${i}`, written, format, tuning));
-        }),
+      [...kernels.values()].map((tuning, i) => caseOf(`tuning${i}`, written, format, tuning)),
       ['sm_90a'],
     );
   });

@@ -1,18 +1,20 @@
-// Plans of chains of products of few rows: what is taken and what is refused; fusion of a transformer's blocks; operands by what they
-// are; shared memory that fits; elsewhere than on sm_90a a sequence of kernels; nvcc, where there is one, compiles every format's kernels
-// without spills.
+// Plans of chains of products of few rows: what is taken and what is refused, attention before them too; fusion of a transformer's blocks;
+// operands by what they are; shared memory that fits; elsewhere than on sm_90a a sequence of kernels; nvcc, where there is one, compiles
+// two chains of every format, without spills.
 import { describe, expect, it } from 'vitest';
 import { quantisedGraph } from '../../lib/compiler/design.js';
 import { fuse } from '../../lib/compiler/graph/fuse.js';
 import { lower, type LoweredOperator } from '../../lib/compiler/graph/lower.js';
 import { Refusal } from '../../lib/compiler/kernels/family.js';
+import { attentionRows } from '../../lib/compiler/kernels/attention-rows.js';
 import { chain } from '../../lib/compiler/kernels/matmul/chain.js';
 import type { KernelLaunch } from '../../lib/compiler/kernels/plan.js';
 import { parseRequest } from '../../lib/compiler/request.js';
 import { buildTargets, layoutTarget } from '../../lib/compiler/targets.js';
 import type { GraphBuilder } from '../../lib/operators/graph.js';
-import { isQuantised, type Program, programTensors } from '../../lib/operators/program.js';
+import { isQuantised, type Parameters, type Program, programTensors, stepsText } from '../../lib/operators/program.js';
 import {
+  attentionChain,
   blockChain,
   chainGraph,
   chainProgram,
@@ -20,6 +22,7 @@ import {
   gluChain,
   kChainFormats,
   kVit,
+  kVitHeads,
   normFirstChain,
   type Written,
 } from '../fixtures/chains.js';
@@ -34,6 +37,9 @@ const kWritten: Readonly<Record<string, Written>> = {
   normFirst: normFirstChain({ ...kVit, rows: 100 }),
   twoNorms: conformerChain(kSmall),
   glu: gluChain({ ...kSmall, rows: 64, last: 512 }),
+  attention: attentionChain(kVit, kVitHeads),
+  twoHeads: attentionChain({ ...kSmall, rows: 33 }, 2),
+  eightHeads: attentionChain({ ...kSmall, rows: 64 }, 8),
 };
 const kPortable = buildTargets.filter(({ capability }) => capability?.[0] !== 9);
 
@@ -92,6 +98,18 @@ describe('chains', () => {
   it('have products of whole shares of eight blocks, of weights that memory does not decide about', () => {
     expect(dimension(chainProgram(normFirstChain({ ...kSmall, last: 384 + 64 })))).toBe('n');
     expect(dimension(chainProgram(normFirstChain({ ...kSmall, hidden: 256 + 64 })))).toBe('n');
+    // Pairs' results are half as many.
+    for (const format of kChainFormats)
+      for (const [last, taken] of [
+        [256, true],
+        [384, false],
+        [512, true],
+        [640, false],
+      ] as const) {
+        const program = chainProgram(gluChain({ ...kSmall, last }), format);
+        if (taken) expect(chain.accepts(program, layoutTarget)).not.toBeInstanceOf(Refusal);
+        else expect(dimension(program)).toBe('n');
+      }
     expect(dimension(chainProgram(blockChain({ ...kSmall, width: 192 })))).toMatch(/^[kn]$/);
     expect(
       dimension(
@@ -100,9 +118,32 @@ describe('chains', () => {
         ]),
       ),
     ).toBe('k');
+    // Half a warp has a row's channels.
+    expect(chain.accepts(chainProgram(blockChain({ ...kSmall, width: 1024 })), layoutTarget)).not.toBeInstanceOf(Refusal);
+    expect(dimension(chainProgram(blockChain({ ...kSmall, width: 1024 + 128 })))).toBe('k');
     // FP8 and integers have panels of 128 of k.
     expect(dimension(chainProgram(normFirstChain({ ...kSmall, width: 2048 + 128 })))).toMatch(/^[kn]$/);
     expect(dimension(chainProgram(normFirstChain({ ...kSmall, width: 1536, hidden: 1536 })))).toBe('n');
+  });
+
+  it('have a norm among them: without one a launch each does as well', () => {
+    const written =
+      (normed: boolean): Written =>
+      (graph) => {
+        const x = rowsOf(graph, 'x', 128);
+        return [
+          graph.dense(
+            'b',
+            graph.node('relu', 'relu', [graph.dense('a', normed ? graph.norm('norm', x, 'rms', 1e-5) : x, 256, true)]),
+            128,
+            true,
+          ),
+        ];
+      };
+    for (const format of kChainFormats) {
+      expect(chain.accepts(chainProgram(written(true), format), layoutTarget)).not.toBeInstanceOf(Refusal);
+      expect(dimension(chainProgram(written(false), format))).toBe('');
+    }
   });
 
   it('leave one product alone to others, and nodes that are none of theirs', () => {
@@ -156,11 +197,26 @@ describe('chains', () => {
     // The stream is another one by then.
     const late: Written = (graph) => {
       const x = graph.dense('a', rowsOf(graph, 'x', 128), 128, true);
-      const y = graph.dense('b', graph.norm('norm', x, 'layer', 1e-5), 128, true);
-      const z = graph.dense('c', graph.norm('norm2', y, 'layer', 1e-5), 128, true);
-      return [sum(graph, z, x)];
+      const hidden = graph.node('relu', 'relu', [graph.dense('b', graph.norm('norm', x, 'layer', 1e-5), 128, true)]);
+      const y = graph.dense('c', hidden, 128, true);
+      return [sum(graph, graph.dense('d', graph.norm('norm2', y, 'layer', 1e-5), 128, true), x)];
     };
     expect(dimension(chainProgram(late))).toBe('residual');
+  });
+
+  it('have a result that is multiplied between two that are normed', () => {
+    const written =
+      (multiplied: boolean): Written =>
+      (graph) => {
+        const x = graph.dense('a', rowsOf(graph, 'x', 128), 128, true);
+        const y = graph.dense('b', graph.norm('norm', x, 'layer', 1e-5), 128, true);
+        const z = multiplied ? graph.dense('c', graph.node('relu', 'relu', [y]), 128, true) : y;
+        return [graph.dense('d', graph.norm('norm2', z, 'layer', 1e-5), 128, true)];
+      };
+    for (const format of kChainFormats) {
+      expect(chain.accepts(chainProgram(written(true), format), layoutTarget)).not.toBeInstanceOf(Refusal);
+      expect(dimension(chainProgram(written(false), format))).toBe('x');
+    }
   });
 
   it('have results that are normed or multiplied, not both', () => {
@@ -172,25 +228,28 @@ describe('chains', () => {
     for (const format of kChainFormats) expect(dimension(chainProgram(both, format))).toBe('x');
   });
 
-  it('offer the tuner what fits, all of which is planned, and nothing else', () => {
+  it.each(Object.entries(kWritten))('offer the tuner what fits, all of which is planned, and nothing else: %s', (_, written) => {
     for (const format of kChainFormats) {
-      for (const written of Object.values(kWritten)) {
-        const stored = storedProgram(chainProgram(written, format), [chain]);
-        const tunings = stored.configurations();
-        expect(tunings.length).toBeGreaterThan(1);
-        expect(new Set(tunings.map((tuning) => JSON.stringify(tuning))).size).toBe(tunings.length);
-        for (const tuning of tunings) {
-          const { launches, workspaceBytes } = stored.plan('f', tuning);
-          expect(launches.length).toBe(1);
-          expect(launches[0]!.dynamicSharedBytes).toBeLessThanOrEqual(227 * 1024);
-          expect(launches[0]!.grid[0] % 8).toBe(0);
-          expect(launches[0]!.block[0]).toBeLessThanOrEqual(512);
-          expect(workspaceBytes).toBe(0);
-        }
-        expect(stored.plan('f').definitions).toBe(stored.plan('f', tunings[0]).definitions);
-        for (const misfit of [{ rows: 24 }, { warps: 5 }, { slots: 1000 }, { unknown: 1 }])
-          expect(() => stored.plan('f', misfit)).toThrow(expect.objectContaining({ code: 'BAD_ARGUMENT' }));
+      const stored = storedProgram(chainProgram(written, format), [chain]);
+      const tunings = stored.configurations();
+      expect(tunings.length).toBeGreaterThan(1);
+      expect(new Set(tunings.map((tuning) => JSON.stringify(tuning))).size).toBe(tunings.length);
+      for (const tuning of tunings) {
+        const { launches, workspaceBytes, definitions } = stored.plan('f', tuning);
+        expect(launches.length).toBe(1);
+        expect(launches[0]!.dynamicSharedBytes).toBeLessThanOrEqual(227 * 1024);
+        expect(launches[0]!.grid[0] % 8).toBe(0);
+        expect(launches[0]!.block[0]).toBeLessThanOrEqual(512);
+        expect(workspaceBytes).toBe(0);
+        // The compiler holds the kernel to the same bytes.
+        expect(definitions).toContain(`kSharedBytes == ${launches[0]!.dynamicSharedBytes} `);
+        expect(definitions).toContain(`kSlots = ${tuning['slots']};`);
       }
+      const [first, second] = tunings;
+      expect(stored.plan('f')).toEqual(stored.plan('f', first));
+      expect(stored.plan('f', Object.fromEntries(Object.entries(second!).reverse()))).toEqual(stored.plan('f', second));
+      for (const misfit of [{ rows: 24 }, { warps: 5 }, { slots: 1000 }, { sumCost: 7 }])
+        expect(() => stored.plan('f', misfit)).toThrow(expect.objectContaining({ code: 'BAD_ARGUMENT' }));
     }
   });
 
@@ -202,6 +261,115 @@ describe('chains', () => {
       }),
     );
     expect(new Set(keys).size).toBe(keys.length);
+  });
+});
+
+describe('a chain that begins with attention', () => {
+  /** Of as many heads as the width has, by default. */
+  const program = (over: Parameters, heads = 4, rows = 64): Program => chainProgram(attentionChain({ ...kSmall, rows }, heads, over));
+
+  it('has up to eight heads of 64 of one sequence', () => {
+    for (const rows of [33, 50, 64, 100, 128])
+      for (const heads of [2, 4, 6, 8]) expect(chain.accepts(program({}, heads, rows), layoutTarget)).not.toBeInstanceOf(Refusal);
+    // Products have whole shares of eight blocks.
+    expect(dimension(program({}, 3))).toBe('k');
+    expect(dimension(program({}, 4, 32))).toBe('m');
+    expect(dimension(program({}, 4, 129))).toBe('m');
+  });
+
+  it.each<[string, Parameters, number?]>([
+    ['nine heads', {}, 9],
+    ['ten heads', {}, 10],
+    ['heads of 128', { headDim: 128 }],
+    ['heads of 32', { headDim: 32 }],
+    ['two sequences', { batch: 2 }],
+    ['a causal mask', { mask: 'causal' }],
+    ['rotary positions', { position: 'rope' }],
+    ['positions by slopes', { position: 'alibi' }],
+    ['shared keys and values', { kvHeads: 2 }],
+    ['heads beside each other', { order: 'interleaved' }],
+  ])('is none with %s: the attention is by itself, the chain behind it', (_, over, heads = 4) => {
+    expect(dimension(program(over, heads))).toBe('heads');
+    const fused = fuse(chainGraph(attentionChain({ ...kSmall, rows: 64 }, heads, over)), layoutTarget);
+    expect(stepsText(fused[0]!.program)).toBe('attention');
+    // Nine heads' channels are not whole shares.
+    if (heads !== 9) expect(fused.map(({ selection: { family } }) => family).slice(1)).toEqual([chain]);
+  });
+
+  it('gives what it attends to to a product, and to nobody else', () => {
+    const attended = (graph: GraphBuilder): number =>
+      graph.node('attention', 'attention', [rowsOf(graph, 'qkv', 768)], {
+        batch: 1,
+        seq: 50,
+        heads: 4,
+        kvHeads: 4,
+        headDim: 64,
+        order: 'concatenated',
+        position: 'none',
+        ropeBase: 10000,
+      });
+    const after = (graph: GraphBuilder, x: number): number =>
+      graph.dense('b', graph.norm('norm', graph.dense('a', x, 256, true), 'layer', 1e-5), 256, true);
+    const taken = chainProgram((graph) => [after(graph, attended(graph))]);
+    expect(chain.accepts(taken, layoutTarget)).not.toBeInstanceOf(Refusal);
+    const normed = chainProgram((graph) => [after(graph, graph.norm('first', attended(graph), 'layer', 1e-5))]);
+    expect(dimension(normed)).toBe('x');
+    const shown = chainProgram((graph) => {
+      const x = attended(graph);
+      return [after(graph, x), x];
+    });
+    expect(chain.accepts(shown, layoutTarget)).toBeInstanceOf(Refusal);
+    const second = chainProgram((graph) => {
+      const qkv = graph.dense('qkv', graph.norm('norm0', rowsOf(graph, 'x', 256), 'layer', 1e-5), 768, true);
+      const params = { batch: 1, seq: 50, heads: 4, kvHeads: 4, headDim: 64, order: 'concatenated', position: 'none', ropeBase: 10000 };
+      return [after(graph, graph.node('attention', 'attention', [qkv], params))];
+    });
+    expect(dimension(second)).toBe('');
+  });
+
+  it.each(kChainFormats)('says how many heads it has, and that its first product reads them, %s × %s', (...format) => {
+    for (const [heads, rows] of [
+      [2, 33],
+      [6, 50],
+      [8, 64],
+    ] as const) {
+      const stored = storedProgram(chainProgram(attentionChain({ ...kSmall, rows }, heads), format), [chain]);
+      const { definitions, launches } = stored.plan('f');
+      expect(definitions).toContain(`kHeads = ${heads},`);
+      expect(definitions.match(/ChainFrom::kAttention/g)).toHaveLength(1);
+      expect(definitions.indexOf('ChainFrom::kAttention')).toBeLessThan(definitions.indexOf('struct f_stage1'));
+      // Attention's operand, with a third of its channels for queries.
+      expect(launches[0]!.arguments[0]).toEqual({ kind: 'input', index: 0 });
+      expect(stored.program.values[stored.program.inputs[0]!]!.axes[1]!.extent).toBe(3 * heads * 64);
+      expect(chain.key(stored.match)).toMatch(new RegExp(`^m=${rows} heads=${heads} .* Attention-Stream, `));
+    }
+    expect(storedProgram(chainProgram(kWritten['vit']!, format), [chain]).plan('f').definitions).toContain('kHeads = 0,');
+  });
+
+  it.each(kChainFormats)("elsewhere begins with attention's own kernel, %s × %s", (...format) => {
+    const stored = storedProgram(chainProgram(kWritten['attention']!, format), [chain]);
+    for (const target of kPortable) {
+      const { launches, definitions } = stored.plan('f', {}, null, target);
+      const [first, ...others] = launches;
+      const { nodes, values } = stored.program;
+      const match = attentionRows.accepts(
+        {
+          values,
+          nodes: nodes.slice(0, 1),
+          inputs: nodes[0]!.inputs,
+          outputs: nodes[0]!.outputs,
+        },
+        target,
+      );
+      const own = attentionRows.plan(match, 'f_0', {}, { target, next: null });
+      expect(definitions.startsWith(own.definitions)).toBe(true);
+      const [qkv, result] = first!.arguments;
+      expect(first).toEqual({ ...own.launches[0]!, arguments: [{ kind: 'input', index: 0 }, result] });
+      expect([qkv, result!.kind]).toEqual([{ kind: 'input', index: 0 }, 'workspace']);
+      // Whoever comes next reads what it wrote, and nobody else qkv.
+      expect(others[0]!.arguments).toContainEqual(result);
+      expect(others.flatMap((launch) => launch.arguments)).not.toContainEqual(qkv);
+    }
   });
 });
 
@@ -285,36 +453,24 @@ describe('elsewhere', () => {
 if (!hasNvcc) console.log('skipped: compiling kernels needs nvcc');
 
 describe.skipIf(!hasNvcc)('compiled', () => {
-  it.each(kChainFormats)('%s × %s: sizes as planned, without spills', { timeout: 600_000 }, (...format) => {
-    const plans = Object.values(kWritten).map((written, i) => storedProgram(chainProgram(written, format), [chain]).plan(`f${i}`));
-    const { status, log, spills } = compileKernels(plans, layoutTarget.gencode);
-    expect(status, log).toBe(0);
-    expect(spills).toEqual(plans.map(() => ['0', '0']));
-  });
+  /** By format: a chain that is small beside a vision transformer's. */
+  const others = ['glu', 'rms', 'normFirst', 'twoNorms', 'eightHeads'] as const;
+  it.each(kChainFormats.map((format, i) => [...format, others[i]!] as const))(
+    '%s × %s: attention and %s, as planned, without spills',
+    { timeout: 120_000 },
+    (weight, act, other) => {
+      const plans = ['attention', other].map((name, i) =>
+        storedProgram(chainProgram(kWritten[name]!, [weight, act]), [chain]).plan(`f${i}`),
+      );
+      const { status, log, spills } = compileKernels(plans, layoutTarget.gencode);
+      expect(status, log).toBe(0);
+      expect(spills).toEqual(plans.map(() => ['0', '0']));
+    },
+  );
 
-  it.each(kChainFormats)('%s × %s: every tuning', { timeout: 600_000 }, (...format) => {
-    const stored = storedProgram(chainProgram(conformerChain(kSmall), format), [chain]);
-    const plans = stored.configurations().map((tuning, i) => stored.plan(`f${i}`, tuning));
-    const { status, log } = compileKernels(plans, layoutTarget.gencode);
-    expect(status, log).toBe(0);
-  });
-
-  it('of pairs, whatever share of them a block has', { timeout: 600_000 }, () => {
-    const plans = kChainFormats.flatMap((format, i) =>
-      [256, 384, 640].flatMap((last) => {
-        const program = chainProgram(gluChain({ ...kSmall, last }), format);
-        // Those that are refused are left to other kernels.
-        if (chain.accepts(program, layoutTarget) instanceof Refusal) return [];
-        return [storedProgram(program, [chain]).plan(`f${i}_${last}`)];
-      }),
-    );
-    const { status, log } = compileKernels(plans, layoutTarget.gencode);
-    expect(status, log).toBe(0);
-  });
-
-  it('elsewhere', { timeout: 600_000 }, () => {
-    const plans = kChainFormats.map((format, i) =>
-      storedProgram(chainProgram(blockChain(kSmall), format), [chain]).plan(`f${i}`, {}, null, kPortable[0]),
+  it('elsewhere', { timeout: 120_000 }, () => {
+    const plans = (['fp16', 'int4'] as const).map((act, i) =>
+      storedProgram(chainProgram(kWritten['twoHeads']!, [act, act]), [chain]).plan(`f${i}`, {}, null, kPortable[0]),
     );
     const { status, log } = compileKernels(plans, buildTargets.find(({ id }) => id === 'sm_80')!.gencode);
     expect(status, log).toBe(0);

@@ -15,6 +15,7 @@ import { planVariants } from '../../lib/compiler/tune/variants.js';
 /** Parameters, one of which each tuning has, of the families that have something to tune, by how they begin. */
 const kTuned = {
   'matmul/rows': ['kWarps'],
+  'matmul/chain': ['sumCost'],
   'matmul/': ['stages'],
   'attention/rows': ['warps', 'groups'],
   'conv/depthwise': ['run', 'banded'],
