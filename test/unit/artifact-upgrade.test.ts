@@ -86,9 +86,14 @@ describe('manifests of version 1', () => {
     it('fits the graph that is built now', () => checkManifest(parseGraph(design.graphText), upgraded));
 
     it('says the same of the whole and of its tensors', () => {
-      const { operators: _old, flops: _oldFlops, build: _oldBuild, ...same } = upgraded;
-      const { operators: _new, flops: _newFlops, build: _newBuild, ...now } = written(present);
+      const { operators: _old, flops: _oldFlops, build: _oldBuild, launch: oldLaunch, ...same } = upgraded;
+      const { operators: _new, flops: _newFlops, build: _newBuild, launch, ...now } = written(present);
       expect(same).toEqual(now);
+      // Each operator had kernels of its own; those that are the same have one operator's now.
+      expect(oldLaunch).toMatchObject(launch);
+      const shared = Object.keys(oldLaunch).filter((name) => !(name in launch));
+      for (const { operator, plan } of design.planned)
+        expect(shared.includes(operator.node)).toBe(!plan.launches[0]!.name.startsWith(operator.node));
       // Which weights are stored how was said twice; programs say it now.
       for (const [name, { layout }] of Object.entries(old.tensors)) {
         if (!layout) continue;

@@ -308,21 +308,21 @@ describe('a chain that begins with attention', () => {
         position: 'none',
         ropeBase: 10000,
       });
-    const after = (graph: GraphBuilder, x: number): number =>
+    const productsOf = (graph: GraphBuilder, x: number): number =>
       graph.dense('b', graph.norm('norm', graph.dense('a', x, 256, true), 'layer', 1e-5), 256, true);
-    const taken = chainProgram((graph) => [after(graph, attended(graph))]);
+    const taken = chainProgram((graph) => [productsOf(graph, attended(graph))]);
     expect(chain.accepts(taken, layoutTarget)).not.toBeInstanceOf(Refusal);
-    const normed = chainProgram((graph) => [after(graph, graph.norm('first', attended(graph), 'layer', 1e-5))]);
+    const normed = chainProgram((graph) => [productsOf(graph, graph.norm('first', attended(graph), 'layer', 1e-5))]);
     expect(dimension(normed)).toBe('x');
     const shown = chainProgram((graph) => {
       const x = attended(graph);
-      return [after(graph, x), x];
+      return [productsOf(graph, x), x];
     });
     expect(chain.accepts(shown, layoutTarget)).toBeInstanceOf(Refusal);
     const second = chainProgram((graph) => {
       const qkv = graph.dense('qkv', graph.norm('norm0', rowsOf(graph, 'x', 256), 'layer', 1e-5), 768, true);
       const params = { batch: 1, seq: 50, heads: 4, kvHeads: 4, headDim: 64, order: 'concatenated', position: 'none', ropeBase: 10000 };
-      return [after(graph, graph.node('attention', 'attention', [qkv], params))];
+      return [productsOf(graph, graph.node('attention', 'attention', [qkv], params))];
     });
     expect(dimension(second)).toBe('');
   });

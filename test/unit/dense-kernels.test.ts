@@ -77,7 +77,8 @@ describe('dense families', () => {
         }
       }
     }
-    expect(families.all().slice(3, 6)).toEqual([vector, thin, warpgroup]);
+    const dense = [warpgroup, thin, vector];
+    expect(families.all().filter((family) => dense.includes(family))).toEqual([vector, thin, warpgroup]);
   });
 
   it('leave one token whose activations are too many for a block to another', () => {
