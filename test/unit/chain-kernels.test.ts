@@ -119,8 +119,9 @@ describe('chains', () => {
       ),
     ).toBe('k');
     // Half a warp has a row's channels.
-    expect(chain.accepts(chainProgram(blockChain({ ...kSmall, width: 1024 })), layoutTarget)).not.toBeInstanceOf(Refusal);
+    expect(chain.accepts(chainProgram(blockChain({ ...kSmall, width: 1024 }), ['int4', 'int4']), layoutTarget)).not.toBeInstanceOf(Refusal);
     expect(dimension(chainProgram(blockChain({ ...kSmall, width: 1024 + 128 })))).toBe('k');
+    expect(dimension(chainProgram(attentionChain({ ...kSmall, rows: 50, width: 1024 + 512 }, 8)))).toBe('k');
     // FP8 and integers have panels of 128 of k.
     expect(dimension(chainProgram(normFirstChain({ ...kSmall, width: 2048 + 128 })))).toMatch(/^[kn]$/);
     expect(dimension(chainProgram(normFirstChain({ ...kSmall, width: 1536, hidden: 1536 })))).toBe('n');
@@ -248,7 +249,7 @@ describe('chains', () => {
       const [first, second] = tunings;
       expect(stored.plan('f')).toEqual(stored.plan('f', first));
       expect(stored.plan('f', Object.fromEntries(Object.entries(second!).reverse()))).toEqual(stored.plan('f', second));
-      for (const misfit of [{ rows: 24 }, { warps: 5 }, { slots: 1000 }, { sumCost: 7 }])
+      for (const misfit of [{ rows: 24 }, { warps: 5 }, { slots: 1000 }])
         expect(() => stored.plan('f', misfit)).toThrow(expect.objectContaining({ code: 'BAD_ARGUMENT' }));
     }
   });

@@ -26,9 +26,9 @@ const cases = figure8Requests().map((request) => [checkpointPlace(request), requ
 
 describe('committed tunings', () => {
   const files = cases.filter(([name]) => existsSync(join(kRoot, name, 'tuned')));
-  it('are of 53 checkpoints; the others have the defaults', () => {
+  it('are of 55 checkpoints; the others have the defaults', () => {
     expect(files.map(([name]) => readdirSync(join(kRoot, name, 'tuned')))).toEqual(files.map(() => ['sm_90a.json']));
-    expect(files).toHaveLength(53);
+    expect(files).toHaveLength(55);
   });
 
   it.each(files)('%s: each is found by an operator, and each product finds one', async (name, request) => {

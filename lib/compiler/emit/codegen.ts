@@ -1,5 +1,5 @@
 /**
- * Source text of a checkpoint's model.so (route 2 of TVM's module format): one CUDA source per operator, so that they
+ * Source text of a checkpoint's model.so (route 2 of TVM's module format): one CUDA source per operator whose kernels are its own, so that they
  * compile in parallel; the host functions that launch the kernels through TVM's C ABI; and the module blob that carries
  * the device images. Pure: nothing is written or run here.
  */

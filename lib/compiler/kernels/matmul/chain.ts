@@ -159,7 +159,7 @@ function accepts(program: Program): ChainMatch | Refusal {
     if (matched.stem || reason) return reason ?? kOtherKind;
     const source = (outer ?? nodes[0]!).inputs[0]!;
     if (values[source]!.type !== 'f16') return new Refusal('x', 'expected float16 in rows');
-    if ((outer || norm || i === 0) && !attention && contractedOf(shape) > kMostNormed)
+    if ((outer || norm || (i === 0 && !attention)) && contractedOf(shape) > kMostNormed)
       return new Refusal('k', `expected at most ${kMostNormed} that are normed but received ${contractedOf(shape)}`);
     const from = ((): From | null => {
       if (i === 0 && attention) return source === attention.outputs[0] && !outer && !norm ? 'kAttention' : null;
@@ -300,7 +300,8 @@ function splitOf(stage: Stage, { rows, warps, sumCost }: Omit<ChainTuning, 'slot
   const pairs = slice / kPairRows;
   const steps = (panelsOf(shape) * kPanelSteps) / (isDirect(stage) ? kClusterBlocks : 1);
   const stepBytes = (2 * panelK(shape.weight) * weightBits(shape.weight)) / 8;
-  let best: (Split & { readonly cost: number }) | null = null;
+  let best: Split | null = null;
+  let least = Infinity;
   for (let kWarps = 1; kWarps <= warps; ++kWarps) {
     const own = (pairs * kWarps) / warps;
     if (warps % kWarps !== 0 || !Number.isInteger(own) || own === 0 || steps % kWarps !== 0) continue;
@@ -309,7 +310,9 @@ function splitOf(stage: Stage, { rows, warps, sumCost }: Omit<ChainTuning, 'slot
     // Bytes that go through shared memory: operands of all warps' products, then their sums, in whose place rings could be.
     const sumsBytes = kWarps * rows * (slice * 4 + kTurnPadBytes);
     const cost = warps * (steps / kWarps) * (rows / 16 + own) * 512 + sumCost * sumsBytes;
-    if (!best || cost < best.cost) best = { kWarps, steps: unit, unitBytes: 2 * own * unit * stepBytes, sumsBytes, cost };
+    if (cost >= least) continue;
+    least = cost;
+    best = { kWarps, steps: unit, unitBytes: 2 * own * unit * stepBytes, sumsBytes };
   }
   return best;
 }
@@ -354,18 +357,26 @@ function sharedBytes({ stages, heads, width, hidden }: ChainMatch, tuning: Chain
 
 const kRows = [16, 32, 64];
 
-/** Tunings that fit, the default first: as few rows as all clusters at once allow, twelve warps, deep rings. */
+/** What a kernel is by its tuning: others may come to the same. */
+function kernelOf({ stages }: ChainMatch, tuning: ChainTuning): string {
+  return JSON.stringify([tuning.rows, tuning.warps, tuning.slots, stages.map((stage) => splitOf(stage, tuning))]);
+}
+
+/** Tunings that fit, one per kernel, the default first: as few rows as all clusters at once allow, twelve warps, deep rings. */
 function candidates(match: ChainMatch): readonly ChainTuning[] {
   const m = rowsOf(match.stages[0]!.shape);
   const least = kRows.find((rows) => Math.ceil(m / rows) <= kClusters);
   const all = kRows
     .filter((rows) => least !== undefined && rows >= least)
     .flatMap((rows) => [12, 8, 16, 4].flatMap((warps) => [6, 2, 20].map((sumCost) => ({ rows, warps, sumCost }))))
-    .flatMap((tuning) => [8, 6, 5, 4, 3].map((slots): ChainTuning => ({ ...tuning, slots })));
-  const text = (tuning: ChainTuning): string =>
-    JSON.stringify([tuning.rows, tuning.slots, match.stages.map((stage) => splitOf(stage, tuning))]);
-  const fits = all.filter((tuning) => (sharedBytes(match, tuning) ?? Infinity) + kReservedBytes <= kSharedLimitBytes);
-  return fits.filter((tuning, i) => fits.findIndex((other) => text(other) === text(tuning)) === i);
+    .flatMap((tuning) => [8, 6, 5, 4, 3].map((slots): ChainTuning => ({ ...tuning, slots })))
+    .filter((tuning) => (sharedBytes(match, tuning) ?? Infinity) + kReservedBytes <= kSharedLimitBytes);
+  const byKernel = new Map<string, ChainTuning>();
+  for (const tuning of all) {
+    const kernel = kernelOf(match, tuning);
+    if (!byKernel.has(kernel)) byKernel.set(kernel, tuning);
+  }
+  return [...byKernel.values()];
 }
 
 // ---- Plan -----------------------------------------------------------------------------------------------------------------------
@@ -415,8 +426,7 @@ function plan(match: ChainMatch, name: string, given: Tuning, { target }: PlanCo
   if (target.capability?.[0] !== 9) return planSequence(program, partsOf(program, target), kOthers, name, target);
   const all = candidates(match);
   const tuning: ChainTuning = { ...all[0]!, ...given };
-  const isSame = (one: ChainTuning): boolean => (Object.keys(one) as (keyof ChainTuning)[]).every((key) => one[key] === tuning[key]);
-  if (!all.some(isSame))
+  if (!all.some((one) => kernelOf(match, one) === kernelOf(match, tuning)))
     throw new LadderError('BAD_ARGUMENT', `expected one of ${JSON.stringify(all)} for the tuning but received ${JSON.stringify(tuning)}`);
   const { rows, warps, slots } = tuning;
   const threads = warps * 32;
