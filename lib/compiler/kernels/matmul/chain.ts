@@ -14,7 +14,7 @@ import type { KernelArgument, KernelPlan, Tuning } from '../plan.js';
 import { argumentOf, type Part, partOf, planSequence } from '../sequence.js';
 import { simpleFamilies } from '../simple/index.js';
 import { withStorage } from './layouts.js';
-import { rows as rowsFamily } from './rows.js';
+import { kLeastRows, kMostK, kMostWeights, rows as rowsFamily } from './rows.js';
 import { tile } from './tile.js';
 import { kSharedLimitBytes, weightBits } from './template.js';
 import {
@@ -35,14 +35,10 @@ import { matchTile } from './tile-shape.js';
 /** Blocks of a cluster, and clusters that an H100 SXM has room for. */
 const kClusterBlocks = 8;
 const kClusters = 15;
-/** Rows from which on the decoding products, which stream weights, are the slower ones; and up to which all clusters run at once. */
-const kLeastRows = 33;
+/** Rows up to which what blocks give each other takes less time than launches do. */
 const kMostRows = 128;
-/** Weights of a product from which on memory decides. */
-const kMostWeights = 2 ** 21;
-/** What half a warp norms in registers, and what is multiplied at all. */
+/** What half a warp norms in registers. */
 const kMostNormed = 1024;
-const kMostK = 2048;
 const kMostStages = 12;
 /** Weight rows of a warp's products: two chunks. */
 const kPairRows = 16;

@@ -29,11 +29,11 @@ import { matchTile, type TileMatch } from './tile-shape.js';
 const kMostRows = 640;
 const kMostHalfRows = 64;
 /** Rows from which on the decoding products, which stream weights, are the slower ones. */
-const kLeastRows = 33;
+export const kLeastRows = 33;
 /** Weights from which on matmul/wide and the decoding products are the faster ones. */
-const kMostWeights = 2 ** 21;
+export const kMostWeights = 2 ** 21;
 /** k that is in shared memory at once. */
-const kMostK = 2048;
+export const kMostK = 2048;
 const kVector = 8;
 const kProcessors = 132;
 
