@@ -35,6 +35,7 @@ function program(name: string, body: string): string {
     const samples = (ms) => require('node:readline').createInterface({ input: process.stdin }).on('line', (line) => {
       const request = JSON.parse(line);
       appendFileSync(${JSON.stringify(join(folder, 'order'))}, ${JSON.stringify(name)}[0] + (request.warmupMs >= 1000 ? 'S' : '') + ' ');
+      appendFileSync(${JSON.stringify(join(folder, 'lengths'))}, request.maxMs + ' ');
       const count = Math.max(request.minSamples, Math.min(request.maxSamples, Math.ceil(request.maxMs / ms)));
       say({ gpuMs: Array(count).fill(ms), enqueueMs: Array(count).fill(0.01), hostMsPerInference: ms });
     });`;
@@ -42,6 +43,8 @@ function program(name: string, body: string): string {
   chmodSync(path, 0o755);
   return path;
 }
+/** The longest burst that was asked for, in ms. */
+const longestBurst = (): number => Math.max(...readFileSync(join(folder, 'lengths'), 'utf8').trim().split(' ').map(Number));
 const order = (): string => readFileSync(join(folder, 'order'), 'utf8').trim();
 
 const request = { warmupMs: 0, minSamples: 1, maxSamples: 3, maxMs: 100 };
@@ -240,6 +243,18 @@ describe("the vendor's layer", () => {
     expect(await adapter({ checkpointOf: () => null }).stands(alone, prefill)).toBe(true);
     expect(await adapter().stands(alone, prefill)).toBe(false);
   });
+
+  it.each([
+    [prefill.setting, 40],
+    ['bs1_seq1', 100],
+  ])(
+    'of %s is sampled in bursts of %i ms: with rests between them from the beginning where arithmetic decides',
+    async (setting, longest) => {
+      fakeVendor();
+      await adapter().run({ model: 'llama2-70b', setting }, { ...quick, maxMs: 250, sustained: 'off' });
+      expect(longestBurst()).toBe(longest);
+    },
+  );
 
   it('has one condition where memory decides, and none where nothing is set aside', async () => {
     fakeVendor();
