@@ -17,8 +17,8 @@ import type { ModuleSources, PlannedOperator, TargetPlan } from './emit/codegen.
 import { hashSources } from './emit/sources.js';
 import { lower, type LoweredModel, type LoweredOperator } from './graph/lower.js';
 import { type Policy, quantiseGraph } from './graph/quantise.js';
-import { isSameStorage, Refusal, type Storage } from './kernels/family.js';
-import { families, type Selection } from './kernels/index.js';
+import { isSameStorage, Refusal, type Selection, type Storage } from './kernels/family.js';
+import { families } from './kernels/index.js';
 import type { KernelPlan, WeightRuns } from './kernels/plan.js';
 import { buildTargets, layoutTarget, type Target } from './targets.js';
 import type { ModelFormat, Tuned } from './types.js';
@@ -171,7 +171,8 @@ function planModel(model: LoweredModel, tunedFor: TunedFor): readonly PlannedOpe
 
 /**
  * Operators whose kernels are the same but for their names have the first one's: a layer's instructions are in the multiprocessors'
- * caches when the next layer's turn comes, which at one image is a third of the time, and nvcc compiles them once.
+ * caches when the next layer's turn comes, which is a tenth of the time of ResNet-50 at one image (bench/NOTES.md), and nvcc compiles them
+ * once.
  */
 function sharedKernels(planned: readonly PlannedOperator[]): readonly PlannedOperator[] {
   const known = new Map<string, PlannedOperator>();

@@ -246,6 +246,7 @@ describe('chains', () => {
         expect(definitions).toContain(`kSharedBytes == ${launches[0]!.dynamicSharedBytes} `);
         expect(definitions).toContain(`kSlots = ${tuning['slots']};`);
       }
+      expect(new Set(tunings.map((tuning) => stored.plan('f', tuning).definitions)).size).toBe(tunings.length);
       const [first, second] = tunings;
       expect(stored.plan('f')).toEqual(stored.plan('f', first));
       expect(stored.plan('f', Object.fromEntries(Object.entries(second!).reverse()))).toEqual(stored.plan('f', second));

@@ -1,7 +1,7 @@
 /**
- * Source text of a checkpoint's model.so (route 2 of TVM's module format): one CUDA source per operator whose kernels are its own, so that they
- * compile in parallel; the host functions that launch the kernels through TVM's C ABI; and the module blob that carries
- * the device images. Pure: nothing is written or run here.
+ * Source text of a checkpoint's model.so (route 2 of TVM's module format): a CUDA source for each operator whose kernels no operator
+ * before it has, so that they compile in parallel; the host functions that launch the kernels through TVM's C ABI; and the module blob that
+ * carries the device images. Pure: nothing is written or run here.
  */
 import { parseDataType } from '../../artifact/dtype.js';
 import { encodeModuleBlob, kDynamicSharedTag, kThreadTags } from '../../artifact/module-blob.js';
@@ -166,8 +166,8 @@ static int launch(void** handle, const char* name, void** pointers, int pointerC
 `;
 
 /** Of a launch, its tags among them. */
-function argumentsOf({ arguments: pointers }: KernelLaunch): number {
-  return pointers.length + kThreadTags.length + 1;
+function argumentsOf(launch: KernelLaunch): number {
+  return launch.arguments.length + launchTags(launch).length;
 }
 
 function hostSource(model: LoweredModel, planned: readonly PlannedOperator[], sourcesHash: string): string {

@@ -6,7 +6,8 @@
 import { operators } from '../../operators/index.js';
 import type { Graph, GraphNode } from '../../operators/graph.js';
 import { countReaders, isQuantised, type Program, type Value } from '../../operators/program.js';
-import { families, select, selectOrThrow, type Selection } from '../kernels/index.js';
+import type { Selection } from '../kernels/family.js';
+import { families, select, selectOrThrow } from '../kernels/index.js';
 import type { Target } from '../targets.js';
 
 /** One operator-to-be. */

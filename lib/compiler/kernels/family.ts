@@ -72,6 +72,21 @@ export interface Family<M = unknown> {
   };
 }
 
+/** A family and what it sees in a program. */
+export interface Selection {
+  readonly family: Family;
+  readonly match: unknown;
+}
+
+/** The first of some families that takes the program, or null. */
+export function firstTaking(families: readonly Family[], program: Program, target: Target): Selection | null {
+  for (const family of families) {
+    const match = family.accepts(program, target);
+    if (!(match instanceof Refusal)) return { family, match };
+  }
+  return null;
+}
+
 /** Keeps the type of a family's match. */
 export function defineFamily<M>(family: Family<M>): Family {
   return family as unknown as Family;

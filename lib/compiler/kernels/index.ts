@@ -9,7 +9,7 @@ import { activation } from './activation.js';
 import { attention } from './attention.js';
 import { attentionRows } from './attention-rows.js';
 import { depthwise } from './depthwise.js';
-import { type Family, Refusal } from './family.js';
+import { type Family, firstTaking, Refusal, type Selection } from './family.js';
 import { flash } from './flash.js';
 import { chain } from './matmul/chain.js';
 import { rows } from './matmul/rows.js';
@@ -70,19 +70,9 @@ class RankedFamilies {
 
 export const families = new RankedFamilies();
 
-/** A family and what it sees in a program. */
-export interface Selection {
-  readonly family: Family;
-  readonly match: unknown;
-}
-
 /** The first family that takes the program, or null. */
 export function select(program: Program, target: Target): Selection | null {
-  for (const family of families.all()) {
-    const match = family.accepts(program, target);
-    if (!(match instanceof Refusal)) return { family, match };
-  }
-  return null;
+  return firstTaking(families.all(), program, target);
 }
 
 /**

@@ -3,9 +3,9 @@
  * other's, with what passes between them in the workspace.
  */
 import { LadderError } from '../../errors.js';
-import { kTensorBytes, type Node, type Program, tensorPositions, tensorsOf, type Value } from '../../operators/program.js';
+import { kTensorBytes, type Node, type Program, stepsText, tensorPositions, tensorsOf, type Value } from '../../operators/program.js';
 import type { Target } from '../targets.js';
-import { type Family, Refusal } from './family.js';
+import { type Family, firstTaking } from './family.js';
 import type { KernelArgument, KernelLaunch, KernelPlan } from './plan.js';
 
 /** Some nodes of a program. */
@@ -33,10 +33,10 @@ export function partOf({ values, nodes: all, outputs: given }: Program, nodes: r
   };
 }
 
-type TensorArgument = Exclude<KernelArgument, { kind: 'workspace' }>;
+export type TensorArgument = Exclude<KernelArgument, { kind: 'workspace' }>;
 
 /** The whole program's value that a part's kernel has as an argument, and which of its tensors. */
-function tensorOf({ program, values }: Part, { kind, index }: TensorArgument): { readonly value: number; readonly tensor: number } {
+export function tensorOf({ program, values }: Part, { kind, index }: TensorArgument): { readonly value: number; readonly tensor: number } {
   const all = (kind === 'input' ? program.inputs : program.outputs).flatMap((value) =>
     tensorsOf(program.values[value]!).map((_, tensor) => ({ value: values[value]!, tensor })),
   );
@@ -107,11 +107,7 @@ export function planSequence(
 }
 
 function planPart(program: Program, families: readonly Family[], name: string, target: Target): KernelPlan {
-  for (const family of families) {
-    const match = family.accepts(program, target);
-    if (!(match instanceof Refusal)) return family.plan(match, name, {}, { target, next: null });
-  }
-  throw new LadderError('UNSUPPORTED', `no kernel for ${program.nodes.map(({ kind }) => kind).join(', ')} on ${target.id}`, {
-    target: target.id,
-  });
+  const selection = firstTaking(families, program, target);
+  if (!selection) throw new LadderError('UNSUPPORTED', `no kernel for ${stepsText(program)} on ${target.id}`, { target: target.id });
+  return selection.family.plan(selection.match, name, {}, { target, next: null });
 }

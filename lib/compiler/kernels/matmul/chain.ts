@@ -8,13 +8,13 @@ import { isQuantised, lastAxis, type Node, type Program, tensorPositions } from 
 import { activation } from '../activation.js';
 import { attentionRows } from '../attention-rows.js';
 import type { Target } from '../../targets.js';
-import { defineFamily, type Family, kOtherKind, type PlanContext, Refusal, type Storage } from '../family.js';
+import { defineFamily, type Family, firstTaking, kOtherKind, type PlanContext, Refusal, type Storage } from '../family.js';
 import { floatLiteral, kNormNames, launchOf } from '../launch.js';
 import type { KernelArgument, KernelPlan, Tuning } from '../plan.js';
-import { argumentOf, type Part, partOf, planSequence } from '../sequence.js';
+import { argumentOf, type Part, partOf, planSequence, type TensorArgument, tensorOf } from '../sequence.js';
 import { simpleFamilies } from '../simple/index.js';
 import { withStorage } from './layouts.js';
-import { kLeastRows, kMostK, kMostWeights, rows as rowsFamily } from './rows.js';
+import { kMostK, rows as rowsFamily } from './rows.js';
 import { tile } from './tile.js';
 import { kSharedLimitBytes, weightBits } from './template.js';
 import {
@@ -30,7 +30,7 @@ import {
   tileLayouts,
   type TileShape,
 } from './tile-kernel.js';
-import { matchTile } from './tile-shape.js';
+import { kLeastRows, kMostWeights, matchTile } from './tile-shape.js';
 
 /** Blocks of a cluster, and clusters that an H100 SXM has room for. */
 const kClusterBlocks = 8;
@@ -95,8 +95,9 @@ interface Cut {
   readonly nodes: readonly Node[];
 }
 
-/** Cuts before whatever leads to the next product. */
-function cut(nodes: readonly Node[]): readonly Cut[] | null {
+/** Cuts what follows attention, if that is there, before whatever leads to the next product. */
+function cut(program: Program): readonly Cut[] | null {
+  const nodes = program.nodes.slice(attentionOf(program) ? 1 : 0);
   const stages: Node[][] = [];
   for (const node of nodes) {
     const current = stages.at(-1);
@@ -130,7 +131,7 @@ function refuseAttention({ params }: Node): Refusal | null {
 
 function accepts(program: Program): ChainMatch | Refusal {
   const attention = attentionOf(program);
-  const cuts = cut(attention ? program.nodes.slice(1) : program.nodes);
+  const cuts = cut(program);
   if (!cuts || cuts.length < 2 || cuts.length > kMostStages || (program.hints?.length ?? 0) > 0) return kOtherKind;
   // Without norms between them there is little that a launch each would not do as well (ResNet's last stages were no faster).
   if (!program.nodes.some(({ kind }) => kind === 'norm')) return kOtherKind;
@@ -165,7 +166,7 @@ function accepts(program: Program): ChainMatch | Refusal {
     })();
     if (from === null) return new Refusal('x', 'expected each product to read what one before it made');
     if (outer) stream = outer.outputs[0]!;
-    const residual = residualOf(part, shape);
+    const residual = matched.operands['residual'] ? tensorOf(part, matched.operands['residual'] as TensorArgument).value : null;
     if (residual !== null && !inputs.includes(residual) && (residual !== stream || outer))
       return new Refusal('residual', 'expected an operand, or what was normed last');
     const result = nodes.at(-1)!.outputs[0]!;
@@ -224,24 +225,13 @@ function accepts(program: Program): ChainMatch | Refusal {
     x: argument((attention ?? cuts[0]!.nodes[0]!).inputs[0]!),
     heads: attention ? Number(attention.params['heads']) : 0,
     width: width[0] ?? 0,
-    hidden: isCoded(stages[0]!.shape) ? 0 : (between[0] ?? 0),
+    hidden: stages.some(isDirect) ? between[0]! : 0,
   };
-  if (candidates(match).length === 0) return new Refusal('m', 'expected rows that fit into the shared memory of a cluster');
+  if (!tuningsOf(match).some((tuning) => fits(match, tuning)))
+    return new Refusal('m', 'expected rows that fit into the shared memory of a cluster');
   const storage = storageOf(match);
   const refusal = stages.map(({ weight }) => withStorage(program, { weight }, storage)).find((one) => one instanceof Refusal);
   return refusal instanceof Refusal ? refusal : match;
-}
-
-function residualOf({ program, values }: Part, { residual }: TileShape): number | null {
-  if (!residual) return null;
-  const adding = program.nodes.find(
-    ({ inputs }) => inputs.length === 2 && program.values[inputs[1]!]!.axes.length === 2 && !isWeight(program, inputs[1]!),
-  );
-  return adding ? values[adding.inputs[1]!]! : null;
-}
-
-function isWeight({ nodes }: Program, value: number): boolean {
-  return nodes.some(({ kind, inputs }) => kind === 'dense' && inputs[1] === value);
 }
 
 function refuse(shape: TileShape, m: number): Refusal | null {
@@ -351,6 +341,7 @@ function sharedBytes({ stages, heads, width, hidden }: ChainMatch, tuning: Chain
   return align(before + kBarrierBytes, 128) + warps * slots * Math.max(...splits.map((split) => split!.unitBytes));
 }
 
+/** Of a cluster. */
 const kRows = [16, 32, 64];
 
 /** What a kernel is by its tuning: others may come to the same. */
@@ -358,17 +349,24 @@ function kernelOf({ stages }: ChainMatch, tuning: ChainTuning): string {
   return JSON.stringify([tuning.rows, tuning.warps, tuning.slots, stages.map((stage) => splitOf(stage, tuning))]);
 }
 
-/** Tunings that fit, one per kernel, the default first: as few rows as all clusters at once allow, twelve warps, deep rings. */
-function candidates(match: ChainMatch): readonly ChainTuning[] {
-  const m = rowsOf(match.stages[0]!.shape);
+/** The likeliest first: as few rows as all clusters at once allow, twelve warps, deep rings. */
+function tuningsOf({ stages }: ChainMatch): readonly ChainTuning[] {
+  const m = rowsOf(stages[0]!.shape);
   const least = kRows.find((rows) => Math.ceil(m / rows) <= kClusters);
-  const all = kRows
+  return kRows
     .filter((rows) => least !== undefined && rows >= least)
     .flatMap((rows) => [12, 8, 16, 4].flatMap((warps) => [6, 2, 20].map((sumCost) => ({ rows, warps, sumCost }))))
-    .flatMap((tuning) => [8, 6, 5, 4, 3].map((slots): ChainTuning => ({ ...tuning, slots })))
-    .filter((tuning) => (sharedBytes(match, tuning) ?? Infinity) + kReservedBytes <= kSharedLimitBytes);
+    .flatMap((tuning) => [8, 6, 5, 4, 3].map((slots): ChainTuning => ({ ...tuning, slots })));
+}
+
+function fits(match: ChainMatch, tuning: ChainTuning): boolean {
+  return (sharedBytes(match, tuning) ?? Infinity) + kReservedBytes <= kSharedLimitBytes;
+}
+
+/** Tunings that fit, one per kernel, the default first. */
+function candidates(match: ChainMatch): readonly ChainTuning[] {
   const byKernel = new Map<string, ChainTuning>();
-  for (const tuning of all) {
+  for (const tuning of tuningsOf(match).filter((one) => fits(match, one))) {
     const kernel = kernelOf(match, tuning);
     if (!byKernel.has(kernel)) byKernel.set(kernel, tuning);
   }
@@ -461,12 +459,13 @@ const kOthers: readonly Family[] = [rowsFamily, tile, activation, attentionRows,
 /** A kernel each: norms before norms, and products with what belongs to them; their norms as well where no product's kernel does that. */
 function partsOf(program: Program, target: Target): readonly Part[] {
   const attention = attentionOf(program);
-  const products = cut(attention ? program.nodes.slice(1) : program.nodes)!.flatMap(({ outer, nodes }) => {
+  const products = cut(program)!.flatMap(({ outer, nodes }) => {
     const product = partOf(program, nodes);
-    const isTaken = kOthers.some((family) => !(family.accepts(product.program, target) instanceof Refusal));
     return [
       ...(outer ? [partOf(program, [outer])] : []),
-      ...(isTaken ? [product] : [partOf(program, nodes.slice(0, 1)), partOf(program, nodes.slice(1))]),
+      ...(firstTaking(kOthers, product.program, target)
+        ? [product]
+        : [partOf(program, nodes.slice(0, 1)), partOf(program, nodes.slice(1))]),
     ];
   });
   return [...(attention ? [partOf(program, [attention])] : []), ...products];

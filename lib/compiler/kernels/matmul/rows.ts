@@ -23,15 +23,11 @@ import {
   tilePlan,
   tilesOf,
 } from './tile-kernel.js';
-import { matchTile, type TileMatch } from './tile-shape.js';
+import { kLeastRows, kMostWeights, matchTile, type TileMatch } from './tile-shape.js';
 
 /** Rows up to which there are not so many tiles that every one's own norm costs more than a kernel of its own; of FP16 fewer, as wgmma's tiles (matmul/tile) are the faster ones. */
 const kMostRows = 640;
 const kMostHalfRows = 64;
-/** Rows from which on the decoding products, which stream weights, are the slower ones. */
-export const kLeastRows = 33;
-/** Weights from which on matmul/wide and the decoding products are the faster ones. */
-export const kMostWeights = 2 ** 21;
 /** k that is in shared memory at once. */
 export const kMostK = 2048;
 const kVector = 8;

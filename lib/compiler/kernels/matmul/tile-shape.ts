@@ -14,6 +14,11 @@ import { type Results, splitResults } from '../results.js';
 import { type StemSizes, stemSizes } from './stem-kernel.js';
 import type { TileShape } from './tile-kernel.js';
 
+/** Rows of a dense product from which on tiles are not mostly empty, and the decoding products, which stream weights, are the slower ones. */
+export const kLeastRows = 33;
+/** Weights of a dense product from which on matmul/wide and the decoding products, whose memory keeps pace with them, are the faster ones. */
+export const kMostWeights = 2 ** 21;
+
 /** A product and where its operands are. */
 export interface TileMatch {
   readonly shape: TileShape;

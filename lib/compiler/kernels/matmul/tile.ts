@@ -9,13 +9,8 @@ import { resultsKey } from '../results.js';
 import { withStorage } from './layouts.js';
 import { stemKernel, stemLayout } from './stem-kernel.js';
 import { contractedOf, rowsOf, type TileShape, type TileTuning, tileKernel, tileLayouts, tilePlan } from './tile-kernel.js';
-import { matchTile, type TileMatch } from './tile-shape.js';
+import { kLeastRows, kMostWeights, matchTile, type TileMatch } from './tile-shape.js';
 import { defaultTuning, tileCandidates } from './tile-tunings.js';
-
-/** Rows of a dense product from which on tiles are not mostly empty. */
-const kLeastRows = 33;
-/** Weights of a dense product from which on matmul/wide and the decoding products, whose memory keeps pace with them, are the faster ones. */
-const kMostWeights = 2 ** 21;
 
 function storageOf({ shape, weight, stem }: TileMatch): ReadonlyMap<number, Storage> {
   if (stem) return new Map([[weight, { layout: { digits: stemLayout(shape) } }]]);
