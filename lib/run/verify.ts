@@ -12,7 +12,7 @@ import { fillWeights, type Loaded } from './load.js';
 import { type CheckedVerifyOptions, throwIfAborted } from './options.js';
 import type { EndToEndVerdict, OperatorVerdict, StructureCheck, VerifyReport } from './verdict.js';
 import { tensorInfo } from './tensors.js';
-import { endToEndTolerance, judge, toleranceOf } from './tolerance.js';
+import { allowanceOf, endToEndTolerance, judge, toleranceOf } from './tolerance.js';
 import { kFakeOverflow, verifyForeignOperators } from './verify-foreign.js';
 
 /** The whole layer through the reference takes seconds below these: a 70B layer of one token fits, a prefill does not. */
@@ -104,7 +104,7 @@ async function verifyOperators({ checkpoint, plan, executor }: Loaded, options: 
         maxAbsolute: result.maxAbsolute,
         relativeL2: result.relativeL2,
         maxOverRms: result.maxOverRms,
-        tolerance: isCodes ? tolerance.differing : tolerance.relativeL2,
+        tolerance: allowanceOf(tolerance, result.compared),
         differing: isCodes ? result.differing : null,
         terms: tolerance.terms,
         deterministic: result.deterministic,

@@ -1,8 +1,9 @@
 // Products in tiles on a real GPU, each against the reference on the host: dense products and convolutions of every format, ends of tiles,
-// panels and chunks, every unit of copies, every step that may follow, codes as results, clusters that share out k; as machine code and, forced, from
+// panels and chunks, every unit of copies, patches of image planes, every step that may follow, codes as results, clusters that share out k; as machine code and, forced, from
 // compute_80 PTX.
 import { beforeAll, describe, it } from 'vitest';
 import { tile } from '../../lib/compiler/kernels/matmul/tile.js';
+import { storedProgram } from '../fixtures/programs.js';
 import { type Chain, chain, kTileFormats, tileProgram } from '../fixtures/tiles.js';
 import { missingForOperators, type OperatorCase, verifyOperators } from './operator-checkpoint.js';
 
@@ -57,6 +58,27 @@ describe('kernels in tiles', { timeout: 600_000 }, () => {
         caseOf('one', { m: 1, c: 3, n: 64, image: [224, 224, 7, 2], planes: true, steps: ['bias', 'relu'] }),
         caseOf('many', { m: 128, c: 3, n: 24, image: [32, 32, 3, 2], planes: true, steps: ['bias', 'relu'] }),
         caseOf('gray', { m: 1, c: 1, n: 13, image: [64, 32, 5, 2], planes: true }),
+      ],
+      [target],
+    );
+  });
+  it.for(['sm_90a', 'compute_80'])('patches of image planes, %s', async (target, { skip }) => {
+    if (missing) skip(missing);
+    const tuned = [
+      ['whole', { m: 4, c: 3, n: 72, patch: [224, 224, 16], steps: ['bias', 'residual', 'gelu'], codes: 'int8', both: true }],
+      ['few', { m: 1, c: 3, n: 384, patch: [224, 224, 32], steps: ['bias'] }],
+    ] as const;
+    await verifyOperators(
+      [
+        caseOf('small', { m: 9, c: 3, n: 128, patch: [32, 32, 16], steps: ['bias'] }),
+        caseOf('one', { m: 70, c: 3, n: 64, patch: [32, 32, 32], steps: ['bias'] }),
+        caseOf('wide', { m: 5, c: 1, n: 40, patch: [24, 72, 24] }),
+        caseOf('many', { m: 128, c: 3, n: 384, patch: [224, 224, 32], steps: ['bias'] }),
+        ...tuned.flatMap(([name, given]) =>
+          (target === 'sm_90a' ? storedProgram(tileProgram(chain(given)), [tile]).configurations() : [{}]).map((tuning, i) =>
+            caseOf(`${name}_${i}`, given, tuning),
+          ),
+        ),
       ],
       [target],
     );

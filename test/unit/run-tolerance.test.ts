@@ -8,7 +8,7 @@ import { fp8SumError } from '../../lib/operators/dense.js';
 import { kHalfUnit } from '../../lib/operators/primitive.js';
 import { requantisedError, stepsPerRms } from '../../lib/operators/quantise.js';
 import type { Program } from '../../lib/operators/program.js';
-import { endToEndTolerance, judge, toleranceOf } from '../../lib/run/tolerance.js';
+import { allowanceOf, endToEndTolerance, judge, toleranceOf } from '../../lib/run/tolerance.js';
 import { Block, type Defect, type DeviceErrors, differenceOf, kExact } from './reference-chain.js';
 import { Random } from './reference-naive.js';
 import { blockChain, chainProgram, kChainFormats } from '../fixtures/chains.js';
@@ -53,6 +53,25 @@ describe('tolerance of codes that a product becomes', () => {
       const norm = (numbers: readonly number[]): number => Math.hypot(...numbers);
       expect(norm(got.map((value, i) => value - wanted[i]!)) / norm(wanted)).toBeLessThan(tolerance.relativeL2);
     }
+  });
+
+  it('allows for the one of many codes that happens to move, whatever it stands for', () => {
+    const tolerance = toleranceOf(product('fp8_e5m2'), 0);
+    const moved = (count: number, compared: number, rms: number): VerifyOutput => ({
+      ...perfect,
+      compared,
+      elements: compared,
+      relativeL2: 0.25 * rms * Math.sqrt(count / compared),
+      maxOverRms: 0.25 * rms,
+    });
+    for (const compared of [4096, 400_000]) {
+      expect(judge(tolerance, moved(1, compared, 4))).toEqual([]);
+      expect(judge(tolerance, moved(compared / 100, compared, 1))).not.toEqual([]);
+    }
+    // Of very many it is the mean that counts; of numbers it always is.
+    expect(allowanceOf(tolerance, 1e12) / tolerance.relativeL2 - 1).toBeLessThan(1e-3);
+    const { relativeL2, ...ofNumbers } = toleranceOf(dense(), 0);
+    expect([ofNumbers.chance, allowanceOf({ relativeL2, ...ofNumbers }, 1)]).toEqual([0, relativeL2]);
   });
 
   it('stays a share where nothing is summed before', () => {

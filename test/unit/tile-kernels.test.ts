@@ -172,6 +172,28 @@ describe('products in tiles', () => {
   });
 });
 
+describe('patches of image planes', () => {
+  it('are rows of a product that needs no copy of them', () => {
+    const patch = [224, 224, 32] as const;
+    const match = matchOf(chain({ m: 2, c: 3, n: 384, patch, steps: ['bias'] }));
+    expect(match.shape).toMatchObject({ patches: true, images: 2, channels: 3, kernelX: 32, strideY: 32, outHeight: 7, outWidth: 7 });
+    expect([match.stem, Object.keys(match.operands)]).toEqual([null, ['x', 'weight', 'bias', 'y']]);
+    expect(tile.key(match)).toBe('m=98 n=384 k=3072 image=224x224 kernel=32x32 stride=32 around=0x0 w=fp16 x=fp16 x=patches post=add');
+    // Weights lie as they do where rows come as such: k is (channel, line, column).
+    const rows = matchOf(chain({ m: 98, c: 3072, n: 384, steps: ['bias'] }));
+    expect([...tile.storage(match)]).toEqual([...tile.storage(rows)]);
+    expect(tileCandidates(match.shape, true)).toEqual(tileCandidates(rows.shape, true));
+    for (const target of buildTargets) expect(select(tileProgram(chain({ m: 2, c: 3, patch })), target)?.family).toBe(tile);
+  });
+  it('are left to others where lines have no eights, rows are few, weights many or of another kind', () => {
+    const of = (over: Partial<Chain>) => refusal(tileProgram(chain({ m: 2, c: 3, patch: [224, 224, 32], ...over }))).dimension;
+    expect(of({ patch: [48, 48, 12], m: 8 })).toBe('size');
+    expect(of({ patch: [64, 64, 32], m: 8 })).toBe('m');
+    expect(of({ n: 768 })).toBe('m');
+    expect(of({ weight: 'int4' })).toBe('weight');
+  });
+});
+
 describe('the stem', () => {
   const stem = (over: Partial<TileMatch['shape']> = {}): TileMatch['shape'] => ({
     ...matchOf(chain({ m: 2, image: [224, 224, 7, 2], c: 3, n: 64, steps: ['bias', 'relu'] })).shape,

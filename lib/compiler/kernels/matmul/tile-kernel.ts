@@ -37,6 +37,8 @@ export interface TileShape extends Results {
   readonly paddingX: number;
   readonly outHeight: number;
   readonly outWidth: number;
+  /** Whether x comes as planes, of which each of the kernel's patches, which do not overlap, is a row: k = (channel, line, column). */
+  readonly patches: boolean;
   readonly n: number;
   /** Ids of formats. */
   readonly weight: string;
@@ -233,7 +235,7 @@ export function configurationText(
     `  static constexpr int kKernelY = ${kernelY}, kKernelX = ${kernelX}, kStrideY = ${strideY}, kStrideX = ${strideX};`,
     `  static constexpr int kPaddingY = ${paddingY}, kPaddingX = ${paddingX}, kOutHeight = ${outHeight}, kOutWidth = ${outWidth};`,
     `  static constexpr bool kScaled = ${isScaled(shape.weight)}, kRowScales = ${shape.xScale === 'row'}, kOneScale = ${shape.xScale === 'one'};`,
-    `  static constexpr bool kBias = ${shape.bias}, kPairs = ${shape.pairs}, kResidual = ${shape.residual}, kWgmma = ${tuning.wgmma === 1};`,
+    `  static constexpr bool kBias = ${shape.bias}, kPairs = ${shape.pairs}, kResidual = ${shape.residual}, kPatches = ${shape.patches}, kWgmma = ${tuning.wgmma === 1};`,
     `  static constexpr int kTileRows = ${tuning.rows}, kTileOutputs = ${tuning.outputs}, kWarpRows = ${tuning.warpRows}, kWarpOutputs = ${tuning.warpOutputs};`,
     `  static constexpr int kStages = ${tuning.stages}, kSplit = ${tuning.split}, kBlocks = ${blocks};`,
     ...constants.map((line) => `  ${line}`),

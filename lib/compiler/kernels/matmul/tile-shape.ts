@@ -1,5 +1,5 @@
 /**
- * The flat view of a program that native/kernels/matmul/tile takes: a product of rows, or of images whose pixels become rows, then, in their order, a bias, elementwise
+ * The flat view of a program that native/kernels/matmul/tile takes: a product of rows, or of images whose pixels or patches become rows, then, in their order, a bias, elementwise
  * operators with an expression of their own, and at most one matrix that they read beside their first operand; then, perhaps, codes.
  */
 import { formats } from '../../../formats/index.js';
@@ -18,6 +18,8 @@ import type { TileShape } from './tile-kernel.js';
 export const kLeastRows = 33;
 /** Weights of a dense product from which on matmul/wide and the decoding products, whose memory keeps pace with them, are the faster ones. */
 export const kMostWeights = 2 ** 21;
+/** Pixels of a line that are copied at a time. */
+const kPatchStep = 8;
 
 /** A product and where its operands are. */
 export interface TileMatch {
@@ -46,6 +48,7 @@ const kPlace = {
   paddingX: 0,
   outHeight: 1,
   outWidth: 1,
+  patches: false,
 } as const;
 
 /** The products that are taken, by kind of their node. */
@@ -68,9 +71,31 @@ const kGeometries: Readonly<Record<string, (node: Node, x: Value) => Geometry | 
       paddingX,
       outHeight,
       outWidth,
+      patches: false,
     };
   },
 };
+
+/** Of a dense product whose rows are an image's patches, of size × size pixels. */
+function patchGeometry(size: number, { axes }: Value): Geometry | Refusal {
+  if (size % kPatchStep !== 0) return new Refusal('size', `expected patches of a multiple of ${kPatchStep} pixels but received ${size}`);
+  const [images, channels, height, width] = axes.map(({ extent }) => extent) as [number, number, number, number];
+  return {
+    images,
+    height,
+    width,
+    channels,
+    kernelY: size,
+    kernelX: size,
+    strideY: size,
+    strideX: size,
+    paddingY: 0,
+    paddingX: 0,
+    outHeight: height / size,
+    outWidth: width / size,
+    patches: true,
+  };
+}
 
 /** Whether row after row of x is what is multiplied. */
 function isLinear({ kernelY, kernelX, strideY, strideX, paddingY, paddingX }: Geometry): boolean {
@@ -159,9 +184,10 @@ export function matchTile(whole: Program, before = 0): TileMatch | Refusal {
   const { program, results } = split;
   const { values, inputs, outputs, hints = [] } = program;
   const nodes = program.nodes.slice(before);
-  const isOfPlanes = nodes[0]?.kind === 'patches' && nodes[0].params['size'] === 1;
+  const patches = nodes[0]?.kind === 'patches' ? Number(nodes[0].params['size']) : 0;
+  const [isOfPlanes, isOfPatches] = [patches === 1, patches > 1];
   const isPooled = isOfPlanes && nodes.at(-1)!.kind === 'max_pool';
-  const [product, ...after] = nodes.slice(isOfPlanes ? 1 : 0, isPooled ? -1 : undefined);
+  const [product, ...after] = nodes.slice(patches > 0 ? 1 : 0, isPooled ? -1 : undefined);
   const geometryOf = product && kGeometries[product.kind];
   const output = outputs[0];
   if (!geometryOf || outputs.length !== 1 || output !== nodes.at(-1)!.outputs[0] || hints.length > 0 || !isStraight(program))
@@ -172,7 +198,8 @@ export function matchTile(whole: Program, before = 0): TileMatch | Refusal {
   if (!steps || y.type !== 'f16') return kOtherKind;
   if ([...inputs, output!].some((value) => value !== weightAt && (values[value]!.layout || values[value]!.scaleLayout)))
     return new Refusal('layout', 'expected activations and vectors in rows');
-  const geometry = geometryOf(product, x);
+  if (isOfPatches && product.kind !== 'dense') return kOtherKind;
+  const geometry = isOfPatches ? patchGeometry(patches, values[nodes[0]!.inputs[0]!]!) : geometryOf(product, x);
   if (geometry instanceof Refusal) return geometry;
   const [weight, activation] = [isQuantised(w.type) ? w.type.format : 'fp16', isQuantised(x.type) ? x.type.format : 'fp16'];
   if (x.type === 'f32' || !kPairs.some(([one, other]) => one === weight && other === activation))

@@ -68,9 +68,12 @@ function isPromoted(shape: TileShape): boolean {
   return weightBits(shape.weight) === 8 && !isMx(weightFormat(shape.weight)) && panelsOf(shape) > 2;
 }
 
-/** Whether rows of x and of y begin at multiples of 16 bytes. */
-function isAligned({ channels, n, weight }: TileShape): boolean {
-  return (channels * Math.max(8, weightBits(weight) === 16 ? 16 : 8)) % 128 === 0 && n % 8 === 0;
+/** Pixels of a line that patches have side by side, at least. */
+const kPatchPixels = 8;
+
+/** Whether rows of x, or of its patches' lines, and of y begin at multiples of 16 bytes. */
+function isAligned({ patches, channels, n, weight }: TileShape): boolean {
+  return ((patches ? kPatchPixels : channels) * Math.max(8, weightBits(weight) === 16 ? 16 : 8)) % 128 === 0 && n % 8 === 0;
 }
 
 /** Candidates that fit, for GPUs with or without wgmma and clusters. */

@@ -43,7 +43,10 @@ export const tile = defineFamily<TileMatch>({
     const match = matchTile(program);
     if (match instanceof Refusal) return match;
     const { shape } = match;
-    if (program.nodes[0]!.kind === 'dense' && (rowsOf(shape) < kLeastRows || shape.n * contractedOf(shape) >= kMostWeights))
+    if (
+      (program.nodes[0]!.kind === 'dense' || shape.patches) &&
+      (rowsOf(shape) < kLeastRows || shape.n * contractedOf(shape) >= kMostWeights)
+    )
       return new Refusal(
         'm',
         `expected at least ${kLeastRows} rows and fewer than ${kMostWeights} weights but received ${rowsOf(shape)} and ${shape.n * contractedOf(shape)}`,
@@ -67,7 +70,7 @@ export const tile = defineFamily<TileMatch>({
       `m=${rowsOf(shape)} n=${shape.n} k=${contractedOf(shape)}`,
       ...image,
       `w=${weight} x=${activation}${xScale === 'one' ? ' per tensor' : ''}`,
-      ...(stem ? ['x=planes', ...(stem.pooled ? ['pooled'] : [])] : []),
+      ...(shape.patches ? ['x=patches'] : stem ? ['x=planes', ...(stem.pooled ? ['pooled'] : [])] : []),
       ...(after.length > 0 ? [`post=${after.join('+')}`] : []),
       ...resultsKey(shape),
     ].join(' ');

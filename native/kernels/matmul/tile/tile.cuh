@@ -1,7 +1,8 @@
 // Products of many rows in tiles, by mma.sync, cp.async and ldmatrix (sm_80 and later): y[m, n] = apply(x · dequantise(W)ᵀ), where row m
 // of x is a row of a matrix, or what a convolution's kernel sees at a place of an image: an implicit product.
 //
-//   x        [images, height, width, channels] in rows, FP16 or codes of a byte; a dense product is one image per row, of one place
+//   x        [images, height, width, channels] in rows, FP16 or codes of a byte; a dense product is one image per row, of one place;
+//            with kPatches [images, channels, height, width] FP16, a row being a patch of (channel, line, column), the kernel's size
 //   W        [n / 8][k / panel], each chunk 8 rows of a panel of 128 bytes of x; k = (kernel row, kernel column, channel), padded:
 //              FP16, FP8, MX  [8 pieces][8 rows][16 bytes], as ldmatrix reads them
 //              INT4           [4 steps][lane][4 bytes]: k 4t + byte in the low nibbles, 16 more in the high ones; lane = 4·row + t
@@ -18,7 +19,7 @@
 //   stage:  | x | weights | scales of MX |      (tile_block.cuh; filled by tile_feed.cuh)
 //
 // Configuration: kWeight, kN, kImages, kHeight, kWidth, kChannels, kKernelY, kKernelX, kStrideY, kStrideX, kPaddingY, kPaddingX, kOutHeight,
-// kOutWidth; kScaled (a scale per row of W), kRowScales or kOneScale (of x), kBias, kPairs, kResidual, and
+// kOutWidth; kPatches, kScaled (a scale per row of W), kRowScales or kOneScale (of x), kBias, kPairs, kResidual, and
 // apply(value, paired value, residual), and what results.cuh asks for. n is padded to chunks, MX needs channels % 32 = 0, kPairs n % 16 = 0.
 // Tuning: kTileRows, kTileOutputs, kWarpRows, kWarpOutputs, kStages, kBlocks, kSplit (blocks of a cluster that share out k; sm_90).
 #pragma once

@@ -18,7 +18,7 @@ namespace ladder {
 
 /// Absent operands are null. FP16 unless said otherwise.
 struct TileArguments {
-  const void* x;           ///< [images, height, width, channels] FP16, or codes of a byte; a dense product: [m, k]
+  const void* x;           ///< [images, height, width, channels] FP16, or codes of a byte; a dense product: [m, k]; kPatches: planes
   const void* xScale;      ///< FP32, of each row or one of all; MX: E8M0 of every 32 channels
   const uint8_t* weight;   ///< chunks, as tile.cuh draws them
   const void* scale;       ///< [n]; MX: E8M0, [n / 8][k / 128][8][4]
@@ -52,6 +52,8 @@ struct TileBlock {
   static constexpr bool kLinear = kTaps == 1 && C::kStrideY == 1 && C::kStrideX == 1 && C::kPaddingY == 0 && C::kPaddingX == 0;
   static constexpr int kM = C::kImages * C::kOutHeight * C::kOutWidth;
   static constexpr int kRowBytes = C::kChannels * kXBytes;
+  /// Patches of image planes: of FP16, whole panels of them.
+  static_assert(!C::kPatches || (kXBytes == 2 && kK % kPanelK == 0 && C::kStrideY == C::kKernelY && C::kStrideX == C::kKernelX));
 
   // Weights: 8 rows of a panel are a chunk.
   static constexpr int kChunkBytes = 8 * kPanelK * T::Record::kBits / 8, kChunks = (C::kN + 7) / 8;

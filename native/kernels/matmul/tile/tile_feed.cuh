@@ -6,6 +6,9 @@
 // which tap that is, and once per tile which taps of its rows are inside. In a stage rows of 128 bytes follow each other, pieces of 16
 // bytes XOR row & 7: ldmatrix and copies meet no bank twice.
 //
+// With kPatches rows of x are the patches of image planes, k their (channel, line, column): 16 bytes are 8 pixels of a line, and lie where
+// the row's patch begins and the piece of k is within it.
+//
 // Units are 16 bytes, or the largest power of two that divides a place's channels. What cp.async cannot copy (2 bytes and single
 // ones: three channels of an image) is loaded, and stored 16 bytes at a time.
 #pragma once
@@ -48,6 +51,26 @@ struct TileTaps {
   }
   __device__ __forceinline__ bool has(int tap) const { return packed >> tap & 1; }
   __device__ __forceinline__ int place(int first) const { return first + (packed >> L::kTaps); }
+};
+
+/// Where patches of image planes lie, in pieces of 8 pixels.
+template <class C>
+struct TilePatch {
+  static constexpr int kLine = C::kKernelX / 8, kImageLine = C::kWidth / 8;
+  static_assert(!C::kPatches || (C::kKernelX % 8 == 0 && C::kWidth % C::kKernelX == 0 && C::kHeight % C::kKernelY == 0));
+  static_assert(!C::kPatches || static_cast<int64_t>(C::kImages) * C::kChannels * C::kHeight * kImageLine < 1ll << 31);
+
+  /// The first piece of a row's patch.
+  __device__ __forceinline__ static int originOf(int row) {
+    const int image = row / (C::kOutHeight * C::kOutWidth), within = row % (C::kOutHeight * C::kOutWidth);
+    return (image * C::kChannels * C::kHeight + within / C::kOutWidth * C::kKernelY) * kImageLine + within % C::kOutWidth * kLine;
+  }
+
+  /// A piece of k, from the patch's first one.
+  __device__ __forceinline__ static int offsetOf(int piece) {
+    const int line = piece / kLine;
+    return (line / C::kKernelY * C::kHeight + line % C::kKernelY) * kImageLine + piece % kLine;
+  }
 };
 
 template <class C>
@@ -138,20 +161,22 @@ struct TileFeed {
   static constexpr int largestUnit(int bytes) {
     return bytes % 16 == 0 ? 16 : bytes % 8 == 0 ? 8 : bytes % 4 == 0 ? 4 : bytes % 2 == 0 ? 2 : 1;
   }
-  static constexpr int kUnit = largestUnit(L::kRowBytes);
+  static constexpr int kUnit = C::kPatches ? 16 : largestUnit(L::kRowBytes);
   /// Of a place's channels, of a panel, of all taps.
-  static constexpr int kPlaceUnits = L::kRowBytes / kUnit, kPanelUnits = 128 / kUnit, kUnits = L::kTaps * kPlaceUnits;
+  static constexpr int kPlaceUnits = L::kRowBytes / kUnit, kPanelUnits = 128 / kUnit, kUnits = L::kK * L::kXBytes / kUnit;
   /// Whether units are loaded one by one; a thread then has pieces of one row.
-  static constexpr bool kSingle = kUnit < 4 || !TileTaps<C>::kFits;
+  static constexpr bool kSingle = !C::kPatches && (kUnit < 4 || !TileTaps<C>::kFits);
   static_assert(!kSingle || kThreads % C::kTileRows == 0);
   static constexpr int kRowCopies = kSingle ? 8 * C::kTileRows / kThreads : C::kTileRows * kPanelUnits / kThreads;
   /// Rows between two copies of a thread.
   static constexpr int kRowStep = kThreads / kPanelUnits > 0 ? kThreads / kPanelUnits : 1;
   static_assert(kSingle || C::kTileRows * kPanelUnits % kThreads == 0);
-  static constexpr bool kGathered = !kSingle && !L::kLinear;
+  static constexpr bool kGathered = !kSingle && !L::kLinear && !C::kPatches;
 
   TileTaps<C> places[kGathered ? kRowCopies : 1];
-  /// The tile's first place; of a linear x the thread's first row, and how many there are from it on.
+  /// Where the rows' patches begin.
+  int origins[C::kPatches ? kRowCopies : 1];
+  /// The tile's first place; of a linear x the thread's first row. How many rows there are from the thread's first on.
   int first, rowsLeft;
   /// The thread's unit of the panel: its tap, its bytes from the tap of the first place, and whether there is one.
   int tap;
@@ -163,9 +188,12 @@ struct TileFeed {
 
   __device__ __forceinline__ void enterTile() {
     const int row = L::rowOf(tile) + firstRow();
+    rowsLeft = L::kM - row;
     if constexpr (L::kLinear) {
       first = row;
-      rowsLeft = L::kM - row;
+    } else if constexpr (C::kPatches) {
+#pragma unroll
+      for (int i = 0; i < kRowCopies; ++i) origins[i] = TilePatch<C>::originOf(row + i * kRowStep);
     } else {
       first = TilePlace<C>(L::rowOf(tile)).place;
     }
@@ -192,7 +220,9 @@ struct TileFeed {
   __device__ __forceinline__ void enterColumn() {
     loadPacked();
     loadRowScales();
-    if constexpr (!kSingle) {
+    if constexpr (C::kPatches) {
+      offset = TilePatch<C>::offsetOf(panel * kPanelUnits + column());
+    } else if constexpr (!kSingle) {
       const int unit = panel * kPanelUnits + column();
       exists = L::kPanels * kPanelUnits == kUnits || unit < kUnits;
       tap = L::kTaps == 1 ? 0 : unit / kPlaceUnits;
@@ -214,6 +244,9 @@ struct TileFeed {
         const bool isThere = exists && (L::kM % C::kTileRows == 0 || copy * kRowStep < rowsLeft);
         const uint8_t* const from = x + static_cast<int64_t>(first) * L::kRowBytes + offset + copy * (kRowStep * L::kRowBytes);
         copyOrZero<kUnit>(to, isThere ? from : x, isThere);
+      } else if constexpr (C::kPatches) {
+        const bool isThere = L::kM % C::kTileRows == 0 || copy * kRowStep < rowsLeft;
+        copyOrZero<kUnit>(to, isThere ? x + (origins[copy] + offset) * kUnit : x, isThere);
       } else {
         const bool isThere = exists && places[copy].has(tap);
         copyOrZero<kUnit>(to, isThere ? x + static_cast<int64_t>(places[copy].place(first)) * L::kRowBytes + offset : x, isThere);
