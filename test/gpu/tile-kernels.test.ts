@@ -66,14 +66,15 @@ describe('kernels in tiles', { timeout: 600_000 }, () => {
     if (missing) skip(missing);
     const tuned = [
       ['whole', { m: 4, c: 3, n: 72, patch: [224, 224, 16], steps: ['bias', 'residual', 'gelu'], codes: 'int8', both: true }],
-      ['few', { m: 1, c: 3, n: 384, patch: [224, 224, 32], steps: ['bias'] }],
+      ['few', { m: 1, c: 3, n: 384, patch: [224, 224, 32], steps: ['bias', 'embed_tokens'] }],
     ] as const;
     await verifyOperators(
       [
         caseOf('small', { m: 9, c: 3, n: 128, patch: [32, 32, 16], steps: ['bias'] }),
         caseOf('one', { m: 70, c: 3, n: 64, patch: [32, 32, 32], steps: ['bias'] }),
-        caseOf('wide', { m: 5, c: 1, n: 40, patch: [24, 72, 24] }),
-        caseOf('many', { m: 128, c: 3, n: 384, patch: [224, 224, 32], steps: ['bias'] }),
+        caseOf('wide', { m: 13, c: 1, n: 40, patch: [24, 72, 24] }),
+        caseOf('gelu', { m: 13, c: 1, n: 40, patch: [24, 72, 24], steps: ['bias', 'gelu', 'embed_tokens'] }),
+        caseOf('many', { m: 128, c: 3, n: 384, patch: [224, 224, 32], steps: ['bias', 'embed_tokens'] }),
         ...tuned.flatMap(([name, given]) =>
           (target === 'sm_90a' ? storedProgram(tileProgram(chain(given)), [tile]).configurations() : [{}]).map((tuning, i) =>
             caseOf(`${name}_${i}`, given, tuning),

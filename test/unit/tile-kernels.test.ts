@@ -18,6 +18,8 @@ import { tileCandidates } from '../../lib/compiler/kernels/matmul/tile-tunings.j
 import { tile } from '../../lib/compiler/kernels/matmul/tile.js';
 import { wide } from '../../lib/compiler/kernels/matmul/wide.js';
 import { buildTargets, layoutTarget } from '../../lib/compiler/targets.js';
+import { vitSmall } from '../../lib/models/vit.js';
+import { checkProgram } from '../../lib/operators/check.js';
 import { GraphBuilder } from '../../lib/operators/graph.js';
 import { axisExtent, axisOffsets, checkLayout } from '../../lib/operators/layout.js';
 import type { Program } from '../../lib/operators/program.js';
@@ -184,6 +186,21 @@ describe('patches of image planes', () => {
     expect([...tile.storage(match)]).toEqual([...tile.storage(rows)]);
     expect(tileCandidates(match.shape, true)).toEqual(tileCandidates(rows.shape, true));
     for (const target of buildTargets) expect(select(tileProgram(chain({ m: 2, c: 3, patch })), target)?.family).toBe(tile);
+  });
+  it('get tokens and positions in the same kernel', () => {
+    const patch = [224, 224, 32] as const;
+    const program = tileProgram(chain({ m: 2, c: 3, n: 384, patch, steps: ['bias', 'embed_tokens'] }));
+    checkProgram(program);
+    const match = tile.accepts(program, layoutTarget) as TileMatch;
+    expect(match).toMatchObject({ after: ['add', 'embed_tokens'], shape: { tokens: true, residual: true, steps: ['(value + residual)'] } });
+    expect(match.operands).toMatchObject({ bias: { index: 2 }, residual: { index: 4 }, token: { index: 3 } });
+    // What has another matrix to add, or becomes codes, leaves that to others.
+    for (const over of [{ steps: ['residual', 'embed_tokens'] }, { steps: ['embed_tokens'], codes: 'int8' }])
+      expect(refusal(tileProgram(chain({ m: 2, c: 3, n: 384, patch, ...over }))).dimension).toBe('');
+    const operators = lower(vitSmall.graph!(1, 1, 1), layoutTarget).operators.map(({ program: { nodes } }) =>
+      nodes.map(({ kind }) => kind).join(),
+    );
+    expect(operators[0]).toBe('patches,dense,add,embed_tokens');
   });
   it('are left to others where lines have no eights, rows are few, weights many or of another kind', () => {
     const of = (over: Partial<Chain>) => refusal(tileProgram(chain({ m: 2, c: 3, patch: [224, 224, 32], ...over }))).dimension;

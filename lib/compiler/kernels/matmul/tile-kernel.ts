@@ -47,6 +47,8 @@ export interface TileShape extends Results {
   readonly xScale: 'none' | 'row' | 'one';
   readonly bias: boolean;
   readonly residual: boolean;
+  /** Whether each image has one more row of results, its token, before the others, and the residual is positions, the same of all images. */
+  readonly tokens: boolean;
   /** Whether outputs i and i + n/2 make one. */
   readonly pairs: boolean;
   /** What follows the sums, C++ expressions of `value` (the first one's also of `paired`) and `residual`, one after the other. */
@@ -146,7 +148,7 @@ export function tileMisfit(shape: TileShape, tuning: TileTuning): string | null 
   const { rows, outputs, warpRows, warpOutputs, stages, split, resident, wgmma } = tuning;
   const threads = tileThreads(tuning);
   const shared = tileSharedBytes(shape, tuning);
-  const widths = wgmma ? [32, 64, 128, 256] : shape.pairs ? [32, 64] : [16, 32, 64];
+  const widths = wgmma ? [32, 64, 128, 192, 256] : shape.pairs ? [32, 64] : [16, 32, 64];
   if (rows % warpRows !== 0 || outputs % warpOutputs !== 0 || warpRows % 16 !== 0 || !widths.includes(warpOutputs))
     return `expected warps of 16 rows and ${widths.join(', ')} outputs that divide a tile of ${rows} × ${outputs}`;
   if (wgmma && (rows % 64 !== 0 || warpRows !== 16 || warpOutputs !== outputs))
@@ -187,6 +189,7 @@ const kMemberTypes: Readonly<Record<string, string>> = {
   scale: 'const void*',
   bias: 'const __half*',
   residual: 'const __half*',
+  token: 'const __half*',
   gain: 'const __half*',
   beta: 'const __half*',
 };
@@ -235,7 +238,7 @@ export function configurationText(
     `  static constexpr int kKernelY = ${kernelY}, kKernelX = ${kernelX}, kStrideY = ${strideY}, kStrideX = ${strideX};`,
     `  static constexpr int kPaddingY = ${paddingY}, kPaddingX = ${paddingX}, kOutHeight = ${outHeight}, kOutWidth = ${outWidth};`,
     `  static constexpr bool kScaled = ${isScaled(shape.weight)}, kRowScales = ${shape.xScale === 'row'}, kOneScale = ${shape.xScale === 'one'};`,
-    `  static constexpr bool kBias = ${shape.bias}, kPairs = ${shape.pairs}, kResidual = ${shape.residual}, kPatches = ${shape.patches}, kWgmma = ${tuning.wgmma === 1};`,
+    `  static constexpr bool kBias = ${shape.bias}, kPairs = ${shape.pairs}, kResidual = ${shape.residual}, kTokens = ${shape.tokens}, kPatches = ${shape.patches}, kWgmma = ${tuning.wgmma === 1};`,
     `  static constexpr int kTileRows = ${tuning.rows}, kTileOutputs = ${tuning.outputs}, kWarpRows = ${tuning.warpRows}, kWarpOutputs = ${tuning.warpOutputs};`,
     `  static constexpr int kStages = ${tuning.stages}, kSplit = ${tuning.split}, kBlocks = ${blocks};`,
     ...constants.map((line) => `  ${line}`),
@@ -265,6 +268,7 @@ export function instantiate(
     ...(isScaled(shape.weight) || mx ? ['scale'] : []),
     ...(shape.bias ? ['bias'] : []),
     ...(shape.residual ? ['residual'] : []),
+    ...(shape.tokens ? ['token'] : []),
   ];
   const results = resultMembers(shape);
   const parameters = [...members.map((member) => [member, kMemberTypes[member]!] as const), ...results];

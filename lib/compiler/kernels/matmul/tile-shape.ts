@@ -1,6 +1,7 @@
 /**
  * The flat view of a program that native/kernels/matmul/tile takes: a product of rows, or of images whose pixels or patches become rows, then, in their order, a bias, elementwise
- * operators with an expression of their own, and at most one matrix that they read beside their first operand; then, perhaps, codes.
+ * operators with an expression of their own, and at most one matrix that they read beside their first operand; of an image's patches, perhaps, its
+ * token and their positions; then, perhaps, codes.
  */
 import { formats } from '../../../formats/index.js';
 import { type Expression, expressionText, inputsOf } from '../../../operators/expression.js';
@@ -35,7 +36,10 @@ export interface TileMatch {
 }
 
 /** How x is read: everything of a shape but its formats and what follows the sums. */
-type Geometry = Omit<TileShape, 'n' | 'weight' | 'activation' | 'xScale' | 'bias' | 'residual' | 'pairs' | 'steps' | keyof Results>;
+type Geometry = Omit<
+  TileShape,
+  'n' | 'weight' | 'activation' | 'xScale' | 'bias' | 'residual' | 'tokens' | 'pairs' | 'steps' | keyof Results
+>;
 
 const kPlace = {
   height: 1,
@@ -126,6 +130,19 @@ interface Steps {
   readonly steps: readonly string[];
 }
 
+/** Of an image's patches: what puts a token before them and adds positions, as the last step. */
+interface Embedding {
+  readonly token: number;
+  readonly positions: number;
+}
+
+/** The embedding of a node, or null where it is not one of such patches. */
+function embeddingOf({ kind, params, inputs }: Node, values: readonly Value[], images: number): Embedding | null {
+  const [, token, positions] = inputs;
+  if (kind !== 'embed_tokens' || token === undefined || positions === undefined || params['batch'] !== images) return null;
+  return values[token]!.type === 'f16' && values[positions]!.type === 'f16' ? { token, positions } : null;
+}
+
 function expressionOf({ kind }: Node): Expression | undefined {
   return operators.find(kind)?.expression;
 }
@@ -187,7 +204,8 @@ export function matchTile(whole: Program, before = 0): TileMatch | Refusal {
   const patches = nodes[0]?.kind === 'patches' ? Number(nodes[0].params['size']) : 0;
   const [isOfPlanes, isOfPatches] = [patches === 1, patches > 1];
   const isPooled = isOfPlanes && nodes.at(-1)!.kind === 'max_pool';
-  const [product, ...after] = nodes.slice(patches > 0 ? 1 : 0, isPooled ? -1 : undefined);
+  const embedding = isOfPatches && results.codes === null ? embeddingOf(nodes.at(-1)!, values, values[inputs[0]!]!.axes[0]!.extent) : null;
+  const [product, ...after] = nodes.slice(patches > 0 ? 1 : 0, isPooled || embedding ? -1 : undefined);
   const geometryOf = product && kGeometries[product.kind];
   const output = outputs[0];
   if (!geometryOf || outputs.length !== 1 || output !== nodes.at(-1)!.outputs[0] || hints.length > 0 || !isStraight(program))
@@ -195,7 +213,7 @@ export function matchTile(whole: Program, before = 0): TileMatch | Refusal {
   const [xAt, weightAt] = product.inputs as [number, number];
   const [x, w, y] = [values[xAt]!, values[weightAt]!, values[output!]!];
   const steps = stepsOf(values, after);
-  if (!steps || y.type !== 'f16') return kOtherKind;
+  if (!steps || y.type !== 'f16' || (embedding && (steps.residual !== null || steps.pairs))) return kOtherKind;
   if ([...inputs, output!].some((value) => value !== weightAt && (values[value]!.layout || values[value]!.scaleLayout)))
     return new Refusal('layout', 'expected activations and vectors in rows');
   if (isOfPatches && product.kind !== 'dense') return kOtherKind;
@@ -211,9 +229,10 @@ export function matchTile(whole: Program, before = 0): TileMatch | Refusal {
   if (xScale === 'row' && !isLinear(geometry)) return new Refusal('scale', 'expected one of all activations where several rows are summed');
   const n = extentOf(w, 'n');
   if (steps.pairs && n % 16 !== 0) return new Refusal('n', `expected a multiple of 16 where outputs are paired but received ${n}`);
-  const positions = tensorPositions(whole);
+  const residual = embedding?.positions ?? steps.residual;
+  const places = tensorPositions(whole);
   const tensor = (value: number | null, part = 0): KernelArgument | undefined =>
-    value === null ? undefined : { kind: 'input', index: positions.get(value)! + part };
+    value === null ? undefined : { kind: 'input', index: places.get(value)! + part };
   const shape: TileShape = {
     ...geometry,
     n,
@@ -221,9 +240,10 @@ export function matchTile(whole: Program, before = 0): TileMatch | Refusal {
     activation,
     xScale,
     bias: steps.bias !== null,
-    residual: steps.residual !== null,
+    residual: residual !== null,
+    tokens: embedding !== null,
     pairs: steps.pairs,
-    steps: steps.steps,
+    steps: embedding ? [...steps.steps, '(value + residual)'] : steps.steps,
     ...results,
   };
   const { kernel, stride, padding } = nodes.at(-1)!.params;
@@ -232,7 +252,7 @@ export function matchTile(whole: Program, before = 0): TileMatch | Refusal {
   return {
     shape,
     weight: weightAt,
-    after: after.map(({ kind }) => kind),
+    after: [...after.map(({ kind }) => kind), ...(embedding ? ['embed_tokens'] : [])],
     stem,
     operands: {
       x: tensor(program.nodes[0]!.inputs[0]!),
@@ -240,7 +260,8 @@ export function matchTile(whole: Program, before = 0): TileMatch | Refusal {
       weight: tensor(weightAt),
       ...(isQuantised(w.type) && { scale: tensor(weightAt, 1) }),
       ...(steps.bias !== null && { bias: tensor(steps.bias) }),
-      ...(steps.residual !== null && { residual: tensor(steps.residual) }),
+      ...(residual !== null && { residual: tensor(residual) }),
+      ...(embedding && { token: tensor(embedding.token) }),
       ...split.operands,
     } as TileMatch['operands'],
   };

@@ -22,6 +22,7 @@ const kSplits: readonly TileTuning[] = [2, 4, 8].flatMap((split) => [groups(64, 
 const kGroups: readonly TileTuning[] = [
   groups(128, 128, 3, 2),
   groups(128, 256, 4, 1),
+  groups(128, 192, 5, 1),
   groups(128, 128, 5, 1),
   groups(64, 128, 4, 2),
   groups(128, 64, 4, 2),

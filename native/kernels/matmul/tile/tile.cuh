@@ -19,7 +19,8 @@
 //   stage:  | x | weights | scales of MX |      (tile_block.cuh; filled by tile_feed.cuh)
 //
 // Configuration: kWeight, kN, kImages, kHeight, kWidth, kChannels, kKernelY, kKernelX, kStrideY, kStrideX, kPaddingY, kPaddingX, kOutHeight,
-// kOutWidth; kPatches, kScaled (a scale per row of W), kRowScales or kOneScale (of x), kBias, kPairs, kResidual, and
+// kOutWidth; kPatches, kScaled (a scale per row of W), kRowScales or kOneScale (of x), kBias, kPairs, kResidual, kTokens (a further row before
+// those of each image, and positions as the residual: embed_tokens of lib/operators/tokens.ts), and
 // apply(value, paired value, residual), and what results.cuh asks for. n is padded to chunks, MX needs channels % 32 = 0, kPairs n % 16 = 0.
 // Tuning: kTileRows, kTileOutputs, kWarpRows, kWarpOutputs, kStages, kBlocks, kSplit (blocks of a cluster that share out k; sm_90).
 #pragma once

@@ -23,8 +23,9 @@ struct TileArguments {
   const uint8_t* weight;   ///< chunks, as tile.cuh draws them
   const void* scale;       ///< [n]; MX: E8M0, [n / 8][k / 128][8][4]
   const __half* bias;      ///< [n]
-  const __half* residual;  ///< [m, outputs]
-  ResultArguments result;  ///< [m, outputs]
+  const __half* residual;  ///< [m, outputs]; kTokens: [rows of an image + 1, outputs]
+  const __half* token;     ///< [outputs], of kTokens
+  ResultArguments result;  ///< [m, outputs]; kTokens: [images · (rows of an image + 1), outputs]
 };
 
 /// Four weights of INT4, which are the low or high nibbles of a word, as 16 times what they are; of INT1, bit `bit` of each byte, as ∓64.

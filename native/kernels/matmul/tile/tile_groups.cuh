@@ -8,7 +8,7 @@
 // threads expand one half while the tensor cores multiply the other. A piece of 16 codes becomes two of 8 numbers; of each four codes the
 // even ones come first, in both operands, so that each product has its partner.
 //
-// Tuning: as tile.cuh, with kWarpRows = 16, kWarpOutputs = kTileOutputs (32, 64, 128 or 256), kTileRows a multiple of 64.
+// Tuning: as tile.cuh, with kWarpRows = 16, kWarpOutputs = kTileOutputs (32, 64, 128, 192 or 256), kTileRows a multiple of 64.
 #pragma once
 #include "matmul/tile/tile_feed.cuh"
 #include "matmul/tile/tile_store.cuh"

@@ -74,17 +74,37 @@ struct TileStore {
     if constexpr (C::kRowScales) terms.xScale *= static_cast<const float*>(p.xScale)[min(row, L::kM - 1)];
     if constexpr (C::kOneScale) terms.xScale *= *static_cast<const float*>(p.xScale);
     if constexpr (C::kResidual) {
-      if (L::kM % C::kTileRows == 0 || row < L::kM) terms.residual = load8(p.residual, row, channel, L::kOutputs);
+      if (L::kM % C::kTileRows == 0 || row < L::kM) terms.residual = load8(p.residual, residualOf(row), channel, L::kOutputs);
     }
     return terms;
   }
+
+  /// Rows of an image. With kTokens it has one more result before them, the token, and the residual is the same of all images.
+  static constexpr int kImageRows = C::kOutHeight * C::kOutWidth;
+  static_assert(!C::kTokens || (C::kResidual && !L::kMx && C::kCodes == ActivationFormat::kFp16));
+  __device__ __forceinline__ static int residualOf(int row) { return C::kTokens ? row % kImageRows + 1 : row; }
+  __device__ __forceinline__ static int resultOf(int row) { return C::kTokens ? row + row / kImageRows + 1 : row; }
 
   /// 8 outputs of a row.
   __device__ __forceinline__ void finish(int row, int channel, const Sum (&sums)[kParts][8], const Terms& terms,
                                          const RowTerms8& ofRow) const {
     float results[8];
     apply(sums, terms, ofRow, results);
-    if (L::kM % C::kTileRows == 0 || row < L::kM) Results<C>::template store<L::kOutputs>(p.result, row, channel, results, inverse);
+    if (L::kM % C::kTileRows != 0 && row >= L::kM) return;
+    Results<C>::template store<L::kOutputs>(p.result, resultOf(row), channel, results, inverse);
+    if constexpr (C::kTokens) {
+      if (row % kImageRows == 0) storeToken(resultOf(row) - 1, channel);
+    }
+  }
+
+  /// 8 outputs of an image's token, which has the first position.
+  __device__ __forceinline__ void storeToken(int row, int channel) const {
+    float token[8], position[8];
+    unpackHalves(load8(p.token, 0, channel, L::kOutputs), token);
+    unpackHalves(load8(p.residual, 0, channel, L::kOutputs), position);
+#pragma unroll
+    for (int e = 0; e < 8; ++e) token[e] += position[e];
+    Results<C>::template store<L::kOutputs>(p.result, row, channel, token, inverse);
   }
 
   __device__ __forceinline__ static void apply(const Sum (&sums)[kParts][8], const Terms& terms, const RowTerms8& ofRow,
@@ -112,7 +132,7 @@ struct TileStore {
 
   /// The tile's residual comes to L2 while its products are summed.
   __device__ __forceinline__ void prefetchResidual(int row, int weightRow) const {
-    if constexpr (C::kResidual) {
+    if constexpr (C::kResidual && !C::kTokens) {
       constexpr int kLine = 64, kRowLines = (C::kTileOutputs / kParts + kLine - 1) / kLine;
       for (int i = threadIdx.x; i < C::kTileRows * kRowLines; i += L::kBlockThreads) {
         const int ofAll = row + i / kRowLines, channel = weightRow / kParts + i % kRowLines * kLine;

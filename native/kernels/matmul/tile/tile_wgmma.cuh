@@ -30,8 +30,8 @@ constexpr uint32_t kTileWeightsDescriptor = 1024u >> 4, kTileRowsStep = 32 >> 4,
 #define LADDER_R0 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
 #define LADDER_R16 LADDER_R0 ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
 #define LADDER_R32 LADDER_R16 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
-#define LADDER_R64 LADDER_R32 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95" \
-                   ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
+#define LADDER_R48 LADDER_R32 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
+#define LADDER_R64 LADDER_R48 ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 #define LADDER_SHARED(n, kind, sums, a, ha, b, hb, p, tail)                                                                             \
   "{\n.reg .pred add;\n.reg .b64 rows, outputs;\nsetp.ne.b32 add, " p ", 0;\nmov.b64 rows, {" a ", " ha "};\nmov.b64 outputs, {" b ", " hb "};\n" \
   "wgmma.mma_async.sync.aligned.m64n" n kind " {" sums "}, rows, outputs, add" tail ";\n}"
@@ -39,6 +39,8 @@ constexpr uint32_t kTileWeightsDescriptor = 1024u >> 4, kTileRowsStep = 32 >> 4,
 #define LADDER_CASES(type, kind, tail)                                                                                                  \
   if constexpr (kOutBlocks == 32)                                                                                                       \
     asm volatile(LADDER_SHARED("256", kind, LADDER_R64, "%128", "%129", "%130", "%131", "%132", tail) : LADDER_D16(type, 0), LADDER_D16(type, 16) : LADDER_OPERANDS); \
+  else if constexpr (kOutBlocks == 24)                                                                                                  \
+    asm volatile(LADDER_SHARED("192", kind, LADDER_R48, "%96", "%97", "%98", "%99", "%100", tail) : LADDER_D16(type, 0), LADDER_D8(type, 16) : LADDER_OPERANDS); \
   else if constexpr (kOutBlocks == 16)                                                                                                  \
     asm volatile(LADDER_SHARED("128", kind, LADDER_R32, "%64", "%65", "%66", "%67", "%68", tail) : LADDER_D16(type, 0) : LADDER_OPERANDS); \
   else if constexpr (kOutBlocks == 8)                                                                                                   \
@@ -50,7 +52,8 @@ constexpr uint32_t kTileWeightsDescriptor = 1024u >> 4, kTileRowsStep = 32 >> 4,
 /// d = a · b where `accumulate` is 0.
 template <TileOperand O, int kOutBlocks>
 __device__ __forceinline__ void tileWgmma(float (&d)[kOutBlocks][4], uint32_t a, uint32_t b, int accumulate) {
-  static_assert(kOutBlocks == 4 || kOutBlocks == 8 || kOutBlocks == 16 || kOutBlocks == 32, "32, 64, 128 or 256 outputs");
+  static_assert(kOutBlocks == 4 || kOutBlocks == 8 || kOutBlocks == 16 || kOutBlocks == 24 || kOutBlocks == 32,
+                "32, 64, 128, 192 or 256 outputs");
   if constexpr (O == TileOperand::kF16) {
     LADDER_CASES("f", "k16.f32.f16.f16", ", 1, 1, 0, 0");
   } else if constexpr (O == TileOperand::kBf16) {
@@ -75,6 +78,7 @@ __device__ __forceinline__ void tileWgmma(int32_t (&d)[kOutBlocks][4], uint32_t 
 #undef LADDER_R0
 #undef LADDER_R16
 #undef LADDER_R32
+#undef LADDER_R48
 #undef LADDER_R64
 #undef LADDER_SHARED
 #undef LADDER_OPERANDS
