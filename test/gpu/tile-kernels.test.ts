@@ -99,6 +99,7 @@ describe('kernels in tiles', { timeout: 600_000 }, () => {
     const tunings = [
       groups(128, 128, 3, 1, 1),
       groups(128, 256, 3, 1, 1),
+      groups(128, 192, 4, 1, 1),
       groups(64, 32, 8, 1, 1),
       groups(64, 64, 4, 1, 2),
       groups(64, 32, 3, 1, 4),
