@@ -23,6 +23,16 @@ export const kReservedBytes = 1024;
 /** Taps that a row's mask has. */
 const kMostTaps = 12;
 
+/** A product whose results are added to another's: of each row one place of images of its own, every `stride`-th along both sides. */
+export interface SecondProduct {
+  readonly height: number;
+  readonly width: number;
+  /** 1: row after row, whatever the images' sides. */
+  readonly stride: number;
+  readonly channels: number;
+  readonly bias: boolean;
+}
+
 /** A product as the kernel sees it. A dense one has an image of one place per row. */
 export interface TileShape extends Results {
   readonly images: number;
@@ -47,6 +57,8 @@ export interface TileShape extends Results {
   readonly residual: boolean;
   /** Whether outputs i and i + n/2 make one. */
   readonly pairs: boolean;
+  /** Of the same formats and outputs, where there is one. */
+  readonly second: SecondProduct | null;
   /** What follows the sums, C++ expressions of `value` (the first one's also of `paired`) and `residual`, one after the other. */
   readonly steps: readonly string[];
 }
@@ -78,8 +90,15 @@ export function panelK(weight: string): number {
   return weight === 'fp16' ? kPanelBytes / 2 : kPanelBytes;
 }
 
+/** Of both products, if there are two. */
 export function panelsOf(shape: TileShape): number {
-  return Math.ceil(contractedOf(shape) / panelK(shape.weight));
+  const panel = panelK(shape.weight);
+  return Math.ceil(contractedOf(shape) / panel) + Math.ceil((shape.second?.channels ?? 0) / panel);
+}
+
+/** Whether sums of two products become float32, scaled, before they meet. */
+export function isFolded({ second, weight }: TileShape): boolean {
+  return second !== null && isScaled(weight);
 }
 
 const k = (stride: number, size: number): LayoutDigit => ({ axis: 'k', stride, size });
@@ -113,14 +132,15 @@ export function tileLayouts(shape: Pick<TileShape, 'n' | 'weight' | 'pairs'> & {
 
 /** Bytes of shared memory. */
 export function tileSharedBytes(shape: TileShape, { rows, outputs, warpRows, warpOutputs, stages, split, wgmma }: TileTuning): number {
-  const { weight, pairs, bias } = shape;
+  const { weight, pairs, bias, second } = shape;
   const mx = isMx(weightFormat(weight));
   const weightBytes = (outputs * panelK(weight) * (wgmma ? Math.max(8, weightBits(weight)) : weightBits(weight))) / 8;
   const stage = Math.ceil((rows * kPanelBytes + weightBytes + (mx ? 4 * (rows + outputs) : 0)) / 128) * 128;
   const ring = mx && wgmma ? Math.ceil((stages * stage) / 1024) * 1024 + 2 * (rows + outputs) * kPanelBytes : stages * stage;
   const warps = (rows / warpRows) * (outputs / warpOutputs);
   const turned = Math.min(warpOutputs, wgmma && !pairs ? kTurnOutputs / 2 : kTurnOutputs);
-  const terms = ((isScaled(weight) ? 1 : 0) + (bias ? 1 : 0)) * outputs * 2;
+  const vectors = [isScaled(weight), isFolded(shape), bias, second?.bias ?? false].filter(Boolean).length;
+  const terms = vectors * outputs * 2;
   if (split > 1) return Math.max(ring, rows * (outputs * 4 + kTurnPadBytes)) + terms;
   const turns = warps * (turned / (pairs ? 16 : 8) < 4 ? 16 : 8) * (turned * 4 + kTurnPadBytes);
   return ring + turns + (Math.ceil((stages - 1) / panelsOf(shape)) + 2) * terms;
@@ -185,6 +205,11 @@ const kMemberTypes: Readonly<Record<string, string>> = {
   scale: 'const void*',
   bias: 'const __half*',
   residual: 'const __half*',
+  x2: 'const void*',
+  xScale2: 'const void*',
+  weight2: 'const uint8_t*',
+  scale2: 'const void*',
+  bias2: 'const __half*',
   gain: 'const __half*',
   beta: 'const __half*',
 };
@@ -236,6 +261,7 @@ export function configurationText(
     `  static constexpr bool kBias = ${shape.bias}, kPairs = ${shape.pairs}, kResidual = ${shape.residual}, kWgmma = ${tuning.wgmma === 1};`,
     `  static constexpr int kTileRows = ${tuning.rows}, kTileOutputs = ${tuning.outputs}, kWarpRows = ${tuning.warpRows}, kWarpOutputs = ${tuning.warpOutputs};`,
     `  static constexpr int kStages = ${tuning.stages}, kSplit = ${tuning.split}, kBlocks = ${blocks};`,
+    `  ${secondText(shape.second)}`,
     ...constants.map((line) => `  ${line}`),
     `  ${resultsText(shape)}`,
     '  __device__ __forceinline__ static float apply(float value, float paired, float residual) {',
@@ -244,6 +270,13 @@ export function configurationText(
     '  }',
     '};',
   ].join('\n');
+}
+
+function secondText(second: SecondProduct | null): string {
+  if (!second) return 'using Second = ladder::NoSecond;';
+  const { channels, height, width, stride, bias } = second;
+  const sizes = `kChannels = ${channels}, kHeight = ${height}, kWidth = ${width}, kStride = ${stride}`;
+  return `struct Second { static constexpr int ${sizes}; static constexpr bool kBias = ${bias}; };`;
 }
 
 /** Text of a configuration and its kernel. */
@@ -263,6 +296,10 @@ export function instantiate(
     ...(isScaled(shape.weight) || mx ? ['scale'] : []),
     ...(shape.bias ? ['bias'] : []),
     ...(shape.residual ? ['residual'] : []),
+    ...(shape.second ? ['x2', 'weight2'] : []),
+    ...(shape.second && (shape.xScale !== 'none' || mx) ? ['xScale2'] : []),
+    ...(shape.second && (isScaled(shape.weight) || mx) ? ['scale2'] : []),
+    ...(shape.second?.bias ? ['bias2'] : []),
   ];
   const results = resultMembers(shape);
   const parameters = [...members.map((member) => [member, kMemberTypes[member]!] as const), ...results];

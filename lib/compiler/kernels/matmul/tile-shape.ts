@@ -24,6 +24,10 @@ export interface TileMatch {
   readonly shape: TileShape;
   /** The weight's value. */
   readonly weight: number;
+  /** The second product's weight, where there is one. */
+  readonly weight2?: number;
+  /** Of the product's node. */
+  readonly kind: string;
   /** Kinds of the steps after the product, in order, but for a quantisation. */
   readonly after: readonly string[];
   /** Where x comes as planes of images, whose pixels become rows on the way in: the stem's tile. */
@@ -33,7 +37,7 @@ export interface TileMatch {
 }
 
 /** How x is read: everything of a shape but its formats and what follows the sums. */
-type Geometry = Omit<TileShape, 'n' | 'weight' | 'activation' | 'xScale' | 'bias' | 'residual' | 'pairs' | 'steps' | keyof Results>;
+type Geometry = Omit<TileShape, 'n' | 'weight' | 'activation' | 'xScale' | 'bias' | 'residual' | 'pairs' | 'second' | 'steps' | keyof Results>;
 
 const kPlace = {
   height: 1,
@@ -73,7 +77,7 @@ const kGeometries: Readonly<Record<string, (node: Node, x: Value) => Geometry | 
 };
 
 /** Whether row after row of x is what is multiplied. */
-function isLinear({ kernelY, kernelX, strideY, strideX, paddingY, paddingX }: Geometry): boolean {
+export function isLinear({ kernelY, kernelX, strideY, strideX, paddingY, paddingX }: Omit<Geometry, 'channels'>): boolean {
   return kernelY * kernelX * strideY * strideX === 1 && paddingY === 0 && paddingX === 0;
 }
 
@@ -196,6 +200,7 @@ export function matchTile(whole: Program, before = 0): TileMatch | Refusal {
     bias: steps.bias !== null,
     residual: steps.residual !== null,
     pairs: steps.pairs,
+    second: null,
     steps: steps.steps,
     ...results,
   };
@@ -205,6 +210,7 @@ export function matchTile(whole: Program, before = 0): TileMatch | Refusal {
   return {
     shape,
     weight: weightAt,
+    kind: product.kind,
     after: after.map(({ kind }) => kind),
     stem,
     operands: {

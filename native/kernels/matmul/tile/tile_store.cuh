@@ -49,7 +49,7 @@ struct TileStore {
   const float inverse = Results<C>::inverse(p.result);
 
   /// Of 8 outputs: what is the same for all rows.
-  struct Terms { uint4 scale[kParts], bias[kParts]; };
+  struct Terms { uint4 scale[kParts], bias[kParts], secondBias; };
   /// And of one row.
   struct RowTerms8 {
     uint4 residual;
@@ -62,8 +62,9 @@ struct TileStore {
 #pragma unroll
     for (int i = 0; i < kParts; ++i) {
       const uint32_t at = ofTile + (weightRow - firstWeightRow + i * 8) * 2;
-      if constexpr (C::kScaled) terms.scale[i] = loadShared16(at);
-      if constexpr (C::kBias) terms.bias[i] = loadShared16(at + C::kScaled * C::kTileOutputs * 2);
+      if constexpr (C::kScaled && !L::kFolded) terms.scale[i] = loadShared16(at);
+      if constexpr (C::kBias) terms.bias[i] = loadShared16(at + L::kBiasesAt);
+      if constexpr (C::Second::kBias) terms.secondBias = loadShared16(at + L::kBiasesAt + C::kBias * L::kVectorBytes);
     }
     return terms;
   }
@@ -72,7 +73,7 @@ struct TileStore {
     RowTerms8 terms = {};
     terms.xScale = L::kSumScale;
     if constexpr (C::kRowScales) terms.xScale *= static_cast<const float*>(p.xScale)[min(row, L::kM - 1)];
-    if constexpr (C::kOneScale) terms.xScale *= *static_cast<const float*>(p.xScale);
+    if constexpr (C::kOneScale && !L::kFolded) terms.xScale *= *static_cast<const float*>(p.xScale);
     if constexpr (C::kResidual) {
       if (L::kM % C::kTileRows == 0 || row < L::kM) terms.residual = load8(p.residual, row, channel, L::kOutputs);
     }
@@ -92,20 +93,50 @@ struct TileStore {
     float values[kParts][8], residual[8];
 #pragma unroll
     for (int i = 0; i < kParts; ++i) {
-      float scale[8], bias[8];
-      unpackHalves(terms.scale[i], scale), unpackHalves(terms.bias[i], bias);
+      float scale[8], bias[8], secondBias[8];
+      unpackHalves(terms.scale[i], scale), unpackHalves(terms.bias[i], bias), unpackHalves(terms.secondBias, secondBias);
 #pragma unroll
       for (int e = 0; e < 8; ++e) {
         float value = static_cast<float>(sums[i][e]);
-        if constexpr (C::kRowScales || C::kOneScale || L::kSumScale != 1.0f) value *= ofRow.xScale;
-        if constexpr (C::kScaled) value *= scale[e];
+        if constexpr (!L::kFolded && (C::kRowScales || C::kOneScale || L::kSumScale != 1.0f)) value *= ofRow.xScale;
+        if constexpr (C::kScaled && !L::kFolded) value *= scale[e];
         if constexpr (C::kBias) value += bias[e];
+        if constexpr (C::Second::kBias) value += secondBias[e];
         values[i][e] = value;
       }
     }
     unpackHalves(ofRow.residual, residual);
 #pragma unroll
     for (int e = 0; e < 8; ++e) results[e] = C::apply(values[0][e], values[kParts - 1][e], residual[e]);
+  }
+
+  // ---- Of two products ------------------------------------------------------------------------------------------------------
+
+  using Parts = typename L::Part[L::kRowBlocks][L::kOutBlocks][4];
+
+  /// What sums of the first and of the second product are to be multiplied by, but for scales of weight rows.
+  __device__ __forceinline__ static float2 factors(const TileArguments& p) {
+    float2 factors = {L::kSumScale, L::kSumScale};
+    if constexpr (L::kFolded && C::kOneScale)
+      factors.x *= *static_cast<const float*>(p.xScale), factors.y *= *static_cast<const float*>(p.xScale2);
+    return factors;
+  }
+
+  /// sums += what a product's sums stand for. @param factors of both; @param warpN the warp's outputs of the tile
+  __device__ __forceinline__ void fold(const Parts& parts, bool isSecond, float2 factors, int warpN, int lane, Sums& sums) const {
+    const float factor = isSecond ? factors.y : factors.x;
+    const uint32_t scales = ofTile + isSecond * L::kVectorBytes + (warpN * C::kWarpOutputs + lane % 4 * 2) * 2;
+#pragma unroll
+    for (int j = 0; j < L::kOutBlocks; ++j) {
+      const uint32_t two = loadShared4(scales + j * 16);
+      const float2 scale = __half22float2(reinterpret_cast<const __half2&>(two));
+      const float ofColumns[2] = {scale.x * factor, scale.y * factor};
+#pragma unroll
+      for (int i = 0; i < L::kRowBlocks; ++i) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) sums[i][j][e] += static_cast<float>(parts[i][j][e]) * ofColumns[e % 2];
+      }
+    }
   }
 
   // ---- Of a block -----------------------------------------------------------------------------------------------------------
@@ -264,7 +295,7 @@ struct TileStore {
 #endif
 
   __device__ __forceinline__ static Sum value(uint32_t bits) {
-    if constexpr (L::kInteger) return static_cast<int32_t>(bits);
+    if constexpr (std::is_same_v<Sum, int32_t>) return static_cast<int32_t>(bits);
     else return __uint_as_float(bits);
   }
 
@@ -288,7 +319,7 @@ struct TileStore {
   }
 
   __device__ __forceinline__ static uint32_t bits(Sum sum) {
-    if constexpr (L::kInteger) return static_cast<uint32_t>(sum);
+    if constexpr (std::is_same_v<Sum, int32_t>) return static_cast<uint32_t>(sum);
     else return __float_as_uint(sum);
   }
   /// Eight numbers of a row of `columns`, zeros past its end.
