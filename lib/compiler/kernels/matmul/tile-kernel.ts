@@ -4,7 +4,7 @@
  */
 import { LadderError } from '../../../errors.js';
 import { formats, isMx, weightFormat } from '../../../formats/index.js';
-import type { LayoutDigit } from '../../../native.js';
+import type { Codes, LayoutDigit } from '../../../native.js';
 import { launchOf } from '../launch.js';
 import type { KernelArgument, KernelPlan } from '../plan.js';
 import { resultMembers, type Results, resultsText } from '../results.js';
@@ -96,9 +96,27 @@ export function panelsOf(shape: TileShape): number {
   return Math.ceil(contractedOf(shape) / panel) + Math.ceil((shape.second?.channels ?? 0) / panel);
 }
 
-/** Whether sums of two products become float32, scaled, before they meet. */
-export function isFolded({ second, weight }: TileShape): boolean {
-  return second !== null && isScaled(weight);
+/** Panels of FP8 whose sums stay in the tensor cores' own accumulators. */
+const kSpan = 2;
+/** Bits below a product of integers in the kernel's sums: 4-bit ones lie in the upper half of their byte, ones of 1 bit are ∓64. */
+const kUnitBits: Readonly<Record<number, number>> = { 4: 4, 1: 6 };
+
+/** The largest product of two integers, or 0. */
+function mostOf({ weight, activation }: TileShape): number {
+  const most = (codes: Codes): number => (codes.kind === 'integer' ? Math.max(-codes.min, codes.max) : 1);
+  const [w, x] = [formats.get(weight).element, formats.get(activation).element];
+  return w.bits <= 4 ? most(w.codes) * most(x.codes) : 0;
+}
+
+/** Whether sums of two products become float32, scaled, before they meet (native/kernels/matmul/tile/tile_block.cuh: kFolded). */
+export function isFolded(shape: TileShape): boolean {
+  const { second, weight } = shape;
+  if (!second || !isScaled(weight)) return false;
+  const unitBits = kUnitBits[weightBits(weight)];
+  if (unitBits === undefined) return panelsOf(shape) > kSpan;
+  const [most, other] = [mostOf(shape) * contractedOf(shape), mostOf(shape) * second.channels];
+  const shift = Math.floor(Math.log2(other)) + 2;
+  return most * 2 ** shift + other >= 2 ** (31 - unitBits);
 }
 
 const k = (stride: number, size: number): LayoutDigit => ({ axis: 'k', stride, size });
@@ -139,7 +157,7 @@ export function tileSharedBytes(shape: TileShape, { rows, outputs, warpRows, war
   const ring = mx && wgmma ? Math.ceil((stages * stage) / 1024) * 1024 + 2 * (rows + outputs) * kPanelBytes : stages * stage;
   const warps = (rows / warpRows) * (outputs / warpOutputs);
   const turned = Math.min(warpOutputs, wgmma && !pairs ? kTurnOutputs / 2 : kTurnOutputs);
-  const vectors = [isScaled(weight), isFolded(shape), bias, second?.bias ?? false].filter(Boolean).length;
+  const vectors = [isScaled(weight), isScaled(weight) && second, bias, second?.bias ?? false].filter(Boolean).length;
   const terms = vectors * outputs * 2;
   if (split > 1) return Math.max(ring, rows * (outputs * 4 + kTurnPadBytes)) + terms;
   const turns = warps * (turned / (pairs ? 16 : 8) < 4 ? 16 : 8) * (turned * 4 + kTurnPadBytes);
@@ -261,7 +279,7 @@ export function configurationText(
     `  static constexpr bool kBias = ${shape.bias}, kPairs = ${shape.pairs}, kResidual = ${shape.residual}, kWgmma = ${tuning.wgmma === 1};`,
     `  static constexpr int kTileRows = ${tuning.rows}, kTileOutputs = ${tuning.outputs}, kWarpRows = ${tuning.warpRows}, kWarpOutputs = ${tuning.warpOutputs};`,
     `  static constexpr int kStages = ${tuning.stages}, kSplit = ${tuning.split}, kBlocks = ${blocks};`,
-    `  ${secondText(shape.second)}`,
+    `  ${secondText(shape)}`,
     ...constants.map((line) => `  ${line}`),
     `  ${resultsText(shape)}`,
     '  __device__ __forceinline__ static float apply(float value, float paired, float residual) {',
@@ -272,10 +290,11 @@ export function configurationText(
   ].join('\n');
 }
 
-function secondText(second: SecondProduct | null): string {
+function secondText(shape: TileShape): string {
+  const { second } = shape;
   if (!second) return 'using Second = ladder::NoSecond;';
   const { channels, height, width, stride, bias } = second;
-  const sizes = `kChannels = ${channels}, kHeight = ${height}, kWidth = ${width}, kStride = ${stride}`;
+  const sizes = `kChannels = ${channels}, kHeight = ${height}, kWidth = ${width}, kStride = ${stride}, kMost = ${mostOf(shape)}`;
   return `struct Second { static constexpr int ${sizes}; static constexpr bool kBias = ${bias}; };`;
 }
 
@@ -312,6 +331,7 @@ export function instantiate(
     `  ladder::${kernel}<${name}_config>(p);`,
     ...(shape.codes === null ? [] : [`  ladder::Results<${name}_config>::storeScale(p.result);`]),
     '}',
+    ...(shape.second ? [`static_assert(ladder::TileBlock<${name}_config>::kFolded == ${isFolded(shape)});`] : []),
     `static_assert(ladder::${type}<${name}_config>::kSharedBytes == ${sharedBytes} && ladder::${type}<${name}_config>::kBlockThreads == ${threads});`,
   ].join('\n');
   return { header, text, blocks, threads, sharedBytes, members: parameters.map(([member]) => member) };

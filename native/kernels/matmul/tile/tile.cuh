@@ -21,7 +21,7 @@
 //
 // Configuration: kWeight, kN, kImages, kHeight, kWidth, kChannels, kKernelY, kKernelX, kStrideY, kStrideX, kPaddingY, kPaddingX, kOutHeight,
 // kOutWidth; kScaled (a scale per row of W), kRowScales or kOneScale (of x), kBias, kPairs, kResidual, Second
-// (kChannels, kHeight, kWidth, kStride, kBias; of one product NoSecond: with a second one neither kPairs, kRowScales nor kResidual, and rows
+// (kChannels, kHeight, kWidth, kStride, kBias, kMost: of integers the largest product; of one product NoSecond: with a second one neither kPairs, kRowScales nor kResidual, and rows
 // of both x of whole 16 bytes), and apply(value, paired value, residual), and what results.cuh asks for. n is padded to chunks, MX needs channels % 32 = 0, kPairs n % 16 = 0.
 // Tuning: kTileRows, kTileOutputs, kWarpRows, kWarpOutputs, kStages, kBlocks, kSplit (blocks of a cluster that share out k; sm_90).
 #pragma once
@@ -91,6 +91,8 @@ struct Tile {
             store.fold(parts, ofAll >= L::kPanels, factors, warpN, lane, sums);
             clear(parts);
           }
+        } else if constexpr (L::kPacked || L::kRescaled) {
+          if (firstPanel + panel == L::kPanels - 1) store.turn(sums, factors, warpN, lane);
         }
       }
       store.finishTile(sums, base, tile, rank, warpM, warpN, lane);

@@ -34,7 +34,7 @@ struct TileArguments {
 
 /// C::Second of a configuration of one product.
 struct NoSecond {
-  static constexpr int kChannels = 0, kHeight = 1, kWidth = 1, kStride = 1;
+  static constexpr int kChannels = 0, kHeight = 1, kWidth = 1, kStride = 1, kMost = 0;
   static constexpr bool kBias = false;
 };
 
@@ -52,12 +52,6 @@ struct TileBlock {
   static constexpr bool kMx = T::kIsMx, kFp8 = T::kIsFp8 && !kMx, kInteger = T::kIsNibble || T::kIsInt1;
   static_assert(C::kWeight != WeightFormat::kNf4);
   static constexpr int kXBytes = C::kWeight == WeightFormat::kFp16 ? 2 : 1;
-  /// Of products; and of a tile.
-  using Part = std::conditional_t<kInteger, int32_t, float>;
-  static constexpr bool kSecond = C::Second::kChannels > 0;
-  /// Whether two products have scales of their own: each one's sums become what they stand for before they meet.
-  static constexpr bool kFolded = kSecond && C::kScaled;
-  using Sum = std::conditional_t<kFolded, float, Part>;
   /// What sums are to be multiplied by, but for scales: integers of 4 bits lie in the upper half of their byte.
   static constexpr float kSumScale = kMx ? 1 << MxBf16<C::kWeight>::kLift : T::kIsNibble ? 1.0f / 16 : T::kProductScale;
 
@@ -70,9 +64,28 @@ struct TileBlock {
   static constexpr int kRowBytes = C::kChannels * kXBytes;
 
   // The second product's, whose panels follow: one tap, no padding.
+  static constexpr bool kSecond = C::Second::kChannels > 0;
   static constexpr int kSecondPanels = (C::Second::kChannels + kPanelK - 1) / kPanelK, kAllPanels = kPanels + kSecondPanels;
   static constexpr int kSecondRowBytes = C::Second::kChannels * kXBytes;
   static constexpr bool kSecondLinear = C::Second::kStride == 1;
+
+  // Where both have scales of their own, sums of the first become, before those of the second are added to them,
+  //   kPacked    integers, where there is room: what stands kShift bits further up, of which the second's reach less than half
+  //   kRescaled  FP8's, where they are so few that the tensor cores' own accumulators may keep them: numbers in units of the second's
+  //   kFolded    others: FP32, scaled, and so do the second's
+  /// Numbers that FP8's sums are truncated over, in panels.
+  static constexpr int kSpan = 2;
+  static constexpr int64_t kMost = static_cast<int64_t>(C::Second::kMost), kMostSecond = kMost * C::Second::kChannels;
+  static constexpr int kUnitBits = T::kIsNibble ? 4 : 6;
+  static constexpr int bitsOf(int64_t most) { return most == 0 ? 0 : 1 + bitsOf(most / 2); }
+  static constexpr int kShift = bitsOf(kMostSecond) + 1;
+  static constexpr bool kPacked = kSecond && kInteger && (kMost * kK << kShift) + kMostSecond < int64_t{1} << (31 - kUnitBits);
+  static constexpr bool kRescaled = kSecond && kFp8 && kAllPanels <= kSpan;
+  static constexpr bool kFolded = kSecond && C::kScaled && !kPacked && !kRescaled;
+  static_assert(!kSecond || !C::kScaled || C::kOneScale);
+  /// Of products; and of a tile.
+  using Part = std::conditional_t<kInteger, int32_t, float>;
+  using Sum = std::conditional_t<kFolded, float, Part>;
   static_assert(!kSecond || !(C::kPairs || C::kRowScales || C::kResidual));
   /// The row of its x behind a row of the product.
   __device__ __forceinline__ static int secondPlace(int row) {
@@ -134,7 +147,7 @@ struct TileBlock {
   template <int kThreads>
   __device__ __forceinline__ static void copyTerms(const TileArguments& p, uint32_t to, int first) {
     if constexpr (C::kScaled) copyHalves<kThreads>(static_cast<const __half*>(p.scale), to, first);
-    if constexpr (kFolded) copyHalves<kThreads>(static_cast<const __half*>(p.scale2), to + kVectorBytes, first);
+    if constexpr (C::kScaled && kSecond) copyHalves<kThreads>(static_cast<const __half*>(p.scale2), to + kVectorBytes, first);
     if constexpr (C::kBias) copyHalves<kThreads>(p.bias, to + kBiasesAt, first);
     if constexpr (C::Second::kBias) copyHalves<kThreads>(p.bias2, to + kBiasesAt + C::kBias * kVectorBytes, first);
   }

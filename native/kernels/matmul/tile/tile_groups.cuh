@@ -2,7 +2,7 @@
 // Two blocks share a multiprocessor, so that one multiplies while the other waits, copies or stores.
 //
 // Weights below 8 bits are decoded by the threads that load them, on their way into the stage. FP8's sums, which the tensor cores
-// truncate, go to FP32 every 256 of k; so do sums of each of two products that have scales of their own, scaled.
+// truncate, go to FP32 every 256 of k.
 //
 // MX becomes BF16, scales and all, in shared memory beside the ring: half of a panel (64 of k) at a time, in two buffers, so that
 // threads expand one half while the tensor cores multiply the other. A piece of 16 codes becomes two of 8 numbers; of each four codes the
@@ -43,8 +43,8 @@ struct TileGroups {
                                           : T::kIsE4m3      ? TileOperand::kE4m3
                                                             : TileOperand::kE5m2;
   /// Panels after which FP8's sums are promoted; where there are no more, they need not be.
-  static constexpr int kSpan = 2;
-  static constexpr bool kPromoted = L::kFolded || (L::kFp8 && L::kPanels > kSpan);
+  static constexpr int kSpan = L::kSpan;
+  static constexpr bool kPromoted = L::kFolded || (L::kFp8 && L::kAllPanels > kSpan);
   using Parts = typename Store::Parts;
 
   /// Where a panel is, of a tile's panels that this block sums.
@@ -59,6 +59,8 @@ struct TileGroups {
     __device__ __forceinline__ bool ends() const {
       return panel == panels - 1 || (L::kFp8 && ofProduct() % kSpan == kSpan - 1) || (L::kFolded && first + panel == L::kPanels - 1);
     }
+    /// Whether this block sums no more of the first product after it, of which it has summed some.
+    __device__ __forceinline__ bool turns() const { return !isSecond() && (panel == panels - 1 || first + panel == L::kPanels - 1); }
   };
 
   __device__ __forceinline__ static void multiply(const TileArguments& p, uint32_t base) {
@@ -89,17 +91,16 @@ struct TileGroups {
           multiplyPanel(feed, base, stage, warp, place, sumsOf(sums, parts));
           if constexpr (kPromoted) {
             if (place.ends()) promote(store, parts, place.isSecond(), factors, lane, sums);
+          } else if constexpr (L::kPacked || L::kRescaled) {
+            if (place.turns()) {
+              pinAll(sums[0]);
+              store.turn(sums, factors, 0, lane);
+            }
           }
         }
       }
       if constexpr (L::kExpanded) wgmmaWait<0>();
-      if constexpr (!kPromoted) {
-#pragma unroll
-        for (int j = 0; j < L::kOutBlocks; ++j) {
-#pragma unroll
-          for (int e = 0; e < 4; ++e) pin(sums[0][j][e]);
-        }
-      }
+      if constexpr (!kPromoted) pinAll(sums[0]);
       store.finishTile(sums, base, tile, rank, warp, 0, lane);
     }
   }
@@ -123,13 +124,17 @@ struct TileGroups {
     wgmmaWait<0>();
   }
 
-  /// sums += a product's, or FP8's of a span.
-  __device__ __forceinline__ static void promote(const Store& store, Parts& parts, bool isSecond, float2 factors, int lane, Sums& sums) {
+  __device__ __forceinline__ static void pinAll(typename L::Part (&sums)[L::kOutBlocks][4]) {
 #pragma unroll
     for (int j = 0; j < L::kOutBlocks; ++j) {
 #pragma unroll
-      for (int e = 0; e < 4; ++e) pin(parts[0][j][e]);
+      for (int e = 0; e < 4; ++e) pin(sums[j][e]);
     }
+  }
+
+  /// sums += a product's, or FP8's of a span.
+  __device__ __forceinline__ static void promote(const Store& store, Parts& parts, bool isSecond, float2 factors, int lane, Sums& sums) {
+    pinAll(parts[0]);
     if constexpr (L::kFolded) {
       store.fold(parts, isSecond, factors, 0, lane, sums);
     } else {
