@@ -1,6 +1,6 @@
 // Products in tiles on a real GPU, each against the reference on the host: dense products and convolutions of every format, ends of tiles,
-// panels and chunks, every unit of copies, patches of image planes, every step that may follow, codes as results, clusters that share out k; as machine code and, forced, from
-// compute_80 PTX.
+// panels and chunks, every unit of copies, patches of image planes, every step that may follow, codes as results, two products as one,
+// clusters that share out k; as machine code and, forced, from compute_80 PTX.
 import { beforeAll, describe, it } from 'vitest';
 import { tile } from '../../lib/compiler/kernels/matmul/tile.js';
 import { storedProgram } from '../fixtures/programs.js';
@@ -35,6 +35,25 @@ function products(weight: string, activation: string): OperatorCase[] {
     ...(mx ? [] : [of('stem', { m: 2, c: 3, n: 64, image: [33, 32, 7, 2], steps: ['bias', 'relu'] })]),
     of('codes', { m: 300, n: 160, c: 128, steps: ['bias', 'relu'], codes: quantised }),
     of('both', { m: 2, c: 64, n: 96, image: [9, 9, 3, 1], steps: ['bias', 'residual', 'relu'], codes: quantised, both: true }),
+    of('two', { m: 300, n: 200, c: 64, steps: ['bias', 'second', 'relu'], second: { c: 288, bias: true } }),
+    of('two_strided', {
+      m: 2 * 7 * 8,
+      n: 96,
+      c: 160,
+      steps: ['bias', 'second', 'relu'],
+      second: { c: 320, image: [2, 14, 15, 2], bias: true },
+      codes: quantised,
+      both: true,
+    }),
+    of('two_images', {
+      m: 2,
+      n: 64,
+      c: 64,
+      image: [9, 8, 3, 1],
+      steps: ['second'],
+      second: { c: 64, image: [2, 17, 16, 2] },
+      codes: quantised,
+    }),
     ...(mx ? [] : [of('odd_codes', { m: 70, n: 58, c: 96, steps: ['bias', 'silu'], codes: quantised, both: true })]),
     ...(mx ? [] : [of('unaligned', { m: 100, c: 58, n: 58, steps: ['bias', 'relu'] })]),
   ];
@@ -82,6 +101,28 @@ describe('kernels in tiles', { timeout: 600_000 }, () => {
         ),
       ],
       [target],
+    );
+  });
+  it('every tile of two products, and clusters', async ({ skip }) => {
+    if (missing) skip(missing);
+    const given: Partial<Chain> = {
+      m: 6 * 49,
+      n: 200,
+      c: 672,
+      steps: ['bias', 'second', 'relu'],
+      second: { c: 1056, image: [6, 14, 13, 2], bias: true },
+      codes: 'int4',
+      both: true,
+    };
+    await verifyOperators(
+      (['fp16', 'fp8_e5m2', 'mxfp8_e5m2', 'int4', 'int1'] as const).flatMap((weight) => {
+        const activation = weight === 'int4' || weight === 'int1' ? 'int4' : weight;
+        const program = tileProgram(chain({ weight, activation, ...given }));
+        return storedProgram(program, [tile])
+          .configurations()
+          .map((tuning, i) => ({ name: `${weight}_${i}`, operator: program, among: [tile], tuning }));
+      }),
+      ['sm_90a'],
     );
   });
   it('every tile, and clusters', async ({ skip }) => {

@@ -26,6 +26,9 @@ import type { Program } from '../../lib/operators/program.js';
 import { denseShape, plainDense, storedProgram } from '../fixtures/programs.js';
 import { chain, type Chain, kTileFormats, tileProgram } from '../fixtures/tiles.js';
 
+/** Steps of which one adds a second product: of 56 × 56 images, every second place. */
+const kTwo: Partial<Chain> = { steps: ['bias', 'second', 'relu'], second: { c: 256, image: [8, 64, 64, 2], bias: true } };
+
 const refusal = (program: Program): Refusal => {
   const match = tile.accepts(program, layoutTarget);
   if (match instanceof Refusal) return match;
@@ -146,6 +149,51 @@ describe('products in tiles', () => {
     const deep = matchOf(chain({ m: 64, n: 256, c: 4096 })).shape;
     expect(tileCandidates(deep, true).some(({ split }) => split === 8)).toBe(true);
     expect(tileCandidates(deep, false).every(({ split, wgmma }) => split === 1 && wgmma === 0)).toBe(true);
+  });
+
+  it('are two where their results are added', () => {
+    const given = chain({ m: 8192, n: 256, c: 128, weight: 'fp8_e5m2', activation: 'fp8_e5m2', codes: 'fp8_e5m2', both: true, ...kTwo });
+    const { shape, weight2, operands } = matchOf(given);
+    expect(shape).toMatchObject({
+      bias: true,
+      residual: false,
+      steps: ['fmaxf(value, 0.0f)'],
+      second: { channels: 256, height: 64, width: 64, stride: 2, bias: true },
+    });
+    expect(weight2).toBeGreaterThan(0);
+    expect(Object.keys(operands).sort()).toEqual(
+      [
+        'bias',
+        'bias2',
+        'codeScale',
+        'codeScales',
+        'codes',
+        'scale',
+        'scale2',
+        'weight',
+        'weight2',
+        'x',
+        'x2',
+        'xScale',
+        'xScale2',
+        'y',
+      ].sort(),
+    );
+    expect(tile.key(matchOf(given))).toContain('+ k=256 image=64x64 stride=2 post=add+add+relu');
+    // Both weights are stored in the kernel's order; both targets have a kernel; sums in FP32 beside the products' take registers.
+    const stored = storedProgram(tileProgram(given), [tile]);
+    expect(tile.storage(stored.match).size).toBe(2);
+    for (const target of buildTargets) expect(stored.plan('f', {}, null, target).launches).toHaveLength(1);
+    expect(stored.configurations().every(({ outputs }) => outputs! < 256)).toBe(true);
+    // What is no product of one place, has rows of odd sizes, or scales of rows, is two operators.
+    for (const over of [
+      { steps: ['bias', 'relu', 'second'] },
+      { second: { c: 256, bias: true }, c: 24, weight: 'int4', activation: 'int8' },
+      { second: { c: 40 }, weight: 'int4', activation: 'int8', codes: undefined },
+    ] as const)
+      expect(
+        tile.accepts(tileProgram(chain({ m: 8192, n: 256, c: 128, ...kTwo, ...over } as Partial<Chain>)), layoutTarget),
+      ).toBeInstanceOf(Refusal);
   });
 
   it('fuse what follows in a graph, and leave what they do not take to others', () => {
@@ -289,11 +337,11 @@ describe.skipIf(nvcc === null)('compiled', () => {
       for (const target of buildTargets.filter(({ capability }) => capability !== null)) {
         const plans = kTileFormats
           .filter(([weight]) => !weight.endsWith('e4m3'))
-          .map(([weight, activation], i) =>
-            storedProgram(tileProgram(chain({ weight, activation, m: 2, image: [14, 14, 3, 1], steps: ['bias', 'residual', 'relu'] })), [
-              tile,
-            ]).plan(`f${i}`, {}, null, target),
-          );
+          .flatMap(([weight, activation]) => [
+            chain({ weight, activation, m: 2, image: [14, 14, 3, 1], steps: ['bias', 'residual', 'relu'] }),
+            chain({ weight, activation, m: 8192, n: 256, c: 128, ...kTwo }),
+          ])
+          .map((given, i) => storedProgram(tileProgram(given), [tile]).plan(`f${i}`, {}, null, target));
         const includes = [...new Set(plans.flatMap((plan) => plan.includes))].map((header) => `#include "${header}"`);
         const path = join(folder, `${target.id}.cu`);
         writeFileSync(path, [...includes, ...plans.map(({ definitions }) => definitions)].join('\n'));

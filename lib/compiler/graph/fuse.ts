@@ -1,7 +1,7 @@
 /**
  * Decides which nodes of a graph become one operator of a checkpoint. Knows no kind of operator: from each anchor it takes in the
- * first reader of what there is so far, then what only that reads, as long as a kernel family takes the whole. What others read as
- * well becomes a result of its own.
+ * first reader of what there is so far, then what only that reads, as long as a kernel family takes the whole, with the products that
+ * only such a reader reads beside, if need be. What others read as well becomes a result of its own.
  */
 import { operators } from '../../operators/index.js';
 import type { Graph, GraphNode } from '../../operators/graph.js';
@@ -64,7 +64,10 @@ class Fusion {
         const more = next(nodes);
         if (more === null) break;
         nodes = ascending([...nodes, more]);
-        const wider = this.tryGroup(nodes, anchor, group.selection) ?? this.tryGroup(this.withSources(nodes), anchor, group.selection);
+        const wider =
+          this.tryGroup(nodes, anchor, group.selection) ??
+          this.tryGroup(this.withSources(nodes), anchor, group.selection) ??
+          this.tryGroup(this.withMakers(nodes), anchor, group.selection);
         if (!wider) continue;
         group = wider;
         nodes = group.nodes;
@@ -97,10 +100,16 @@ class Fusion {
     return maker === null ? nodes : this.withSources(ascending([maker, ...nodes]));
   }
 
-  /** Nodes that make what only one of the nodes reads, beside the first operand. */
+  /** Nodes that make what only one of the nodes reads. */
   private besides(nodes: readonly number[]): readonly number[] {
     const makers = nodes.flatMap((node) => this.graph.nodes[node]!.inputs.map((value) => this.makerOf(value)));
     return makers.filter((maker): maker is number => maker !== null && !nodes.includes(maker));
+  }
+
+  /** The nodes, and all whose results nothing else reads. */
+  private withMakers(nodes: readonly number[]): readonly number[] {
+    const makers = this.besides(nodes);
+    return makers.length === 0 ? nodes : this.withMakers(ascending([...new Set([...nodes, ...makers])]));
   }
 
   /** The node that makes a value with one reader, if no group has it. */
@@ -115,12 +124,23 @@ class Fusion {
     const { program, values } = extract(this.graph, this.readers, nodes, anchor);
     const selection = select(program, this.target);
     if (!selection || families.rank(selection.family) > families.rank(before.family)) return null;
-    return { nodes, head: this.graph.nodes[anchor]!, program, values, selection };
+    return { nodes, head: this.headOf(nodes, anchor), program, values, selection };
   }
 
   private groupOf(nodes: readonly number[], anchor: number): Group {
     const { program, values } = extract(this.graph, this.readers, nodes, anchor);
     return { nodes, head: this.graph.nodes[anchor]!, program, values, selection: selectOrThrow(program, this.target) };
+  }
+
+  /** The first anchor on the way to the last of the nodes by first operands, or else what they were grown from. */
+  private headOf(nodes: readonly number[], anchor: number): GraphNode {
+    let head = anchor;
+    for (let at = nodes.at(-1); at !== undefined; ) {
+      const { kind, inputs } = this.graph.nodes[at]!;
+      if (operators.get(kind).anchor) head = at;
+      at = nodes.find((node) => this.graph.nodes[node]!.outputs.includes(inputs[0]!));
+    }
+    return this.graph.nodes[head]!;
   }
 }
 

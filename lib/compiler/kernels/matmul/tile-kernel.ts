@@ -4,7 +4,7 @@
  */
 import { LadderError } from '../../../errors.js';
 import { formats, isMx, weightFormat } from '../../../formats/index.js';
-import type { LayoutDigit } from '../../../native.js';
+import type { Codes, LayoutDigit } from '../../../native.js';
 import { launchOf } from '../launch.js';
 import type { KernelArgument, KernelPlan } from '../plan.js';
 import { resultMembers, type Results, resultsText } from '../results.js';
@@ -22,6 +22,16 @@ export const kTurnPadBytes = 32;
 export const kReservedBytes = 1024;
 /** Taps that a row's mask has. */
 const kMostTaps = 12;
+
+/** A product whose results are added to another's: of each row one place of images of its own, every `stride`-th along both sides. */
+export interface SecondProduct {
+  readonly height: number;
+  readonly width: number;
+  /** 1: row after row, whatever the images' sides. */
+  readonly stride: number;
+  readonly channels: number;
+  readonly bias: boolean;
+}
 
 /** A product as the kernel sees it. A dense one has an image of one place per row. */
 export interface TileShape extends Results {
@@ -51,6 +61,8 @@ export interface TileShape extends Results {
   readonly tokens: boolean;
   /** Whether outputs i and i + n/2 make one. */
   readonly pairs: boolean;
+  /** Of the same formats and outputs, where there is one. */
+  readonly second: SecondProduct | null;
   /** What follows the sums, C++ expressions of `value` (the first one's also of `paired`) and `residual`, one after the other. */
   readonly steps: readonly string[];
 }
@@ -82,8 +94,33 @@ export function panelK(weight: string): number {
   return weight === 'fp16' ? kPanelBytes / 2 : kPanelBytes;
 }
 
+/** Of both products, if there are two. */
 export function panelsOf(shape: TileShape): number {
-  return Math.ceil(contractedOf(shape) / panelK(shape.weight));
+  const panel = panelK(shape.weight);
+  return Math.ceil(contractedOf(shape) / panel) + Math.ceil((shape.second?.channels ?? 0) / panel);
+}
+
+/** Panels of FP8 whose sums stay in the tensor cores' own accumulators. */
+const kSpan = 2;
+/** Bits below a product of integers in the kernel's sums: 4-bit ones lie in the upper half of their byte, ones of 1 bit are ∓64. */
+const kUnitBits: Readonly<Record<number, number>> = { 4: 4, 1: 6 };
+
+/** The largest product of two integers, or 0. */
+function mostOf({ weight, activation }: TileShape): number {
+  const most = (codes: Codes): number => (codes.kind === 'integer' ? Math.max(-codes.min, codes.max) : 1);
+  const [w, x] = [formats.get(weight).element, formats.get(activation).element];
+  return w.bits <= 4 ? most(w.codes) * most(x.codes) : 0;
+}
+
+/** Whether sums of two products become float32, scaled, before they meet (native/kernels/matmul/tile/tile_block.cuh: kFolded). */
+export function isFolded(shape: TileShape): boolean {
+  const { second, weight } = shape;
+  if (!second || !isScaled(weight)) return false;
+  const unitBits = kUnitBits[weightBits(weight)];
+  if (unitBits === undefined) return panelsOf(shape) > kSpan;
+  const [most, other] = [mostOf(shape) * contractedOf(shape), mostOf(shape) * second.channels];
+  const shift = Math.floor(Math.log2(other)) + 2;
+  return most * 2 ** shift + other >= 2 ** (31 - unitBits);
 }
 
 const k = (stride: number, size: number): LayoutDigit => ({ axis: 'k', stride, size });
@@ -117,14 +154,15 @@ export function tileLayouts(shape: Pick<TileShape, 'n' | 'weight' | 'pairs'> & {
 
 /** Bytes of shared memory. */
 export function tileSharedBytes(shape: TileShape, { rows, outputs, warpRows, warpOutputs, stages, split, wgmma }: TileTuning): number {
-  const { weight, pairs, bias } = shape;
+  const { weight, pairs, bias, second } = shape;
   const mx = isMx(weightFormat(weight));
   const weightBytes = (outputs * panelK(weight) * (wgmma ? Math.max(8, weightBits(weight)) : weightBits(weight))) / 8;
   const stage = Math.ceil((rows * kPanelBytes + weightBytes + (mx ? 4 * (rows + outputs) : 0)) / 128) * 128;
   const ring = mx && wgmma ? Math.ceil((stages * stage) / 1024) * 1024 + 2 * (rows + outputs) * kPanelBytes : stages * stage;
   const warps = (rows / warpRows) * (outputs / warpOutputs);
   const turned = Math.min(warpOutputs, wgmma && !pairs ? kTurnOutputs / 2 : kTurnOutputs);
-  const terms = ((isScaled(weight) ? 1 : 0) + (bias ? 1 : 0)) * outputs * 2;
+  const vectors = [isScaled(weight), isScaled(weight) && second, bias, second?.bias ?? false].filter(Boolean).length;
+  const terms = vectors * outputs * 2;
   if (split > 1) return Math.max(ring, rows * (outputs * 4 + kTurnPadBytes)) + terms;
   const turns = warps * (turned / (pairs ? 16 : 8) < 4 ? 16 : 8) * (turned * 4 + kTurnPadBytes);
   return ring + turns + (Math.ceil((stages - 1) / panelsOf(shape)) + 2) * terms;
@@ -190,6 +228,11 @@ const kMemberTypes: Readonly<Record<string, string>> = {
   bias: 'const __half*',
   residual: 'const __half*',
   token: 'const __half*',
+  x2: 'const void*',
+  xScale2: 'const void*',
+  weight2: 'const uint8_t*',
+  scale2: 'const void*',
+  bias2: 'const __half*',
   gain: 'const __half*',
   beta: 'const __half*',
 };
@@ -241,6 +284,7 @@ export function configurationText(
     `  static constexpr bool kBias = ${shape.bias}, kPairs = ${shape.pairs}, kResidual = ${shape.residual}, kTokens = ${shape.tokens}, kPatches = ${shape.patches}, kWgmma = ${tuning.wgmma === 1};`,
     `  static constexpr int kTileRows = ${tuning.rows}, kTileOutputs = ${tuning.outputs}, kWarpRows = ${tuning.warpRows}, kWarpOutputs = ${tuning.warpOutputs};`,
     `  static constexpr int kStages = ${tuning.stages}, kSplit = ${tuning.split}, kBlocks = ${blocks};`,
+    `  ${secondText(shape)}`,
     ...constants.map((line) => `  ${line}`),
     `  ${resultsText(shape)}`,
     '  __device__ __forceinline__ static float apply(float value, float paired, float residual) {',
@@ -249,6 +293,14 @@ export function configurationText(
     '  }',
     '};',
   ].join('\n');
+}
+
+function secondText(shape: TileShape): string {
+  const { second } = shape;
+  if (!second) return 'using Second = ladder::NoSecond;';
+  const { channels, height, width, stride, bias } = second;
+  const sizes = `kChannels = ${channels}, kHeight = ${height}, kWidth = ${width}, kStride = ${stride}, kMost = ${mostOf(shape)}`;
+  return `struct Second { static constexpr int ${sizes}; static constexpr bool kBias = ${bias}; };`;
 }
 
 /** Text of a configuration and its kernel. */
@@ -269,6 +321,10 @@ export function instantiate(
     ...(shape.bias ? ['bias'] : []),
     ...(shape.residual ? ['residual'] : []),
     ...(shape.tokens ? ['token'] : []),
+    ...(shape.second ? ['x2', 'weight2'] : []),
+    ...(shape.second && (shape.xScale !== 'none' || mx) ? ['xScale2'] : []),
+    ...(shape.second && (isScaled(shape.weight) || mx) ? ['scale2'] : []),
+    ...(shape.second?.bias ? ['bias2'] : []),
   ];
   const results = resultMembers(shape);
   const parameters = [...members.map((member) => [member, kMemberTypes[member]!] as const), ...results];
@@ -281,6 +337,7 @@ export function instantiate(
     `  ladder::${kernel}<${name}_config>(p);`,
     ...(shape.codes === null ? [] : [`  ladder::Results<${name}_config>::storeScale(p.result);`]),
     '}',
+    ...(shape.second ? [`static_assert(ladder::TileBlock<${name}_config>::kFolded == ${isFolded(shape)});`] : []),
     `static_assert(ladder::${type}<${name}_config>::kSharedBytes == ${sharedBytes} && ladder::${type}<${name}_config>::kBlockThreads == ${threads});`,
   ].join('\n');
   return { header, text, blocks, threads, sharedBytes, members: parameters.map(([member]) => member) };

@@ -27,6 +27,10 @@ export interface TileMatch {
   readonly shape: TileShape;
   /** The weight's value. */
   readonly weight: number;
+  /** The second product's weight, where there is one. */
+  readonly weight2?: number;
+  /** Of the product's node. */
+  readonly kind: string;
   /** Kinds of the steps after the product, in order, but for a quantisation. */
   readonly after: readonly string[];
   /** Where x comes as planes of images, whose pixels become rows on the way in: the stem's tile. */
@@ -38,7 +42,7 @@ export interface TileMatch {
 /** How x is read: everything of a shape but its formats and what follows the sums. */
 type Geometry = Omit<
   TileShape,
-  'n' | 'weight' | 'activation' | 'xScale' | 'bias' | 'residual' | 'tokens' | 'pairs' | 'steps' | keyof Results
+  'n' | 'weight' | 'activation' | 'xScale' | 'bias' | 'residual' | 'tokens' | 'pairs' | 'second' | 'steps' | keyof Results
 >;
 
 const kPlace = {
@@ -102,7 +106,7 @@ function patchGeometry(size: number, { axes }: Value): Geometry | Refusal {
 }
 
 /** Whether row after row of x is what is multiplied. */
-function isLinear({ kernelY, kernelX, strideY, strideX, paddingY, paddingX }: Geometry): boolean {
+export function isLinear({ kernelY, kernelX, strideY, strideX, paddingY, paddingX }: Omit<Geometry, 'channels'>): boolean {
   return kernelY * kernelX * strideY * strideX === 1 && paddingY === 0 && paddingX === 0;
 }
 
@@ -243,6 +247,7 @@ export function matchTile(whole: Program, before = 0): TileMatch | Refusal {
     residual: residual !== null,
     tokens: embedding !== null,
     pairs: steps.pairs,
+    second: null,
     steps: embedding ? [...steps.steps, '(value + residual)'] : steps.steps,
     ...results,
   };
@@ -252,6 +257,7 @@ export function matchTile(whole: Program, before = 0): TileMatch | Refusal {
   return {
     shape,
     weight: weightAt,
+    kind: product.kind,
     after: [...after.map(({ kind }) => kind), ...(embedding ? ['embed_tokens'] : [])],
     stem,
     operands: {

@@ -4,7 +4,7 @@
  */
 import { isMx, weightFormat } from '../../../formats/index.js';
 import { kBlocksByCluster, kSharedLimitBytes, weightBits } from './template.js';
-import { panelsOf, type TileShape, type TileTuning, tileMisfit, tileSharedBytes, tilesOf } from './tile-kernel.js';
+import { isFolded, panelsOf, type TileShape, type TileTuning, tileMisfit, tileSharedBytes, tilesOf } from './tile-kernel.js';
 
 /** By wgmma: a warp has 16 rows and all outputs. */
 function groups(rows: number, outputs: number, stages: number, resident: number, split = 1): TileTuning {
@@ -57,6 +57,9 @@ const kWarps: readonly TileTuning[] = [
   warps(32, 64, 16, 32, 4, 3),
 ];
 
+/** Results of a warp's products by mma.sync, at most, where there are two in registers. */
+const kMostFolded = 1024;
+
 /** As many of a tuning's stages as there are panels to fill and shared memory to hold. */
 function trimmed(shape: TileShape, tuning: TileTuning, limit: number): TileTuning {
   let stages = Math.max(2, Math.min(tuning.stages, Math.ceil(panelsOf(shape) / tuning.split) + 1));
@@ -64,9 +67,9 @@ function trimmed(shape: TileShape, tuning: TileTuning, limit: number): TileTunin
   return { ...tuning, stages };
 }
 
-/** FP8's sums need twice the registers where they are promoted. */
+/** Sums need twice the registers where FP8's are promoted, and where those of two products are scaled before they meet. */
 function isPromoted(shape: TileShape): boolean {
-  return weightBits(shape.weight) === 8 && !isMx(weightFormat(shape.weight)) && panelsOf(shape) > 2;
+  return isFolded(shape) || (weightBits(shape.weight) === 8 && !isMx(weightFormat(shape.weight)) && panelsOf(shape) > 2);
 }
 
 /** Pixels of a line that patches have side by side, at least. */
@@ -74,7 +77,7 @@ const kPatchPixels = 8;
 
 /** Whether rows of x, or of its patches' lines, and of y begin at multiples of 16 bytes. */
 function isAligned({ patches, channels, n, weight }: TileShape): boolean {
-  return ((patches ? kPatchPixels : channels) * Math.max(8, weightBits(weight) === 16 ? 16 : 8)) % 128 === 0 && n % 8 === 0;
+  return ((patches ? kPatchPixels : channels) * (weightBits(weight) === 16 ? 16 : 8)) % 128 === 0 && n % 8 === 0;
 }
 
 /** Candidates that fit, for GPUs with or without wgmma and clusters. */
@@ -84,6 +87,7 @@ export function tileCandidates(shape: TileShape, hopper: boolean): readonly Tile
   const all = hopper && isAligned(shape) ? (mx ? kMxGroups : kGroups) : kWarps;
   return all
     .map((tuning) => trimmed(shape, tuning, kSharedLimitBytes / tuning.resident - 1024))
+    .filter((tuning) => tuning.wgmma || !isFolded(shape) || tuning.warpRows * tuning.warpOutputs <= kMostFolded)
     .filter((tuning) => !tuning.wgmma || (sums * tuning.outputs) / 2 + (mx ? 80 : 56) <= 65536 / (tuning.rows * 2 * tuning.resident))
     .filter((tuning) => tileMisfit(shape, tuning) === null);
 }

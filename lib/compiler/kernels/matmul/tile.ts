@@ -2,6 +2,7 @@
  * native/kernels/matmul/tile: products of many rows in tiles, dense and as implicit products of convolutions, with whatever elementwise
  * steps follow them; by wgmma on sm_90a, by mma.sync elsewhere.
  */
+import type { Program } from '../../../operators/program.js';
 import type { Target } from '../../targets.js';
 import { defineFamily, Refusal, type Storage } from '../family.js';
 import type { KernelPlan, Tuning } from '../plan.js';
@@ -9,13 +10,42 @@ import { resultsKey } from '../results.js';
 import { withStorage } from './layouts.js';
 import { stemKernel, stemLayout } from './stem-kernel.js';
 import { contractedOf, rowsOf, type TileShape, type TileTuning, tileKernel, tileLayouts, tilePlan } from './tile-kernel.js';
+import { matchTwo } from './tile-second.js';
 import { kLeastRows, kMostWeights, matchTile, type TileMatch } from './tile-shape.js';
 import { defaultTuning, tileCandidates } from './tile-tunings.js';
 
-function storageOf({ shape, weight, stem }: TileMatch): ReadonlyMap<number, Storage> {
+function storageOf({ shape, weight, weight2, stem }: TileMatch): ReadonlyMap<number, Storage> {
   if (stem) return new Map([[weight, { layout: { digits: stemLayout(shape) } }]]);
-  const { weightLayout, scaleLayout } = tileLayouts({ ...shape, k: contractedOf(shape) });
-  return new Map([[weight, { layout: { digits: weightLayout }, ...(scaleLayout && { scaleLayout: { digits: scaleLayout } }) }]]);
+  const stored = (k: number): Storage => {
+    const { weightLayout, scaleLayout } = tileLayouts({ ...shape, k });
+    return { layout: { digits: weightLayout }, ...(scaleLayout && { scaleLayout: { digits: scaleLayout } }) };
+  };
+  return new Map([
+    [weight, stored(contractedOf(shape))],
+    ...(weight2 === undefined ? [] : ([[weight2, stored(shape.second!.channels)]] as const)),
+  ]);
+}
+
+/** Whether another family's kernels are better for a dense product of such sizes. */
+function isOthers({ shape, kind }: TileMatch): boolean {
+  return (kind === 'dense' || shape.patches) && (rowsOf(shape) < kLeastRows || shape.n * contractedOf(shape) >= kMostWeights);
+}
+
+function accepts(program: Program): TileMatch | Refusal {
+  const match = matchTwo(program) ?? matchTile(program);
+  if (match instanceof Refusal) return match;
+  const { shape, weight, weight2 } = match;
+  if (isOthers(match))
+    return new Refusal(
+      'm',
+      `expected at least ${kLeastRows} rows and fewer than ${kMostWeights} weights but received ${rowsOf(shape)} and ${shape.n * contractedOf(shape)}`,
+    );
+  const storage = storageOf(match);
+  for (const one of weight2 === undefined ? [weight] : [weight, weight2]) {
+    const refused = withStorage(program, { weight: one }, storage);
+    if (refused instanceof Refusal) return refused;
+  }
+  return match;
 }
 
 /** What a target's multiprocessors are, and whether they have wgmma and clusters. */
@@ -39,20 +69,7 @@ function plan({ shape, operands, stem }: TileMatch, name: string, given: Tuning,
 export const tile = defineFamily<TileMatch>({
   id: 'matmul/tile',
   version: 1,
-  accepts(program) {
-    const match = matchTile(program);
-    if (match instanceof Refusal) return match;
-    const { shape } = match;
-    if (
-      (program.nodes[0]!.kind === 'dense' || shape.patches) &&
-      (rowsOf(shape) < kLeastRows || shape.n * contractedOf(shape) >= kMostWeights)
-    )
-      return new Refusal(
-        'm',
-        `expected at least ${kLeastRows} rows and fewer than ${kMostWeights} weights but received ${rowsOf(shape)} and ${shape.n * contractedOf(shape)}`,
-      );
-    return withStorage(program, match, storageOf(match));
-  },
+  accepts,
   storage: storageOf,
   configurations({ shape, stem }, target) {
     if (stem) return [{}];
@@ -61,7 +78,7 @@ export const tile = defineFamily<TileMatch>({
     return [first, ...tileCandidates(shape, hopper)].map((tuning) => ({ ...tuning }));
   },
   key: ({ shape, after, stem }) => {
-    const { height, width, kernelY, kernelX, strideY, paddingY, paddingX, weight, activation, xScale } = shape;
+    const { height, width, kernelY, kernelX, strideY, paddingY, paddingX, weight, activation, xScale, second } = shape;
     const image =
       kernelY * kernelX * strideY > 1
         ? [`image=${height}x${width} kernel=${kernelY}x${kernelX} stride=${strideY} around=${paddingY}x${paddingX}`]
@@ -71,6 +88,7 @@ export const tile = defineFamily<TileMatch>({
       ...image,
       `w=${weight} x=${activation}${xScale === 'one' ? ' per tensor' : ''}`,
       ...(shape.patches ? ['x=patches'] : stem ? ['x=planes', ...(stem.pooled ? ['pooled'] : [])] : []),
+      ...(second ? [`+ k=${second.channels} image=${second.height}x${second.width} stride=${second.stride}`] : []),
       ...(after.length > 0 ? [`post=${after.join('+')}`] : []),
       ...resultsKey(shape),
     ].join(' ');

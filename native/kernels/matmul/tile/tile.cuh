@@ -8,6 +8,8 @@
 //              INT4           [4 steps][lane][4 bytes]: k 4t + byte in the low nibbles, 16 more in the high ones; lane = 4·row + t
 //              INT1           [lane][4 bytes]: bit 2·step + half of byte q is k 32·step + 16·half + 4t + q
 //            with kPairs chunks of gates and of what they gate take turns
+//   x2, W2   of a second product whose results are added to the first's, as a projected residual's: of each row one place, every kStride-th
+//            along both sides of images of Second::kHeight × kWidth (kStride 1: row after row), with weights, scales and a bias of its own
 //   scales   per row of W [n]; MX [n / 8][k / 128][8][4] E8M0
 //   y        [m, outputs] in rows, FP16 or codes or both (formats/results.cuh); residual FP16
 //
@@ -20,8 +22,10 @@
 //
 // Configuration: kWeight, kN, kImages, kHeight, kWidth, kChannels, kKernelY, kKernelX, kStrideY, kStrideX, kPaddingY, kPaddingX, kOutHeight,
 // kOutWidth; kPatches, kScaled (a scale per row of W), kRowScales or kOneScale (of x), kBias, kPairs, kResidual, kTokens (a further row before
-// those of each image, and positions as the residual: embed_tokens of lib/operators/tokens.ts), and
-// apply(value, paired value, residual), and what results.cuh asks for. n is padded to chunks, MX needs channels % 32 = 0, kPairs n % 16 = 0.
+// those of each image, and positions as the residual: embed_tokens of lib/operators/tokens.ts), Second (kChannels, kHeight, kWidth, kStride,
+// kBias, kMost: of integers the largest product; of one product NoSecond: with a second one neither kPairs, kRowScales nor kResidual, and rows of
+// both x of whole 16 bytes), and apply(value, paired value, residual), and what results.cuh asks for. n is padded to chunks, MX needs
+// channels % 32 = 0, kPairs n % 16 = 0.
 // Tuning: kTileRows, kTileOutputs, kWarpRows, kWarpOutputs, kStages, kBlocks, kSplit (blocks of a cluster that share out k; sm_90).
 #pragma once
 #include "matmul/tile/tile_feed.cuh"
@@ -34,6 +38,7 @@ template <class C>
 struct Tile {
   using L = TileBlock<C>;
   using Sums = typename TileStore<C>::Sums;
+  using Parts = typename TileStore<C>::Parts;
 
   static constexpr int kSharedBytes = L::kSharedBytes;
   static constexpr int kBlockThreads = L::kBlockThreads;
@@ -64,30 +69,59 @@ struct Tile {
     load<0>(stage, operands[0]);
     feed.template copy<0, kSteps>();
 
-    const int panels = L::firstPanel(rank + 1) - L::firstPanel(rank);
+    const int firstPanel = L::firstPanel(rank), panels = L::firstPanel(rank + 1) - firstPanel;
+    const float2 factors = TileStore<C>::factors(p);
     for (int tile = blockIdx.x / C::kSplit; tile < L::kTiles; tile += C::kBlocks / C::kSplit) {
       const TileStore<C> store{p, base + L::termsOf(tile), L::outputOf(tile)};
       store.prefetchResidual(L::rowOf(tile), L::outputOf(tile));
       Sums sums = {};
+      Parts parts = {};
       for (int panel = 0; panel < panels; ++panel) {
-        step<0>(stage, feed, operands, sums);
-        step<1>(stage, feed, operands, sums);
-        step<2>(stage, feed, operands, sums);
+        auto& now = sumsOf(sums, parts);
+        step<0>(stage, feed, operands, now);
+        step<1>(stage, feed, operands, now);
+        step<2>(stage, feed, operands, now);
         // All threads have read this stage, which the feed fills anew, and the next one is there.
         const uint32_t read = stage;
         stage = stage == base + (C::kStages - 1) * L::kStageBytes ? base : stage + L::kStageBytes;
         waitForCopies<C::kStages - 2>();
         __syncthreads();
         feed.advance(read);
-        step<3>(stage, feed, operands, sums);  // after the last tile, what it reads ahead is not used
+        step<3>(stage, feed, operands, now);  // after the last tile, what it reads ahead is not used
+        if constexpr (L::kFolded) {
+          const int ofAll = firstPanel + panel;
+          if (ofAll == L::kPanels - 1 || panel == panels - 1) {
+            store.fold(parts, ofAll >= L::kPanels, factors, warpN, lane, sums);
+            clear(parts);
+          }
+        } else if constexpr (L::kPacked || L::kRescaled) {
+          if (firstPanel + panel == L::kPanels - 1) store.turn(sums, factors, warpN, lane);
+        }
       }
       store.finishTile(sums, base, tile, rank, warpM, warpN, lane);
     }
   }
 
+  /// Where products are summed.
+  __device__ __forceinline__ static auto& sumsOf(Sums& sums, Parts& parts) {
+    if constexpr (L::kFolded) return parts;
+    else return sums;
+  }
+
+  __device__ __forceinline__ static void clear(Parts& parts) {
+#pragma unroll
+    for (int i = 0; i < L::kRowBlocks; ++i) {
+#pragma unroll
+      for (int j = 0; j < L::kOutBlocks; ++j) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) parts[i][j][e] = 0;
+      }
+    }
+  }
+
   /// sums += the products of a step, while the next one's operands are loaded (from `stage`) and copies go out.
   template <int kStep>
-  __device__ __forceinline__ void step(uint32_t stage, TileFeed<C>& feed, Operands (&operands)[2], Sums& sums) const {
+  __device__ __forceinline__ void step(uint32_t stage, TileFeed<C>& feed, Operands (&operands)[2], Parts& sums) const {
     constexpr int kNext = (kStep + 1) % kSteps;
     load<kNext>(stage, operands[kNext % 2]);
     feed.template copy<kNext, kSteps>();

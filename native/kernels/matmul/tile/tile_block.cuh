@@ -26,6 +26,17 @@ struct TileArguments {
   const __half* residual;  ///< [m, outputs]; kTokens: [rows of an image + 1, outputs]
   const __half* token;     ///< [outputs], of kTokens
   ResultArguments result;  ///< [m, outputs]; kTokens: [images · (rows of an image + 1), outputs]
+  // Of the second product, as x to bias are of the first.
+  const void *x2, *xScale2;
+  const uint8_t* weight2;
+  const void* scale2;
+  const __half* bias2;
+};
+
+/// C::Second of a configuration of one product.
+struct NoSecond {
+  static constexpr int kChannels = 0, kHeight = 1, kWidth = 1, kStride = 1, kMost = 0;
+  static constexpr bool kBias = false;
 };
 
 /// Four weights of INT4, which are the low or high nibbles of a word, as 16 times what they are; of INT1, bit `bit` of each byte, as ∓64.
@@ -42,7 +53,6 @@ struct TileBlock {
   static constexpr bool kMx = T::kIsMx, kFp8 = T::kIsFp8 && !kMx, kInteger = T::kIsNibble || T::kIsInt1;
   static_assert(C::kWeight != WeightFormat::kNf4);
   static constexpr int kXBytes = C::kWeight == WeightFormat::kFp16 ? 2 : 1;
-  using Sum = std::conditional_t<kInteger, int32_t, float>;
   /// What sums are to be multiplied by, but for scales: integers of 4 bits lie in the upper half of their byte.
   static constexpr float kSumScale = kMx ? 1 << MxBf16<C::kWeight>::kLift : T::kIsNibble ? 1.0f / 16 : T::kProductScale;
 
@@ -56,6 +66,39 @@ struct TileBlock {
   /// Patches of image planes: of FP16, whole panels of them.
   static_assert(!C::kPatches || (kXBytes == 2 && kK % kPanelK == 0 && C::kStrideY == C::kKernelY && C::kStrideX == C::kKernelX));
 
+  // The second product's, whose panels follow: one tap, no padding.
+  static constexpr bool kSecond = C::Second::kChannels > 0;
+  static constexpr int kSecondPanels = (C::Second::kChannels + kPanelK - 1) / kPanelK, kAllPanels = kPanels + kSecondPanels;
+  static constexpr int kSecondRowBytes = C::Second::kChannels * kXBytes;
+  static constexpr bool kSecondLinear = C::Second::kStride == 1;
+
+  // Where both have scales of their own, sums of the first become, before those of the second are added to them,
+  //   kPacked    integers, where there is room: what stands kShift bits further up, of which the second's reach less than half
+  //   kRescaled  FP8's, where they are so few that the tensor cores' own accumulators may keep them: numbers in units of the second's
+  //   kFolded    others: FP32, scaled, and so do the second's
+  /// Numbers that FP8's sums are truncated over, in panels.
+  static constexpr int kSpan = 2;
+  static constexpr int64_t kMost = static_cast<int64_t>(C::Second::kMost), kMostSecond = kMost * C::Second::kChannels;
+  static constexpr int kUnitBits = T::kIsNibble ? 4 : 6;
+  static constexpr int bitsOf(int64_t most) { return most == 0 ? 0 : 1 + bitsOf(most / 2); }
+  static constexpr int kShift = bitsOf(kMostSecond) + 1;
+  static constexpr bool kPacked = kSecond && kInteger && (kMost * kK << kShift) + kMostSecond < int64_t{1} << (31 - kUnitBits);
+  static constexpr bool kRescaled = kSecond && kFp8 && kAllPanels <= kSpan;
+  static constexpr bool kFolded = kSecond && C::kScaled && !kPacked && !kRescaled;
+  static_assert(!kSecond || !C::kScaled || C::kOneScale);
+  /// Of products; and of a tile.
+  using Part = std::conditional_t<kInteger, int32_t, float>;
+  using Sum = std::conditional_t<kFolded, float, Part>;
+  static_assert(!kSecond || !(C::kPairs || C::kRowScales || C::kResidual));
+  /// The row of its x behind a row of the product.
+  __device__ __forceinline__ static int secondPlace(int row) {
+    if constexpr (kSecondLinear) return row;
+    constexpr int kStride = C::Second::kStride, kHigh = (C::Second::kHeight - 1) / kStride + 1,
+                  kWide = (C::Second::kWidth - 1) / kStride + 1;
+    const int image = row / (kHigh * kWide), within = row % (kHigh * kWide);
+    return (image * C::Second::kHeight + within / kWide * kStride) * C::Second::kWidth + within % kWide * kStride;
+  }
+
   // Weights: 8 rows of a panel are a chunk.
   static constexpr int kChunkBytes = 8 * kPanelK * T::Record::kBits / 8, kChunks = (C::kN + 7) / 8;
   /// Outputs: with kPairs, of two rows each, which lie in chunks beside each other.
@@ -65,7 +108,7 @@ struct TileBlock {
   // Tiles of rows × weight rows, the blocks of a cluster that share out a tile's panels, and a block's warps.
   static constexpr int kRowTiles = (kM + C::kTileRows - 1) / C::kTileRows, kOutTiles = (C::kN + C::kTileOutputs - 1) / C::kTileOutputs;
   static constexpr int kTiles = kRowTiles * kOutTiles;
-  static_assert(C::kSplit == 1 || (C::kSplit <= kPanels && C::kBlocks == kTiles * C::kSplit));
+  static_assert(C::kSplit == 1 || (C::kSplit <= kAllPanels && C::kBlocks == kTiles * C::kSplit));
   static constexpr int kWarpsM = C::kTileRows / C::kWarpRows, kWarpsN = C::kTileOutputs / C::kWarpOutputs;
   static_assert(C::kTileRows % C::kWarpRows == 0 && C::kTileOutputs % C::kWarpOutputs == 0);
   static constexpr int kBlockThreads = kWarpsM * kWarpsN * 32;
@@ -95,8 +138,9 @@ struct TileBlock {
   static constexpr int kSumPitch = C::kTileOutputs * 4 + 32, kSumBytes = C::kTileRows * kSumPitch;
   static constexpr int kTurnsBytes = C::kSplit > 1 ? 0 : kWarpsM * kWarpsN * kTurnBytes;
   /// Scales and biases of a tile's weight rows: of the tile before, of this one, and of all whose stages are on their way.
-  static constexpr int kTermSlots = C::kSplit > 1 ? 1 : (C::kStages - 2 + kPanels) / kPanels + 2;
-  static constexpr int kTermBytes = (C::kScaled + C::kBias) * C::kTileOutputs * 2;
+  static constexpr int kTermSlots = C::kSplit > 1 ? 1 : (C::kStages - 2 + kAllPanels) / kAllPanels + 2;
+  static constexpr int kVectorBytes = C::kTileOutputs * 2, kBiasesAt = C::kScaled * (1 + kSecond) * kVectorBytes;
+  static constexpr int kTermBytes = kBiasesAt + (C::kBias + C::Second::kBias) * kVectorBytes;
   static constexpr int kTermsAt = C::kSplit > 1 && kSumBytes > kTurnAt ? kSumBytes : kTurnAt + kTurnsBytes;
   static constexpr int kSharedBytes = kTermsAt + kTermSlots * kTermBytes;
   __device__ __forceinline__ static int termsOf(int tile) {
@@ -107,7 +151,9 @@ struct TileBlock {
   template <int kThreads>
   __device__ __forceinline__ static void copyTerms(const TileArguments& p, uint32_t to, int first) {
     if constexpr (C::kScaled) copyHalves<kThreads>(static_cast<const __half*>(p.scale), to, first);
-    if constexpr (C::kBias) copyHalves<kThreads>(p.bias, to + C::kScaled * C::kTileOutputs * 2, first);
+    if constexpr (C::kScaled && kSecond) copyHalves<kThreads>(static_cast<const __half*>(p.scale2), to + kVectorBytes, first);
+    if constexpr (C::kBias) copyHalves<kThreads>(p.bias, to + kBiasesAt, first);
+    if constexpr (C::Second::kBias) copyHalves<kThreads>(p.bias2, to + kBiasesAt + C::kBias * kVectorBytes, first);
   }
 
   template <int kThreads>
@@ -128,7 +174,7 @@ struct TileBlock {
   }
 
   /// Panels of a block of a cluster: [first, first of the next one).
-  __device__ __forceinline__ static int firstPanel(int rank) { return kPanels * rank / C::kSplit; }
+  __device__ __forceinline__ static int firstPanel(int rank) { return kAllPanels * rank / C::kSplit; }
 
   /// A tile's first row and weight row. All tiles of the same rows follow each other: blocks at work together read them once.
   __device__ __forceinline__ static int rowOf(int tile) { return tile / kOutTiles * C::kTileRows; }

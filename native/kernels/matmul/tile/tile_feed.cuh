@@ -8,6 +8,7 @@
 //
 // With kPatches rows of x are the patches of image planes, k their (channel, line, column): 16 bytes are 8 pixels of a line, and lie where
 // the row's patch begins and the piece of k is within it.
+// Of a second product the rows of another x follow, one place each: `panel` counts on through both products' panels.
 //
 // Units are 16 bytes, or the largest power of two that divides a place's channels. What cp.async cannot copy (2 bytes and single
 // ones: three channels of an image) is loaded, and stored 16 bytes at a time.
@@ -172,8 +173,11 @@ struct TileFeed {
   static constexpr int kRowStep = kThreads / kPanelUnits > 0 ? kThreads / kPanelUnits : 1;
   static_assert(kSingle || C::kTileRows * kPanelUnits % kThreads == 0);
   static constexpr bool kGathered = !kSingle && !L::kLinear && !C::kPatches;
+  static constexpr bool kSecondGathered = L::kSecond && !L::kSecondLinear;
+  static_assert(!L::kSecond || (kUnit == 16 && !kSingle && L::kSecondRowBytes % 16 == 0));
 
   TileTaps<C> places[kGathered ? kRowCopies : 1];
+  int secondPlaces[kSecondGathered ? kRowCopies : 1];
   /// Where the rows' patches begin.
   int origins[C::kPatches ? kRowCopies : 1];
   /// The tile's first place; of a linear x the thread's first row. How many rows there are from the thread's first on.
@@ -186,6 +190,10 @@ struct TileFeed {
   __device__ __forceinline__ static int column() { return threadIdx.x % kPanelUnits; }
   __device__ __forceinline__ static int firstRow() { return kSingle ? threadIdx.x % C::kTileRows : threadIdx.x / kPanelUnits; }
 
+  /// Whether the panel is one of the second product, and its place there.
+  __device__ __forceinline__ bool isSecond() const { return L::kSecond && panel >= L::kPanels; }
+  __device__ __forceinline__ int secondPanel() const { return panel - L::kPanels; }
+
   __device__ __forceinline__ void enterTile() {
     const int row = L::rowOf(tile) + firstRow();
     rowsLeft = L::kM - row;
@@ -197,6 +205,10 @@ struct TileFeed {
     } else {
       first = TilePlace<C>(L::rowOf(tile)).place;
     }
+    if constexpr (kSecondGathered) {
+#pragma unroll
+      for (int i = 0; i < kRowCopies; ++i) secondPlaces[i] = L::secondPlace(row + i * kRowStep);
+    }
     if constexpr (kGathered) {
 #pragma unroll
       for (int i = 0; i < kRowCopies; ++i) places[i].enter(row + i * kRowStep, first);
@@ -204,13 +216,21 @@ struct TileFeed {
     if constexpr (L::kMx && !L::kLinear) scalePlace.enter(L::rowOf(tile) + threadIdx.x % C::kTileRows, first);
     const int chunk = L::outputOf(tile) / 8 + static_cast<int>(threadIdx.x) / kChunkPieces;
     chunksLeft = L::kChunks - chunk;
-    weights = p.weight + (static_cast<size_t>(chunk) * L::kPanels + panel) * L::kChunkBytes + threadIdx.x % kChunkPieces * 16;
+    weights = weightsAt(chunk);
     enterColumn();
   }
 
   __device__ __forceinline__ void enterPanel() {
-    weights += L::kChunkBytes;
+    if (L::kSecond && panel == L::kPanels) weights = weightsAt(L::outputOf(tile) / 8 + static_cast<int>(threadIdx.x) / kChunkPieces);
+    else weights += L::kChunkBytes;
     enterColumn();
+  }
+
+  /// The thread's piece of a chunk's panel.
+  __device__ __forceinline__ const uint8_t* weightsAt(int chunk) const {
+    const size_t ofChunk =
+        isSecond() ? static_cast<size_t>(chunk) * L::kSecondPanels + secondPanel() : static_cast<size_t>(chunk) * L::kPanels + panel;
+    return (isSecond() ? p.weight2 : p.weight) + ofChunk * L::kChunkBytes + threadIdx.x % kChunkPieces * 16;
   }
 
   __device__ __forceinline__ static int64_t offsetOf(int ofTap, int unit) {
@@ -222,6 +242,10 @@ struct TileFeed {
     loadRowScales();
     if constexpr (C::kPatches) {
       offset = TilePatch<C>::offsetOf(panel * kPanelUnits + column());
+    } else if (isSecond()) {
+      const int unit = secondPanel() * kPanelUnits + column();
+      exists = L::kSecondRowBytes % 128 == 0 || unit * kUnit < L::kSecondRowBytes;
+      offset = unit * kUnit;
     } else if constexpr (!kSingle) {
       const int unit = panel * kPanelUnits + column();
       exists = L::kPanels * kPanelUnits == kUnits || unit < kUnits;
@@ -240,7 +264,12 @@ struct TileFeed {
       const int row = firstRow() + copy * kRowStep;
       const uint32_t to =
           stage + (kRowStep % 8 == 0 ? swizzled(firstRow(), column() * kUnit) + copy * kRowStep * 128 : swizzled(row, column() * kUnit));
-      if constexpr (L::kLinear) {
+      if (isSecond()) {
+        const uint8_t* const x2 = static_cast<const uint8_t*>(p.x2);
+        const bool isThere = exists && (L::kM % C::kTileRows == 0 || copy * kRowStep < rowsLeft);
+        const int place = kSecondGathered ? secondPlaces[kSecondGathered ? copy : 0] : L::kM - rowsLeft + copy * kRowStep;
+        copyOrZero<16>(to, isThere ? x2 + static_cast<int64_t>(place) * L::kSecondRowBytes + offset : x2, isThere);
+      } else if constexpr (L::kLinear) {
         const bool isThere = exists && (L::kM % C::kTileRows == 0 || copy * kRowStep < rowsLeft);
         const uint8_t* const from = x + static_cast<int64_t>(first) * L::kRowBytes + offset + copy * (kRowStep * L::kRowBytes);
         copyOrZero<kUnit>(to, isThere ? from : x, isThere);
@@ -295,7 +324,7 @@ struct TileFeed {
            (L::kChunks % (C::kTileOutputs / 8) == 0 || copy * kChunkStep < chunksLeft);
   }
   __device__ __forceinline__ const uint8_t* weightsOf(int copy) const {
-    return weights + static_cast<size_t>(copy * kChunkStep) * L::kPanels * L::kChunkBytes;
+    return weights + static_cast<size_t>(copy * kChunkStep) * (isSecond() ? L::kSecondPanels : L::kPanels) * L::kChunkBytes;
   }
 
   __device__ __forceinline__ void copyWeights(int copy) const {
@@ -337,8 +366,8 @@ struct TileFeed {
 
   // ---- Scales of MX ---------------------------------------------------------------------------------------------------------
 
-  static constexpr int kPlaceScales = C::kChannels / 32;
-  static_assert(!L::kMx || C::kChannels % 32 == 0);
+  static constexpr int kPlaceScales = C::kChannels / 32, kSecondPlaceScales = C::Second::kChannels / 32;
+  static_assert(!L::kMx || (C::kChannels % 32 == 0 && C::Second::kChannels % 32 == 0));
   static_assert(!L::kMx || (TileTaps<C>::kFits && kThreads >= C::kTileRows && kThreads * 4 >= C::kTileOutputs && C::kTileOutputs % 8 == 0));
 
   TileTaps<C> scalePlace;
@@ -355,19 +384,35 @@ struct TileFeed {
   __device__ __forceinline__ void loadRowScales() {
     if constexpr (L::kMx) {
       if (tile >= L::kTiles || threadIdx.x >= C::kTileRows) return;
-      constexpr int kTogether = kPlaceScales % 4 == 0 ? 4 : kPlaceScales % 2 == 0 ? 2 : 1;
-      using Codes = std::conditional_t<kTogether == 4, uint32_t, std::conditional_t<kTogether == 2, uint16_t, uint8_t>>;
-      const uint8_t* const scales = static_cast<const uint8_t*>(p.xScale);
       rowScales = 0;
-#pragma unroll
-      for (int i = 0; i < 4; i += kTogether) {
-        const int block = panel * 4 + i, ofTap = block / kPlaceScales;
-        const bool isThere = block < L::kTaps * kPlaceScales && hasScale(ofTap);
-        const int64_t place = firstScale() + ofTap / C::kKernelX * C::kWidth + ofTap % C::kKernelX;
-        if (isThere)
-          rowScales |= static_cast<uint32_t>(*reinterpret_cast<const Codes*>(scales + place * kPlaceScales + block % kPlaceScales))
-                       << i * 8;
+      if (isSecond()) {
+        if constexpr (L::kSecond) {
+          const int row = L::rowOf(tile) + threadIdx.x;
+          if (row < L::kM)
+            loadScalesOf<kSecondPlaceScales>(
+                p.xScale2, secondPanel() * 4, kSecondPlaceScales, [&](int) { return static_cast<int64_t>(L::secondPlace(row)); },
+                [](int) { return true; });
+        }
+      } else {
+        loadScalesOf<kPlaceScales>(
+            p.xScale, panel * 4, L::kTaps * kPlaceScales,
+            [&](int ofTap) { return static_cast<int64_t>(firstScale() + ofTap / C::kKernelX * C::kWidth + ofTap % C::kKernelX); },
+            [&](int ofTap) { return hasScale(ofTap); });
       }
+    }
+  }
+
+  /// A panel's four scales from block `first` on of `blocks`, kPlace of them at a place. @param placeOf, hasTap of a tap
+  template <int kPlace, typename PlaceOf, typename HasTap>
+  __device__ __forceinline__ void loadScalesOf(const void* from, int first, int blocks, const PlaceOf& placeOf, const HasTap& hasTap) {
+    constexpr int kTogether = kPlace % 4 == 0 ? 4 : kPlace % 2 == 0 ? 2 : 1;
+    using Codes = std::conditional_t<kTogether == 4, uint32_t, std::conditional_t<kTogether == 2, uint16_t, uint8_t>>;
+    const uint8_t* const scales = static_cast<const uint8_t*>(from);
+#pragma unroll
+    for (int i = 0; i < 4; i += kTogether) {
+      const int block = first + i, ofTap = block / kPlace;
+      if (block < blocks && hasTap(ofTap))
+        rowScales |= static_cast<uint32_t>(*reinterpret_cast<const Codes*>(scales + placeOf(ofTap) * kPlace + block % kPlace)) << i * 8;
     }
   }
 
@@ -375,9 +420,10 @@ struct TileFeed {
     const int thread = threadIdx.x;
     if (thread < C::kTileRows) asm volatile("st.shared.u32 [%0], %1;" ::"r"(stage + L::kXScalesAt + thread * 4), "r"(rowScales) : "memory");
     if (thread < C::kTileOutputs / 4 && L::outputOf(tile) / 8 + thread / 2 < L::kChunks) {
+      const size_t chunk = L::outputOf(tile) / 8 + thread / 2;
+      const size_t block = isSecond() ? chunk * L::kSecondPanels + secondPanel() : chunk * L::kPanels + panel;
       copyAsync16(stage + L::kScalesAt + thread * 16,
-                  static_cast<const uint8_t*>(p.scale) +
-                      (static_cast<size_t>(L::outputOf(tile) / 8 + thread / 2) * L::kPanels + panel) * 32 + thread % 2 * 16);
+                  static_cast<const uint8_t*>(isSecond() ? p.scale2 : p.scale) + block * 32 + thread % 2 * 16);
     }
   }
 };

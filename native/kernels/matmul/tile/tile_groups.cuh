@@ -43,15 +43,33 @@ struct TileGroups {
                                           : T::kIsE4m3      ? TileOperand::kE4m3
                                                             : TileOperand::kE5m2;
   /// Panels after which FP8's sums are promoted; where there are no more, they need not be.
-  static constexpr int kSpan = 2;
-  static constexpr bool kPromoted = L::kFp8 && L::kPanels > kSpan;
+  static constexpr int kSpan = L::kSpan;
+  static constexpr bool kPromoted = L::kFolded || (L::kFp8 && L::kAllPanels > kSpan);
+  using Parts = typename Store::Parts;
+
+  /// Where a panel is, of a tile's panels that this block sums.
+  struct Place {
+    int panel, panels, first;
+    __device__ __forceinline__ bool isSecond() const { return L::kSecond && first + panel >= L::kPanels; }
+    __device__ __forceinline__ int ofProduct() const { return first + panel - (isSecond() ? L::kPanels : 0); }
+    /// Whether it is the first, or the last one, whose sums are promoted together.
+    __device__ __forceinline__ bool begins() const {
+      return panel == 0 || (kPromoted && ((L::kFp8 && ofProduct() % kSpan == 0) || (L::kFolded && ofProduct() == 0)));
+    }
+    __device__ __forceinline__ bool ends() const {
+      return panel == panels - 1 || (L::kFp8 && ofProduct() % kSpan == kSpan - 1) || (L::kFolded && first + panel == L::kPanels - 1);
+    }
+    /// Whether this block sums no more of the first product after it, of which it has summed some.
+    __device__ __forceinline__ bool turns() const { return !isSecond() && (panel == panels - 1 || first + panel == L::kPanels - 1); }
+  };
 
   __device__ __forceinline__ static void multiply(const TileArguments& p, uint32_t base) {
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const int rank = C::kSplit > 1 ? blockIdx.x % C::kSplit : 0;
     TileFeed<C> feed(p, base, rank);
     feed.fill();
-    const int panels = L::firstPanel(rank + 1) - L::firstPanel(rank);
+    const int first = L::firstPanel(rank), panels = L::firstPanel(rank + 1) - first;
+    const float2 factors = Store::factors(p);
     uint32_t stage = base;
     for (int tile = blockIdx.x / C::kSplit; tile < L::kTiles; tile += C::kBlocks / C::kSplit) {
       const Store store{p, base + L::termsOf(tile), L::outputOf(tile)};
@@ -64,51 +82,72 @@ struct TileGroups {
           for (int e = 0; e < 4; ++e) sums[0][j][e] = 0;
         }
       }
-      typename L::Sum part[L::kOutBlocks][4];
+      Parts parts;
       for (int panel = 0; panel < panels; ++panel) {
-        if constexpr (L::kExpanded) multiplyExpanded(feed, base, stage, warp, panel, sums[0]);
-        else multiplyPanel(feed, base, stage, warp, panel, panels, sums, part);
-      }
-      if constexpr (L::kExpanded) wgmmaWait<0>();
-      if constexpr (!kPromoted) {
-#pragma unroll
-        for (int j = 0; j < L::kOutBlocks; ++j) {
-#pragma unroll
-          for (int e = 0; e < 4; ++e) pin(sums[0][j][e]);
+        if constexpr (L::kExpanded) {
+          multiplyExpanded(feed, base, stage, warp, panel, sums[0]);
+        } else {
+          const Place place{panel, panels, first};
+          multiplyPanel(feed, base, stage, warp, place, sumsOf(sums, parts));
+          if constexpr (kPromoted) {
+            if (place.ends()) promote(store, parts, place.isSecond(), factors, lane, sums);
+          } else if constexpr (L::kPacked || L::kRescaled) {
+            if (place.turns()) {
+              pinAll(sums[0]);
+              store.turn(sums, factors, 0, lane);
+            }
+          }
         }
       }
+      if constexpr (L::kExpanded) wgmmaWait<0>();
+      if constexpr (!kPromoted) pinAll(sums[0]);
       store.finishTile(sums, base, tile, rank, warp, 0, lane);
     }
   }
 
   /// A panel's products, and what comes into the ring after it.
-  __device__ __forceinline__ static void multiplyPanel(TileFeed<C>& feed, uint32_t base, uint32_t& stage, int warp, int panel, int panels,
-                                                       Sums& sums, typename L::Sum (&part)[L::kOutBlocks][4]) {
+  __device__ __forceinline__ static void multiplyPanel(TileFeed<C>& feed, uint32_t base, uint32_t& stage, int warp, const Place& place,
+                                                       typename L::Part (&sums)[L::kOutBlocks][4]) {
     // Everybody's copies of this stage are there, and everybody's products of the one before are done.
     waitForCopies<C::kStages - 2>();
     fenceAsyncProxy();
     __syncthreads();
     const uint32_t a = tileRowsDescriptor(stage + warp / 4 * 8192), b = tileWeightsDescriptor(stage + L::kWeightsAt);
-    auto& d = sumsOf(sums, part);
     wgmmaFence();
 #pragma unroll
     for (int step = 0; step < 4; ++step)
-      tileWgmma<kOperand>(d, a + step * kTileRowsStep, b + step * kTileWeightsStep, step > 0 || (kPromoted ? panel % kSpan : panel) != 0);
+      tileWgmma<kOperand>(sums, a + step * kTileRowsStep, b + step * kTileWeightsStep, step > 0 || !place.begins());
     wgmmaCommit();
     feed.template copy<0, 1>();
     feed.advance(stage);
     stage = stage == base + (C::kStages - 1) * L::kStageBytes ? base : stage + L::kStageBytes;
     wgmmaWait<0>();
-    if constexpr (kPromoted) {
-      if (panel % kSpan == kSpan - 1 || panel == panels - 1) {
+  }
+
+  __device__ __forceinline__ static void pinAll(typename L::Part (&sums)[L::kOutBlocks][4]) {
 #pragma unroll
-        for (int j = 0; j < L::kOutBlocks; ++j) {
+    for (int j = 0; j < L::kOutBlocks; ++j) {
 #pragma unroll
-          for (int e = 0; e < 4; ++e) pin(part[j][e]), sums[0][j][e] += part[j][e];
-        }
+      for (int e = 0; e < 4; ++e) pin(sums[j][e]);
+    }
+  }
+
+  /// sums += a product's, or FP8's of a span.
+  __device__ __forceinline__ static void promote(const Store& store, Parts& parts, bool isSecond, float2 factors, int lane, Sums& sums) {
+    pinAll(parts[0]);
+    if constexpr (L::kFolded) {
+      store.fold(parts, isSecond, factors, 0, lane, sums);
+    } else {
+#pragma unroll
+      for (int j = 0; j < L::kOutBlocks; ++j) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) sums[0][j][e] += parts[0][j][e];
       }
     }
   }
+
+  /// Whether a panel of MX has a second half of 64.
+  static constexpr bool kHalves = L::kK > 64 || C::Second::kChannels > 64;
 
   /// The same of MX. On entry the products of the panel before's second half may be under way, and are on return of this one's.
   __device__ __forceinline__ static void multiplyExpanded(TileFeed<C>& feed, uint32_t base, uint32_t& stage, int warp, int panel,
@@ -122,8 +161,7 @@ struct TileGroups {
     wgmmaWait<0>();
     __syncthreads();
     multiplyHalf(buffers[0], warp, panel != 0, sums);
-    // Of 64 of k alone there is no second half.
-    if constexpr (L::kK > 64) {
+    if constexpr (kHalves) {
       expand<1>(stage, buffers[1]);
       fenceAsyncProxy();
       __syncthreads();
@@ -132,7 +170,7 @@ struct TileGroups {
     feed.template copy<0, 1>();
     feed.advance(stage);
     stage = stage == base + (C::kStages - 1) * L::kStageBytes ? base : stage + L::kStageBytes;
-    if constexpr (L::kK > 64) wgmmaWait<1>();
+    if constexpr (kHalves) wgmmaWait<1>();
     else wgmmaWait<0>();
   }
 
@@ -183,8 +221,8 @@ struct TileGroups {
   }
 
   /// Where products are summed.
-  __device__ __forceinline__ static auto& sumsOf(Sums& sums, typename L::Sum (&part)[L::kOutBlocks][4]) {
-    if constexpr (kPromoted) return part;
+  __device__ __forceinline__ static auto& sumsOf(Sums& sums, Parts& parts) {
+    if constexpr (kPromoted) return parts[0];
     else return sums[0];
   }
 #endif

@@ -49,11 +49,11 @@ struct TileStore {
   const float inverse = Results<C>::inverse(p.result);
 
   /// Of 8 outputs: what is the same for all rows.
-  struct Terms { uint4 scale[kParts], bias[kParts]; };
+  struct Terms { uint4 scale[kParts], bias[kParts], secondScale, secondBias; };
   /// And of one row.
   struct RowTerms8 {
     uint4 residual;
-    float xScale;
+    float xScale, secondScale;
   };
 
   /// @param weightRow the first of 8, with kPairs of 16
@@ -62,8 +62,10 @@ struct TileStore {
 #pragma unroll
     for (int i = 0; i < kParts; ++i) {
       const uint32_t at = ofTile + (weightRow - firstWeightRow + i * 8) * 2;
-      if constexpr (C::kScaled) terms.scale[i] = loadShared16(at);
-      if constexpr (C::kBias) terms.bias[i] = loadShared16(at + C::kScaled * C::kTileOutputs * 2);
+      if constexpr (C::kScaled && !L::kFolded) terms.scale[i] = loadShared16(at);
+      if constexpr (L::kPacked || L::kRescaled) terms.secondScale = loadShared16(at + L::kVectorBytes);
+      if constexpr (C::kBias) terms.bias[i] = loadShared16(at + L::kBiasesAt);
+      if constexpr (C::Second::kBias) terms.secondBias = loadShared16(at + L::kBiasesAt + C::kBias * L::kVectorBytes);
     }
     return terms;
   }
@@ -72,7 +74,8 @@ struct TileStore {
     RowTerms8 terms = {};
     terms.xScale = L::kSumScale;
     if constexpr (C::kRowScales) terms.xScale *= static_cast<const float*>(p.xScale)[min(row, L::kM - 1)];
-    if constexpr (C::kOneScale) terms.xScale *= *static_cast<const float*>(p.xScale);
+    if constexpr (C::kOneScale && !L::kFolded) terms.xScale *= *static_cast<const float*>(p.xScale);
+    if constexpr (L::kPacked || L::kRescaled) terms.secondScale = L::kSumScale * *static_cast<const float*>(p.xScale2);
     if constexpr (C::kResidual) {
       if (L::kM % C::kTileRows == 0 || row < L::kM) terms.residual = load8(p.residual, residualOf(row), channel, L::kOutputs);
     }
@@ -112,20 +115,93 @@ struct TileStore {
     float values[kParts][8], residual[8];
 #pragma unroll
     for (int i = 0; i < kParts; ++i) {
-      float scale[8], bias[8];
+      float scale[8], bias[8], secondScale[8], secondBias[8];
       unpackHalves(terms.scale[i], scale), unpackHalves(terms.bias[i], bias);
+      unpackHalves(terms.secondScale, secondScale), unpackHalves(terms.secondBias, secondBias);
 #pragma unroll
       for (int e = 0; e < 8; ++e) {
         float value = static_cast<float>(sums[i][e]);
-        if constexpr (C::kRowScales || C::kOneScale || L::kSumScale != 1.0f) value *= ofRow.xScale;
-        if constexpr (C::kScaled) value *= scale[e];
+        if constexpr (L::kPacked) {
+          const int second = lowerOf(sums[i][e]);
+          value = static_cast<float>((sums[i][e] - second) >> L::kShift) * (scale[e] * ofRow.xScale) +
+                  static_cast<float>(second) * (secondScale[e] * ofRow.secondScale);
+        } else if constexpr (L::kRescaled) {
+          value *= nonZero(secondScale[e] * ofRow.secondScale);
+        } else if constexpr (!L::kFolded) {
+          if constexpr (C::kRowScales || C::kOneScale || L::kSumScale != 1.0f) value *= ofRow.xScale;
+          if constexpr (C::kScaled) value *= scale[e];
+        }
         if constexpr (C::kBias) value += bias[e];
+        if constexpr (C::Second::kBias) value += secondBias[e];
         values[i][e] = value;
       }
     }
     unpackHalves(ofRow.residual, residual);
 #pragma unroll
     for (int e = 0; e < 8; ++e) results[e] = C::apply(values[0][e], values[kParts - 1][e], residual[e]);
+  }
+
+  // ---- Of two products ------------------------------------------------------------------------------------------------------
+
+  using Parts = typename L::Part[L::kRowBlocks][L::kOutBlocks][4];
+
+  /// What sums of the first and of the second product are to be multiplied by, but for scales of weight rows.
+  __device__ __forceinline__ static float2 factors(const TileArguments& p) {
+    float2 factors = {L::kSumScale, L::kSumScale};
+    if constexpr (L::kFolded || L::kRescaled)
+      factors.x *= *static_cast<const float*>(p.xScale), factors.y *= *static_cast<const float*>(p.xScale2);
+    return factors;
+  }
+
+  /// The unit of a row of weights whose scale is zero is one: all of its codes are zero.
+  __device__ __forceinline__ static float nonZero(float unit) { return unit == 0 ? 1.0f : unit; }
+
+  /// The second product's part of a packed sum, which reaches less than half of what the first's is a multiple of.
+  __device__ __forceinline__ static int lowerOf(int sum) {
+    constexpr int kAbove = 32 - L::kShift - L::kUnitBits;
+    return sum << kAbove >> kAbove;
+  }
+
+  /// The first product's sums, whole, become what the second's are added to. @param factors of both; @param warpN the warp's outputs of the tile
+  __device__ __forceinline__ void turn(Parts& sums, float2 factors, int warpN, int lane) const {
+#pragma unroll
+    for (int j = 0; j < L::kOutBlocks; ++j) {
+      float ratios[2] = {1.0f, 1.0f};
+      if constexpr (L::kRescaled) {
+        const float2 scale = scalesOf(0, j, warpN, lane), secondScale = scalesOf(1, j, warpN, lane);
+        ratios[0] = __fdividef(scale.x * factors.x, nonZero(secondScale.x * factors.y));
+        ratios[1] = __fdividef(scale.y * factors.x, nonZero(secondScale.y * factors.y));
+      }
+#pragma unroll
+      for (int i = 0; i < L::kRowBlocks; ++i) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          if constexpr (L::kPacked) sums[i][j][e] <<= L::kShift;
+          else sums[i][j][e] *= ratios[e % 2];
+        }
+      }
+    }
+  }
+
+  /// Of two weight rows of a product, as fragments of sums have them.
+  __device__ __forceinline__ float2 scalesOf(int product, int j, int warpN, int lane) const {
+    const uint32_t two = loadShared4(ofTile + product * L::kVectorBytes + (warpN * C::kWarpOutputs + j * 8 + lane % 4 * 2) * 2);
+    return __half22float2(reinterpret_cast<const __half2&>(two));
+  }
+
+  /// sums += what a product's sums stand for. @param factors of both; @param warpN the warp's outputs of the tile
+  __device__ __forceinline__ void fold(const Parts& parts, bool isSecond, float2 factors, int warpN, int lane, Sums& sums) const {
+    const float factor = isSecond ? factors.y : factors.x;
+#pragma unroll
+    for (int j = 0; j < L::kOutBlocks; ++j) {
+      const float2 scale = scalesOf(isSecond, j, warpN, lane);
+      const float ofColumns[2] = {scale.x * factor, scale.y * factor};
+#pragma unroll
+      for (int i = 0; i < L::kRowBlocks; ++i) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) sums[i][j][e] += static_cast<float>(parts[i][j][e]) * ofColumns[e % 2];
+      }
+    }
   }
 
   // ---- Of a block -----------------------------------------------------------------------------------------------------------
@@ -173,7 +249,9 @@ struct TileStore {
 #pragma unroll
     for (int group = 0; group < L::kOutBlocks / kTurnBlocks; ++group) {
       const int column = lane % kRowVectors, channel = (weightRow + group * L::kTurnOutputs) / kParts + column * 8;
-      const Terms ofChannels = terms(weightRow + group * L::kTurnOutputs + column * kParts * 8);
+      // Packed sums leave no registers for them meanwhile.
+      const int ofGroup = weightRow + group * L::kTurnOutputs + column * kParts * 8;
+      const Terms held = L::kPacked ? Terms{} : terms(ofGroup);
       RowTerms8 ofRows[kLaneVectors];
       loadRows(row + lane / kRowVectors, channel, ofRows);
 #pragma unroll
@@ -195,7 +273,7 @@ struct TileStore {
           Sum eight[kParts][8];
 #pragma unroll
           for (int part = 0; part < kParts; ++part) read8<true>(from + part * 32, eight[part]);
-          finish(first + v * kLaneStep, channel, eight, ofChannels, now[v]);
+          finish(first + v * kLaneStep, channel, eight, L::kPacked ? terms(ofGroup) : held, now[v]);
         }
         __syncwarp();
       }
@@ -284,7 +362,7 @@ struct TileStore {
 #endif
 
   __device__ __forceinline__ static Sum value(uint32_t bits) {
-    if constexpr (L::kInteger) return static_cast<int32_t>(bits);
+    if constexpr (std::is_same_v<Sum, int32_t>) return static_cast<int32_t>(bits);
     else return __uint_as_float(bits);
   }
 
@@ -308,7 +386,7 @@ struct TileStore {
   }
 
   __device__ __forceinline__ static uint32_t bits(Sum sum) {
-    if constexpr (L::kInteger) return static_cast<uint32_t>(sum);
+    if constexpr (std::is_same_v<Sum, int32_t>) return static_cast<uint32_t>(sum);
     else return __float_as_uint(sum);
   }
   /// Eight numbers of a row of `columns`, zeros past its end.

@@ -9,7 +9,7 @@ template <class C>
 struct TileWarp {
   using L = TileBlock<C>;
   using T = typename L::T;
-  using Sums = typename L::Sum[L::kRowBlocks][L::kOutBlocks][4];
+  using Sums = typename L::Part[L::kRowBlocks][L::kOutBlocks][4];
   static constexpr int kSteps = 4;
 
   /// What a step multiplies: A of each 16 rows, B of each 8 outputs; packed weights have one word of B. MX: multipliers besides.
