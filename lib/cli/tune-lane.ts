@@ -16,7 +16,7 @@ async function tuneLane(nextOrder: () => Promise<LaneOrder>, send: (message: Lan
     if (order.type !== type) throw new LadderError('INTERNAL', `expected the order ${type} but received ${order.type}`);
     return order as Extract<LaneOrder, { type: Type }>;
   };
-  const { ordinal, candidates, jobs } = await receive('begin');
+  const { ordinal, candidates, missing, jobs } = await receive('begin');
   let lastMs = 0;
   await searchEach(
     async () => {
@@ -26,6 +26,7 @@ async function tuneLane(nextOrder: () => Promise<LaneOrder>, send: (message: Lan
     {
       deviceOrdinal: ordinal,
       ...(candidates !== null && { candidates }),
+      missing,
       jobs,
       signal,
       onProgress: (fraction, label, remaining) => {

@@ -13,6 +13,7 @@ import { formatMs, renderTable } from '../table.js';
 interface TuneCliOptions {
   readonly device: string;
   readonly candidates: number;
+  readonly missing?: boolean;
   readonly json?: boolean;
   readonly shard?: Shard;
 }
@@ -24,6 +25,7 @@ export const tuneCommand: Command = {
       .description("search the kernels' parameters on the GPUs at hand; interrupt and run again to go on")
       .argument('<checkpoint...>', `folders, or names below checkpoints/, e.g. '${exampleCheckpoint()}'`)
       .option('--candidates <n>', 'tunings tried per operator', wholeNumber, 12)
+      .option('--missing', 'search only for operators that have no winner yet; the others keep theirs')
       .option('--json', 'machine-readable result');
     addShardOption(addDevicesOption(command)).action((checkpoints: readonly string[], options: TuneCliOptions) =>
       tune(checkpoints, options, io),
@@ -48,6 +50,7 @@ async function tune(checkpoints: readonly string[], options: TuneCliOptions, io:
   const report = laneProgress(io, gpus.length);
   await tuneOn(gpus, folders, {
     candidates: options.candidates,
+    missing: options.missing ?? false,
     signal: io.signal,
     onProgress: (ordinal, fraction, label, remaining) =>
       report(

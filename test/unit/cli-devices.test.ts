@@ -318,6 +318,21 @@ describe('ladder tune', async () => {
     expect(folders.every(isTuned)).toBe(true);
   });
 
+  it('--missing leaves winners alone and searches for what has none', async () => {
+    const [folder] = await ours('missing', ['fp16']);
+    const path = join(folder!, 'tuned', 'sm_90a.json');
+    const whole = tunedOf((await ladder(tune('--device', 'cuda:0', folder!), withNvcc)).out)[0]!;
+    const [first, ...others] = Object.keys(whole.operators);
+    const { checkpoint: _, device: __, ...tuned } = whole;
+    const kept = { ...whole.operators[first!]!, latencyMs: 123 };
+    writeFileSync(path, JSON.stringify({ ...tuned, operators: { [first!]: kept, gone: kept } }));
+    const { status, out } = await ladder(tune('--missing', '--device', 'cuda:0', folder!), withNvcc);
+    const { operators } = tunedOf(out)[0]!;
+    expect([status, Object.keys(operators)]).toEqual([0, [first, ...others]]);
+    expect(operators[first!]).toEqual(kept);
+    for (const other of others) expect(operators[other]!.candidates).toBe(2);
+  });
+
   it('--device is one GPU, and the CPU is refused', async () => {
     const [folder] = await ours('single');
     const { status, out } = await ladder(tune('--device', 'cuda:1', folder!), withNvcc);

@@ -79,6 +79,28 @@ describe("the tuner's variants", () => {
     ]);
   });
 
+  it('of an operator that has a winner are that one alone', () => {
+    const request = parseRequest({ model: 'llama2-tiny', batch: 32, seq: 1, weight: 'int4' });
+    const all = planVariants(request, 4).choices;
+    const { key, candidates } = all.find((choice) => choice.candidates.length > 1)!;
+    const { parameters } = candidates.at(-1)!;
+    const winner = { parameters, latencyMs: 1, defaultLatencyMs: 1, candidates: 4 };
+    const tuned = {
+      schema: 'ladder-tuned/2',
+      arch: 'sm_90a',
+      gpu: '',
+      date: '',
+      commit: '',
+      seconds: 0,
+      operators: { [key]: winner },
+    } as const;
+    const kept = planVariants(request, 4, undefined, tuned).choices;
+    expect(kept.find((choice) => choice.key === key)!.candidates.map((one) => one.parameters)).toEqual([parameters]);
+    const others = (choices: typeof all): readonly (readonly [string, number])[] =>
+      choices.filter((choice) => choice.key !== key).map((choice) => [choice.key, choice.candidates.length]);
+    expect(others(kept)).toEqual(others(all));
+  });
+
   it('compile, together (skipped without nvcc)', async ({ skip }) => {
     if ((await findNvcc()) === null) skip('nvcc was not found: model.so cannot be built here');
     const { sources, sourcesHash } = planVariants(parseRequest({ model: 'llama2-tiny', batch: 32, seq: 1, weight: 'int4' }), 2);

@@ -11,7 +11,13 @@ import { buildWinners, tuneCheckpoints } from './tuner.js';
 
 /** What the process of a GPU is sent: first how to tune, then a folder for each time that it asks; null: there are no more. */
 export type LaneOrder =
-  | { readonly type: 'begin'; readonly ordinal: number; readonly candidates: number | null; readonly jobs: number }
+  | {
+      readonly type: 'begin';
+      readonly ordinal: number;
+      readonly candidates: number | null;
+      readonly missing: boolean;
+      readonly jobs: number;
+    }
   | { readonly type: 'path'; readonly path: string | null };
 
 /** What it sends back: results in the order of the folders that it was given. */
@@ -23,6 +29,8 @@ export type LaneMessage =
 
 export interface TuneOnOptions {
   readonly candidates?: number;
+  /** As `TuneOptions.missing`. */
+  readonly missing?: boolean;
   readonly signal: AbortSignal;
   /** As `SearchOptions.onProgress`, of each GPU. */
   readonly onProgress: (ordinal: number, fraction: number, label: string, remainingSeconds: number | null) => void;
@@ -39,7 +47,7 @@ export interface TuneOnOptions {
  * @throws LadderError `ABORTED`: what was tuned stays, and what was begun goes on where it stopped; on one GPU as `tuneCheckpoints` does
  */
 export async function tuneOn(ordinals: readonly number[], paths: readonly string[], options: TuneOnOptions): Promise<void> {
-  const { candidates, signal, onProgress, onTuned, onFailed } = options;
+  const { candidates, missing = false, signal, onProgress, onTuned, onFailed } = options;
   const [only = 0, ...others] = ordinals;
   if (others.length === 0) {
     await tuneCheckpoints(
@@ -47,6 +55,7 @@ export async function tuneOn(ordinals: readonly number[], paths: readonly string
       {
         deviceOrdinal: only,
         ...(candidates !== undefined && { candidates }),
+        missing,
         signal,
         onProgress: (fraction, label, remaining) => onProgress(only, fraction, label, remaining),
       },
@@ -83,7 +92,7 @@ async function runLane(
   ordinal: number,
   jobs: number,
   left: string[],
-  { candidates, signal, onProgress }: TuneOnOptions,
+  { candidates, missing = false, signal, onProgress }: TuneOnOptions,
   told: { readonly onTuned: (path: string, tuned: Tuned) => void; readonly onFailed: (path: string, error: LadderError) => void },
 ): Promise<void> {
   const { child, output } = startCommand('tune-lane');
@@ -101,7 +110,7 @@ async function runLane(
       send({ type: 'path', path });
     }
   });
-  send({ type: 'begin', ordinal, candidates: candidates ?? null, jobs });
+  send({ type: 'begin', ordinal, candidates: candidates ?? null, missing, jobs });
   const end = await ended(child, { signal });
   if (signal.aborted) throw new LadderError('ABORTED', 'tuning was aborted; run it again to go on where it stopped');
   const [current, ...rest] = taken;

@@ -19,6 +19,7 @@ import { type Target, targetOf } from '../targets.js';
 import { requestOf } from '../design.js';
 import { archOf, ensureModules } from '../ensure.js';
 import type { Tuned } from '../types.js';
+import { readTuned } from './tuned.js';
 import { Journal, type SearchOptions, searchTunings, type Trials } from './search.js';
 import { type Choice, planVariants, type VariantModule } from './variants.js';
 import { writeChanged } from '../write.js';
@@ -27,6 +28,8 @@ export interface TuneOptions extends SearchOptions {
   readonly deviceOrdinal?: number;
   /** Candidates per operator, the default among them. */
   readonly candidates?: number;
+  /** Search for operators that have no winner yet; the others keep theirs. */
+  readonly missing?: boolean;
   /** Compilers that run at once. Default: as many as the machine has cores. */
   readonly jobs?: number;
 }
@@ -39,6 +42,8 @@ interface Prepared {
   readonly device: Device;
   readonly folder: string;
   readonly variants: VariantModule;
+  /** Winners that stay. */
+  readonly kept: Tuned | null;
   readonly journal: Journal;
   /** Where the module is until it is released. */
   readonly moduleFolder: string;
@@ -152,7 +157,8 @@ async function prepare(path: string, options: TuneOptions, onProgress: (label: s
     });
   const device = deviceOf(options.deviceOrdinal ?? 0);
   const { arch, target } = device;
-  const variants = planVariants(requestOf(manifest), options.candidates ?? kDefaultCandidates, target);
+  const kept = options.missing ? await readTuned(folder, arch) : null;
+  const variants = planVariants(requestOf(manifest), options.candidates ?? kDefaultCandidates, target, kept);
   const journalPath = join(folder, 'tuned', `${arch}.json.partial`);
   await checkWritable(journalPath);
   const journal = await Journal.open(journalPath, variants.sourcesHash, device.name);
@@ -172,7 +178,7 @@ async function prepare(path: string, options: TuneOptions, onProgress: (label: s
             end();
             return compiled;
           };
-          resolve({ device, folder, variants, journal, moduleFolder: dirname(modulePath), release });
+          resolve({ device, folder, variants, kept, journal, moduleFolder: dirname(modulePath), release });
         }),
     );
     compiled.catch(reject);
@@ -180,9 +186,15 @@ async function prepare(path: string, options: TuneOptions, onProgress: (label: s
 }
 
 /** Finds a checkpoint's winners and writes them. */
-async function search({ device, folder, variants, journal, moduleFolder }: Prepared, options: TuneOptions): Promise<Tuned> {
+async function search({ device, folder, variants, kept, journal, moduleFolder }: Prepared, options: TuneOptions): Promise<Tuned> {
   const trials = await CheckpointTrials.open(moduleFolder, variants, device.ordinal);
-  const operators = await searchTunings(variants.choices, trials, journal, options);
+  const found = await searchTunings(variants.choices, trials, journal, options);
+  const operators = Object.fromEntries(
+    variants.choices.flatMap(({ key }) => {
+      const winner = kept?.operators[key] ?? found[key];
+      return winner ? [[key, winner]] : [];
+    }),
+  );
   const tuned: Tuned = {
     schema: 'ladder-tuned/2',
     arch: device.arch,

@@ -10,6 +10,7 @@ import type { Tuning } from '../kernels/plan.js';
 import type { LoweredOperator } from '../graph/lower.js';
 import { hashSources } from '../emit/sources.js';
 import { layoutTarget, type Target } from '../targets.js';
+import type { Tuned } from '../types.js';
 import { tuningKey } from './tuned.js';
 
 /** One way to run an operator. */
@@ -43,8 +44,14 @@ export interface VariantModule {
 /**
  * Plans all candidates, at most `limit` per operator: the default, then a spread over the planner's list.
  * @param target what the module is compiled for
+ * @param kept operators that have a winner here have no other candidate
  */
-export function planVariants(request: CheckpointRequest, limit: number, target: Target = layoutTarget): VariantModule {
+export function planVariants(
+  request: CheckpointRequest,
+  limit: number,
+  target: Target = layoutTarget,
+  kept: Tuned | null = null,
+): VariantModule {
   const design = designCheckpoint(request, null);
   const planned: PlannedOperator[] = [];
   const byKey = new Map<string, { nodes: number[]; candidates: Candidate[] }>();
@@ -57,7 +64,8 @@ export function planVariants(request: CheckpointRequest, limit: number, target: 
       return;
     }
     const next = design.planned.slice(index + 1).find(({ plan }) => plan.reads)?.plan.reads ?? null;
-    const candidates = tuningsOf(operator, limit, target).map((parameters, i): Candidate => {
+    const winner = kept?.operators[key];
+    const candidates = (winner ? [winner.parameters] : tuningsOf(operator, limit, target)).map((parameters, i): Candidate => {
       const functionName = `${operator.node}__v${i}`;
       const image =
         planned.push({
