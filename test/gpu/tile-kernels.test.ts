@@ -45,7 +45,15 @@ function products(weight: string, activation: string): OperatorCase[] {
       codes: quantised,
       both: true,
     }),
-    of('two_images', { m: 2, n: 64, c: 64, image: [9, 8, 3, 1], steps: ['second'], second: { c: 64, image: [2, 17, 16, 2] }, codes: quantised }),
+    of('two_images', {
+      m: 2,
+      n: 64,
+      c: 64,
+      image: [9, 8, 3, 1],
+      steps: ['second'],
+      second: { c: 64, image: [2, 17, 16, 2] },
+      codes: quantised,
+    }),
     ...(mx ? [] : [of('odd_codes', { m: 70, n: 58, c: 96, steps: ['bias', 'silu'], codes: quantised, both: true })]),
     ...(mx ? [] : [of('unaligned', { m: 100, c: 58, n: 58, steps: ['bias', 'relu'] })]),
   ];

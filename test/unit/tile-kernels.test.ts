@@ -160,7 +160,22 @@ describe('products in tiles', () => {
     });
     expect(weight2).toBeGreaterThan(0);
     expect(Object.keys(operands).sort()).toEqual(
-      ['bias', 'bias2', 'codeScale', 'codeScales', 'codes', 'scale', 'scale2', 'weight', 'weight2', 'x', 'x2', 'xScale', 'xScale2', 'y'].sort(),
+      [
+        'bias',
+        'bias2',
+        'codeScale',
+        'codeScales',
+        'codes',
+        'scale',
+        'scale2',
+        'weight',
+        'weight2',
+        'x',
+        'x2',
+        'xScale',
+        'xScale2',
+        'y',
+      ].sort(),
     );
     expect(tile.key(matchOf(given))).toContain('+ k=256 image=64x64 stride=2 post=add+add+relu');
     // Both weights are stored in the kernel's order; both targets have a kernel; sums in FP32 beside the products' take registers.
@@ -174,9 +189,9 @@ describe('products in tiles', () => {
       { second: { c: 256, bias: true }, c: 24, weight: 'int4', activation: 'int8' },
       { second: { c: 40 }, weight: 'int4', activation: 'int8', codes: undefined },
     ] as const)
-      expect(tile.accepts(tileProgram(chain({ m: 8192, n: 256, c: 128, ...kTwo, ...over } as Partial<Chain>)), layoutTarget)).toBeInstanceOf(
-        Refusal,
-      );
+      expect(
+        tile.accepts(tileProgram(chain({ m: 8192, n: 256, c: 128, ...kTwo, ...over } as Partial<Chain>)), layoutTarget),
+      ).toBeInstanceOf(Refusal);
   });
 
   it('fuse what follows in a graph, and leave what they do not take to others', () => {

@@ -37,7 +37,10 @@ export interface TileMatch {
 }
 
 /** How x is read: everything of a shape but its formats and what follows the sums. */
-type Geometry = Omit<TileShape, 'n' | 'weight' | 'activation' | 'xScale' | 'bias' | 'residual' | 'pairs' | 'second' | 'steps' | keyof Results>;
+type Geometry = Omit<
+  TileShape,
+  'n' | 'weight' | 'activation' | 'xScale' | 'bias' | 'residual' | 'pairs' | 'second' | 'steps' | keyof Results
+>;
 
 const kPlace = {
   height: 1,

@@ -126,5 +126,8 @@ function widest(shape: TileShape, candidates: readonly TileTuning[], processors:
 /** The cheapest candidate. */
 export function defaultTuning(shape: TileShape, hopper: boolean, processors: number): TileTuning {
   const candidates = tileCandidates(shape, hopper);
-  return widest(shape, candidates, processors) ?? candidates.reduce((best, one) => (costOf(shape, one, processors) < costOf(shape, best, processors) ? one : best));
+  return (
+    widest(shape, candidates, processors) ??
+    candidates.reduce((best, one) => (costOf(shape, one, processors) < costOf(shape, best, processors) ? one : best))
+  );
 }

@@ -90,7 +90,8 @@ struct TileBlock {
   /// The row of its x behind a row of the product.
   __device__ __forceinline__ static int secondPlace(int row) {
     if constexpr (kSecondLinear) return row;
-    constexpr int kStride = C::Second::kStride, kHigh = (C::Second::kHeight - 1) / kStride + 1, kWide = (C::Second::kWidth - 1) / kStride + 1;
+    constexpr int kStride = C::Second::kStride, kHigh = (C::Second::kHeight - 1) / kStride + 1,
+                  kWide = (C::Second::kWidth - 1) / kStride + 1;
     const int image = row / (kHigh * kWide), within = row % (kHigh * kWide);
     return (image * C::Second::kHeight + within / kWide * kStride) * C::Second::kWidth + within % kWide * kStride;
   }

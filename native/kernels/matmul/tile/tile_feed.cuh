@@ -198,8 +198,8 @@ struct TileFeed {
 
   /// The thread's piece of a chunk's panel.
   __device__ __forceinline__ const uint8_t* weightsAt(int chunk) const {
-    const size_t ofChunk = isSecond() ? static_cast<size_t>(chunk) * L::kSecondPanels + secondPanel()
-                                      : static_cast<size_t>(chunk) * L::kPanels + panel;
+    const size_t ofChunk =
+        isSecond() ? static_cast<size_t>(chunk) * L::kSecondPanels + secondPanel() : static_cast<size_t>(chunk) * L::kPanels + panel;
     return (isSecond() ? p.weight2 : p.weight) + ofChunk * L::kChunkBytes + threadIdx.x % kChunkPieces * 16;
   }
 
@@ -353,14 +353,16 @@ struct TileFeed {
       if (isSecond()) {
         if constexpr (L::kSecond) {
           const int row = L::rowOf(tile) + threadIdx.x;
-          if (row < L::kM) loadScalesOf<kSecondPlaceScales>(p.xScale2, secondPanel() * 4, kSecondPlaceScales, [&](int) {
-            return static_cast<int64_t>(L::secondPlace(row));
-          }, [](int) { return true; });
+          if (row < L::kM)
+            loadScalesOf<kSecondPlaceScales>(
+                p.xScale2, secondPanel() * 4, kSecondPlaceScales, [&](int) { return static_cast<int64_t>(L::secondPlace(row)); },
+                [](int) { return true; });
         }
       } else {
-        loadScalesOf<kPlaceScales>(p.xScale, panel * 4, L::kTaps * kPlaceScales, [&](int ofTap) {
-          return static_cast<int64_t>(firstScale() + ofTap / C::kKernelX * C::kWidth + ofTap % C::kKernelX);
-        }, [&](int ofTap) { return hasScale(ofTap); });
+        loadScalesOf<kPlaceScales>(
+            p.xScale, panel * 4, L::kTaps * kPlaceScales,
+            [&](int ofTap) { return static_cast<int64_t>(firstScale() + ofTap / C::kKernelX * C::kWidth + ofTap % C::kKernelX); },
+            [&](int ofTap) { return hasScale(ofTap); });
       }
     }
   }
