@@ -83,7 +83,9 @@ export function matchTwo(program: Program): TileMatch | Refusal | null {
       }),
     );
   return {
-    ...first,
+    kind: first.kind,
+    after: first.after,
+    stem: null,
     shape: {
       ...first.shape,
       residual: false,
