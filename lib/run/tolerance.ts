@@ -17,7 +17,7 @@
  *   ties, rows where an operator has several products, see below.
  *
  * Relative L2 is the sum of the terms that apply. A defect is far above it: one missed tile of 64 along k = 8192 gives 0.09.
- * Where products follow each other in one operator, terms arise apart from each other, behind weights of random signs: their squares add
+ * Where an operator has several products, one after the other or added to each other, terms arise apart from each other, behind weights of random signs: their squares add
  * up. In place of flips there is what an error makes of ties (requantisedError in lib/operators/quantise.ts), more with every product, up
  * to codes that are all rounded anew; numbers that were read have none, as their codes are the reference's. Where errors are so small that
  * ties are rare, one moves later codes of its row, and of no other: `rows` allows for some of them.
@@ -64,7 +64,10 @@ function numbers({ terms, tails }: ErrorTerms): Tolerance {
  */
 const [kFewRows, kRowsShare] = [2, 1 / 64];
 
-/** Of what products that follow each other make. */
+/**
+ * Of what several products make. Of two that are added each one's error is relative to its own sum; sums and errors of both are independent,
+ * so that squares add up in either, and the whole's relative error is at most the larger of the two: less than the root of both squares.
+ */
 function chainedNumbers(own: ErrorTerms, rows: number): Tolerance {
   const { anew = 0, terms, tails } = own;
   const few = anew * Math.sqrt(Math.min(1, kFewRows / rows + kRowsShare));
@@ -81,7 +84,7 @@ function chainedNumbers(own: ErrorTerms, rows: number): Tolerance {
   };
 }
 
-/** Whether products follow each other. */
+/** Whether there are several products. */
 function isChained({ nodes }: Program): boolean {
   return nodes.filter(({ kind }) => primitives.get(kind).operands.some(({ role }) => role === 'weight')).length > 1;
 }

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { fuse } from '../../lib/compiler/graph/fuse.js';
 import { quantiseGraph } from '../../lib/compiler/graph/quantise.js';
 import { layoutTarget } from '../../lib/compiler/targets.js';
+import { resnet50 } from '../../lib/models/resnet.js';
 import { type Graph, GraphBuilder } from '../../lib/operators/graph.js';
 import { isQuantised, stepsText } from '../../lib/operators/program.js';
 import type { NodeFormats } from '../../lib/models/index.js';
@@ -32,6 +33,54 @@ function twoProducts(rows: number, formats: NodeFormats | null, normed = false):
   return quantiseGraph(plain, ({ kind }) => (kind === 'dense' ? formats : null), -1);
 }
 const steps = (graph: Graph): readonly string[] => fuse(graph, layoutTarget).map(({ program }) => stepsText(program));
+
+/** relu(last(relu(first(x))) + projection(x)), the projection before the last product or after it. */
+function projected(formats: NodeFormats | null, isFirst: boolean, stride = 2, isRead = false): Graph {
+  const graph = new GraphBuilder();
+  const x = graph.input('x', [
+    { name: 'm', extent: 4 * 16 * 16 },
+    { name: 'c', extent: 64 },
+  ]);
+  const sizes = { batch: 4, height: 16, width: 16, groups: 1 };
+  const inner = graph.conv('first', x, 64, { ...sizes, kernelY: 3, kernelX: 3, stride, paddingY: 1, paddingX: 1 });
+  const first = graph.node('relu', 'relu', [inner]);
+  const project = (): number => graph.conv('projection', x, 256, { ...sizes, kernelY: 1, kernelX: 1, stride, paddingY: 0, paddingX: 0 });
+  const before = isFirst ? project() : null;
+  const last = graph.dense('last', first, 256, true);
+  const residual = before ?? project();
+  const y = graph.node('relu', 'out', [graph.node('add', 'sum', [last, residual])]);
+  const outputs = isRead ? [y, residual] : [y];
+  return quantiseGraph(graph.finish(outputs), ({ kind }) => (['dense', 'conv'].includes(kind) ? formats : null), -1);
+}
+
+describe('two products whose results are added', () => {
+  const groups = (graph: Graph): readonly (readonly [string, string])[] =>
+    fuse(graph, layoutTarget).map(({ head, program }) => [head.name, stepsText(program)] as const);
+
+  it('are one operator, named after the one that is no residual', () => {
+    const coded = { weight: 'fp8_e5m2', input: 'fp8_e5m2', inputScale: 'tensor' } as const;
+    for (const formats of [null, coded]) {
+      expect(groups(projected(formats, true)).at(-1)).toEqual(['last', 'conv, add, dense, add, add, relu']);
+      expect(groups(projected(formats, false)).at(-1)).toEqual(['last', 'dense, add, conv, add, add, relu']);
+      expect(edges(projected(formats, true)).filter((edge) => edge.endsWith('add: f16'))).toEqual([]);
+    }
+  });
+
+  it('stay two where another reads the residual, too', () => {
+    expect(groups(projected(null, true, 2, true)).map(([, steps]) => steps)).toEqual([
+      'conv, add, relu',
+      'conv, add',
+      'dense, add, add, relu',
+    ]);
+  });
+
+  it('are so in every first block of a network, and its other operators as they were', () => {
+    const names = groups(resnet50.graph!(1, 1, 1)).map(([name]) => name);
+    expect(names.filter((name) => name.endsWith('downsample'))).toEqual([]);
+    expect(names.filter((name) => name.endsWith('conv3'))).toHaveLength(16);
+    expect(names).toHaveLength(1 + 3 * 16 + 2);
+  });
+});
 
 describe('numbers inside an operator', () => {
   it('are rounded where a quantisation per row reads them: it looks for the largest first', () => {

@@ -102,6 +102,14 @@ describe('tolerance of products', () => {
     expect(terms.length).toBeGreaterThan(0);
   });
 
+  it('is the root of both squares where two are added', () => {
+    const two = (c: number, other: number): number =>
+      toleranceOf(tileProgram(chain({ m: 128, c, steps: ['bias', 'second', 'relu'], second: { c: other, bias: true } })), 0).relativeL2;
+    expect(two(512, 1024)).toBeCloseTo(kHalfUnit + Math.hypot(512, 1024) * 2 ** -26, 12);
+    // Far below the defect of a missing panel of 64 of either, or of a second product left out.
+    expect(two(512, 1024)).toBeLessThan(0.01 * Math.sqrt(64 / 1536));
+  });
+
   it('is exact integers plus rounding where codes come in ready', () => {
     expect(toleranceOf(dense({ weight: 'int1', activation: 'int8', input: 'quantised' }), 0).relativeL2).toBeLessThan(2 ** -10);
   });

@@ -74,8 +74,10 @@ class Fusion {
         refused = -1;
       }
     }
-    for (const maker of this.besides(group.nodes))
-      group = this.tryGroup(ascending([...group.nodes, maker]), anchor, group.selection) ?? group;
+    for (const maker of this.besides(group.nodes)) {
+      const nodes = ascending([...group.nodes, maker]);
+      group = this.tryGroup(nodes, anchor, group.selection) ?? this.tryGroup(this.withMakers(nodes), anchor, group.selection) ?? group;
+    }
     for (const node of group.nodes) this.taken.add(node);
     this.groups.push(group);
   }

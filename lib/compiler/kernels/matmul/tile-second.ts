@@ -23,12 +23,12 @@ function lineTo(nodes: readonly Node[], value: number): readonly Node[] {
   return maker ? [...lineTo(nodes, maker.inputs[0]!), maker] : [];
 }
 
-/** Cuts at the first sum of two values that are made inside; null: there is none. */
+/** Cuts at the first sum of two values that are made inside; null: there is none, or the second one is a result as well. */
 function cut(program: Program): Cut | null {
-  const { nodes } = program;
+  const { nodes, outputs } = program;
   const sum = nodes.find(({ kind, inputs }) => kind === 'add' && inputs.every((value) => lineTo(nodes, value).length > 0));
-  if (!sum) return null;
-  const residual = sum.inputs[1]!;
+  const residual = sum?.inputs[1];
+  if (residual === undefined || outputs.includes(residual)) return null;
   const line = lineTo(nodes, residual);
   const second = partOf(program, line);
   const first = partOf(
@@ -83,7 +83,9 @@ export function matchTwo(program: Program): TileMatch | Refusal | null {
       }),
     );
   return {
-    ...first,
+    kind: first.kind,
+    after: first.after,
+    stem: null,
     shape: {
       ...first.shape,
       residual: false,

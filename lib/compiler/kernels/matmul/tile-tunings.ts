@@ -116,8 +116,21 @@ export function costOf(shape: TileShape, tuning: TileTuning, processors: number)
   return perProcessor * (panels * panel + overlap * (0.35 + result) + (1 - overlap) * Math.max(0, result - panels * panel)) + join;
 }
 
+/**
+ * Two products of FP16 with tiles for all multiprocessors: each row of x is read once for as many outputs as there is room for, whose
+ * results take longer than the model says.
+ */
+function widest(shape: TileShape, candidates: readonly TileTuning[], processors: number): TileTuning | undefined {
+  return shape.second && weightBits(shape.weight) === 16
+    ? candidates.find((tuning) => tuning.outputs === 256 && tuning.wgmma === 1 && tilesOf(shape, tuning) >= processors)
+    : undefined;
+}
+
 /** The cheapest candidate. */
 export function defaultTuning(shape: TileShape, hopper: boolean, processors: number): TileTuning {
   const candidates = tileCandidates(shape, hopper);
-  return candidates.reduce((best, one) => (costOf(shape, one, processors) < costOf(shape, best, processors) ? one : best));
+  return (
+    widest(shape, candidates, processors) ??
+    candidates.reduce((best, one) => (costOf(shape, one, processors) < costOf(shape, best, processors) ? one : best))
+  );
 }
