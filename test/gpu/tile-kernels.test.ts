@@ -125,6 +125,26 @@ describe('kernels in tiles', { timeout: 600_000 }, () => {
       ['sm_90a'],
     );
   });
+  it('lines that stay in shared memory for all taps', async ({ skip }) => {
+    if (missing) skip(missing);
+    const lines = { rows: 128, warpRows: 16, stages: 2, split: 1, resident: 1, wgmma: 2 };
+    await verifyOperators(
+      kTileFormats.flatMap(([weight, activation]) => {
+        const of = (what: string, given: Partial<Chain>, outputs: number, tuning = {}): OperatorCase =>
+          caseOf(
+            `${weight}_${activation}_${what}`,
+            { weight, activation, steps: ['bias', 'relu'], ...given },
+            { ...lines, outputs, warpOutputs: outputs, ...tuning },
+          );
+        return [
+          of('many', { m: 9, c: 64, n: 64, image: [28, 27, 3, 1] }, 64),
+          of('few', { m: 1, c: 32, n: 32, image: [5, 7, 3, 1] }, 32),
+          of('codes', { m: 3, c: 64, n: 64, image: [56, 56, 3, 1], codes: 'int4', both: true }, 64, { rows: 64 }),
+        ];
+      }),
+      ['sm_90a'],
+    );
+  });
   it('every tile, and clusters', async ({ skip }) => {
     if (missing) skip(missing);
     const groups = (rows: number, outputs: number, stages: number, resident: number, split: number) => ({

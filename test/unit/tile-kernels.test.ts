@@ -151,6 +151,32 @@ describe('products in tiles', () => {
     expect(tileCandidates(deep, false).every(({ split, wgmma }) => split === 1 && wgmma === 0)).toBe(true);
   });
 
+  it('of few channels may keep lines in shared memory for all taps, which is no default yet', () => {
+    const lines = (given: Partial<Chain>): readonly number[] =>
+      tileCandidates(matchOf(chain({ m: 128, c: 64, n: 64, image: [56, 56, 3, 1], ...given })).shape, true).map(({ wgmma }) => wgmma);
+    for (const [weight, activation] of kTileFormats) {
+      const all = lines({ weight, activation });
+      expect([all[0], all.at(-1), all.filter((one) => one === 2)]).toEqual([1, 2, [2]]);
+    }
+    for (const other of [
+      { image: [56, 56, 3, 2] },
+      { image: [56, 56, 1, 1] },
+      { c: 128 },
+      { n: 128 },
+      { n: 72 },
+      { steps: ['residual'] },
+      { image: [56, 260, 3, 1] },
+    ] satisfies Partial<Chain>[])
+      expect(lines(other)).not.toContain(2);
+    const stored = storedProgram(tileProgram(chain({ m: 128, c: 64, n: 64, image: [56, 56, 3, 1] })), [tile]);
+    const tuning = stored.configurations().at(-1)!;
+    expect(() => stored.plan('f', { ...tuning, rows: 96 }, null, layoutTarget)).toThrow(/tiles of 64 rows/);
+    expect(() => stored.plan('f', { ...tuning, rows: 192 }, null, layoutTarget)).toThrow(/at most 128 rows/);
+    // A target without wgmma has its own default.
+    const [, other] = buildTargets;
+    expect(stored.plan('f', tuning, null, other!).definitions).toBe(stored.plan('f', {}, null, other!).definitions);
+  });
+
   it('are two where their results are added', () => {
     const given = chain({ m: 8192, n: 256, c: 128, weight: 'fp8_e5m2', activation: 'fp8_e5m2', codes: 'fp8_e5m2', both: true, ...kTwo });
     const { shape, weight2, operands } = matchOf(given);
@@ -340,8 +366,14 @@ describe.skipIf(nvcc === null)('compiled', () => {
           .flatMap(([weight, activation]) => [
             chain({ weight, activation, m: 2, image: [14, 14, 3, 1], steps: ['bias', 'residual', 'relu'] }),
             chain({ weight, activation, m: 8192, n: 256, c: 128, ...kTwo }),
+            chain({ weight, activation, m: 128, n: 64, c: 64, image: [56, 56, 3, 1], steps: ['bias', 'relu'] }),
           ])
-          .map((given, i) => storedProgram(tileProgram(given), [tile]).plan(`f${i}`, {}, null, target));
+          .map((given, i) => {
+            const stored = storedProgram(tileProgram(given), [tile]);
+            // Of few channels lines stay in shared memory, where a target can.
+            const lines = stored.configurations().find(({ wgmma }) => wgmma === 2);
+            return stored.plan(`f${i}`, lines ?? {}, null, target);
+          });
         const includes = [...new Set(plans.flatMap((plan) => plan.includes))].map((header) => `#include "${header}"`);
         const path = join(folder, `${target.id}.cu`);
         writeFileSync(path, [...includes, ...plans.map(({ definitions }) => definitions)].join('\n'));

@@ -57,7 +57,7 @@ function deviceOf({ capability }: Target): { readonly processors: number; readon
 /** A tuning by wgmma is none for a target without it, which has its default. */
 function complete(shape: TileShape, given: Tuning, target: Target): TileTuning {
   const { hopper, processors } = deviceOf(target);
-  return { ...defaultTuning(shape, hopper, processors), ...(given['wgmma'] === 1 && !hopper ? {} : given) };
+  return { ...defaultTuning(shape, hopper, processors), ...((given['wgmma'] ?? 0) > 0 && !hopper ? {} : given) };
 }
 
 function plan({ shape, operands, stem }: TileMatch, name: string, given: Tuning, target: Target): KernelPlan {

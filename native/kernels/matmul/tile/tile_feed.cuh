@@ -141,6 +141,20 @@ struct TileFeed {
     }
   }
 
+  /// A piece of a chunk, 4 bits: of row `piece` % 8 a step; 1 bit: of row `piece` all of them. Half of a step is a piece of 16 bytes.
+  __device__ __forceinline__ static void decode(const uint4& words, uint32_t chunk, int piece) {
+    const uint32_t w[4] = {words.x, words.y, words.z, words.w};
+    constexpr bool kNibbles = L::T::kIsNibble;
+#pragma unroll
+    for (int half = 0; half < (kNibbles ? 2 : 8); ++half) {
+      uint32_t bytes[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) bytes[i] = kNibbles ? decodeNibbles(w[i], half) : decodeBits(w[i], half);
+      const int to = kNibbles ? piece / 8 * 2 + half : half;
+      storeShared16(chunk + to * 128 + piece % 8 * 16, make_uint4(bytes[0], bytes[1], bytes[2], bytes[3]));
+    }
+  }
+
  private:
   __device__ __forceinline__ void copyAllWeights() const {
     if (tile >= L::kTiles) return;
@@ -340,20 +354,6 @@ struct TileFeed {
 #pragma unroll
       for (int i = 0; i < kWeightCopies; ++i)
         if (hasWeights(i)) packed[i] = *reinterpret_cast<const uint4*>(weightsOf(i));
-    }
-  }
-
-  /// A piece of a chunk, 4 bits: of row `piece` % 8 a step; 1 bit: of row `piece` all of them. Half of a step is a piece of 16 bytes.
-  __device__ __forceinline__ static void decode(const uint4& words, uint32_t chunk, int piece) {
-    const uint32_t w[4] = {words.x, words.y, words.z, words.w};
-    constexpr bool kNibbles = L::T::kIsNibble;
-#pragma unroll
-    for (int half = 0; half < (kNibbles ? 2 : 8); ++half) {
-      uint32_t bytes[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) bytes[i] = kNibbles ? decodeNibbles(w[i], half) : decodeBits(w[i], half);
-      const int to = kNibbles ? piece / 8 * 2 + half : half;
-      storeShared16(chunk + to * 128 + piece % 8 * 16, make_uint4(bytes[0], bytes[1], bytes[2], bytes[3]));
     }
   }
 

@@ -19,7 +19,6 @@ namespace ladder {
 template <class C>
 struct TileGroups {
   using L = TileBlock<C>;
-  using T = typename L::T;
   using Store = TileStore<C>;
   using Sums = typename Store::Sums;
   static_assert(C::kWgmma && C::kWarpRows == 16 && C::kWarpOutputs == C::kTileOutputs && C::kTileRows % 64 == 0);
@@ -37,11 +36,7 @@ struct TileGroups {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
  private:
-  static constexpr TileOperand kOperand = L::kInteger       ? TileOperand::kS8
-                                          : L::kXBytes == 2 ? TileOperand::kF16
-                                          : L::kMx          ? TileOperand::kBf16
-                                          : T::kIsE4m3      ? TileOperand::kE4m3
-                                                            : TileOperand::kE5m2;
+  static constexpr TileOperand kOperand = tileOperandOf<L>();
   /// Panels after which FP8's sums are promoted; where there are no more, they need not be.
   static constexpr int kSpan = L::kSpan;
   static constexpr bool kPromoted = L::kFolded || (L::kFp8 && L::kAllPanels > kSpan);

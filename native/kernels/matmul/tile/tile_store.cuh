@@ -33,7 +33,15 @@ __device__ __forceinline__ float erfNear(float x) {
 
 // ---- Rows of outputs ----------------------------------------------------------------------------------------------------
 
+/// A tile's rows as rows of results.
 template <class C>
+struct AllRows {
+  static constexpr bool kAreRows = true;
+  __device__ __forceinline__ static int of(int row) { return row; }
+};
+
+/// @tparam Rows which rows a tile's are; others' sums, of row −1, are dropped
+template <class C, class Rows = AllRows<C>>
 struct TileStore {
   using L = TileBlock<C>;
   using Sum = typename L::Sum;
@@ -93,7 +101,7 @@ struct TileStore {
                                          const RowTerms8& ofRow) const {
     float results[8];
     apply(sums, terms, ofRow, results);
-    if (L::kM % C::kTileRows != 0 && row >= L::kM) return;
+    if ((!Rows::kAreRows || L::kM % C::kTileRows != 0) && static_cast<uint32_t>(row) >= L::kM) return;
     Results<C>::template store<L::kOutputs>(p.result, resultOf(row), channel, results, inverse);
     if constexpr (C::kTokens) {
       if (row % kImageRows == 0) storeToken(resultOf(row) - 1, channel);
@@ -273,7 +281,7 @@ struct TileStore {
           Sum eight[kParts][8];
 #pragma unroll
           for (int part = 0; part < kParts; ++part) read8<true>(from + part * 32, eight[part]);
-          finish(first + v * kLaneStep, channel, eight, L::kPacked ? terms(ofGroup) : held, now[v]);
+          finish(Rows::of(first + v * kLaneStep), channel, eight, L::kPacked ? terms(ofGroup) : held, now[v]);
         }
         __syncwarp();
       }

@@ -15,6 +15,15 @@ namespace ladder {
 /// Types of both operands; sums are FP32, of bytes INT32.
 enum class TileOperand { kF16, kBf16, kE4m3, kE5m2, kS8 };
 
+/// Those of a block of tile.cuh.
+template <class L>
+__host__ __device__ constexpr TileOperand tileOperandOf() {
+  if (L::kInteger) return TileOperand::kS8;
+  if (L::kXBytes == 2) return TileOperand::kF16;
+  if (L::kMx) return TileOperand::kBf16;
+  return L::T::kIsE4m3 ? TileOperand::kE4m3 : TileOperand::kE5m2;
+}
+
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 /// Lower halves of the descriptors, the same in all lanes; what a step along k adds.
