@@ -15,7 +15,7 @@ export const kPanelBytes = 128;
 /** Weight rows of a chunk. */
 const kChunkRows = 8;
 /** Outputs that a warp turns at a time, at most. */
-const kTurnOutputs = 64;
+export const kTurnOutputs = 64;
 /** Rows of sums are this far from a multiple of 128 bytes. */
 export const kTurnPadBytes = 32;
 /** Shared memory that each block takes beside its own. */
@@ -80,7 +80,7 @@ export interface TileTuning {
   readonly resident: number;
   /**
    * 1: by wgmma (sm_90a), 64 rows × all outputs of a tile per warpgroup; warpRows is 16 then. 2: the same of a convolution's lines that stay in
-   * shared memory for all taps; rows are those of one of two teams.
+   * shared memory for all taps (slab-kernel.ts).
    */
   readonly wgmma: number;
 }
@@ -187,7 +187,6 @@ export function tilesOf(shape: TileShape, { rows, outputs }: Pick<TileTuning, 'r
 /** Why a tuning does not fit a product, or null. */
 export function tileMisfit(shape: TileShape, tuning: TileTuning): string | null {
   const { rows, outputs, warpRows, warpOutputs, stages, split, resident, wgmma } = tuning;
-  if (wgmma === 2) return slabMisfit(shape, tuning);
   const threads = tileThreads(tuning);
   const shared = tileSharedBytes(shape, tuning);
   const widths = wgmma ? [32, 64, 128, 192, 256] : shape.pairs ? [32, 64] : [16, 32, 64];
@@ -205,72 +204,6 @@ export function tileMisfit(shape: TileShape, tuning: TileTuning): string | null 
   const limit = Math.floor((kSharedLimitBytes + kReservedBytes) / resident) - kReservedBytes;
   if (shared > limit) return `${stages} stages take ${shared} bytes of shared memory, more than ${limit}, a share of ${resident} blocks`;
   return null;
-}
-
-/** Of a convolution whose lines stay in shared memory: teams of a block, and positions around a tile (native/kernels/matmul/tile/tile_slab.cuh). */
-const kTeams = 2;
-
-function slabPositions({ images, height, width, kernelX }: TileShape): { readonly around: number; readonly all: number } {
-  const reach = (kernelX - 1) / 2;
-  const pitch = width + reach;
-  return { around: reach * (pitch + 1), all: images * (height + reach) * pitch };
-}
-
-/** Tiles of positions. */
-export function slabTilesOf(shape: TileShape, { rows }: Pick<TileTuning, 'rows'>): number {
-  return Math.ceil(slabPositions(shape).all / rows);
-}
-
-function slabSharedBytes(shape: TileShape, { rows, outputs }: TileTuning): number {
-  const { weight, bias } = shape;
-  const panels = Math.ceil((contractedOf(shape) * operandBytes(shape)) / kPanelBytes);
-  const slab = Math.ceil(((rows + 2 * slabPositions(shape).around) * kPanelBytes) / 1024) * 1024;
-  const turned = Math.min(outputs, kTurnOutputs / 2);
-  const turns = ((kTeams * rows) / 16) * 8 * (turned * 4 + kTurnPadBytes);
-  return panels * outputs * kPanelBytes + 2 * kTeams * slab + turns + ((isScaled(weight) ? 1 : 0) + (bias ? 1 : 0)) * outputs * 2;
-}
-
-/** Of a number as it is multiplied: MX becomes BF16. */
-function operandBytes({ weight }: TileShape): number {
-  return weight === 'fp16' || isMx(weightFormat(weight)) ? 2 : 1;
-}
-
-/** Whether a convolution's lines can stay in shared memory, whatever the tuning. */
-export function isSlab(shape: TileShape): boolean {
-  const { kernelX, kernelY, strideX, strideY, paddingX, paddingY, channels, n, weight, pairs, residual, patches, xScale, second } = shape;
-  const reach = (kernelX - 1) / 2;
-  const square = kernelX === kernelY && kernelX % 2 === 1 && kernelX > 1 && paddingX === reach && paddingY === reach;
-  const placeBytes = channels * operandBytes(shape);
-  return (
-    square &&
-    strideX * strideY === 1 &&
-    (n === 32 || n === 64) &&
-    placeBytes <= kPanelBytes &&
-    placeBytes % 32 === 0 &&
-    (channels * (weight === 'fp16' ? 2 : 1)) % 16 === 0 &&
-    !(pairs || residual || patches || second || xScale === 'row')
-  );
-}
-
-function slabMisfit(shape: TileShape, tuning: TileTuning): string | null {
-  const { rows, outputs, warpRows, warpOutputs, split, resident } = tuning;
-  if (!isSlab(shape)) return 'expected an odd kernel, stride 1, and rows of at most 128 bytes, where lines stay in shared memory';
-  if (rows % 64 !== 0 || warpRows !== 16 || outputs !== shape.n || warpOutputs !== outputs || split !== 1 || resident !== 1)
-    return 'expected tiles of 64 rows and all outputs, a block on a multiprocessor, where lines stay in shared memory';
-  if (kTeams * rows * 2 > 512) return `expected at most 128 rows of a team but received ${rows}`;
-  const shared = slabSharedBytes(shape, tuning);
-  return shared > kSharedLimitBytes ? `lines take ${shared} bytes of shared memory, more than ${kSharedLimitBytes}` : null;
-}
-
-function slabKernel(shape: TileShape, name: string, tuning: TileTuning, processors: number): TileKernel {
-  return instantiate(shape, name, tuning, {
-    header: 'matmul/tile/tile_slab.cuh',
-    kernel: 'tileSlabProduct',
-    type: 'TileSlab',
-    blocks: Math.min(processors, Math.ceil(slabTilesOf(shape, tuning) / kTeams)),
-    threads: kTeams * tuning.rows * 2,
-    sharedBytes: slabSharedBytes(shape, tuning),
-  });
 }
 
 /** Whether x is read by units that cp.async copies, each of one tap. */
@@ -420,7 +353,6 @@ export function instantiate(
 export function tileKernel(shape: TileShape, name: string, tuning: TileTuning, processors: number): TileKernel {
   const reason = tileMisfit(shape, tuning);
   if (reason !== null) throw new LadderError('BAD_ARGUMENT', reason, { ...tuning });
-  if (tuning.wgmma === 2) return slabKernel(shape, name, tuning, processors);
   const tiles = tilesOf(shape, tuning);
   return instantiate(shape, name, tuning, {
     ...(tuning.wgmma

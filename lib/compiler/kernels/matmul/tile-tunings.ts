@@ -3,8 +3,9 @@
  * measurements of the products of four networks on an H100 (bench/NOTES.md).
  */
 import { isMx, weightFormat } from '../../../formats/index.js';
+import { kSlabWgmma, slabTuning } from './slab-kernel.js';
 import { kBlocksByCluster, kSharedLimitBytes, weightBits } from './template.js';
-import { isFolded, isSlab, panelsOf, type TileShape, type TileTuning, tileMisfit, tileSharedBytes, tilesOf } from './tile-kernel.js';
+import { isFolded, panelsOf, type TileShape, type TileTuning, tileMisfit, tileSharedBytes, tilesOf } from './tile-kernel.js';
 
 /** By wgmma: a warp has 16 rows and all outputs. */
 function groups(rows: number, outputs: number, stages: number, resident: number, split = 1): TileTuning {
@@ -91,13 +92,8 @@ export function tileCandidates(shape: TileShape, hopper: boolean): readonly Tile
     .filter((tuning) => !tuning.wgmma || (sums * tuning.outputs) / 2 + (mx ? 80 : 56) <= 65536 / (tuning.rows * 2 * tuning.resident))
     .filter((tuning) => tileMisfit(shape, tuning) === null);
   // The last, and no default: it is yet to be measured.
-  const slabs = hopper && isSlab(shape) ? [slab(shape)] : [];
-  return [...tiles, ...slabs.filter((tuning) => tileMisfit(shape, tuning) === null)];
-}
-
-/** A convolution's lines in shared memory. */
-function slab({ n }: TileShape): TileTuning {
-  return { rows: 128, outputs: n, warpRows: 16, warpOutputs: n, stages: 2, split: 1, resident: 1, wgmma: 2 };
+  const lines = hopper ? slabTuning(shape) : null;
+  return [...tiles, ...(lines ? [lines] : [])];
 }
 
 /** What a tile takes on a multiprocessor that does nothing else, in microseconds: start and end, and a panel's products or copies. */
@@ -136,7 +132,7 @@ function widest(shape: TileShape, candidates: readonly TileTuning[], processors:
 
 /** The cheapest candidate. */
 export function defaultTuning(shape: TileShape, hopper: boolean, processors: number): TileTuning {
-  const candidates = tileCandidates(shape, hopper).filter(({ wgmma }) => wgmma < 2);
+  const candidates = tileCandidates(shape, hopper).filter(({ wgmma }) => wgmma !== kSlabWgmma);
   return (
     widest(shape, candidates, processors) ??
     candidates.reduce((best, one) => (costOf(shape, one, processors) < costOf(shape, best, processors) ? one : best))

@@ -8,8 +8,18 @@ import { defineFamily, Refusal, type Storage } from '../family.js';
 import type { KernelPlan, Tuning } from '../plan.js';
 import { resultsKey } from '../results.js';
 import { withStorage } from './layouts.js';
+import { kSlabWgmma, slabKernel } from './slab-kernel.js';
 import { stemKernel, stemLayout } from './stem-kernel.js';
-import { contractedOf, rowsOf, type TileShape, type TileTuning, tileKernel, tileLayouts, tilePlan } from './tile-kernel.js';
+import {
+  contractedOf,
+  rowsOf,
+  type TileKernel,
+  type TileShape,
+  type TileTuning,
+  tileKernel,
+  tileLayouts,
+  tilePlan,
+} from './tile-kernel.js';
 import { matchTwo } from './tile-second.js';
 import { kLeastRows, kMostWeights, matchTile, type TileMatch } from './tile-shape.js';
 import { defaultTuning, tileCandidates } from './tile-tunings.js';
@@ -62,7 +72,9 @@ function complete(shape: TileShape, given: Tuning, target: Target): TileTuning {
 
 function plan({ shape, operands, stem }: TileMatch, name: string, given: Tuning, target: Target): KernelPlan {
   const { processors } = deviceOf(target);
-  const kernel = stem ? stemKernel(shape, name, stem, processors) : tileKernel(shape, name, complete(shape, given, target), processors);
+  const kernelOf = (tuning: TileTuning): TileKernel =>
+    (tuning.wgmma === kSlabWgmma ? slabKernel : tileKernel)(shape, name, tuning, processors);
+  const kernel = stem ? stemKernel(shape, name, stem, processors) : kernelOf(complete(shape, given, target));
   return tilePlan(kernel, name, operands);
 }
 
