@@ -207,10 +207,7 @@ function accepts(whole: Program, target: Target): SeparableMatch | Refusal {
     },
   };
   if (candidates(match, target).length === 0) return new Refusal('width', 'expected a row of pixels that fits into shared memory');
-  return [...storage.keys()].reduce<SeparableMatch | Refusal>(
-    (known, weight) => (known instanceof Refusal ? known : withStorage(whole, { ...match, weight }, storage)),
-    match,
-  );
+  return withStorage(whole, match, storage);
 }
 
 interface SeparableTuning {

@@ -229,9 +229,7 @@ function accepts(program: Program): ChainMatch | Refusal {
   };
   if (!tuningsOf(match).some((tuning) => fits(match, tuning)))
     return new Refusal('m', 'expected rows that fit into the shared memory of a cluster');
-  const storage = storageOf(match);
-  const refusal = stages.map(({ weight }) => withStorage(program, { weight }, storage)).find((one) => one instanceof Refusal);
-  return refusal instanceof Refusal ? refusal : match;
+  return withStorage(program, match, storageOf(match));
 }
 
 function refuse(shape: TileShape, m: number): Refusal | null {

@@ -53,18 +53,14 @@ export function denseLayouts(
   };
 }
 
-/** A match whose weight, where its stored order is known already, is stored as `storage` says. */
-export function withStorage<M extends Pick<DenseMatch, 'weight'>>(
-  { values }: Program,
-  match: M,
-  storage: ReadonlyMap<number, Storage>,
-): M | Refusal {
-  const { layout, scaleLayout } = values[match.weight]!;
-  const wanted = storage.get(match.weight);
+/** A match whose weights, where their stored orders are known already, are stored as `storage` says. */
+export function withStorage<M>({ values }: Program, match: M, storage: ReadonlyMap<number, Storage>): M | Refusal {
   const isOther = (given: Storage['layout'], own: Storage['layout']): boolean => given !== undefined && !isSameLayout(given, own);
-  return isOther(layout, wanted?.layout) || isOther(scaleLayout, wanted?.scaleLayout)
-    ? new Refusal('layout', 'expected weights and scales in the order of the kernel')
-    : match;
+  const isElsewhere = ([weight, wanted]: readonly [number, Storage]): boolean => {
+    const { layout, scaleLayout } = values[weight]!;
+    return isOther(layout, wanted.layout) || isOther(scaleLayout, wanted.scaleLayout);
+  };
+  return [...storage].some(isElsewhere) ? new Refusal('layout', 'expected weights and scales in the order of the kernel') : match;
 }
 
 /** The same for the values of a matched program. */

@@ -8,10 +8,10 @@ import { kSharedLimitBytes } from './template.js';
 import {
   contractedOf,
   instantiate,
-  isScaled,
   kPanelBytes,
-  kTurnOutputs,
-  kTurnPadBytes,
+  placeBytes,
+  termBytes,
+  turnBytes,
   type TileKernel,
   type TileShape,
   type TileTuning,
@@ -35,13 +35,12 @@ function slabTilesOf(shape: TileShape, { rows }: Pick<TileTuning, 'rows'>): numb
   return Math.ceil(slabPositions(shape).all / rows);
 }
 
-function slabSharedBytes(shape: TileShape, { rows, outputs }: TileTuning): number {
-  const { weight, bias } = shape;
+function slabSharedBytes(shape: TileShape, tuning: TileTuning): number {
+  const { rows, outputs } = tuning;
   const panels = Math.ceil((contractedOf(shape) * operandBytes(shape)) / kPanelBytes);
   const slab = Math.ceil(((rows + 2 * slabPositions(shape).around) * kPanelBytes) / 1024) * 1024;
-  const turned = Math.min(outputs, kTurnOutputs / 2);
-  const turns = ((kTeams * rows) / 16) * 8 * (turned * 4 + kTurnPadBytes);
-  return panels * outputs * kPanelBytes + 2 * kTeams * slab + turns + ((isScaled(weight) ? 1 : 0) + (bias ? 1 : 0)) * outputs * 2;
+  const turns = ((kTeams * rows) / 16) * turnBytes(shape, tuning);
+  return panels * outputs * kPanelBytes + 2 * kTeams * slab + turns + termBytes(shape, outputs);
 }
 
 /** Of a number as it is multiplied: MX becomes BF16. */
@@ -51,17 +50,17 @@ function operandBytes({ weight }: TileShape): number {
 
 /** Whether a convolution's lines can stay in shared memory, whatever the tuning. */
 function isSlab(shape: TileShape): boolean {
-  const { kernelX, kernelY, strideX, strideY, paddingX, paddingY, channels, n, weight, pairs, residual, patches, xScale, second } = shape;
+  const { kernelX, kernelY, strideX, strideY, paddingX, paddingY, channels, n, pairs, residual, patches, xScale, second } = shape;
   const reach = (kernelX - 1) / 2;
   const square = kernelX === kernelY && kernelX % 2 === 1 && kernelX > 1 && paddingX === reach && paddingY === reach;
-  const placeBytes = channels * operandBytes(shape);
+  const operand = channels * operandBytes(shape);
   return (
     square &&
     strideX * strideY === 1 &&
     (n === 32 || n === 64) &&
-    placeBytes <= kPanelBytes &&
-    placeBytes % 32 === 0 &&
-    (channels * (weight === 'fp16' ? 2 : 1)) % 16 === 0 &&
+    operand <= kPanelBytes &&
+    operand % 32 === 0 &&
+    placeBytes(shape) % 16 === 0 &&
     !(pairs || residual || patches || second || xScale === 'row')
   );
 }

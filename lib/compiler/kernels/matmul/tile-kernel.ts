@@ -15,7 +15,7 @@ export const kPanelBytes = 128;
 /** Weight rows of a chunk. */
 const kChunkRows = 8;
 /** Outputs that a warp turns at a time, at most. */
-export const kTurnOutputs = 64;
+const kTurnOutputs = 64;
 /** Rows of sums are this far from a multiple of 128 bytes. */
 export const kTurnPadBytes = 32;
 /** Shared memory that each block takes beside its own. */
@@ -104,7 +104,7 @@ export function panelsOf(shape: TileShape): number {
 }
 
 /** Panels of FP8 whose sums stay in the tensor cores' own accumulators. */
-const kSpan = 2;
+export const kSpan = 2;
 /** Bits below a product of integers in the kernel's sums: 4-bit ones lie in the upper half of their byte, ones of 1 bit are ∓64. */
 const kUnitBits: Readonly<Record<number, number>> = { 4: 4, 1: 6 };
 
@@ -157,18 +157,26 @@ export function tileLayouts(shape: Pick<TileShape, 'n' | 'weight' | 'pairs'> & {
 
 /** Bytes of shared memory. */
 export function tileSharedBytes(shape: TileShape, { rows, outputs, warpRows, warpOutputs, stages, split, wgmma }: TileTuning): number {
-  const { weight, pairs, bias, second } = shape;
+  const { weight } = shape;
   const mx = isMx(weightFormat(weight));
   const weightBytes = (outputs * panelK(weight) * (wgmma ? Math.max(8, weightBits(weight)) : weightBits(weight))) / 8;
   const stage = Math.ceil((rows * kPanelBytes + weightBytes + (mx ? 4 * (rows + outputs) : 0)) / 128) * 128;
   const ring = mx && wgmma ? Math.ceil((stages * stage) / 1024) * 1024 + 2 * (rows + outputs) * kPanelBytes : stages * stage;
   const warps = (rows / warpRows) * (outputs / warpOutputs);
-  const turned = Math.min(warpOutputs, wgmma && !pairs ? kTurnOutputs / 2 : kTurnOutputs);
-  const vectors = [isScaled(weight), isScaled(weight) && second, bias, second?.bias ?? false].filter(Boolean).length;
-  const terms = vectors * outputs * 2;
+  const terms = termBytes(shape, outputs);
   if (split > 1) return Math.max(ring, rows * (outputs * 4 + kTurnPadBytes)) + terms;
-  const turns = warps * (turned / (pairs ? 16 : 8) < 4 ? 16 : 8) * (turned * 4 + kTurnPadBytes);
-  return ring + turns + (Math.ceil((stages - 1) / panelsOf(shape)) + 2) * terms;
+  return ring + warps * turnBytes(shape, { warpOutputs, wgmma }) + (Math.ceil((stages - 1) / panelsOf(shape)) + 2) * terms;
+}
+
+/** Of scales and biases of a tile's weight rows. */
+export function termBytes({ weight, bias, second }: TileShape, outputs: number): number {
+  return [isScaled(weight), isScaled(weight) && second, bias, second?.bias ?? false].filter(Boolean).length * outputs * 2;
+}
+
+/** Of the place where a warp turns its sums. */
+export function turnBytes({ pairs }: TileShape, { warpOutputs, wgmma }: Pick<TileTuning, 'warpOutputs' | 'wgmma'>): number {
+  const turned = Math.min(warpOutputs, wgmma && !pairs ? kTurnOutputs / 2 : kTurnOutputs);
+  return (turned / (pairs ? 16 : 8) < 4 ? 16 : 8) * (turned * 4 + kTurnPadBytes);
 }
 
 /** Whether weights have scales of their rows. */
@@ -206,9 +214,14 @@ export function tileMisfit(shape: TileShape, tuning: TileTuning): string | null 
   return null;
 }
 
+/** Of a place of x: all of its channels. */
+export function placeBytes({ channels, weight }: TileShape): number {
+  return channels * (weight === 'fp16' ? 2 : 1);
+}
+
 /** Whether x is read by units that cp.async copies, each of one tap. */
-export function isGathered({ channels, weight, kernelY, kernelX }: TileShape): boolean {
-  return (channels * (weight === 'fp16' ? 2 : 1)) % 4 === 0 && kernelY * kernelX <= kMostTaps;
+export function isGathered(shape: TileShape): boolean {
+  return placeBytes(shape) % 4 === 0 && shape.kernelY * shape.kernelX <= kMostTaps;
 }
 
 /** A kernel's text and launch. */

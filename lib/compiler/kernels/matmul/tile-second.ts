@@ -6,8 +6,7 @@ import type { Node, Program } from '../../../operators/program.js';
 import { Refusal } from '../family.js';
 import type { KernelArgument } from '../plan.js';
 import { argumentOf, type Part, partOf } from '../sequence.js';
-import { weightBits } from './template.js';
-import { isGathered, type TileShape } from './tile-kernel.js';
+import { isGathered, placeBytes, type TileShape } from './tile-kernel.js';
 import { isLinear, matchTile, type TileMatch } from './tile-shape.js';
 
 /** A program cut at the sum of two products. */
@@ -45,8 +44,8 @@ function asHalves(part: Part, value: number): Part {
 }
 
 /** Rows of x of whole 16 bytes. */
-function isWhole({ channels, weight }: TileShape): boolean {
-  return (channels * (weightBits(weight) === 16 ? 2 : 1)) % 16 === 0;
+function isWhole(shape: TileShape): boolean {
+  return placeBytes(shape) % 16 === 0;
 }
 
 /** Why two products are not summed by one kernel, or null. */

@@ -5,7 +5,17 @@
 import { isMx, weightFormat } from '../../../formats/index.js';
 import { kSlabWgmma, slabTuning } from './slab-kernel.js';
 import { kBlocksByCluster, kSharedLimitBytes, weightBits } from './template.js';
-import { isFolded, panelsOf, type TileShape, type TileTuning, tileMisfit, tileSharedBytes, tilesOf } from './tile-kernel.js';
+import {
+  isFolded,
+  kSpan,
+  panelsOf,
+  placeBytes,
+  type TileShape,
+  type TileTuning,
+  tileMisfit,
+  tileSharedBytes,
+  tilesOf,
+} from './tile-kernel.js';
 
 /** By wgmma: a warp has 16 rows and all outputs. */
 function groups(rows: number, outputs: number, stages: number, resident: number, split = 1): TileTuning {
@@ -70,15 +80,12 @@ function trimmed(shape: TileShape, tuning: TileTuning, limit: number): TileTunin
 
 /** Sums need twice the registers where FP8's are promoted, and where those of two products are scaled before they meet. */
 function isPromoted(shape: TileShape): boolean {
-  return isFolded(shape) || (weightBits(shape.weight) === 8 && !isMx(weightFormat(shape.weight)) && panelsOf(shape) > 2);
+  return isFolded(shape) || (weightBits(shape.weight) === 8 && !isMx(weightFormat(shape.weight)) && panelsOf(shape) > kSpan);
 }
 
-/** Pixels of a line that patches have side by side, at least. */
-const kPatchPixels = 8;
-
-/** Whether rows of x, or of its patches' lines, and of y begin at multiples of 16 bytes. */
-function isAligned({ patches, channels, n, weight }: TileShape): boolean {
-  return ((patches ? kPatchPixels : channels) * (weightBits(weight) === 16 ? 16 : 8)) % 128 === 0 && n % 8 === 0;
+/** Whether rows of x and of y begin at multiples of 16 bytes; patches' lines do. */
+function isAligned(shape: TileShape): boolean {
+  return (shape.patches || placeBytes(shape) % 16 === 0) && shape.n % 8 === 0;
 }
 
 /** Candidates that fit, for GPUs with or without wgmma and clusters. */

@@ -44,18 +44,13 @@ function isOthers({ shape, kind }: TileMatch): boolean {
 function accepts(program: Program): TileMatch | Refusal {
   const match = matchTwo(program) ?? matchTile(program);
   if (match instanceof Refusal) return match;
-  const { shape, weight, weight2 } = match;
+  const { shape } = match;
   if (isOthers(match))
     return new Refusal(
       'm',
       `expected at least ${kLeastRows} rows and fewer than ${kMostWeights} weights but received ${rowsOf(shape)} and ${shape.n * contractedOf(shape)}`,
     );
-  const storage = storageOf(match);
-  for (const one of weight2 === undefined ? [weight] : [weight, weight2]) {
-    const refused = withStorage(program, { weight: one }, storage);
-    if (refused instanceof Refusal) return refused;
-  }
-  return match;
+  return withStorage(program, match, storageOf(match));
 }
 
 /** What a target's multiprocessors are, and whether they have wgmma and clusters. */

@@ -202,16 +202,7 @@ struct TileGroups {
       if (kPieces % kBlockThreads != 0 && item >= kPieces) break;
       const uint4 codes = loadShared16(from(row, kHalf * 4 + piece));
       const uint32_t scale = Mx::multiplier(loadShared1(scales + row * 4 + kHalf * 2 + piece / 2), lift);
-      const uint32_t words[4] = {codes.x, codes.y, codes.z, codes.w};
-      uint32_t numbers[8];
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        numbers[2 * j] = Mx::multiply(Mx::even(words[j]), scale);
-        numbers[2 * j + 1] = Mx::multiply(Mx::odd(words[j]), scale);
-      }
-#pragma unroll
-      for (int j = 0; j < 2; ++j)
-        storeShared16(to(row, piece * 2 + j), make_uint4(numbers[4 * j], numbers[4 * j + 1], numbers[4 * j + 2], numbers[4 * j + 3]));
+      expandPiece<C::kWeight>(codes, scale, [&](int half) { return to(row, piece * 2 + half); });
     }
   }
 

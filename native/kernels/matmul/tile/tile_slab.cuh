@@ -39,6 +39,7 @@ template <class C>
 struct TileSlab {
   using L = TileBlock<C>;
   using Rows = SlabRows<C>;
+  using Mx = MxBf16<C::kWeight>;
   using Store = TileStore<C, Rows>;
   using Sums = typename Store::Sums;
   static_assert(C::kWgmma && !L::kSecond && C::kSplit == 1 && C::kWarpRows == 16 && C::kWarpOutputs == C::kTileOutputs);
@@ -173,22 +174,10 @@ struct TileSlab {
       for (int i = 0; i < kThreadPieces; ++i) {
         const int item = i * kTeamThreads + thread, row = item / kPlacePieces, piece = item % kPlacePieces;
         if (item < kPieces)
-          expand(codes.piece[i], codes.scale[i], 0, [&](int half) { return slab + row * 128 + ((piece * 2 + half) ^ row % 8) * 16; });
+          expandPiece<C::kWeight>(codes.piece[i], Mx::multiplier(codes.scale[i], 0),
+                                  [&](int half) { return slab + row * 128 + ((piece * 2 + half) ^ row % 8) * 16; });
       }
       fenceAsyncProxy();
-    }
-  }
-
-  /// 16 codes of a block of MX to two pieces of BF16.
-  template <typename To>
-  __device__ __forceinline__ static void expand(const uint4& codes, uint32_t scale, int lift, const To& to) {
-    using Mx = MxBf16<C::kWeight>;
-    const uint32_t words[4] = {codes.x, codes.y, codes.z, codes.w}, multiplier = Mx::multiplier(scale, lift);
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const uint32_t first = words[half * 2], second = words[half * 2 + 1];
-      storeShared16(to(half), make_uint4(Mx::multiply(Mx::even(first), multiplier), Mx::multiply(Mx::odd(first), multiplier),
-                                         Mx::multiply(Mx::even(second), multiplier), Mx::multiply(Mx::odd(second), multiplier)));
     }
   }
 
@@ -206,8 +195,8 @@ struct TileSlab {
         if (panel * 2 + ofK / 4 >= kOperandPanels) continue;
         const uint32_t wide = base + (panel * 2 + ofK / 4) * kPanelBytes + chunk * 1024 + row * 16;
         const uint32_t scale = static_cast<const uint8_t*>(p.scale)[((chunk * L::kPanels + panel) * 8 + row) * 4 + ofK / 2];
-        expand(*reinterpret_cast<const uint4*>(from), scale, MxBf16<C::kWeight>::kLift,
-               [&](int half) { return wide + (ofK % 4 * 2 + half) * 128; });
+        expandPiece<C::kWeight>(*reinterpret_cast<const uint4*>(from), Mx::multiplier(scale, Mx::kLift),
+                                [&](int half) { return wide + (ofK % 4 * 2 + half) * 128; });
       } else if constexpr (L::kDecoded) {
         TileFeed<C>::decode(*reinterpret_cast<const uint4*>(from), to, piece);
       } else {

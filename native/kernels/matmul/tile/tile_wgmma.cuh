@@ -9,6 +9,7 @@
 // Follows the PTX ISA 8.x, section on wgmma (matrix descriptor: shared memory layout and swizzling modes).
 #pragma once
 #include "core/wgmma.cuh"
+#include "formats/decode.cuh"
 
 namespace ladder {
 
@@ -22,6 +23,22 @@ __host__ __device__ constexpr TileOperand tileOperandOf() {
   if (L::kXBytes == 2) return TileOperand::kF16;
   if (L::kMx) return TileOperand::kBf16;
   return L::T::kIsE4m3 ? TileOperand::kE4m3 : TileOperand::kE5m2;
+}
+
+/// 16 codes of a block of MX as BF16, times the block's multiplier: two pieces of 8 numbers, which go where `to` says; of each four codes the
+/// even ones come first.
+template <WeightFormat F, typename To>
+__device__ __forceinline__ void expandPiece(const uint4& codes, uint32_t multiplier, const To& to) {
+  using Mx = MxBf16<F>;
+  const uint32_t words[4] = {codes.x, codes.y, codes.z, codes.w};
+  uint32_t numbers[8];
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    numbers[2 * j] = Mx::multiply(Mx::even(words[j]), multiplier);
+    numbers[2 * j + 1] = Mx::multiply(Mx::odd(words[j]), multiplier);
+  }
+#pragma unroll
+  for (int j = 0; j < 2; ++j) storeShared16(to(j), make_uint4(numbers[4 * j], numbers[4 * j + 1], numbers[4 * j + 2], numbers[4 * j + 3]));
 }
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
