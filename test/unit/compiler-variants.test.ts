@@ -47,6 +47,7 @@ describe("the tuner's variants", () => {
         if (parameters) expect(parameters.filter((name) => typeof candidates[0]!.parameters[name] === 'number')).toHaveLength(1);
         else expect(candidates[0]!.parameters).toEqual({});
         expect(candidates.length).toBeLessThanOrEqual(4);
+        expect(new Set(candidates.map((candidate) => JSON.stringify(candidate.parameters))).size).toBe(candidates.length);
         for (const { functionName, image } of candidates) {
           expect(sources.kernels[image]).toContain(functionName);
           expect(sources.host).toContain(`EXPORT int ${functionName}(`);
@@ -77,6 +78,18 @@ describe("the tuner's variants", () => {
     expect(choices.map(({ key }) => key)).toEqual([
       ...new Set(design.model.operators.map((operator) => tuningKey(selectionOn(operator, targetOf('sm_86'))))),
     ]);
+  });
+
+  it('are a spread over all that there are, the first and the last among them', () => {
+    const request = figure8Requests().find((one) => checkpointPlace(one) === 'resnet-50')!;
+    const few = planVariants(request, 5, targetOf('sm_90a')).choices;
+    const all = planVariants(request, 1000, targetOf('sm_90a')).choices;
+    expect(Math.max(...all.map(({ candidates }) => candidates.length))).toBeGreaterThan(12);
+    for (const [i, { candidates }] of few.entries()) {
+      expect(candidates[0]!.parameters).toEqual(all[i]!.candidates[0]!.parameters);
+      expect(candidates.at(-1)!.parameters).toEqual(all[i]!.candidates.at(-1)!.parameters);
+      expect(candidates.length).toBe(Math.min(5, all[i]!.candidates.length));
+    }
   });
 
   it('of an operator that has a winner are that one alone', () => {

@@ -108,9 +108,14 @@ export function planVariants(
   };
 }
 
+/** The default first, then a spread over the others from the first to the last; each once, as the default is mostly among them. */
 function tuningsOf({ family, match }: LoweredOperator, limit: number, target: Target): readonly Tuning[] {
-  const all = family.configurations(match, target);
-  if (all.length <= limit) return all;
-  const rest = all.length - 1;
-  return [all[0]!, ...Array.from({ length: limit - 1 }, (_, i) => all[1 + Math.floor((i * rest) / (limit - 1))]!)];
+  const [first, ...others] = [...new Map(family.configurations(match, target).map((one) => [textOf(one), one])).values()];
+  if (others.length < limit) return [first!, ...others];
+  return [first!, ...Array.from({ length: limit - 1 }, (_, i) => others[Math.round((i * (others.length - 1)) / Math.max(1, limit - 2))]!)];
+}
+
+/** The same for tunings that have the same, in whatever order. */
+function textOf(tuning: Tuning): string {
+  return JSON.stringify(Object.entries(tuning).sort());
 }
