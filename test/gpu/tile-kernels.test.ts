@@ -3,6 +3,10 @@
 // clusters that share out k; as machine code and, forced, from compute_80 PTX.
 import { beforeAll, describe, it } from 'vitest';
 import { tile } from '../../lib/compiler/kernels/matmul/tile.js';
+import type { TileMatch } from '../../lib/compiler/kernels/matmul/tile-shape.js';
+import { tileCandidates } from '../../lib/compiler/kernels/matmul/tile-tunings.js';
+import type { Tuning } from '../../lib/compiler/kernels/plan.js';
+import type { Program } from '../../lib/operators/program.js';
 import { storedProgram } from '../fixtures/programs.js';
 import { type Chain, chain, kTileFormats, tileProgram } from '../fixtures/tiles.js';
 import { missingForOperators, type OperatorCase, verifyOperators } from './operator-checkpoint.js';
@@ -14,6 +18,12 @@ beforeAll(async () => {
 
 function caseOf(name: string, given: Partial<Chain>, tuning = {}): OperatorCase {
   return { name, operator: tileProgram(chain(given)), among: [tile], tuning };
+}
+
+/** All tunings that there are, worth trying or not. */
+function everyTile(program: Program): readonly Tuning[] {
+  const { shape } = storedProgram(program, [tile]).match as TileMatch;
+  return tileCandidates(shape, true).map((tuning) => ({ ...tuning }));
 }
 
 /** A format's products: both kinds, steps in their orders, sizes that nothing divides. */
@@ -95,9 +105,7 @@ describe('kernels in tiles', { timeout: 600_000 }, () => {
         caseOf('gelu', { m: 13, c: 1, n: 40, patch: [24, 72, 24], steps: ['bias', 'gelu', 'embed_tokens'] }),
         caseOf('many', { m: 128, c: 3, n: 384, patch: [224, 224, 32], steps: ['bias', 'embed_tokens'] }),
         ...tuned.flatMap(([name, given]) =>
-          (target === 'sm_90a' ? storedProgram(tileProgram(chain(given)), [tile]).configurations() : [{}]).map((tuning, i) =>
-            caseOf(`${name}_${i}`, given, tuning),
-          ),
+          (target === 'sm_90a' ? everyTile(tileProgram(chain(given))) : [{}]).map((tuning, i) => caseOf(`${name}_${i}`, given, tuning)),
         ),
       ],
       [target],
@@ -118,9 +126,7 @@ describe('kernels in tiles', { timeout: 600_000 }, () => {
       (['fp16', 'fp8_e5m2', 'mxfp8_e5m2', 'int4', 'int1'] as const).flatMap((weight) => {
         const activation = weight === 'int4' || weight === 'int1' ? 'int4' : weight;
         const program = tileProgram(chain({ weight, activation, ...given }));
-        return storedProgram(program, [tile])
-          .configurations()
-          .map((tuning, i) => ({ name: `${weight}_${i}`, operator: program, among: [tile], tuning }));
+        return everyTile(program).map((tuning, i) => ({ name: `${weight}_${i}`, operator: program, among: [tile], tuning }));
       }),
       ['sm_90a'],
     );
@@ -142,6 +148,24 @@ describe('kernels in tiles', { timeout: 600_000 }, () => {
           of('codes', { m: 3, c: 64, n: 64, image: [56, 56, 3, 1], codes: 'int4', both: true }, 64, { rows: 64 }),
         ];
       }),
+      ['sm_90a'],
+    );
+  });
+  it('MX block by block: every tile, and clusters', async ({ skip }) => {
+    if (missing) skip(missing);
+    await verifyOperators(
+      (['mxfp8_e5m2', 'mxfp8_e4m3'] as const).flatMap((weight) =>
+        [
+          { m: 300, n: 200, c: 1056, steps: ['bias', 'residual', 'relu'], codes: 'int4', both: true } as const,
+          { m: 3, n: 96, c: 64, image: [14, 13, 3, 1], steps: ['bias', 'relu'], codes: weight } as const,
+          { m: 5, n: 64, c: 32, image: [9, 8, 3, 2], steps: ['bias'] } as const,
+        ].flatMap((sizes, size) => {
+          const program = tileProgram(chain({ weight, activation: weight, ...sizes }));
+          return everyTile(program)
+            .filter(({ wgmma }) => wgmma === 3)
+            .map((tuning, i) => ({ name: `${weight}_${size}_${i}`, operator: program, among: [tile], tuning }));
+        }),
+      ),
       ['sm_90a'],
     );
   });

@@ -17,6 +17,7 @@ import type { TileMatch } from '../../lib/compiler/kernels/matmul/tile-shape.js'
 import { tileCandidates } from '../../lib/compiler/kernels/matmul/tile-tunings.js';
 import { tile } from '../../lib/compiler/kernels/matmul/tile.js';
 import { wide } from '../../lib/compiler/kernels/matmul/wide.js';
+import type { Tuning } from '../../lib/compiler/kernels/plan.js';
 import { buildTargets, layoutTarget } from '../../lib/compiler/targets.js';
 import { vitSmall } from '../../lib/models/vit.js';
 import { checkProgram } from '../../lib/operators/check.js';
@@ -175,6 +176,18 @@ describe('products in tiles', () => {
     // A target without wgmma has its own default.
     const [, other] = buildTargets;
     expect(stored.plan('f', tuning, null, other!).definitions).toBe(stored.plan('f', {}, null, other!).definitions);
+  });
+
+  it('offer nothing that the model rules out', () => {
+    const tried = (given: Partial<Chain>): readonly Tuning[] => {
+      const tunings = storedProgram(tileProgram(chain(given)), [tile]).configurations();
+      expect(tunings.length).toBeGreaterThan(2);
+      return tunings.filter(({ wgmma }) => wgmma === 1);
+    };
+    // Outputs that are not there; blocks that share out k where each has tiles enough of its own, and the other way round.
+    expect(Math.max(...tried({ m: 401408, n: 64, c: 64 }).map(({ outputs }) => outputs!))).toBeLessThan(256);
+    expect(Math.max(...tried({ m: 128, n: 512, image: [7, 7, 3, 1], c: 512 }).map(({ split }) => split!))).toBe(1);
+    expect(Math.min(...tried({ m: 1, n: 512, image: [7, 7, 3, 1], c: 512 }).map(({ split }) => split!))).toBeGreaterThan(1);
   });
 
   it('are two where their results are added', () => {

@@ -80,10 +80,13 @@ export interface TileTuning {
   readonly resident: number;
   /**
    * 1: by wgmma (sm_90a), 64 rows × all outputs of a tile per warpgroup; warpRows is 16 then. 2: the same of a convolution's lines that stay in
-   * shared memory for all taps (slab-kernel.ts).
+   * shared memory for all taps (slab-kernel.ts). 3: MX, whose codes are multiplied as FP8, and whose sums are scaled block by block.
    */
   readonly wgmma: number;
 }
+
+/** What a tuning has for `wgmma` where MX is multiplied block by block. */
+export const kByBlocks = 3;
 
 export function rowsOf({ images, outHeight, outWidth }: TileShape): number {
   return images * outHeight * outWidth;
@@ -160,8 +163,10 @@ export function tileSharedBytes(shape: TileShape, { rows, outputs, warpRows, war
   const { weight } = shape;
   const mx = isMx(weightFormat(weight));
   const weightBytes = (outputs * panelK(weight) * (wgmma ? Math.max(8, weightBits(weight)) : weightBits(weight))) / 8;
-  const stage = Math.ceil((rows * kPanelBytes + weightBytes + (mx ? 4 * (rows + outputs) : 0)) / 128) * 128;
-  const ring = mx && wgmma ? Math.ceil((stages * stage) / 1024) * 1024 + 2 * (rows + outputs) * kPanelBytes : stages * stage;
+  const unit = wgmma === kByBlocks ? 1024 : 128;
+  const stage = Math.ceil((rows * kPanelBytes + weightBytes + (mx ? 4 * (rows + outputs) : 0)) / unit) * unit;
+  const ring =
+    mx && wgmma && wgmma !== kByBlocks ? Math.ceil((stages * stage) / 1024) * 1024 + 2 * (rows + outputs) * kPanelBytes : stages * stage;
   const warps = (rows / warpRows) * (outputs / warpOutputs);
   const terms = termBytes(shape, outputs);
   if (split > 1) return Math.max(ring, rows * (outputs * 4 + kTurnPadBytes)) + terms;
@@ -202,6 +207,7 @@ export function tileMisfit(shape: TileShape, tuning: TileTuning): string | null 
     return `expected warps of 16 rows and ${widths.join(', ')} outputs that divide a tile of ${rows} × ${outputs}`;
   if (wgmma && (rows % 64 !== 0 || warpRows !== 16 || warpOutputs !== outputs))
     return `expected tiles of 64 rows, and warps of 16 rows and all outputs, for wgmma`;
+  if (wgmma === kByBlocks && !isMx(weightFormat(shape.weight))) return `expected MX where sums are scaled block by block`;
   if (threads < 128 || threads * resident > 1024 || rows % 32 !== 0)
     return `expected 128 to ${Math.floor(1024 / resident)} threads but received ${threads}`;
   if (shape.codes !== null && formats.get(shape.codes).activation!.group > warpOutputs / (shape.pairs ? 2 : 1))
@@ -297,7 +303,7 @@ export function configurationText(
     `  static constexpr int kKernelY = ${kernelY}, kKernelX = ${kernelX}, kStrideY = ${strideY}, kStrideX = ${strideX};`,
     `  static constexpr int kPaddingY = ${paddingY}, kPaddingX = ${paddingX}, kOutHeight = ${outHeight}, kOutWidth = ${outWidth};`,
     `  static constexpr bool kScaled = ${isScaled(shape.weight)}, kRowScales = ${shape.xScale === 'row'}, kOneScale = ${shape.xScale === 'one'};`,
-    `  static constexpr bool kBias = ${shape.bias}, kPairs = ${shape.pairs}, kResidual = ${shape.residual}, kTokens = ${shape.tokens}, kPatches = ${shape.patches}, kWgmma = ${tuning.wgmma > 0};`,
+    `  static constexpr bool kBias = ${shape.bias}, kPairs = ${shape.pairs}, kResidual = ${shape.residual}, kTokens = ${shape.tokens}, kPatches = ${shape.patches}, kWgmma = ${tuning.wgmma > 0}, kByBlocks = ${tuning.wgmma === kByBlocks};`,
     `  static constexpr int kTileRows = ${tuning.rows}, kTileOutputs = ${tuning.outputs}, kWarpRows = ${tuning.warpRows}, kWarpOutputs = ${tuning.warpOutputs};`,
     `  static constexpr int kStages = ${tuning.stages}, kSplit = ${tuning.split}, kBlocks = ${blocks};`,
     `  ${secondText(shape)}`,

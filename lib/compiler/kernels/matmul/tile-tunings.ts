@@ -3,10 +3,11 @@
  * measurements of the products of four networks on an H100 (bench/NOTES.md).
  */
 import { isMx, weightFormat } from '../../../formats/index.js';
-import { kSlabWgmma, slabTuning } from './slab-kernel.js';
+import { slabTuning } from './slab-kernel.js';
 import { kBlocksByCluster, kSharedLimitBytes, weightBits } from './template.js';
 import {
   isFolded,
+  kByBlocks,
   kSpan,
   panelsOf,
   placeBytes,
@@ -45,7 +46,19 @@ const kGroups: readonly TileTuning[] = [
   ...kSplits,
 ];
 
-/** MX needs room for both operands as BF16. */
+/** MX by blocks: sums of several blocks are in registers. */
+const kMxBlocks: readonly TileTuning[] = [
+  groups(128, 128, 4, 1),
+  groups(64, 128, 3, 2),
+  groups(128, 64, 4, 1),
+  groups(64, 64, 8, 1),
+  groups(64, 64, 4, 2),
+  groups(64, 32, 12, 1),
+  groups(64, 32, 4, 3),
+  ...kSplits,
+].map((tuning) => ({ ...tuning, wgmma: kByBlocks }));
+
+/** MX as BF16 needs room for both operands of it. */
 const kMxGroups: readonly TileTuning[] = [
   groups(128, 128, 4, 1),
   groups(128, 64, 2, 2),
@@ -57,6 +70,7 @@ const kMxGroups: readonly TileTuning[] = [
   groups(64, 32, 3, 3),
   groups(64, 32, 12, 1),
   ...kSplits,
+  ...kMxBlocks,
 ];
 
 const kWarps: readonly TileTuning[] = [
@@ -90,13 +104,16 @@ function isAligned(shape: TileShape): boolean {
 
 /** Candidates that fit, for GPUs with or without wgmma and clusters. */
 export function tileCandidates(shape: TileShape, hopper: boolean): readonly TileTuning[] {
-  const sums = isPromoted(shape) ? 2 : 1;
   const mx = isMx(weightFormat(shape.weight));
+  const registersOf = ({ wgmma, outputs }: TileTuning): number => {
+    if (wgmma === kByBlocks) return ((outputs <= 64 ? 5 : 3) * outputs) / 2 + 56;
+    return ((isPromoted(shape) ? 2 : 1) * outputs) / 2 + (mx ? 80 : 56);
+  };
   const all = hopper && isAligned(shape) ? (mx ? kMxGroups : kGroups) : kWarps;
   const tiles = all
     .map((tuning) => trimmed(shape, tuning, kSharedLimitBytes / tuning.resident - 1024))
     .filter((tuning) => tuning.wgmma || !isFolded(shape) || tuning.warpRows * tuning.warpOutputs <= kMostFolded)
-    .filter((tuning) => !tuning.wgmma || (sums * tuning.outputs) / 2 + (mx ? 80 : 56) <= 65536 / (tuning.rows * 2 * tuning.resident))
+    .filter((tuning) => !tuning.wgmma || registersOf(tuning) <= 65536 / (tuning.rows * 2 * tuning.resident))
     .filter((tuning) => tileMisfit(shape, tuning) === null);
   // The last, and no default: it is yet to be measured.
   const lines = hopper ? slabTuning(shape) : null;
@@ -112,9 +129,12 @@ export function costOf(shape: TileShape, tuning: TileTuning, processors: number)
   const bytes = weightBits(shape.weight) === 16 ? 2 : 1;
   // Of a panel: products at the tensor cores' rate, both operands through shared memory, and copies from L2 of so many stages at once.
   const mx = isMx(weightFormat(shape.weight));
-  const products = (rows * outputs * (mx ? 128 : 64)) / (bytes === 1 && weightBits(shape.weight) < 8 ? 3.0e6 : wgmma ? 3.0e6 : 1.9e6);
-  // MX: codes become BF16 in shared memory, some three instructions each.
-  const expansion = mx && wgmma ? ((rows + outputs) * 128 * 3) / 200e3 : 0;
+  const products =
+    (rows * outputs * (mx && wgmma !== kByBlocks ? 128 : 64)) /
+    (bytes === 1 && weightBits(shape.weight) < 8 ? 3.0e6 : wgmma ? 3.0e6 : 1.9e6);
+  // MX: codes become BF16 in shared memory, some three instructions each; or four blocks' sums are scaled, with fourteen for each eight outputs of a warp.
+  const expansion =
+    wgmma === kByBlocks ? (4 * 14 * (outputs / 8) * (rows / 64)) / 1.7e3 : mx && wgmma ? ((rows + outputs) * 128 * 3) / 200e3 : 0;
   const shared = ((rows + outputs) * 128 + (rows / 64) * (64 + outputs) * 128) / 190e3;
   const copies = ((rows + outputs) * 128) / 150e3;
   const latency = 0.9 / Math.max(1, stages - 1);
@@ -137,9 +157,25 @@ function widest(shape: TileShape, candidates: readonly TileTuning[], processors:
     : undefined;
 }
 
+/** Of what is measured the best has cost, by the model, up to as many times the least. */
+const kWorthTrying = 2;
+
+/** The default, then the candidates that the model does not rule out; of kernels that it knows little of the best ones, too. */
+export function tuningsToTry(shape: TileShape, hopper: boolean, processors: number): readonly TileTuning[] {
+  const candidates = tileCandidates(shape, hopper);
+  const cost = (one: TileTuning): number => costOf(shape, one, processors);
+  return [
+    defaultTuning(shape, hopper, processors),
+    ...candidates.filter((one) => {
+      const alike = candidates.filter(({ wgmma }) => wgmma === one.wgmma);
+      return cost(one) <= kWorthTrying * Math.min(...alike.map(cost));
+    }),
+  ];
+}
+
 /** The cheapest candidate. */
 export function defaultTuning(shape: TileShape, hopper: boolean, processors: number): TileTuning {
-  const candidates = tileCandidates(shape, hopper).filter(({ wgmma }) => wgmma !== kSlabWgmma);
+  const candidates = tileCandidates(shape, hopper).filter(({ wgmma }) => wgmma <= 1);
   return (
     widest(shape, candidates, processors) ??
     candidates.reduce((best, one) => (costOf(shape, one, processors) < costOf(shape, best, processors) ? one : best))

@@ -22,7 +22,7 @@ import {
 } from './tile-kernel.js';
 import { matchTwo } from './tile-second.js';
 import { kLeastRows, kMostWeights, matchTile, type TileMatch } from './tile-shape.js';
-import { defaultTuning, tileCandidates } from './tile-tunings.js';
+import { defaultTuning, tuningsToTry } from './tile-tunings.js';
 
 function storageOf({ shape, weight, weight2, stem }: TileMatch): ReadonlyMap<number, Storage> {
   if (stem) return new Map([[weight, { layout: { digits: stemLayout(shape) } }]]);
@@ -81,8 +81,7 @@ export const tile = defineFamily<TileMatch>({
   configurations({ shape, stem }, target) {
     if (stem) return [{}];
     const { hopper, processors } = deviceOf(target);
-    const first = defaultTuning(shape, hopper, processors);
-    return [first, ...tileCandidates(shape, hopper)].map((tuning) => ({ ...tuning }));
+    return tuningsToTry(shape, hopper, processors).map((tuning) => ({ ...tuning }));
   },
   key: ({ shape, after, stem }) => {
     const { height, width, kernelY, kernelX, strideY, paddingY, paddingX, weight, activation, xScale, second } = shape;

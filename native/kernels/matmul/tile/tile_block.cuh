@@ -54,7 +54,8 @@ struct TileBlock {
   static_assert(C::kWeight != WeightFormat::kNf4);
   static constexpr int kXBytes = C::kWeight == WeightFormat::kFp16 ? 2 : 1;
   /// What sums are to be multiplied by, but for scales: integers of 4 bits lie in the upper half of their byte.
-  static constexpr float kSumScale = kMx ? 1 << MxBf16<C::kWeight>::kLift : T::kIsNibble ? 1.0f / 16 : T::kProductScale;
+  static constexpr float kSumScale = C::kByBlocks ? 1 : kMx ? 1 << MxBf16<C::kWeight>::kLift : T::kIsNibble ? 1.0f / 16 : T::kProductScale;
+  static_assert(!C::kByBlocks || (kMx && C::kWgmma));
 
   // k: taps of the kernel, each of kChannels. A panel is 128 bytes of x along k; what is past k is zero in x.
   static constexpr int kTaps = C::kKernelY * C::kKernelX, kK = kTaps * C::kChannels;
@@ -122,10 +123,11 @@ struct TileBlock {
   static constexpr int kTokenBytes = C::kTileRows * 128, kWeightBytes = C::kTileOutputs / 8 * (kDecoded ? 1024 : kChunkBytes);
   static constexpr int kWeightsAt = kTokenBytes, kXScalesAt = kWeightsAt + kWeightBytes;
   static constexpr int kScalesAt = kXScalesAt + (kMx ? C::kTileRows * 4 : 0);
-  static constexpr int kStageBytes = (kScalesAt + (kMx ? C::kTileOutputs * 4 : 0) + 127) / 128 * 128;
+  static constexpr int kStageUnit = C::kByBlocks ? 1024 : 128;
+  static constexpr int kStageBytes = (kScalesAt + (kMx ? C::kTileOutputs * 4 : 0) + kStageUnit - 1) / kStageUnit * kStageUnit;
   static_assert(C::kStages >= 2);
-  /// MX by wgmma: both operands as BF16, 64 of k of all rows and weight rows, twice.
-  static constexpr bool kExpanded = C::kWgmma && kMx;
+  /// MX by wgmma, unless by blocks: both operands as BF16, 64 of k of all rows and weight rows, twice.
+  static constexpr bool kExpanded = C::kWgmma && kMx && !C::kByBlocks;
   static constexpr int kExpandedBytes = kExpanded ? (C::kTileRows + C::kTileOutputs) * 128 : 0;
   static constexpr int kExpandedAt = kExpanded ? (C::kStages * kStageBytes + 1023) / 1024 * 1024 : C::kStages * kStageBytes;
   static constexpr int kTurnAt = kExpandedAt + 2 * kExpandedBytes;

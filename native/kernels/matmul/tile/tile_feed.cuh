@@ -101,29 +101,60 @@ struct TileFeed {
         else copyWeights(i - kRowCopies);
       }
       if constexpr (kPart == 0) {
-        if constexpr (L::kMx) copyScales();
+        if constexpr (L::kMx) copyScales(rowScales);
         copyTerms();
       }
     }
     if constexpr (kPart == kParts - 1) commitCopies();
   }
 
-  /// All stages but the last: weights, and then, when earlier kernels have written it, all else.
+  /// All stages but the last: weights, and then, when earlier kernels have written it, all else. What goes through registers is loaded for
+  /// all of these stages before any of it is stored, so that it is on its way together.
   __device__ __forceinline__ void fill() {
+    constexpr int kFilled = C::kStages - 1;
+    uint4 loaded[L::kDecoded ? kFilled : 1][L::kDecoded ? kWeightCopies : 1];
     TileFeed early = *this;
 #pragma unroll
-    for (int i = 1; i < C::kStages; ++i) {
-      early.copyAllWeights();
-      early.advance(base + i * L::kStageBytes);
+    for (int i = 0; i < kFilled; ++i) {
+      if (early.tile < L::kTiles) {
+#pragma unroll
+        for (int j = 0; j < kWeightCopies; ++j) {
+          if constexpr (L::kDecoded) loaded[i][j] = early.packed[j];
+          else early.copyWeights(j);
+        }
+        early.copyTerms();
+      }
+      early.advance(stageAfter(i));
+    }
+    if constexpr (L::kDecoded) {
+#pragma unroll
+      for (int i = 0; i < kFilled; ++i) {
+#pragma unroll
+        for (int j = 0; j < kWeightCopies; ++j) decodePiece(loaded[i][j], base + i * L::kStageBytes, j);
+      }
     }
     launchDependents();
     waitForPrerequisites();
     // Those that were loaded before may have been another input's.
     loadRowScales();
+    uint32_t scales[kFilled];
+    if constexpr (L::kMx) {
+      TileFeed ahead = *this;
 #pragma unroll
-    for (int i = 1; i < C::kStages; ++i) {
-      copyAllRows();
-      advance(base + i * L::kStageBytes);
+      for (int i = 0; i < kFilled; ++i) {
+        scales[i] = ahead.rowScales;
+        ahead.advance(stageAfter(i));
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kFilled; ++i) {
+      if (tile < L::kTiles) {
+#pragma unroll
+        for (int j = 0; j < kRowCopies; ++j) copyRows(j);
+        if constexpr (L::kMx) copyScales(scales[i]);
+      }
+      commitCopies();
+      advance(stageAfter(i));
     }
   }
 
@@ -156,20 +187,7 @@ struct TileFeed {
   }
 
  private:
-  __device__ __forceinline__ void copyAllWeights() const {
-    if (tile >= L::kTiles) return;
-#pragma unroll
-    for (int i = 0; i < kWeightCopies; ++i) copyWeights(i);
-    copyTerms();
-  }
-  __device__ __forceinline__ void copyAllRows() {
-    if (tile < L::kTiles) {
-#pragma unroll
-      for (int i = 0; i < kRowCopies; ++i) copyRows(i);
-      if constexpr (L::kMx) copyScales();
-    }
-    commitCopies();
-  }
+  __device__ __forceinline__ uint32_t stageAfter(int i) const { return base + (i + 1) * L::kStageBytes; }
 
   // ---- Rows ---------------------------------------------------------------------------------------------------------------
 
@@ -343,9 +361,15 @@ struct TileFeed {
 
   __device__ __forceinline__ void copyWeights(int copy) const {
     if (!hasWeights(copy)) return;
+    if constexpr (L::kDecoded) decodePiece(packed[copy], stage, copy);
+    else copyAsync16(stage + L::kWeightsAt + (copy * kThreads + threadIdx.x) * 16, weightsOf(copy));
+  }
+
+  /// The thread's `copy`th piece into a stage; past a tile's pieces nothing.
+  __device__ __forceinline__ static void decodePiece(const uint4& words, uint32_t into, int copy) {
     const int piece = copy * kThreads + threadIdx.x;
-    if constexpr (L::kDecoded) decode(packed[copy], stage + L::kWeightsAt + piece / kChunkPieces * 1024, piece % kChunkPieces);
-    else copyAsync16(stage + L::kWeightsAt + piece * 16, weightsOf(copy));
+    if (kWeightPieces % kThreads == 0 || piece < kWeightPieces)
+      decode(words, into + L::kWeightsAt + piece / kChunkPieces * 1024, piece % kChunkPieces);
   }
 
   __device__ __forceinline__ void loadPacked() {
@@ -416,9 +440,9 @@ struct TileFeed {
     }
   }
 
-  __device__ __forceinline__ void copyScales() const {
+  __device__ __forceinline__ void copyScales(uint32_t ofRow) const {
     const int thread = threadIdx.x;
-    if (thread < C::kTileRows) asm volatile("st.shared.u32 [%0], %1;" ::"r"(stage + L::kXScalesAt + thread * 4), "r"(rowScales) : "memory");
+    if (thread < C::kTileRows) asm volatile("st.shared.u32 [%0], %1;" ::"r"(stage + L::kXScalesAt + thread * 4), "r"(ofRow) : "memory");
     if (thread < C::kTileOutputs / 4 && L::outputOf(tile) / 8 + thread / 2 < L::kChunks) {
       const size_t chunk = L::outputOf(tile) / 8 + thread / 2;
       const size_t block = isSecond() ? chunk * L::kSecondPanels + secondPanel() : chunk * L::kPanels + panel;

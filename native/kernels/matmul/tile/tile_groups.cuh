@@ -6,7 +6,8 @@
 //
 // MX becomes BF16, scales and all, in shared memory beside the ring: half of a panel (64 of k) at a time, in two buffers, so that
 // threads expand one half while the tensor cores multiply the other. A piece of 16 codes becomes two of 8 numbers; of each four codes the
-// even ones come first, in both operands, so that each product has its partner.
+// even ones come first, in both operands, so that each product has its partner. Or, with kByBlocks, codes are multiplied as FP8, and the sums
+// of each block of 32 are added times both its scales: no passage through shared memory, but two instructions for each block of each sum.
 //
 // Tuning: as tile.cuh, with kWarpRows = 16, kWarpOutputs = kTileOutputs (32, 64, 128, 192 or 256), kTileRows a multiple of 64.
 #pragma once
@@ -36,7 +37,7 @@ struct TileGroups {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
  private:
-  static constexpr TileOperand kOperand = tileOperandOf<L>();
+  static constexpr TileOperand kOperand = tileOperandOf<L, C::kByBlocks>();
   /// Panels after which FP8's sums are promoted; where there are no more, they need not be.
   static constexpr int kSpan = L::kSpan;
   static constexpr bool kPromoted = L::kFolded || (L::kFp8 && L::kAllPanels > kSpan);
@@ -70,7 +71,7 @@ struct TileGroups {
       const Store store{p, base + L::termsOf(tile), L::outputOf(tile)};
       store.prefetchResidual(L::rowOf(tile), L::outputOf(tile));
       Sums sums;
-      if constexpr (kPromoted) {
+      if constexpr (kPromoted || C::kByBlocks) {
 #pragma unroll
         for (int j = 0; j < L::kOutBlocks; ++j) {
 #pragma unroll
@@ -81,6 +82,8 @@ struct TileGroups {
       for (int panel = 0; panel < panels; ++panel) {
         if constexpr (L::kExpanded) {
           multiplyExpanded(feed, base, stage, warp, panel, sums[0]);
+        } else if constexpr (C::kByBlocks) {
+          multiplyBlocks(feed, base, stage, warp, lane, sums[0]);
         } else {
           const Place place{panel, panels, first};
           multiplyPanel(feed, base, stage, warp, place, sumsOf(sums, parts));
@@ -95,7 +98,7 @@ struct TileGroups {
         }
       }
       if constexpr (L::kExpanded) wgmmaWait<0>();
-      if constexpr (!kPromoted) pinAll(sums[0]);
+      if constexpr (!kPromoted && !C::kByBlocks) pinAll(sums[0]);
       store.finishTile(sums, base, tile, rank, warp, 0, lane);
     }
   }
@@ -113,10 +116,15 @@ struct TileGroups {
     for (int step = 0; step < 4; ++step)
       tileWgmma<kOperand>(sums, a + step * kTileRowsStep, b + step * kTileWeightsStep, step > 0 || !place.begins());
     wgmmaCommit();
+    feedNext(feed, base, stage);
+    wgmmaWait<0>();
+  }
+
+  /// Copies into the stage before this one, and on to the next.
+  __device__ __forceinline__ static void feedNext(TileFeed<C>& feed, uint32_t base, uint32_t& stage) {
     feed.template copy<0, 1>();
     feed.advance(stage);
     stage = stage == base + (C::kStages - 1) * L::kStageBytes ? base : stage + L::kStageBytes;
-    wgmmaWait<0>();
   }
 
   __device__ __forceinline__ static void pinAll(typename L::Part (&sums)[L::kOutBlocks][4]) {
@@ -144,7 +152,48 @@ struct TileGroups {
   /// Whether a panel of MX has a second half of 64.
   static constexpr bool kHalves = L::kK > 64 || C::Second::kChannels > 64;
 
-  /// The same of MX. On entry the products of the panel before's second half may be under way, and are on return of this one's.
+  /// The same of MX by blocks, as many of them at a time as registers have room for.
+  __device__ __forceinline__ static void multiplyBlocks(TileFeed<C>& feed, uint32_t base, uint32_t& stage, int warp, int lane,
+                                                        typename L::Sum (&sums)[L::kOutBlocks][4]) {
+    constexpr int kBlocks = kHalves ? 4 : 2, kTogether = L::kOutBlocks <= 8 ? kBlocks : L::kOutBlocks <= 16 ? 2 : 1;
+    waitForCopies<C::kStages - 2>();
+    fenceAsyncProxy();
+    __syncthreads();
+    const uint32_t a = tileRowsDescriptor(stage + warp / 4 * 8192), b = tileWeightsDescriptor(stage + L::kWeightsAt);
+    const uint32_t rowScales = stage + L::kXScalesAt + (warp * 16 + lane / 4) * 4, scales = stage + L::kScalesAt + lane % 4 * 8;
+    const uint32_t ofRows[2] = {loadShared4(rowScales), loadShared4(rowScales + 32)};
+#pragma unroll
+    for (int first = 0; first < kBlocks; first += kTogether) {
+      float parts[kTogether][L::kOutBlocks][4];
+      wgmmaFence();
+#pragma unroll
+      for (int i = 0; i < kTogether; ++i)
+        tileWgmma<kOperand>(parts[i], a + (first + i) * kTileRowsStep, b + (first + i) * kTileWeightsStep, 0);
+      wgmmaCommit();
+      if (first == 0) feedNext(feed, base, stage);
+      wgmmaWait<0>();
+#pragma unroll
+      for (int i = 0; i < kTogether; ++i) pinAll(parts[i]);
+#pragma unroll
+      for (int j = 0; j < L::kOutBlocks; ++j) {
+        const uint2 ofColumns = loadShared8(scales + j * 32);
+#pragma unroll
+        for (int i = 0; i < kTogether; ++i) {
+          const float row[2] = {powerOf(ofRows[0], first + i), powerOf(ofRows[1], first + i)};
+          const float column[2] = {powerOf(ofColumns.x, first + i), powerOf(ofColumns.y, first + i)};
+#pragma unroll
+          for (int e = 0; e < 4; ++e) sums[j][e] += parts[i][j][e] * row[e / 2] * column[e % 2];
+        }
+      }
+    }
+  }
+
+  /// What code `i` of four E8M0 stands for; 2⁻¹²⁷ is no normal number.
+  __device__ __forceinline__ static float powerOf(uint32_t codes, int i) {
+    return __uint_as_float(max((codes >> 8 * i & 0xff) << 23, 0x00400000u));
+  }
+
+  /// The same of MX as BF16. On entry the products of the panel before's second half may be under way, and are on return of this one's.
   __device__ __forceinline__ static void multiplyExpanded(TileFeed<C>& feed, uint32_t base, uint32_t& stage, int warp, int panel,
                                                           typename L::Sum (&sums)[L::kOutBlocks][4]) {
     const uint32_t buffers[2] = {base + L::kExpandedAt, base + L::kExpandedAt + L::kExpandedBytes};
@@ -162,9 +211,7 @@ struct TileGroups {
       __syncthreads();
       multiplyHalf(buffers[1], warp, true, sums);
     }
-    feed.template copy<0, 1>();
-    feed.advance(stage);
-    stage = stage == base + (C::kStages - 1) * L::kStageBytes ? base : stage + L::kStageBytes;
+    feedNext(feed, base, stage);
     if constexpr (kHalves) wgmmaWait<1>();
     else wgmmaWait<0>();
   }

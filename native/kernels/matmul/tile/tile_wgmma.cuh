@@ -17,11 +17,11 @@ namespace ladder {
 enum class TileOperand { kF16, kBf16, kE4m3, kE5m2, kS8 };
 
 /// Those of a block of tile.cuh.
-template <class L>
+template <class L, bool kByBlocks = false>
 __host__ __device__ constexpr TileOperand tileOperandOf() {
   if (L::kInteger) return TileOperand::kS8;
   if (L::kXBytes == 2) return TileOperand::kF16;
-  if (L::kMx) return TileOperand::kBf16;
+  if (L::kMx && !kByBlocks) return TileOperand::kBf16;
   return L::T::kIsE4m3 ? TileOperand::kE4m3 : TileOperand::kE5m2;
 }
 
