@@ -159,8 +159,16 @@ export function toleranceOf(program: Program, output: number): Tolerance {
     return numbers({ terms: [['output', kHalfUnit], ...own.terms], tails: own.tails });
   }
   if (part === 'codes') return codesOf(sourceError(program, value), recordOf(type).format.element.codes);
+  // The largest of 32 normally distributed numbers, of rms 1, has up to 1.5 of its logarithms to an octave, and is 2.2 itself: an error e crosses a
+  // power of two with probability 0.8·e / 2.2·1.44·1.5, less than e.
   return recordOf(type).fit?.kind === 'mx'
-    ? codes(1e-3, 'amax at a power of two that another summation order crosses')
+    ? codes(
+        Math.max(
+          1e-3,
+          sourceError(program, value).terms.reduce((sum, [, term]) => sum + term, 0),
+        ),
+        'amax that an error moves across a power of two',
+      )
     : numbers({ terms: [['scale in FP32', 2 ** -20]], tails: 8 });
 }
 

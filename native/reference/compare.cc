@@ -1,11 +1,13 @@
 // Compares what a device wrote with the reference: sampled coordinates in FP64 against the unrounded reference value, and
-// every element for being finite. Codes are compared in steps of their order, scales on their own.
+// every element for being finite. Codes are compared in steps of their order, and as numbers in units of the reference's scale; scales on
+// their own.
 #include "compare.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <set>
 
 #include "evaluate.h"
@@ -33,15 +35,39 @@ void addNumbers(Written& written, const Region& asked, const Computed<double>& r
   }
 }
 
+/// By number, the power of two by which its scale on the device is above the reference's: 0 but of MX, whose largest number of a block may
+/// lie so near to a power of two that the block has either exponent, with codes that fit it.
+class ScaleShifts {
+ public:
+  ScaleShifts(const StoredTensor& tensor, const Region& asked, const Computed<double>& result) : tensor_(tensor), result_(result) {
+    const ValueTables& tables = *tensor.tables;
+    if (!tensor.scales || tables.value->scale->type != ScaleType::kE8m0) return;
+    device_.emplace(tables.storedScaleOffsets(asked));
+    reference_.emplace(tables.scaleOffsets(asked, tables.scalesOf(result.region)));
+  }
+
+  int of(int64_t row, size_t column) const {
+    if (!device_) return 0;
+    const auto place = [&](const Walk& walk) { return static_cast<size_t>(walk.rowOffset(row) + walk.columnOffsets()[column]); };
+    return static_cast<int>(tensor_.scales[place(*device_)]) - static_cast<int>(result_.scaleBits[place(*reference_)]);
+  }
+
+ private:
+  const StoredTensor& tensor_;
+  const Computed<double>& result_;
+  std::optional<Walk> device_, reference_;
+};
+
 void addCodes(Written& written, const Region& asked, const Computed<double>& result) {
   const Codec& codec = *written.tensor.tables->codec;
   const Walk expected = denseWalk(asked, result.region);
   const Walk stored = storedWalk(written.tensor.tables->layout, asked);
+  const ScaleShifts shifts(written.tensor, asked, result);
   for (int64_t row = 0; row < stored.rows(); ++row) {
     for (size_t i = 0; i < stored.columnOffsets().size(); ++i) {
       const uint32_t wanted = result.codes[static_cast<size_t>(expected.rowOffset(row) + expected.columnOffsets()[i])];
       const uint32_t actual = codec.read(written.tensor.data, stored.rowOffset(row) + stored.columnOffsets()[i]);
-      written.numbers.add(codec.value(actual), codec.value(wanted));
+      written.numbers.add(std::ldexp(codec.value(actual), shifts.of(row, i)), codec.value(wanted));
       written.numbers.addSteps(std::abs(codec.order(actual) - codec.order(wanted)));
     }
   }

@@ -15,16 +15,6 @@ int64_t placesOf(const std::vector<Digit>& digits) {
   return places;
 }
 
-std::vector<std::vector<int64_t>> scalePlaces(const ValueTables& tables, const Region& region) {
-  std::vector<std::vector<int64_t>> offsets(region.size());
-  for (size_t axis = 0; tables.value->scale && axis < region.size(); ++axis) {
-    const std::vector<int64_t>& stored = tables.scaleLayout.axes[axis].stored;
-    for (int64_t i = 0; i < region[axis].size(); ++i)
-      offsets[axis].push_back(stored[static_cast<size_t>(region[axis][i] / tables.sharing[axis])]);
-  }
-  return offsets;
-}
-
 }  // namespace
 
 ValueTables::ValueTables(const Value& source, bool stored) : value(&source) {
@@ -92,6 +82,16 @@ std::vector<std::vector<int64_t>> ValueTables::scaleOffsets(const Region& region
   return offsets;
 }
 
+std::vector<std::vector<int64_t>> ValueTables::storedScaleOffsets(const Region& region) const {
+  std::vector<std::vector<int64_t>> offsets(region.size());
+  for (size_t axis = 0; value->scale && axis < region.size(); ++axis) {
+    const std::vector<int64_t>& stored = scaleLayout.axes[axis].stored;
+    for (int64_t i = 0; i < region[axis].size(); ++i)
+      offsets[axis].push_back(stored[static_cast<size_t>(region[axis][i] / sharing[axis])]);
+  }
+  return offsets;
+}
+
 Walk storedWalk(const Layout& layout, const Region& region) {
   std::vector<std::vector<int64_t>> offsets(region.size());
   for (size_t axis = 0; axis < region.size(); ++axis) {
@@ -120,7 +120,7 @@ void writeScale(ScaleType type, uint8_t* scales, int64_t index, uint32_t bits) {
 }
 
 StoredReader::StoredReader(const StoredTensor& tensor, const Region& region)
-    : tensor_(tensor), places_(storedWalk(tensor.tables->layout, region)), scales_(scalePlaces(*tensor.tables, region)) {}
+    : tensor_(tensor), places_(storedWalk(tensor.tables->layout, region)), scales_(tensor.tables->storedScaleOffsets(region)) {}
 
 void StoredReader::readNumbers(int64_t offset, float* target) const {
   const std::vector<int64_t>& columns = places_.columnOffsets();

@@ -36,6 +36,8 @@ struct ValueTables {
   Region sharedBy(const Region& region) const;
   /// By axis: the scale of each coordinate of `region`, as a place of `scales` laid out densely.
   std::vector<std::vector<int64_t>> scaleOffsets(const Region& region, const Region& scales) const;
+  /// The same as stored places; empty where there are no scales.
+  std::vector<std::vector<int64_t>> storedScaleOffsets(const Region& region) const;
 };
 
 /// Stored places of a region's numbers, and of its scales.

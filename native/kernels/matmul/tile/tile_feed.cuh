@@ -101,7 +101,10 @@ struct TileFeed {
         else copyWeights(i - kRowCopies);
       }
       if constexpr (kPart == 0) {
-        if constexpr (L::kMx) copyScales(rowScales);
+        if constexpr (L::kMx) {
+          storeRowScales(stage, rowScales);
+          copyWeightScales();
+        }
         copyTerms();
       }
     }
@@ -122,6 +125,7 @@ struct TileFeed {
           if constexpr (L::kDecoded) loaded[i][j] = early.packed[j];
           else early.copyWeights(j);
         }
+        if constexpr (L::kMx) early.copyWeightScales();
         early.copyTerms();
       }
       early.advance(stageAfter(i));
@@ -151,10 +155,13 @@ struct TileFeed {
       if (tile < L::kTiles) {
 #pragma unroll
         for (int j = 0; j < kRowCopies; ++j) copyRows(j);
-        if constexpr (L::kMx) copyScales(scales[i]);
       }
       commitCopies();
       advance(stageAfter(i));
+    }
+    if constexpr (L::kMx) {
+#pragma unroll
+      for (int i = 0; i < kFilled; ++i) storeRowScales(base + i * L::kStageBytes, scales[i]);
     }
   }
 
@@ -440,9 +447,13 @@ struct TileFeed {
     }
   }
 
-  __device__ __forceinline__ void copyScales(uint32_t ofRow) const {
+  __device__ __forceinline__ static void storeRowScales(uint32_t into, uint32_t ofRow) {
+    if (threadIdx.x < C::kTileRows)
+      asm volatile("st.shared.u32 [%0], %1;" ::"r"(into + L::kXScalesAt + threadIdx.x * 4), "r"(ofRow) : "memory");
+  }
+
+  __device__ __forceinline__ void copyWeightScales() const {
     const int thread = threadIdx.x;
-    if (thread < C::kTileRows) asm volatile("st.shared.u32 [%0], %1;" ::"r"(stage + L::kXScalesAt + thread * 4), "r"(ofRow) : "memory");
     if (thread < C::kTileOutputs / 4 && L::outputOf(tile) / 8 + thread / 2 < L::kChunks) {
       const size_t chunk = L::outputOf(tile) / 8 + thread / 2;
       const size_t block = isSecond() ? chunk * L::kSecondPanels + secondPanel() : chunk * L::kPanels + panel;
