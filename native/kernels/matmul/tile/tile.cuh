@@ -71,10 +71,9 @@ struct Tile {
 
     const int firstPanel = L::firstPanel(rank), panels = L::firstPanel(rank + 1) - firstPanel;
     const float2 factors = TileStore<C>::factors(p);
-    TileStore<C>{p, 0, 0}.prefetchResidual(blockIdx.x / C::kSplit);
     for (int tile = blockIdx.x / C::kSplit; tile < L::kTiles; tile += C::kBlocks / C::kSplit) {
       const TileStore<C> store{p, base + L::termsOf(tile), L::outputOf(tile)};
-      store.prefetchResidual(tile + C::kBlocks / C::kSplit);
+      store.prefetchResidual(L::rowOf(tile), L::outputOf(tile));
       Sums sums = {};
       Parts parts = {};
       for (int panel = 0; panel < panels; ++panel) {

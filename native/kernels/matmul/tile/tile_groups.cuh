@@ -67,10 +67,9 @@ struct TileGroups {
     const int first = L::firstPanel(rank), panels = L::firstPanel(rank + 1) - first;
     const float2 factors = Store::factors(p);
     uint32_t stage = base;
-    Store{p, 0, 0}.prefetchResidual(blockIdx.x / C::kSplit);
     for (int tile = blockIdx.x / C::kSplit; tile < L::kTiles; tile += C::kBlocks / C::kSplit) {
       const Store store{p, base + L::termsOf(tile), L::outputOf(tile)};
-      store.prefetchResidual(tile + C::kBlocks / C::kSplit);
+      store.prefetchResidual(L::rowOf(tile), L::outputOf(tile));
       Sums sums;
       if constexpr (kPromoted || C::kByBlocks) {
 #pragma unroll

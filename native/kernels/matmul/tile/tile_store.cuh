@@ -214,10 +214,7 @@ struct TileStore {
 
   // ---- Of a block -----------------------------------------------------------------------------------------------------------
 
-  /// A tile's residual comes to L2 while the products of the one before are summed.
-  __device__ __forceinline__ void prefetchResidual(int tile) const {
-    if (tile < L::kTiles) prefetchResidual(L::rowOf(tile), L::outputOf(tile));
-  }
+  /// The tile's residual comes to L2 while its products are summed.
   __device__ __forceinline__ void prefetchResidual(int row, int weightRow) const {
     if constexpr (C::kResidual && !C::kTokens) {
       constexpr int kLine = 64, kRowLines = (C::kTileOutputs / kParts + kLine - 1) / kLine;
