@@ -73,7 +73,8 @@ struct Tile {
     const float2 factors = TileStore<C>::factors(p);
     for (int tile = blockIdx.x / C::kSplit; tile < L::kTiles; tile += C::kBlocks / C::kSplit) {
       const TileStore<C> store{p, base + L::termsOf(tile), L::outputOf(tile)};
-      store.prefetchResidual(L::rowOf(tile), L::outputOf(tile));
+      typename TileStore<C>::Ahead ahead;
+      store.beginTile(tile, warpM, warpN, lane, ahead);
       Sums sums = {};
       Parts parts = {};
       for (int panel = 0; panel < panels; ++panel) {
@@ -98,7 +99,7 @@ struct Tile {
           if (firstPanel + panel == L::kPanels - 1) store.turn(sums, factors, warpN, lane);
         }
       }
-      store.finishTile(sums, base, tile, rank, warpM, warpN, lane);
+      store.finishTile(sums, base, tile, rank, warpM, warpN, lane, ahead);
     }
   }
 

@@ -69,7 +69,8 @@ struct TileGroups {
     uint32_t stage = base;
     for (int tile = blockIdx.x / C::kSplit; tile < L::kTiles; tile += C::kBlocks / C::kSplit) {
       const Store store{p, base + L::termsOf(tile), L::outputOf(tile)};
-      store.prefetchResidual(L::rowOf(tile), L::outputOf(tile));
+      typename Store::Ahead ahead;
+      store.beginTile(tile, warp, 0, lane, ahead);
       Sums sums;
       if constexpr (kPromoted || C::kByBlocks) {
 #pragma unroll
@@ -99,7 +100,7 @@ struct TileGroups {
       }
       if constexpr (L::kExpanded) wgmmaWait<0>();
       if constexpr (!kPromoted && !C::kByBlocks) pinAll(sums[0]);
-      store.finishTile(sums, base, tile, rank, warp, 0, lane);
+      store.finishTile(sums, base, tile, rank, warp, 0, lane, ahead);
     }
   }
 

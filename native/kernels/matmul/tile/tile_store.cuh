@@ -55,6 +55,9 @@ struct TileStore {
   const int firstWeightRow;
   /// Of the codes' scale.
   const float inverse = Results<C>::inverse(p.result);
+  /// What sums are to be multiplied by, the same for all rows.
+  const float oneScale = L::kSumScale * (C::kOneScale && !L::kFolded ? *static_cast<const float*>(p.xScale) : 1.0f);
+  const float secondScale = L::kPacked || L::kRescaled ? L::kSumScale * *static_cast<const float*>(p.xScale2) : 0.0f;
 
   /// Of 8 outputs: what is the same for all rows.
   struct Terms { uint4 scale[kParts], bias[kParts], secondScale, secondBias; };
@@ -79,15 +82,19 @@ struct TileStore {
   }
 
   __device__ __forceinline__ RowTerms8 rowTerms(int row, int channel) const {
-    RowTerms8 terms = {};
-    terms.xScale = L::kSumScale;
-    if constexpr (C::kRowScales) terms.xScale *= static_cast<const float*>(p.xScale)[min(row, L::kM - 1)];
-    if constexpr (C::kOneScale && !L::kFolded) terms.xScale *= *static_cast<const float*>(p.xScale);
-    if constexpr (L::kPacked || L::kRescaled) terms.secondScale = L::kSumScale * *static_cast<const float*>(p.xScale2);
+    return {residual(row, channel), oneScale * rowScale(row), secondScale};
+  }
+
+  __device__ __forceinline__ float rowScale(int row) const {
+    if constexpr (C::kRowScales) return static_cast<const float*>(p.xScale)[min(row, L::kM - 1)];
+    return 1.0f;
+  }
+
+  __device__ __forceinline__ uint4 residual(int row, int channel) const {
     if constexpr (C::kResidual) {
-      if (L::kM % C::kTileRows == 0 || row < L::kM) terms.residual = load8(p.residual, residualOf(row), channel, L::kOutputs);
+      if (L::kM % C::kTileRows == 0 || row < L::kM) return load8(p.residual, residualOf(row), channel, L::kOutputs);
     }
-    return terms;
+    return {};
   }
 
   /// Rows of an image. With kTokens it has one more result before them, the token, and the residual is the same of all images.
@@ -212,6 +219,89 @@ struct TileStore {
     }
   }
 
+  // ---- Of a warp ----------------------------------------------------------------------------------------------------------
+
+  /// Vectors of 8 outputs in a row that the warp turns; each lane has one column of them.
+  static constexpr int kRowVectors = L::kRowVectors, kTurnRows = L::kTurnRows, kLaneVectors = kTurnRows * kRowVectors / 32;
+  static constexpr int kLaneStep = 32 / kRowVectors, kTurnBlocks = L::kTurnOutputs / 8;
+  static_assert(32 % kRowVectors == 0);
+
+  /// A warp's turns, groups of outputs after each other. So many turns' residuals are on their way at once, the first of them since before the
+  /// tile's products, as registers have room for: they come from memory one after the other otherwise.
+  static constexpr int kRowTurns = C::kWarpRows / kTurnRows, kTurns = kRowTurns * (L::kOutBlocks / kTurnBlocks);
+  static constexpr int kMostAhead = !C::kResidual ? 1 : !C::kWgmma ? 2 : L::kOutBlocks == 16 ? 3 : 4,
+                       kAhead = kMostAhead < kTurns ? kMostAhead : kTurns;
+  /// By wgmma a warp has few rows, whose scales stay.
+  static constexpr int kRowsAhead = C::kWgmma ? kRowTurns : kAhead, kRowsOfLane = kLaneVectors > 0 ? kLaneVectors : 1;
+  struct Ahead {
+    uint4 residuals[kAhead][kRowsOfLane];
+    float rowScales[kRowsAhead][kRowsOfLane];
+  };
+
+  /// What is on its way first. @param row, weightRow of the warp's first sum
+  __device__ __forceinline__ void begin(int row, int weightRow, int lane, Ahead& ahead) const {
+#pragma unroll
+    for (int turn = 0; turn < kAhead; ++turn) loadResiduals(turn, row, weightRow, lane, ahead);
+#pragma unroll
+    for (int turn = 0; turn < kRowsAhead; ++turn) loadRowScales(turn, row, lane, ahead);
+  }
+
+  __device__ __forceinline__ static int rowOf(int turn, int vector, int row, int lane) {
+    return row + turn % kRowTurns * kTurnRows + lane / kRowVectors + vector * kLaneStep;
+  }
+  __device__ __forceinline__ void loadResiduals(int turn, int row, int weightRow, int lane, Ahead& ahead) const {
+#pragma unroll
+    for (int v = 0; v < kLaneVectors; ++v)
+      ahead.residuals[turn % kAhead][v] = residual(rowOf(turn, v, row, lane), channelOf(turn / kRowTurns, weightRow, lane));
+  }
+  __device__ __forceinline__ void loadRowScales(int turn, int row, int lane, Ahead& ahead) const {
+#pragma unroll
+    for (int v = 0; v < kLaneVectors; ++v) ahead.rowScales[turn % kRowsAhead][v] = rowScale(rowOf(turn, v, row, lane));
+  }
+
+  __device__ __forceinline__ static int channelOf(int group, int weightRow, int lane) {
+    return (weightRow + group * L::kTurnOutputs) / kParts + lane % kRowVectors * 8;
+  }
+
+  /// @param place the warp's own, in shared memory; @param row, weightRow of the warp's first sum
+  __device__ __forceinline__ void run(const Sums& sums, uint32_t place, int row, int weightRow, int lane) const {
+    Ahead ahead;
+    begin(row, weightRow, lane, ahead);
+    run(sums, place, row, weightRow, lane, ahead);
+  }
+  __device__ __forceinline__ void run(const Sums& sums, uint32_t place, int row, int weightRow, int lane, Ahead& ahead) const {
+    static_assert(kLaneVectors > 0);
+    const int column = lane % kRowVectors;
+#pragma unroll
+    for (int group = 0; group < kTurns / kRowTurns; ++group) {
+      // Packed sums leave no registers for them meanwhile.
+      const int ofGroup = weightRow + group * L::kTurnOutputs + column * kParts * 8;
+      const Terms held = L::kPacked ? Terms{} : terms(ofGroup);
+#pragma unroll
+      for (int i = 0; i < kRowTurns; ++i) {
+        const int turn = group * kRowTurns + i;
+#pragma unroll
+        for (int half = 0; half < kTurnRows / 8; ++half) {
+          const int ofWarp = i * (kTurnRows / 8) + half;
+          lay<kTurnBlocks>(sums[ofWarp / 2], group * kTurnBlocks, ofWarp % 2, place + half * 8 * L::kTurnPitch, L::kTurnPitch, lane);
+        }
+        __syncwarp();
+#pragma unroll
+        for (int v = 0; v < kLaneVectors; ++v) {
+          const uint32_t from = place + (lane / kRowVectors + v * kLaneStep) * L::kTurnPitch + column * kParts * 32;
+          Sum eight[kParts][8];
+#pragma unroll
+          for (int part = 0; part < kParts; ++part) read8<true>(from + part * 32, eight[part]);
+          const RowTerms8 ofRow = {ahead.residuals[turn % kAhead][v], oneScale * ahead.rowScales[turn % kRowsAhead][v], secondScale};
+          finish(Rows::of(rowOf(turn, v, row, lane)), channelOf(group, weightRow, lane), eight, L::kPacked ? terms(ofGroup) : held, ofRow);
+        }
+        if (turn + kAhead < kTurns) loadResiduals(turn + kAhead, row, weightRow, lane, ahead);
+        if (!C::kWgmma && turn + kRowsAhead < kTurns) loadRowScales(turn + kRowsAhead, row, lane, ahead);
+        __syncwarp();
+      }
+    }
+  }
+
   // ---- Of a block -----------------------------------------------------------------------------------------------------------
 
   /// The tile's residual comes to L2 while its products are summed.
@@ -225,11 +315,20 @@ struct TileStore {
     }
   }
 
+  /// Before a tile's products; mma.sync's leave no registers for it.
+  __device__ __forceinline__ void beginTile(int tile, int warpM, int warpN, int lane, Ahead& ahead) const {
+    prefetchResidual(L::rowOf(tile), L::outputOf(tile));
+    if constexpr (C::kSplit == 1 && C::kWgmma)
+      begin(L::rowOf(tile) + warpM * C::kWarpRows, L::outputOf(tile) + warpN * C::kWarpOutputs, lane, ahead);
+  }
+
   /// @param rank the block's in its cluster; @param warpM, warpN the warp's part of the tile
-  __device__ __forceinline__ void finishTile(const Sums& sums, uint32_t base, int tile, int rank, int warpM, int warpN, int lane) const {
+  __device__ __forceinline__ void finishTile(const Sums& sums, uint32_t base, int tile, int rank, int warpM, int warpN, int lane,
+                                             Ahead& ahead) const {
     if constexpr (C::kSplit == 1) {
-      run(sums, base + L::kTurnAt + (warpM * L::kWarpsN + warpN) * L::kTurnBytes, L::rowOf(tile) + warpM * C::kWarpRows,
-          L::outputOf(tile) + warpN * C::kWarpOutputs, lane);
+      const int row = L::rowOf(tile) + warpM * C::kWarpRows, weightRow = L::outputOf(tile) + warpN * C::kWarpOutputs;
+      if constexpr (!C::kWgmma) begin(row, weightRow, lane, ahead);
+      run(sums, base + L::kTurnAt + (warpM * L::kWarpsN + warpN) * L::kTurnBytes, row, weightRow, lane, ahead);
     } else {
 #if __CUDA_ARCH__ >= 900
       // The ring is empty, and nobody reads it any more.
@@ -242,55 +341,6 @@ struct TileStore {
       runSplit(base, L::rowOf(tile), L::outputOf(tile), rank);
 #endif
     }
-  }
-
-  // ---- Of a warp ----------------------------------------------------------------------------------------------------------
-
-  /// Vectors of 8 outputs in a row that the warp turns; each lane has one column of them.
-  static constexpr int kRowVectors = L::kRowVectors, kTurnRows = L::kTurnRows, kLaneVectors = kTurnRows * kRowVectors / 32;
-  static constexpr int kLaneStep = 32 / kRowVectors, kTurnBlocks = L::kTurnOutputs / 8;
-  static_assert(32 % kRowVectors == 0);
-
-  /// @param turn the warp's own place; @param row, weightRow of the warp's first sum
-  __device__ __forceinline__ void run(const Sums& sums, uint32_t turn, int row, int weightRow, int lane) const {
-    static_assert(kLaneVectors > 0);
-#pragma unroll
-    for (int group = 0; group < L::kOutBlocks / kTurnBlocks; ++group) {
-      const int column = lane % kRowVectors, channel = (weightRow + group * L::kTurnOutputs) / kParts + column * 8;
-      // Packed sums leave no registers for them meanwhile.
-      const int ofGroup = weightRow + group * L::kTurnOutputs + column * kParts * 8;
-      const Terms held = L::kPacked ? Terms{} : terms(ofGroup);
-      RowTerms8 ofRows[kLaneVectors];
-      loadRows(row + lane / kRowVectors, channel, ofRows);
-#pragma unroll
-      for (int i = 0; i < C::kWarpRows / kTurnRows; ++i) {
-        const int first = row + i * kTurnRows + lane / kRowVectors;
-#pragma unroll
-        for (int half = 0; half < kTurnRows / 8; ++half) {
-          const int ofWarp = i * (kTurnRows / 8) + half;
-          lay<kTurnBlocks>(sums[ofWarp / 2], group * kTurnBlocks, ofWarp % 2, turn + half * 8 * L::kTurnPitch, L::kTurnPitch, lane);
-        }
-        __syncwarp();
-        RowTerms8 now[kLaneVectors];
-#pragma unroll
-        for (int v = 0; v < kLaneVectors; ++v) now[v] = ofRows[v];
-        if (i + 1 < C::kWarpRows / kTurnRows) loadRows(first + kTurnRows, channel, ofRows);
-#pragma unroll
-        for (int v = 0; v < kLaneVectors; ++v) {
-          const uint32_t from = turn + (lane / kRowVectors + v * kLaneStep) * L::kTurnPitch + column * kParts * 32;
-          Sum eight[kParts][8];
-#pragma unroll
-          for (int part = 0; part < kParts; ++part) read8<true>(from + part * 32, eight[part]);
-          finish(Rows::of(first + v * kLaneStep), channel, eight, L::kPacked ? terms(ofGroup) : held, now[v]);
-        }
-        __syncwarp();
-      }
-    }
-  }
-
-  __device__ __forceinline__ void loadRows(int first, int channel, RowTerms8 (&ofRows)[kLaneVectors]) const {
-#pragma unroll
-    for (int v = 0; v < kLaneVectors; ++v) ofRows[v] = rowTerms(first + v * kLaneStep, channel);
   }
 
   // ---- Of warps that share out k ------------------------------------------------------------------------------------------
