@@ -67,7 +67,7 @@ export function elementwise({ id, expression, operands, gain = 1, tails }: Eleme
       return [real(axes)];
     },
     flops: (_, __, [y]) => operationsOf(expression) * y!.axes.reduce((product, { extent }) => product * extent, 1),
-    // __expf, tanh.approx and fast divisions: 2⁻¹⁰ at most.
+    // Approximate exponentials, tanh and divisions: 2⁻¹⁰ at most.
     error: (_, __, errors): ErrorTerms => ({
       terms: [
         ...errors.flatMap(({ terms }) => terms.map(([name, value, chained = value]) => [name, gain * value, gain * chained] as const)),

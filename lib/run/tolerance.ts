@@ -10,7 +10,7 @@
  *   norm       h = norm(x) is rounded to FP16; a different summation order moves some h by one unit: u at most.
  *   decode     NF4's table, and weights multiplied by group scales, may be rounded to FP16 in the kernel: u per weight,
  *              independent, so u relative to the sum's root mean square.
- *   function   __expf and tanh.approx: 2⁻¹⁰ at most; SiLU(gate)·up has two products' errors.
+ *   function   approximate exponentials, tanh, divisions: 2⁻¹⁰ at most; SiLU(gate)·up has two products' errors.
  *   flips      activations quantised in the prologue: where h/s lies within rounding error of a tie the code moves by one
  *              step. With codes of root mean square r steps, F flips in a row of k move y by √F / (r·√k) of its rms.
  *              F = 4 is far above the expected number (k·|q|·2⁻²¹ < 1 for INT8, less for coarser steps).

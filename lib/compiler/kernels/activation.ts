@@ -84,9 +84,9 @@ function misfit(k: number, threads: number): string | null {
     : null;
 }
 
-/** Rows short enough for a warp to hold two of them; there a block has as many warps as run side by side. */
-const kWarpChannels = 1024;
-const kWarpRows = 2;
+/** Rows short enough for a warp to hold one of them, or two; there a block has as many warps as run side by side. */
+const kWarpChannels = 2048;
+const warpRows = (k: number): number => (k <= kWarpChannels / 2 ? 2 : 1);
 const kWarpThreads = 256;
 
 /** Whether warps have rows of their own: where there are rows for all multiprocessors, as one alone is sooner done by a block. */
@@ -116,7 +116,7 @@ function plan(match: ActivationMatch, name: string, tuning: Tuning): KernelPlan 
   const outputs = record!.scale ? ['y', 'scale'] : ['y'];
   const pass = (parameter: string): string => (inputs.includes(parameter) || outputs.includes(parameter) ? parameter : 'nullptr');
   const definitions = `struct ${name}_config {
-  static constexpr int ${inPanels || byWarps ? `kM = ${m}, kRows = ${inPanels ? kPanelRows : kWarpRows}, ` : ''}kK = ${k}, kThreads = ${threads};
+  static constexpr int ${inPanels || byWarps ? `kM = ${m}, kRows = ${inPanels ? kPanelRows : warpRows(k)}, ` : ''}kK = ${k}, kThreads = ${threads};
   static constexpr ladder::NormKind kNorm = ladder::NormKind::${kNormNames[norm]};
   static constexpr ladder::ActivationFormat kFormat = ladder::ActivationFormat::${record!.enumerator!};
   static constexpr float kEps = ${floatLiteral(eps)};
@@ -127,7 +127,7 @@ extern "C" __global__ void __launch_bounds__(${threads}${inPanels ? `, ${Math.fl
 `;
   return singleLaunch(`norm/${inPanels ? 'panels' : byWarps ? 'warp' : 'activation'}.cuh`, definitions, {
     name,
-    blocks: inPanels ? (Math.ceil(m / 8) * 8) / kPanelRows : byWarps ? Math.ceil(m / ((threads / 32) * kWarpRows)) : m,
+    blocks: inPanels ? (Math.ceil(m / 8) * 8) / kPanelRows : byWarps ? Math.ceil(m / ((threads / 32) * warpRows(k))) : m,
     threads,
     dynamicSharedBytes: 0,
     inputs: inputs.length,

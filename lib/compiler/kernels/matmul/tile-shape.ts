@@ -124,7 +124,7 @@ const kPairs: readonly (readonly [weight: string, activation: string])[] = [
 ];
 
 /** Functions of the device that are quick and err by less than 2⁻¹⁰. */
-const kApproximations = { exp: '__expf', erf: 'ladder::erfNear', div: '__fdividef' } as const;
+const kApproximations = { exp: 'ladder::expNear', erf: 'ladder::erfNear', div: 'ladder::divideNear' } as const;
 
 /** What follows the sums. */
 interface Steps {

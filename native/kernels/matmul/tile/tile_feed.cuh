@@ -180,14 +180,17 @@ struct TileFeed {
   }
 
   /// A piece of a chunk, 4 bits: of row `piece` % 8 a step; 1 bit: of row `piece` all of them. Half of a step is a piece of 16 bytes.
-  __device__ __forceinline__ static void decode(const uint4& words, uint32_t chunk, int piece) {
+  /// @param part which of kParts parts of its halves
+  template <int kParts = 1>
+  __device__ __forceinline__ static void decode(const uint4& words, uint32_t chunk, int piece, int part = 0) {
     const uint32_t w[4] = {words.x, words.y, words.z, words.w};
     constexpr bool kNibbles = L::T::kIsNibble;
 #pragma unroll
-    for (int half = 0; half < (kNibbles ? 2 : 8); ++half) {
+    for (int i = 0; i < kPieceHalves / kParts; ++i) {
+      const int half = part * (kPieceHalves / kParts) + i;
       uint32_t bytes[4];
 #pragma unroll
-      for (int i = 0; i < 4; ++i) bytes[i] = kNibbles ? decodeNibbles(w[i], half) : decodeBits(w[i], half);
+      for (int j = 0; j < 4; ++j) bytes[j] = kNibbles ? decodeNibbles(w[j], half) : decodeBits(w[j], half);
       const int to = kNibbles ? piece / 8 * 2 + half : half;
       storeShared16(chunk + to * 128 + piece % 8 * 16, make_uint4(bytes[0], bytes[1], bytes[2], bytes[3]));
     }
@@ -253,14 +256,14 @@ struct TileFeed {
       for (int i = 0; i < kRowCopies; ++i) places[i].enter(row + i * kRowStep, first);
     }
     if constexpr (L::kMx && !L::kLinear) scalePlace.enter(L::rowOf(tile) + threadIdx.x % C::kTileRows, first);
-    const int chunk = L::outputOf(tile) / 8 + static_cast<int>(threadIdx.x) / kChunkPieces;
+    const int chunk = L::outputOf(tile) / 8 + pieceOfThread() / kChunkPieces;
     chunksLeft = L::kChunks - chunk;
     weights = weightsAt(chunk);
     enterColumn();
   }
 
   __device__ __forceinline__ void enterPanel() {
-    if (L::kSecond && panel == L::kPanels) weights = weightsAt(L::outputOf(tile) / 8 + static_cast<int>(threadIdx.x) / kChunkPieces);
+    if (L::kSecond && panel == L::kPanels) weights = weightsAt(L::outputOf(tile) / 8 + pieceOfThread() / kChunkPieces);
     else weights += L::kChunkBytes;
     enterColumn();
   }
@@ -269,7 +272,7 @@ struct TileFeed {
   __device__ __forceinline__ const uint8_t* weightsAt(int chunk) const {
     const size_t ofChunk =
         isSecond() ? static_cast<size_t>(chunk) * L::kSecondPanels + secondPanel() : static_cast<size_t>(chunk) * L::kPanels + panel;
-    return (isSecond() ? p.weight2 : p.weight) + ofChunk * L::kChunkBytes + threadIdx.x % kChunkPieces * 16;
+    return (isSecond() ? p.weight2 : p.weight) + ofChunk * L::kChunkBytes + pieceOfThread() % kChunkPieces * 16;
   }
 
   __device__ __forceinline__ static int64_t offsetOf(int ofTap, int unit) {
@@ -350,16 +353,27 @@ struct TileFeed {
   static constexpr int kWeightCopies = (kWeightPieces + kThreads - 1) / kThreads, kChunkStep = kThreads / kChunkPieces;
   static constexpr int kCopies = kRowCopies + kWeightCopies;
   static_assert(kThreads % kChunkPieces == 0);
+  /// Where there are more threads than pieces to decode, several share each of them.
+  static constexpr int kPieceHalves = L::T::kIsNibble ? 2 : 8;
+  static constexpr int kSharers = L::kDecoded && kThreads % kWeightPieces == 0 ? kThreads / kWeightPieces : 1;
+  static constexpr int kDecodeParts = kSharers < kPieceHalves ? kSharers : kPieceHalves;
+  static_assert(kPieceHalves % kDecodeParts == 0);
+  __device__ __forceinline__ static int pieceOfThread() { return threadIdx.x % (kDecodeParts > 1 ? kWeightPieces : kThreads); }
 
   const uint8_t* weights;
   int chunksLeft;
   /// What this thread decodes next.
   uint4 packed[L::kDecoded ? kWeightCopies : 1];
 
+  /// Whether the thread has a `copy`th piece of a tile's.
+  __device__ __forceinline__ static bool isPiece(int copy) {
+    constexpr int kUsed = kWeightPieces * kDecodeParts;
+    return kUsed % kThreads == 0 || copy * kThreads + static_cast<int>(threadIdx.x) < kUsed;
+  }
+
   /// Past the weights shared memory stays as it is: each output's sums are its own, and those are dropped.
   __device__ __forceinline__ bool hasWeights(int copy) const {
-    const int piece = copy * kThreads + threadIdx.x;
-    return (kWeightPieces % kThreads == 0 || piece < kWeightPieces) &&
+    return isPiece(copy) &&
            (L::kChunks % (C::kTileOutputs / 8) == 0 || copy * kChunkStep < chunksLeft);
   }
   __device__ __forceinline__ const uint8_t* weightsOf(int copy) const {
@@ -372,11 +386,11 @@ struct TileFeed {
     else copyAsync16(stage + L::kWeightsAt + (copy * kThreads + threadIdx.x) * 16, weightsOf(copy));
   }
 
-  /// The thread's `copy`th piece into a stage; past a tile's pieces nothing.
+  /// The thread's `copy`th piece, or its part of it, into a stage; past a tile's pieces nothing.
   __device__ __forceinline__ static void decodePiece(const uint4& words, uint32_t into, int copy) {
-    const int piece = copy * kThreads + threadIdx.x;
-    if (kWeightPieces % kThreads == 0 || piece < kWeightPieces)
-      decode(words, into + L::kWeightsAt + piece / kChunkPieces * 1024, piece % kChunkPieces);
+    const int piece = copy * kThreads + pieceOfThread();
+    if (isPiece(copy))
+      decode<kDecodeParts>(words, into + L::kWeightsAt + piece / kChunkPieces * 1024, piece % kChunkPieces, threadIdx.x / kWeightPieces);
   }
 
   __device__ __forceinline__ void loadPacked() {

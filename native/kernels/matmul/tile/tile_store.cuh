@@ -24,11 +24,27 @@ __device__ __forceinline__ uint4 loadRemote16(uint32_t remote) {
 
 // ---- Functions ------------------------------------------------------------------------------------------------------------
 
+/// What the hardware has of 1 / x and 2ˣ, to 2⁻²²; subnormal numbers are zero, which spares the scaling around them.
+__device__ __forceinline__ float reciprocalNear(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ __forceinline__ float exp2Near(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+constexpr float kLog2OfE = 1.44269504f;
+__device__ __forceinline__ float expNear(float x) { return exp2Near(x * kLog2OfE); }
+__device__ __forceinline__ float divideNear(float x, float y) { return x * reciprocalNear(y); }
+
 /// The error function to 2⁻²²: Abramowitz and Stegun, 7.1.26.
 __device__ __forceinline__ float erfNear(float x) {
-  const float a = fabsf(x), t = __fdividef(1.0f, 1.0f + 0.3275911f * a);
+  const float a = fabsf(x), t = reciprocalNear(1.0f + 0.3275911f * a);
   const float series = ((((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f) * t + 0.254829592f) * t;
-  return copysignf(1.0f - series * __expf(-a * a), x);
+  return copysignf(1.0f - series * exp2Near(a * (a * -kLog2OfE)), x);
 }
 
 // ---- Rows of outputs ----------------------------------------------------------------------------------------------------
