@@ -86,8 +86,7 @@ std::vector<std::vector<int64_t>> ValueTables::storedScaleOffsets(const Region& 
   std::vector<std::vector<int64_t>> offsets(region.size());
   for (size_t axis = 0; value->scale && axis < region.size(); ++axis) {
     const std::vector<int64_t>& stored = scaleLayout.axes[axis].stored;
-    for (int64_t i = 0; i < region[axis].size(); ++i)
-      offsets[axis].push_back(stored[static_cast<size_t>(region[axis][i] / sharing[axis])]);
+    for (int64_t i = 0; i < region[axis].size(); ++i) offsets[axis].push_back(stored[static_cast<size_t>(region[axis][i] / sharing[axis])]);
   }
   return offsets;
 }

@@ -84,7 +84,7 @@ describe("the tuner's variants", () => {
     const request = figure8Requests().find((one) => checkpointPlace(one) === 'resnet-50')!;
     const few = planVariants(request, 5, targetOf('sm_90a')).choices;
     const all = planVariants(request, 1000, targetOf('sm_90a')).choices;
-    expect(Math.max(...all.map(({ candidates }) => candidates.length))).toBeGreaterThan(12);
+    expect(Math.max(...all.map(({ candidates }) => candidates.length))).toBeGreaterThan(8);
     for (const [i, { candidates }] of few.entries()) {
       expect(candidates[0]!.parameters).toEqual(all[i]!.candidates[0]!.parameters);
       expect(candidates.at(-1)!.parameters).toEqual(all[i]!.candidates.at(-1)!.parameters);

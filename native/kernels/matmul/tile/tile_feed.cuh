@@ -373,8 +373,7 @@ struct TileFeed {
 
   /// Past the weights shared memory stays as it is: each output's sums are its own, and those are dropped.
   __device__ __forceinline__ bool hasWeights(int copy) const {
-    return isPiece(copy) &&
-           (L::kChunks % (C::kTileOutputs / 8) == 0 || copy * kChunkStep < chunksLeft);
+    return isPiece(copy) && (L::kChunks % (C::kTileOutputs / 8) == 0 || copy * kChunkStep < chunksLeft);
   }
   __device__ __forceinline__ const uint8_t* weightsOf(int copy) const {
     return weights + static_cast<size_t>(copy * kChunkStep) * (isSecond() ? L::kSecondPanels : L::kPanels) * L::kChunkBytes;

@@ -245,7 +245,10 @@ struct TileStore {
   /// A warp's turns, groups of outputs after each other. So many turns' residuals are on their way at once, the first of them since before the
   /// tile's products, as registers have room for: they come from memory one after the other otherwise.
   static constexpr int kRowTurns = C::kWarpRows / kTurnRows, kTurns = kRowTurns * (L::kOutBlocks / kTurnBlocks);
-  static constexpr int kMostAhead = !C::kResidual ? 1 : !C::kWgmma ? 2 : L::kOutBlocks == 16 ? 3 : 4,
+  static constexpr int kMostAhead = !C::kResidual         ? 1
+                                    : !C::kWgmma          ? 2
+                                    : L::kOutBlocks == 16 ? 3
+                                                          : 4,
                        kAhead = kMostAhead < kTurns ? kMostAhead : kTurns;
   /// By wgmma a warp has few rows, whose scales stay.
   static constexpr int kRowsAhead = C::kWgmma ? kRowTurns : kAhead, kRowsOfLane = kLaneVectors > 0 ? kLaneVectors : 1;
